@@ -1,0 +1,120 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+/// The time of a [`MemoryStore`](crate::MemoryStore): Unix microseconds, read from the system once and then advanced by
+/// a monotonic counter, so that it never runs backwards and still goes on after a restart.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System(System),
+    Manual(Arc<AtomicU64>),
+}
+
+#[derive(Clone)]
+struct System {
+    counter: quanta::Clock,
+    started: u64,
+    unix_at_start: u64,
+}
+
+/// Moves the [`Clock`] it was made with.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl Clock {
+    /// The system's clock. All clocks of one process tell the same time.
+    pub fn system() -> Self {
+        static SYSTEM: OnceLock<System> = OnceLock::new();
+        Self(Source::System(SYSTEM.get_or_init(System::start).clone()))
+    }
+
+    /// A clock that stands at `unix_micros` until it is moved.
+    pub fn manual(unix_micros: u64) -> (Self, ManualClock) {
+        let now = Arc::new(AtomicU64::new(unix_micros));
+        (Self(Source::Manual(now.clone())), ManualClock(now))
+    }
+
+    /// Now, in Unix microseconds.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        match &self.0 {
+            Source::System(system) => system.now(),
+            Source::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::System(_) => "Clock::system",
+            Source::Manual(_) => "Clock::manual",
+        })
+    }
+}
+
+impl System {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks")]
+    fn start() -> Self {
+        let counter = quanta::Clock::new();
+        Self {
+            started: counter.raw(),
+            unix_at_start: SystemTime::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |elapsed| elapsed.as_micros() as u64),
+            counter,
+        }
+    }
+
+    #[inline]
+    fn now(&self) -> u64 {
+        let elapsed = self
+            .counter
+            .delta_as_nanos(self.started, self.counter.raw());
+        self.unix_at_start + elapsed / 1_000
+    }
+}
+
+impl ManualClock {
+    /// Moves the clock forwards. What is below a microsecond is dropped.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Moves the clock to `unix_micros`, backwards too: what a failover may do to a server's.
+    pub fn set(&self, unix_micros: u64) {
+        self.0.store(unix_micros, Ordering::Relaxed);
+    }
+
+    /// Now, in Unix microseconds.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_is_near_the_wall_clock_and_never_runs_back() {
+        #[expect(clippy::disallowed_methods, reason = "the reference")]
+        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+        let clock = Clock::system();
+        let mut last = clock.now();
+        assert!(last.abs_diff(wall) < 5_000_000);
+        for _ in 0..1_000 {
+            let now = clock.clone().now();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+}

@@ -1,0 +1,444 @@
+use std::{
+    fmt,
+    future::{Future, ready},
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+
+use self::shard::{Change, Shard};
+use crate::{
+    Arg, Class, Clock, Cond, Context, Data, ErrorKind, Expiry, Key, Op, Program, Reply, Store,
+    StoreError, StoreInfo, Ttl, Txn, Value, Watch,
+    op::{check_batch, check_program},
+    program::{Cell, expiry},
+};
+
+mod shard;
+mod table;
+
+/// A store in the memory of this process: sharded, bounded, and never waiting.
+///
+/// It keeps an entry until it expires, or until there has to be room: then what has expired goes first, then what is
+/// [`Evictable`](Class::Evictable) and was not read lately. What is [`Pinned`](Class::Pinned) is never dropped early; a
+/// store full of it answers [`Full`](ErrorKind::Full). Clones share their entries; nothing outlives the process.
+///
+/// # Defaults
+///
+/// At most 1,000,000 entries, and the [system clock](Clock::system). A small entry takes about 55 bytes.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Shared>);
+
+struct Shared {
+    /// A power of two of them.
+    shards: Box<[Aligned]>,
+    clock: Clock,
+    capacity: usize,
+    len: AtomicUsize,
+    evictable: AtomicUsize,
+    /// Where the next search for room begins.
+    cursor: AtomicUsize,
+    /// Once a search found nothing: when the first entry ends, in Unix microseconds. [`UNKNOWN`] until then.
+    full_until: AtomicU64,
+}
+
+/// A shard on lines of its own, so that two threads on two shards do not meet.
+#[derive(Default)]
+#[repr(align(64))]
+struct Aligned(Mutex<Shard>);
+
+/// With this many a lock is all but never contended, and a shard's growth is short.
+const SHARDS: usize = 1024;
+/// A small store has fewer shards, so that each has a choice when it must make room.
+const PER_SHARD: usize = 64;
+/// The bound of [`MemoryStore::new`].
+const CAPACITY: usize = 1_000_000;
+/// How often an insert looks for room that others take before it.
+const TRIES: usize = 8;
+const UNKNOWN: u64 = 0;
+
+impl MemoryStore {
+    /// An empty store of at most 1,000,000 entries.
+    pub fn new() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+
+    /// An empty store of at most `entries`.
+    pub fn with_capacity(entries: usize) -> Self {
+        Self::with_clock(entries, Clock::system())
+    }
+
+    /// An empty store of at most `entries`, on a clock of one's own.
+    pub fn with_clock(entries: usize, clock: Clock) -> Self {
+        let shards = (entries / PER_SHARD).next_power_of_two().clamp(1, SHARDS);
+        Self(Arc::new(Shared {
+            shards: (0..shards).map(|_| Aligned::default()).collect(),
+            clock,
+            capacity: entries,
+            len: AtomicUsize::new(0),
+            evictable: AtomicUsize::new(0),
+            cursor: AtomicUsize::new(0),
+            full_until: AtomicU64::new(UNKNOWN),
+        }))
+    }
+
+    /// How many entries it holds, those included that have expired and were not swept yet.
+    pub fn len(&self) -> usize {
+        self.0.len.load(Relaxed)
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("len", &self.len())
+            .field("capacity", &self.0.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for MemoryStore {
+    fn call<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        _: &'a Context,
+    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a {
+        ready(self.0.apply(op))
+    }
+
+    #[inline]
+    fn call_now(&self, op: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
+        Some(self.0.apply(op))
+    }
+
+    fn watch(&self, _: &Key<'_>) -> Watch {
+        Watch::never()
+    }
+
+    fn info(&self) -> StoreInfo {
+        StoreInfo::new("memory")
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn apply(&self, op: &Op<'_>) -> Result<Reply, StoreError> {
+        let now = self.clock.now();
+        match *op {
+            Op::Run {
+                program,
+                keys: [key],
+                args,
+            } => self.run_one(program, key, args, now).map(Reply::Data),
+            _ => self.apply_other(op, now),
+        }
+    }
+
+    fn apply_other(&self, op: &Op<'_>, now: u64) -> Result<Reply, StoreError> {
+        Ok(match *op {
+            Op::Get(key) => Reply::Value(self.get(key, now)),
+            Op::GetMany(keys) => Reply::Values(keys.iter().map(|key| self.get(key, now)).collect()),
+            Op::Set {
+                key,
+                value,
+                expiry,
+                cond,
+                class,
+            } => return self.set(key, value, expiry, cond, class, now),
+            Op::Delete { key, if_equals } => Reply::Count(self.delete(key, if_equals, now)?),
+            Op::DeleteMany(keys) => {
+                let mut count = 0;
+                for key in keys {
+                    count += self.delete(key, None, now)?;
+                }
+                Reply::Count(count)
+            }
+            Op::Touch {
+                key,
+                ttl,
+                only_longer,
+            } => Reply::Count(self.touch(key, ttl, only_longer, now)?),
+            Op::Run {
+                program,
+                keys,
+                args,
+            } => Reply::Data(self.run(program, keys, args, now)?),
+            Op::Batch(ops) => {
+                check_batch(ops)?;
+                Reply::Batch(ops.iter().map(|op| self.apply(op)).collect())
+            }
+            Op::Ping => Reply::Pong,
+        })
+    }
+
+    fn get(&self, key: &Key<'_>, now: u64) -> Option<Value> {
+        let mut shard = self.shard(key).lock();
+        let at = shard.find(key.id())?;
+        shard.read(at);
+        shard.cell(at).get(now).cloned()
+    }
+
+    fn set(
+        &self,
+        key: &Key<'_>,
+        value: &Value,
+        wanted: Expiry,
+        cond: Cond<'_>,
+        class: Class,
+        now: u64,
+    ) -> Result<Reply, StoreError> {
+        self.with_cell(key, class, now, |cell| {
+            let standing = cell.get(now);
+            let applied = match cond {
+                Cond::Always => true,
+                Cond::Absent => standing.is_none(),
+                Cond::Equals(old) => standing == Some(old),
+            };
+            if !applied {
+                let existing = standing.cloned();
+                return (Reply::Set { applied, existing }, false);
+            }
+            let ends = match (wanted.ttl(), wanted) {
+                (Some(ttl), _) => Some(expiry(now, ttl)),
+                (None, Expiry::KEEP) if standing.is_some() => cell.expires(),
+                (None, _) => None,
+            };
+            *cell = Cell::until(value.clone(), ends);
+            let existing = None;
+            (Reply::Set { applied, existing }, true)
+        })
+    }
+
+    fn delete(
+        &self,
+        key: &Key<'_>,
+        if_equals: Option<&Value>,
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        self.with_cell(key, Class::Pinned, now, |cell| {
+            let goes = match (cell.get(now), if_equals) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(standing), Some(value)) => standing == value,
+            };
+            if goes {
+                *cell = Cell::absent();
+            }
+            (u64::from(goes), goes)
+        })
+    }
+
+    fn touch(
+        &self,
+        key: &Key<'_>,
+        ttl: Ttl,
+        only_longer: bool,
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        let mut shard = self.shard(key).lock();
+        let Some(at) = shard.find(key.id()) else {
+            return Ok(0);
+        };
+        let cell = shard.cell(at);
+        let ends = expiry(now, ttl);
+        let lives_longer = cell.expires().is_none_or(|standing| standing >= ends);
+        if cell.get(now).is_none() || (only_longer && lives_longer) {
+            return Ok(0);
+        }
+        cell.set_ends(ends);
+        let change = shard.moved(at);
+        self.settle(change, ends);
+        Ok(1)
+    }
+
+    #[inline]
+    fn run_one(
+        &self,
+        program: &'static Program,
+        key: &Key<'_>,
+        args: &[Arg<'_>],
+        now: u64,
+    ) -> Result<Data, StoreError> {
+        self.with_cell(key, program.class(), now, |cell| {
+            let mut txn = Txn::new(now, slice::from_mut(cell));
+            let data = program.run(&mut txn, args);
+            (data, txn.written() != 0)
+        })
+    }
+
+    /// Gives `write` the cell of `key`, and keeps what it wrote if it says so. It runs again if room had to be made.
+    #[inline]
+    fn with_cell<T>(
+        &self,
+        key: &Key<'_>,
+        class: Class,
+        now: u64,
+        mut write: impl FnMut(&mut Cell) -> (T, bool),
+    ) -> Result<T, StoreError> {
+        for _ in 0..TRIES {
+            let mut shard = self.shard(key).lock();
+            if let Some(at) = shard.find(key.id()) {
+                let cell = shard.cell(at);
+                let was = Shard::was(cell);
+                let (reply, written) = write(cell);
+                if written {
+                    let ends = cell.ends();
+                    let change = shard.rewritten(at, was, class);
+                    self.settle(change, ends);
+                }
+                return Ok(reply);
+            }
+            let mut cell = Cell::absent();
+            let (reply, written) = write(&mut cell);
+            let ends = cell.ends();
+            if !written || ends == 0 {
+                return Ok(reply);
+            }
+            if self.reserve(1) {
+                let change = shard.insert(key.id(), cell, class, now);
+                self.settle(change, ends);
+                return Ok(reply);
+            }
+            if !self.make_room_in(&mut shard, now) {
+                drop(shard);
+                self.make_room(now)?;
+            }
+        }
+        Err(StoreError::not_applied(ErrorKind::Full))
+    }
+
+    /// A program over several keys: on copies of their cells, which go back together.
+    fn run(
+        &self,
+        program: &'static Program,
+        keys: &[Key<'_>],
+        args: &[Arg<'_>],
+        now: u64,
+    ) -> Result<Data, StoreError> {
+        check_program(keys)?;
+        let mut cells: Vec<Cell> = Vec::with_capacity(keys.len());
+        for _ in 0..TRIES {
+            let mut shard = self.shard(&keys[0]).lock();
+            cells.clear();
+            cells.extend(keys.iter().map(|key| match shard.find(key.id()) {
+                Some(at) => shard.cell(at).clone(),
+                None => Cell::absent(),
+            }));
+            let mut txn = Txn::new(now, &mut cells);
+            let data = program.run(&mut txn, args);
+            let written = txn.written();
+            let is_new = |i: usize| {
+                written >> i & 1 == 1 && cells[i].ends() != 0 && shard.find(keys[i].id()).is_none()
+            };
+            let new = (0..keys.len()).filter(|&i| is_new(i)).count();
+            if self.reserve(new) {
+                for (i, (key, cell)) in keys.iter().zip(cells.drain(..)).enumerate() {
+                    if written >> i & 1 == 1 {
+                        self.write_back(&mut shard, key, cell, program.class(), now);
+                    }
+                }
+                return Ok(data);
+            }
+            if !self.make_room_in(&mut shard, now) {
+                drop(shard);
+                self.make_room(now)?;
+            }
+        }
+        Err(StoreError::not_applied(ErrorKind::Full))
+    }
+
+    /// Writes a cell for which, if it is new, room is reserved.
+    fn write_back(&self, shard: &mut Shard, key: &Key<'_>, new: Cell, class: Class, now: u64) {
+        let ends = new.ends();
+        let change = match shard.find(key.id()) {
+            Some(at) => {
+                let cell = shard.cell(at);
+                let was = Shard::was(cell);
+                *cell = new;
+                shard.rewritten(at, was, class)
+            }
+            None if ends == 0 => return,
+            None => shard.insert(key.id(), new, class, now),
+        };
+        self.settle(change, ends);
+    }
+
+    #[inline]
+    fn shard(&self, key: &Key<'_>) -> &Mutex<Shard> {
+        &self.shards[key.tag()[0] as usize & (self.shards.len() - 1)].0
+    }
+
+    /// Counts `new` entries in, unless that is more than the bound.
+    fn reserve(&self, new: usize) -> bool {
+        if self.len.fetch_add(new, Relaxed) + new <= self.capacity {
+            return true;
+        }
+        self.len.fetch_sub(new, Relaxed);
+        new == 0
+    }
+
+    /// Counts what an operation changed beside what was reserved; `ends` is when the entry it wrote does.
+    #[inline]
+    fn settle(&self, change: Change, ends: u64) {
+        // Adding a negative number is adding its two's complement.
+        if change.len != 0 {
+            self.len.fetch_add(change.len as usize, Relaxed);
+        }
+        if change.evictable != 0 {
+            self.evictable.fetch_add(change.evictable as usize, Relaxed);
+        }
+        if ends < self.full_until.load(Relaxed) {
+            self.full_until.fetch_min(ends, Relaxed);
+        }
+    }
+
+    fn make_room_in(&self, shard: &mut Shard, now: u64) -> bool {
+        let change = shard.evict(now);
+        self.settle(change, u64::MAX);
+        change.len != 0
+    }
+
+    /// Makes room in whichever shard has something to give. With none, remembers until when there will be none.
+    fn make_room(&self, now: u64) -> Result<(), StoreError> {
+        let full = StoreError::not_applied(ErrorKind::Full);
+        let until = self.full_until.load(Relaxed);
+        if now < until && until != u64::MAX && self.evictable.load(Relaxed) == 0 {
+            return Err(full);
+        }
+        // While the search goes on, others lower this to what they write.
+        self.full_until.store(u64::MAX, Relaxed);
+        let start = self.cursor.fetch_add(1, Relaxed);
+        let mut soonest = u64::MAX - 1;
+        for i in 0..self.shards.len() {
+            let mut shard = self.shards[start.wrapping_add(i) % self.shards.len()]
+                .0
+                .lock();
+            if self.make_room_in(&mut shard, now) {
+                self.full_until.store(UNKNOWN, Relaxed);
+                return Ok(());
+            }
+            soonest = soonest.min(shard.soonest());
+        }
+        self.full_until.fetch_min(soonest, Relaxed);
+        Err(full)
+    }
+}
+
+#[cfg(test)]
+mod tests;

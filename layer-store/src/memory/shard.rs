@@ -1,0 +1,191 @@
+use super::table::Table;
+use crate::{key::Id, op::Class, program::Cell};
+
+/// A part of the store behind one lock: all the keys of some tags.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    table: Table,
+    /// Where the next sweep goes on.
+    hand: usize,
+    /// Nothing in here ends before this, in Unix microseconds.
+    soonest: u64,
+    evictable: usize,
+}
+
+/// In a cell: it may be dropped before it ends.
+const EVICTABLE: u64 = 1 << 63;
+/// In an evictable cell: it was read since the hand last passed.
+const READ: u64 = 1 << 62;
+/// How many slots an insert looks at for expired entries: twice what it adds, so that the dead never pile up.
+const SWEPT_BY_INSERT: usize = 2;
+
+impl Shard {
+    #[inline]
+    pub(super) fn find(&self, id: Id) -> Option<usize> {
+        self.table.find(id)
+    }
+
+    #[inline]
+    pub(super) fn cell(&mut self, at: usize) -> &mut Cell {
+        self.table.cell(at)
+    }
+
+    /// When the first of these may end, in Unix microseconds; never if there is none.
+    pub(super) fn soonest(&self) -> u64 {
+        match self.table.len() {
+            0 => u64::MAX,
+            _ => self.soonest,
+        }
+    }
+
+    /// Notes that an entry was read, which spares it once when there has to be room.
+    #[inline]
+    pub(super) fn read(&mut self, at: usize) {
+        let cell = self.table.cell(at);
+        if cell.flag(EVICTABLE) && !cell.flag(READ) {
+            cell.set_flag(READ, true);
+        }
+    }
+
+    /// Adds an entry that is not there.
+    pub(super) fn insert(&mut self, id: Id, mut cell: Cell, class: Class, now: u64) -> Change {
+        let mut change = Change::default();
+        for _ in 0..SWEPT_BY_INSERT {
+            change += self.step(|cell| cell.ends() <= now);
+        }
+        // Before it grows it must be full of the living; and it grows unless the dead made room for a while.
+        if self.table.is_crowded(1) && self.soonest() <= now {
+            change += self.sweep(now);
+            if self.table.is_crowded(2) {
+                self.table.grow();
+            }
+        }
+        if self.table.len() == 0 {
+            self.soonest = u64::MAX;
+        }
+        cell.set_flag(EVICTABLE, class == Class::Evictable);
+        cell.set_flag(READ, false);
+        self.soonest = self.soonest.min(cell.ends());
+        change.evictable += isize::from(class == Class::Evictable);
+        self.evictable += usize::from(class == Class::Evictable);
+        self.table.insert(id, cell);
+        change
+    }
+
+    /// Settles an entry whose cell was written in place: `was` is the cell's flag from before.
+    #[inline]
+    pub(super) fn rewritten(&mut self, at: usize, was: Was, class: Class) -> Change {
+        let cell = self.table.cell(at);
+        if cell.ends() == 0 {
+            cell.set_flag(EVICTABLE, was.0);
+            return self.remove(at);
+        }
+        let evictable = class == Class::Evictable;
+        if evictable {
+            cell.set_flag(EVICTABLE, true);
+        }
+        self.soonest = self.soonest.min(cell.ends());
+        if was.0 == evictable {
+            return Change::default();
+        }
+        self.evictable = self.evictable + usize::from(evictable) - usize::from(was.0);
+        Change {
+            evictable: isize::from(evictable) - isize::from(was.0),
+            len: 0,
+        }
+    }
+
+    /// Settles an entry whose end was moved.
+    pub(super) fn moved(&mut self, at: usize) -> Change {
+        self.soonest = self.soonest.min(self.table.cell(at).ends());
+        Change::default()
+    }
+
+    /// What [`rewritten`](Self::rewritten) has to know of a cell before it is written.
+    #[inline]
+    pub(super) fn was(cell: &Cell) -> Was {
+        Was(cell.flag(EVICTABLE))
+    }
+
+    /// Removes the entry at a taken index.
+    pub(super) fn remove(&mut self, at: usize) -> Change {
+        let evictable = self.table.cell(at).flag(EVICTABLE);
+        // `remove` tells a taken slot by its end.
+        self.table.cell(at).set_ends(1);
+        self.table.remove(at);
+        self.evictable -= usize::from(evictable);
+        Change {
+            len: -1,
+            evictable: -isize::from(evictable),
+        }
+    }
+
+    /// Makes room: everything that has expired, else the first evictable entry that nobody read since the hand last passed.
+    pub(super) fn evict(&mut self, now: u64) -> Change {
+        let mut change = Change::default();
+        if self.soonest() <= now {
+            change += self.sweep(now);
+        }
+        while change.len == 0 && self.evictable > 0 {
+            change += self.step(|cell| {
+                let spared = !cell.flag(EVICTABLE) || cell.flag(READ);
+                cell.set_flag(READ, false);
+                !spared
+            });
+        }
+        change
+    }
+
+    fn sweep(&mut self, now: u64) -> Change {
+        let mut change = Change::default();
+        let mut soonest = u64::MAX;
+        self.hand = 0;
+        while self.hand < self.table.slots() {
+            change += self.step(|cell| {
+                let ends = cell.ends();
+                if ends > now {
+                    soonest = soonest.min(ends);
+                }
+                ends <= now
+            });
+            if self.hand == 0 {
+                break;
+            }
+        }
+        self.soonest = soonest;
+        change
+    }
+
+    /// Looks at the slot under the hand and removes its entry if `goes`. What moves up into the slot is looked at next.
+    fn step(&mut self, goes: impl FnOnce(&mut Cell) -> bool) -> Change {
+        let at = self.hand;
+        if self.table.taken(at).is_some_and(goes) {
+            return self.remove(at);
+        }
+        self.hand = if at + 1 < self.table.slots() {
+            at + 1
+        } else {
+            0
+        };
+        Change::default()
+    }
+}
+
+/// Whether a cell was evictable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Was(bool);
+
+/// What an operation adds to the counts of the whole store.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub(super) struct Change {
+    pub(super) len: isize,
+    pub(super) evictable: isize,
+}
+
+impl std::ops::AddAssign for Change {
+    fn add_assign(&mut self, other: Self) {
+        self.len += other.len;
+        self.evictable += other.evictable;
+    }
+}

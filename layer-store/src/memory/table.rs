@@ -1,0 +1,219 @@
+use std::mem;
+
+use crate::{key::Id, program::Cell};
+
+/// One shard's entries: a single array, in the order of their identities.
+///
+/// Linear probing, but for the order: an entry stands at its home or after it, nothing empty between, and the array is
+/// sorted. A look-up stops at the first larger identity, growth is one pass from left to right, by a quarter, and 40 bytes
+/// a slot are all that an entry costs.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// Homes are spread over the first `homes`; behind them there is room to be pushed into. The last slot is empty.
+    slots: Vec<Slot>,
+    homes: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    id: Id,
+    pub(super) cell: Cell,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many slots: what an index is below.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(super) fn find(&self, id: Id) -> Option<usize> {
+        if self.homes == 0 {
+            return None;
+        }
+        let mut at = self.home(id);
+        loop {
+            let slot = self.slots.get(at)?;
+            if slot.id == id && slot.is_taken() {
+                return Some(at);
+            }
+            if !slot.is_taken() || slot.is_after(id) {
+                return None;
+            }
+            at += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn cell(&mut self, at: usize) -> &mut Cell {
+        &mut self.slots[at].cell
+    }
+
+    /// The cell at an index below [`slots`](Self::slots), if one is taken there.
+    pub(super) fn taken(&mut self, at: usize) -> Option<&mut Cell> {
+        self.slots
+            .get_mut(at)
+            .filter(|slot| slot.is_taken())
+            .map(|slot| &mut slot.cell)
+    }
+
+    /// Whether one more entry would leave less than so many eighths of the homes free.
+    pub(super) fn is_crowded(&self, eighths: usize) -> bool {
+        (self.len + 1) * 8 > self.homes * (8 - eighths)
+    }
+
+    /// Adds an entry that is not there. The cell is not absent.
+    pub(super) fn insert(&mut self, id: Id, cell: Cell) {
+        if self.is_crowded(1) {
+            self.grow();
+        }
+        let mut at = self.home(id);
+        while self.slots[at].is_taken() && !self.slots[at].is_after(id) {
+            at += 1;
+        }
+        let run = self.slots[at..].iter().take_while(|slot| slot.is_taken());
+        let end = at + run.count();
+        self.slots[end] = Slot { id, cell };
+        self.slots[at..=end].rotate_right(1);
+        if end + 1 == self.slots.len() {
+            self.slots.push(Slot::empty());
+        }
+        self.len += 1;
+    }
+
+    /// Removes the entry at a taken index; what was pushed past its home moves up.
+    pub(super) fn remove(&mut self, at: usize) {
+        let mut hole = at;
+        while self.slots[hole + 1].is_taken() && self.home(self.slots[hole + 1].id) <= hole {
+            self.slots.swap(hole, hole + 1);
+            hole += 1;
+        }
+        self.slots[hole] = Slot::empty();
+        self.len -= 1;
+    }
+
+    /// Adds a quarter to the homes.
+    pub(super) fn grow(&mut self) {
+        let homes = self.homes + (self.homes / 4).max(4);
+        let mut grown = Vec::with_capacity(homes + (homes / 2).clamp(4, 64));
+        for slot in mem::take(&mut self.slots) {
+            if slot.is_taken() {
+                let at = home(slot.id, homes).max(grown.len());
+                grown.resize_with(at, Slot::empty);
+                grown.push(slot);
+            }
+        }
+        let slots = grown.capacity().max(grown.len() + 1);
+        grown.resize_with(slots, Slot::empty);
+        self.slots = grown;
+        self.homes = homes;
+    }
+
+    #[inline]
+    fn home(&self, id: Id) -> usize {
+        home(id, self.homes)
+    }
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self {
+            id: [0; 2],
+            cell: Cell::absent(),
+        }
+    }
+
+    #[inline]
+    fn is_taken(&self) -> bool {
+        self.cell.ends() != 0
+    }
+
+    /// By the second word first: it is the one that chooses the home.
+    #[inline]
+    fn is_after(&self, id: Id) -> bool {
+        self.id[1] > id[1] || (self.id[1] == id[1] && self.id[0] > id[0])
+    }
+}
+
+/// Spreads identities over the homes and keeps their order.
+#[inline]
+fn home(id: Id, homes: usize) -> usize {
+    ((u128::from(id[1]) * homes as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, mem::size_of};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn a_slot_is_forty_bytes() {
+        assert_eq!(size_of::<Slot>(), 40);
+    }
+
+    fn cell(number: u64) -> Cell {
+        Cell::until(Value::pair(number, 0), None)
+    }
+
+    fn assert_same(table: &mut Table, model: &BTreeMap<(u64, u64), u64>) {
+        assert_eq!(table.len(), model.len());
+        for (&(b, a), &number) in model {
+            let at = table.find([a, b]).unwrap();
+            assert_eq!(table.cell(at).get(1), Some(&Value::pair(number, 0)));
+        }
+        let order: Vec<_> = table
+            .slots
+            .iter()
+            .filter(|slot| slot.is_taken())
+            .map(|slot| (slot.id[1], slot.id[0]))
+            .collect();
+        assert!(order.is_sorted());
+        assert!(table.slots.last().is_none_or(|slot| !slot.is_taken()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Few distinct words, at both ends of the range: long runs, equal homes, and pushes past the last home.
+        #[test]
+        fn holds_what_a_map_holds(steps in proptest::collection::vec((any::<bool>(), 0..40_u64, 0..6_u64, any::<bool>()), 0..600)) {
+            let mut table = Table::default();
+            let mut model = BTreeMap::new();
+            for (n, (insert, a, b, high)) in steps.into_iter().enumerate() {
+                let b = if high { u64::MAX - b } else { b };
+                match (table.find([a, b]), insert) {
+                    (Some(at), true) => *table.cell(at) = cell(n as u64),
+                    (None, true) => table.insert([a, b], cell(n as u64)),
+                    (Some(at), false) => table.remove(at),
+                    (None, false) => {}
+                }
+                if insert {
+                    model.insert((b, a), n as u64);
+                } else {
+                    model.remove(&(b, a));
+                }
+            }
+            assert_same(&mut table, &model);
+        }
+    }
+
+    #[test]
+    fn spends_little_on_spread_identities() {
+        let mut table = Table::default();
+        for n in 0..10_000_u64 {
+            let spread = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            table.insert([n, spread], cell(n));
+        }
+        let bytes = table.slots.capacity() * size_of::<Slot>() / 10_000;
+        assert!(bytes <= 60, "{bytes}");
+    }
+}

@@ -1,0 +1,282 @@
+use std::{sync::Arc, thread, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Identity, KeySpace, Kind, ManualClock};
+
+const CX: Context = Context::new("test");
+/// 2026-12-01, a time like any other.
+const START: u64 = 1_796_083_200_000_000;
+
+fn store(capacity: usize) -> (MemoryStore, ManualClock) {
+    let (clock, hand) = Clock::manual(START);
+    (MemoryStore::with_clock(capacity, clock), hand)
+}
+
+fn millis(millis: u64) -> Ttl {
+    Ttl::from_millis(millis).unwrap()
+}
+
+/// Writes `value` under the key of `number`.
+fn set(store: &MemoryStore, number: u64, ttl: Ttl, class: Class) -> Result<(), ErrorKind> {
+    let space = KeySpace::new(Kind::Data, "");
+    let identity = Identity::Int(number);
+    let op = Op::Set {
+        key: &Key::new(&space, identity.subject()),
+        value: &Value::pair(number, 0),
+        expiry: ttl.into(),
+        cond: Cond::Always,
+        class,
+    };
+    let reply = store.call_now(&op, &CX).unwrap();
+    reply.map(drop).map_err(|error| error.kind())
+}
+
+fn holds(store: &MemoryStore, number: u64) -> bool {
+    let space = KeySpace::new(Kind::Data, "");
+    let identity = Identity::Int(number);
+    let key = Key::new(&space, identity.subject());
+    match store.call_now(&Op::Get(&key), &CX).unwrap().unwrap() {
+        Reply::Value(value) => value == Some(Value::pair(number, 0)),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[test]
+fn an_entry_ends_with_its_time() {
+    let (store, clock) = store(10);
+    set(&store, 1, millis(5), Class::Pinned).unwrap();
+    clock.advance(Duration::from_micros(4_999));
+    assert!(holds(&store, 1));
+    clock.advance(Duration::from_micros(1));
+    assert!(!holds(&store, 1));
+}
+
+#[test]
+fn ten_times_the_bound_stays_within_it_and_loses_nothing_pinned() {
+    let (store, _clock) = store(2_000);
+    for n in 0..1_000 {
+        set(&store, n, millis(60_000), Class::Pinned).unwrap();
+    }
+    for n in 1_000..20_000 {
+        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+        assert!(store.len() <= 2_000);
+    }
+    assert!((0..1_000).all(|n| holds(&store, n)));
+    assert_eq!((1_000..20_000).filter(|&n| holds(&store, n)).count(), 1_000);
+}
+
+#[test]
+fn a_store_full_of_pinned_entries_says_so_until_the_first_one_ends() {
+    let (store, clock) = store(2_000);
+    for n in 0..2_000 {
+        set(&store, n, millis(1_000 + n), Class::Pinned).unwrap();
+    }
+    for n in 2_000..20_000 {
+        assert_eq!(
+            set(&store, n, millis(9), Class::Pinned),
+            Err(ErrorKind::Full)
+        );
+        assert_eq!(
+            set(&store, n, millis(9), Class::Evictable),
+            Err(ErrorKind::Full)
+        );
+    }
+    assert!((0..2_000).all(|n| holds(&store, n)));
+    // What is there can still be written.
+    set(&store, 7, millis(5_000), Class::Pinned).unwrap();
+
+    clock.advance(Duration::from_millis(1_000));
+    set(&store, 20_000, millis(60_000), Class::Pinned).unwrap();
+    assert_eq!(
+        set(&store, 20_001, millis(60_000), Class::Pinned),
+        Err(ErrorKind::Full)
+    );
+    assert!((1..2_000).all(|n| holds(&store, n)));
+}
+
+#[test]
+fn a_full_store_takes_again_what_a_shorter_life_or_a_delete_sets_free() {
+    let (store, clock) = store(100);
+    for n in 0..100 {
+        set(&store, n, millis(60_000), Class::Pinned).unwrap();
+    }
+    assert_eq!(
+        set(&store, 100, millis(9), Class::Pinned),
+        Err(ErrorKind::Full)
+    );
+    set(&store, 5, millis(10), Class::Pinned).unwrap();
+    clock.advance(Duration::from_millis(10));
+    set(&store, 100, millis(60_000), Class::Pinned).unwrap();
+    assert_eq!(
+        set(&store, 101, millis(9), Class::Pinned),
+        Err(ErrorKind::Full)
+    );
+
+    let space = KeySpace::new(Kind::Data, "");
+    let key = Key::new(&space, crate::Subject::Int(6));
+    let delete = Op::Delete {
+        key: &key,
+        if_equals: None,
+    };
+    assert!(matches!(
+        store.call_now(&delete, &CX),
+        Some(Ok(Reply::Count(1)))
+    ));
+    set(&store, 101, millis(60_000), Class::Pinned).unwrap();
+    assert_eq!(store.len(), 100);
+}
+
+#[test]
+fn what_was_read_lately_outlives_what_was_not() {
+    let (store, _clock) = store(100);
+    for n in 0..100 {
+        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+    }
+    for n in 100..10_000 {
+        assert!(holds(&store, 0), "after {n}");
+        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+    }
+}
+
+#[test]
+fn inserts_sweep_what_has_expired() {
+    let (store, clock) = store(1_000_000);
+    for round in 0..12 {
+        for n in 0..30_000 {
+            set(&store, round * 30_000 + n, millis(10), Class::Pinned).unwrap();
+        }
+        clock.advance(Duration::from_millis(10));
+    }
+    assert!(
+        store.len() < 120_000,
+        "{} entries of 30,000 alive",
+        store.len()
+    );
+}
+
+#[test]
+fn threads_never_pass_the_bound() {
+    let (store, _clock) = store(500);
+    let store = Arc::new(store);
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let store = store.clone();
+            thread::spawn(move || {
+                for n in 0..5_000 {
+                    let _ = set(&store, n * 4 + thread, millis(60_000), Class::Evictable);
+                    assert!(store.len() <= 500 + 4);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(store.len(), 500);
+    assert_eq!((0..20_000).filter(|&n| holds(&store, n)).count(), 500);
+}
+
+static SPREAD: Program = Program::new("spread", "", Class::Pinned, |txn, args| {
+    for i in 0..txn.len() {
+        txn.set(
+            i,
+            Value::pair(args[0].int().unwrap() as u64, 0),
+            millis(60_000),
+        );
+    }
+    Data::ints(&[])
+});
+
+#[test]
+fn a_program_writes_all_of_its_keys_or_none() {
+    let (store, _clock) = store(10);
+    let space = KeySpace::new(Kind::Data, "");
+    let rests: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
+    let keys: Vec<_> = rests
+        .iter()
+        .map(|rest| Key::new(&space, crate::Subject::Int(1)).with_rest(rest.as_bytes()))
+        .collect();
+    let run = |keys| {
+        store
+            .call_now(
+                &Op::Run {
+                    program: &SPREAD,
+                    keys,
+                    args: &[Arg::Int(7)],
+                },
+                &CX,
+            )
+            .unwrap()
+    };
+    assert_eq!(run(&keys[..11]).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(store.len(), 0);
+    run(&keys[..8]).unwrap();
+    assert_eq!(run(&keys[6..11]).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(store.len(), 8);
+    run(&keys[..10]).unwrap();
+    assert_eq!(store.len(), 10);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u64, u64, bool),
+    Get(u64),
+    Delete(u64),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..40_u64, 1..50_u64, any::<bool>())
+            .prop_map(|(key, ttl, pinned)| Step::Set(key, ttl, pinned)),
+        (0..40_u64).prop_map(Step::Get),
+        (0..40_u64).prop_map(Step::Delete),
+        (0..20_u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Against a map of everything that was written and has not ended: the store holds all that is pinned, nothing that
+    /// ended, never more than its bound, and refuses only if the bound is full of pinned entries.
+    #[test]
+    fn holds_what_it_promises(steps in proptest::collection::vec(step(), 0..300)) {
+        const BOUND: usize = 12;
+        let (store, clock) = store(BOUND);
+        let mut model = std::collections::BTreeMap::<u64, (u64, bool)>::new();
+        for step in steps {
+            match step {
+                Step::Set(key, ttl, pinned) => {
+                    let class = if pinned { Class::Pinned } else { Class::Evictable };
+                    let others = model.iter().filter(|&(&other, &(_, pinned))| other != key && pinned).count();
+                    match set(&store, key, millis(ttl), class) {
+                        Ok(()) => { model.insert(key, (clock.now() + ttl * 1_000, pinned)); }
+                        Err(kind) => {
+                            prop_assert_eq!(kind, ErrorKind::Full);
+                            prop_assert_eq!(others, BOUND);
+                        }
+                    }
+                }
+                Step::Get(key) => match (model.get(&key), holds(&store, key)) {
+                    (None, held) => prop_assert!(!held),
+                    (Some((_, pinned)), held) => prop_assert!(held || !pinned),
+                },
+                Step::Delete(key) => {
+                    let space = KeySpace::new(Kind::Data, "");
+                    let key_of = Key::new(&space, crate::Subject::Int(key));
+                    store.call_now(&Op::Delete { key: &key_of, if_equals: None }, &CX).unwrap().unwrap();
+                    model.remove(&key);
+                }
+                Step::Pass(by) => {
+                    clock.advance(Duration::from_millis(by));
+                    let now = clock.now();
+                    model.retain(|_, (ends, _)| *ends > now);
+                }
+            }
+            prop_assert!(store.len() <= BOUND);
+        }
+    }
+}

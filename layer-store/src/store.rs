@@ -1,0 +1,127 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch};
+
+/// Where counters, cached answers and locks are kept.
+///
+/// # Contract
+///
+/// - One [`Op`] is one round trip, and atomic, but for what [`Op::GetMany`], [`Op::DeleteMany`] and [`Op::Batch`] say.
+/// - An expired value is absent, to every operation alike. Times are whole milliseconds.
+/// - A clone of a store, or another process on the same server, sees what this one wrote.
+/// - All keys of one program share a tag; another tag is [`ErrorKind::CrossTag`](crate::ErrorKind::CrossTag) on every
+///   store, so that tests on memory catch what a Cluster would refuse.
+/// - `call` ends by itself: a store that is reached over a network honours [`Context::deadline`], which
+///   [`wrap::Timeout`](crate::wrap::Timeout) does for it.
+/// - A dropped `call` future may or may not have been applied, and disturbs no other call.
+///
+/// [`conformance`](crate::conformance) (feature `test-util`) holds a backend to it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Store`",
+    note = "`SharedStore::new(MemoryStore::new())` is one; `store::connect(url)` gives one, `redis://` needs the feature `redis`"
+)]
+pub trait Store: Send + Sync + 'static {
+    /// Applies `op` and waits for its reply.
+    fn call<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        cx: &'a Context,
+    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a;
+
+    /// The answer, if it needs no waiting: a memory store always has it, an open breaker too.
+    ///
+    /// `None` means that nothing was done: use [`call`](Self::call). `Some(Err(_))` is an answer.
+    fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        let _ = (op, cx);
+        None
+    }
+
+    /// Hints that a key changed. A hint may be late or lost, so every user keeps a timer.
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        let _ = key;
+        Watch::never()
+    }
+
+    /// What is known of this store without asking it anything.
+    fn info(&self) -> StoreInfo;
+}
+
+/// A store behind a pointer: what layers hold. Cloning shares the store.
+#[derive(Clone)]
+pub struct SharedStore(Arc<dyn DynStore>);
+
+impl SharedStore {
+    /// Shares `store`.
+    pub fn new(store: impl Store) -> Self {
+        Self(Arc::new(store))
+    }
+
+    /// Closes the circuit breaker at once, as after an outage that an operator knows to be over.
+    ///
+    /// A store without a breaker ignores it.
+    pub fn reset_breaker(&self) {
+        if let Some(breaker) = self.info().health.breaker {
+            breaker.reset();
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for SharedStore {
+    fn call<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        cx: &'a Context,
+    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a {
+        self.0.call_dyn(op, cx)
+    }
+
+    #[inline]
+    fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        self.0.call_now_dyn(op, cx)
+    }
+
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.0.watch_dyn(key)
+    }
+
+    fn info(&self) -> StoreInfo {
+        self.0.info_dyn()
+    }
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedStore")
+            .field(&self.info().name)
+            .finish()
+    }
+}
+
+type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Send + 'a>>;
+
+/// [`Store`] as a `dyn`: the same four methods, the future of `call` boxed.
+trait DynStore: Send + Sync {
+    fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a>;
+    fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>>;
+    fn watch_dyn(&self, key: &Key<'_>) -> Watch;
+    fn info_dyn(&self) -> StoreInfo;
+}
+
+impl<St: Store> DynStore for St {
+    fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a> {
+        Box::pin(self.call(op, cx))
+    }
+
+    fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        self.call_now(op, cx)
+    }
+
+    fn watch_dyn(&self, key: &Key<'_>) -> Watch {
+        self.watch(key)
+    }
+
+    fn info_dyn(&self) -> StoreInfo {
+        self.info()
+    }
+}

@@ -1,0 +1,246 @@
+use std::fmt;
+
+use bytes::Bytes;
+
+/// What stands under a key: bytes, or numbers that are their decimal text.
+///
+/// Two values are equal if their bytes are. Numbers and up to 14 bytes are kept inline.
+#[derive(Clone)]
+pub struct Value(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    /// `(f, t)`: the text `t`, or `t:f` where `f` is not zero.
+    Pair(u32, u64),
+    Inline(u8, [u8; INLINE]),
+    Heap(Box<Bytes>),
+}
+
+impl Value {
+    /// A number `t` and a part `f` of the next one: the text `t`, or `t:f` if `f` is not zero.
+    #[inline]
+    pub const fn pair(t: u64, f: u32) -> Self {
+        Self(Repr::Pair(f, t))
+    }
+
+    /// Reads `t` or `t:f`, in exactly the form that [`pair`](Self::pair) writes. `None` if it is anything else.
+    #[inline]
+    pub fn as_pair(&self) -> Option<(u64, u32)> {
+        match &self.0 {
+            Repr::Pair(f, t) => Some((*t, *f)),
+            _ => parse_pair(self.as_slice()?),
+        }
+    }
+
+    /// The bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Repr::Heap(bytes) => Bytes::clone(bytes),
+            _ => self.with_bytes(Bytes::copy_from_slice),
+        }
+    }
+
+    /// Lends the bytes.
+    pub fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
+        match &self.0 {
+            Repr::Pair(f, t) => read(PairText::new(*t, *f).as_bytes()),
+            Repr::Inline(len, bytes) => read(&bytes[..usize::from(*len)]),
+            Repr::Heap(bytes) => read(bytes),
+        }
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.with_bytes(<[u8]>::len)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Repr::Pair(..) => None,
+            Repr::Inline(len, bytes) => Some(&bytes[..usize::from(*len)]),
+            Repr::Heap(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        if let (Repr::Pair(f, t), Repr::Pair(g, u)) = (&self.0, &other.0) {
+            return f == g && t == u;
+        }
+        self.with_bytes(|bytes| other.with_bytes(|others| bytes == others))
+    }
+}
+
+impl Eq for Value {}
+
+impl fmt::Debug for Value {
+    /// Says how long it is and not what it is: values hold tokens and answers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Pair(fraction, time) => write!(f, "Value({time}:{fraction})"),
+            _ => write!(f, "Value({} bytes)", self.len()),
+        }
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
+        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(bytes))))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(bytes.into()))))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        inline(bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(Bytes::copy_from_slice(bytes)))))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+fn inline(bytes: &[u8]) -> Option<Value> {
+    let len = u8::try_from(bytes.len()).ok()?;
+    let mut inline = [0; INLINE];
+    inline.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(Value(Repr::Inline(len, inline)))
+}
+
+/// The text of a pair, on the stack.
+struct PairText {
+    start: usize,
+    buffer: [u8; PAIR_TEXT],
+}
+
+impl PairText {
+    fn new(t: u64, f: u32) -> Self {
+        let mut text = Self {
+            start: PAIR_TEXT,
+            buffer: [0; PAIR_TEXT],
+        };
+        if f != 0 {
+            text.prepend_number(u64::from(f));
+            text.prepend(b':');
+        }
+        text.prepend_number(t);
+        text
+    }
+
+    fn prepend(&mut self, byte: u8) {
+        self.start -= 1;
+        self.buffer[self.start] = byte;
+    }
+
+    fn prepend_number(&mut self, mut number: u64) {
+        loop {
+            self.prepend(b'0' + (number % 10) as u8);
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (t, f) = match text.split_once(':') {
+        Some((t, f)) => (t, f.parse().ok()?),
+        None => (text, 0),
+    };
+    let pair = (t.parse().ok()?, f);
+    // One value has one text: `+1`, `01` and `1:0` are somebody else's.
+    (PairText::new(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
+}
+
+const INLINE: usize = 14;
+/// 20 digits, a colon, 10 digits.
+const PAIR_TEXT: usize = 31;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_two_words() {
+        assert_eq!(size_of::<Value>(), 16);
+        assert_eq!(size_of::<Option<Value>>(), 16);
+    }
+
+    #[test]
+    fn a_pair_is_its_text() {
+        assert_eq!(Value::pair(42, 0), Value::from("42"));
+        assert_eq!(Value::pair(42, 7), Value::from("42:7"));
+        assert_eq!(Value::from("42:7"), Value::pair(42, 7));
+        assert_ne!(Value::pair(42, 0), Value::from("42:0"));
+        assert_eq!(Value::pair(u64::MAX, u32::MAX).len(), PAIR_TEXT);
+    }
+
+    #[test]
+    fn only_the_text_of_a_pair_reads_as_one() {
+        for odd in [
+            "",
+            ":",
+            "1:",
+            ":1",
+            "+1",
+            "01",
+            "1:0",
+            "1:02",
+            "1:2:3",
+            " 1",
+            "1e3",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(Value::from(odd).as_pair(), None, "{odd:?}");
+        }
+        assert_eq!(Value::from(&b"\xff"[..]).as_pair(), None);
+    }
+
+    #[test]
+    fn debug_does_not_show_the_bytes() {
+        assert_eq!(format!("{:?}", Value::from("secret")), "Value(6 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_survive_their_text(t: u64, f: u32) {
+            let value = Value::pair(t, f);
+            prop_assert_eq!(Value::from(value.to_bytes()).as_pair(), Some((t, f)));
+        }
+
+        #[test]
+        fn values_are_equal_if_their_bytes_are(a in proptest::collection::vec(any::<u8>(), 0..20), b in proptest::collection::vec(any::<u8>(), 0..20)) {
+            prop_assert_eq!(Value::from(a.clone()) == Value::from(Bytes::from(b.clone())), a == b);
+            prop_assert_eq!(Value::from(a.as_slice()).to_bytes(), a);
+        }
+    }
+}
