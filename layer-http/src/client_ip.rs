@@ -1,0 +1,345 @@
+use std::{
+    error::Error,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use http::{HeaderName, HeaderValue, header::FORWARDED};
+use ipnet::{IpNet, Ipv4Net};
+use layer_store::Identity;
+
+use crate::{Head, KeyExtractor, Missing, key::header_name};
+
+/// Counts for the address at the other end of the connection, and believes no header.
+///
+/// An IPv6 address counts as its /64 network, which is what one subscriber has; an IPv4-mapped one as that IPv4 address.
+/// Behind a proxy this is the proxy's address: see [`ClientIp`].
+///
+/// axum notes the address if it is served through `app.into_make_service_with_connect_info::<SocketAddr>()`; other
+/// servers insert a [`PeerAddr`](crate::PeerAddr). Where no address is known, as over a Unix socket, all requests share
+/// one bucket ([`Missing::Shared`]), unless [`or_refuse`](KeyExtractor::or_refuse) or
+/// [`or_skip`](KeyExtractor::or_skip) is written.
+///
+/// ```
+/// use layer_http::{Head, KeyExtractor, PeerAddr, PeerIp};
+///
+/// # let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 4711));
+/// let mut request = http::Request::get("/").header("x-forwarded-for", "1.2.3.4").body(()).unwrap();
+/// request.extensions_mut().insert(PeerAddr(peer));
+/// assert_eq!(PeerIp.extract(&Head::of(&request)), Some(peer.ip().into()));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerIp;
+
+/// Counts for the client's address behind trusted proxies.
+///
+/// A header is read only if the peer is a trusted proxy, and then from the right, over all its lines: trusted addresses
+/// are passed over and the first other one is the client, as the outermost trusted proxy saw it. What a client wrote
+/// itself stands left of that and is never reached. Where there is no such address, because the header is missing, all its
+/// addresses are trusted, or something that is no address comes first (`unknown`, an obfuscated name, a zone), the
+/// request counts for its peer. Addresses become identities as in [`PeerIp`].
+///
+/// One header is read, the one your proxies write, since a client may write any other: `x-forwarded-for`, unless
+/// [`header`](Self::header) says so.
+///
+/// # Example
+///
+/// ```
+/// use layer_http::{ClientIp, Head, Identity, KeyExtractor, PeerAddr};
+///
+/// let client = ClientIp::behind(["10.0.0.0/8", "fd00::/8"]);
+///
+/// let mut request = http::Request::get("/")
+///     .header("x-forwarded-for", "1.2.3.4, 203.0.113.9, 10.0.0.2") // 1.2.3.4 is the client's own invention
+///     .body(())
+///     .unwrap();
+/// request.extensions_mut().insert(PeerAddr(([10, 0, 0, 1], 4711).into()));
+/// assert_eq!(client.extract(&Head::of(&request)), Some(Identity::V4(0xcb00_7109)));
+///
+/// request.extensions_mut().insert(PeerAddr(([203, 0, 113, 7], 4711).into()));
+/// assert_eq!(client.extract(&Head::of(&request)), Some(Identity::V4(0xcb00_7107)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientIp {
+    trusted: Box<[IpNet]>,
+    header: HeaderName,
+}
+
+/// A text that names no network of proxies.
+#[derive(Debug)]
+pub struct InvalidCidr {
+    text: String,
+    reason: Reason,
+}
+
+impl ClientIp {
+    /// Trusts the proxies in these networks, such as `10.0.0.0/8`, `fd00::/8`, or a single `192.0.2.7`.
+    ///
+    /// Name your own proxies and nobody else: whoever is in there says who the client is. Without any, no header is
+    /// believed.
+    ///
+    /// # Panics
+    ///
+    /// If a text names no network, or every address there is: see [`try_behind`](Self::try_behind).
+    #[track_caller]
+    pub fn behind(cidrs: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        match Self::try_behind(cidrs) {
+            Ok(client) => client,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same for networks that come from a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidCidr`] if a text names no network, has bits set behind its prefix (`10.1.2.3/8`), or trusts every address
+    /// (`0.0.0.0/0`), with which no client would ever be found.
+    pub fn try_behind(
+        cidrs: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, InvalidCidr> {
+        let trusted = cidrs
+            .into_iter()
+            .map(|cidr| network(cidr.as_ref()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            trusted,
+            header: HeaderName::from_static("x-forwarded-for"),
+        })
+    }
+
+    /// Reads this header instead of `x-forwarded-for`: `x-real-ip`, `cf-connecting-ip`, or `forwarded`, whose `for`
+    /// parameters are read as RFC 7239 writes them.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is not a header's name.
+    #[must_use]
+    #[track_caller]
+    pub fn header(self, name: &'static str) -> Self {
+        Self {
+            header: header_name(name),
+            ..self
+        }
+    }
+
+    fn client(&self, head: &Head<'_>) -> Option<IpAddr> {
+        let peer = head.peer_addr()?.ip();
+        if !self.trusts(peer) {
+            return Some(peer);
+        }
+        let lines = head.headers.get_all(&self.header).iter();
+        let first_untrusted = lines
+            .rev()
+            .flat_map(|line| self.addresses(line))
+            .find(|address| !address.is_some_and(|address| self.trusts(address)));
+        Some(first_untrusted.flatten().unwrap_or(peer))
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+
+    /// The addresses of one line from the right, None for an element that is none.
+    fn addresses<'a>(&self, line: &'a HeaderValue) -> impl Iterator<Item = Option<IpAddr>> + 'a {
+        let node: fn(&[u8]) -> Option<&[u8]> = match self.header == FORWARDED {
+            true => forwarded_for,
+            false => |element| Some(element),
+        };
+        Elements::of(line.as_bytes(), b',')
+            .filter(|element| !element.is_empty())
+            .map(move |element| node(element).and_then(address))
+    }
+}
+
+impl KeyExtractor for PeerIp {
+    #[inline]
+    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+        head.peer_addr().map(|peer| peer.ip().into())
+    }
+
+    fn missing(&self) -> Missing {
+        Missing::Shared
+    }
+}
+
+impl KeyExtractor for ClientIp {
+    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+        self.client(head).map(Identity::from)
+    }
+
+    fn missing(&self) -> Missing {
+        Missing::Shared
+    }
+}
+
+impl fmt::Display for InvalidCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.text;
+        match self.reason {
+            Reason::NoNetwork => write!(
+                f,
+                "{text:?} is not a network of proxies: write 10.0.0.0/8, fd00::/8 or one address"
+            ),
+            Reason::HostBits(network) => write!(
+                f,
+                "{text:?} has bits set behind its prefix: write {}, or {} for that one address",
+                network.trunc(),
+                network.addr()
+            ),
+            Reason::Everybody => write!(
+                f,
+                "{text:?} trusts every address, so that no client could be told from a proxy: \
+                 write your proxies' own network, such as 10.0.0.0/8"
+            ),
+        }
+    }
+}
+
+impl Error for InvalidCidr {}
+
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    NoNetwork,
+    HostBits(IpNet),
+    Everybody,
+}
+
+/// The elements of a list from the right, where what a client wrote, and be it a lone quote, cannot change how the
+/// proxies' own elements are read. A separator within quotes is none.
+struct Elements<'a> {
+    rest: Option<&'a [u8]>,
+    separator: u8,
+}
+
+impl<'a> Elements<'a> {
+    fn of(line: &'a [u8], separator: u8) -> Self {
+        Self {
+            rest: Some(line),
+            separator,
+        }
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.rest?;
+        let element = match last_unquoted(line, self.separator) {
+            Some(at) => {
+                self.rest = Some(&line[..at]);
+                &line[at + 1..]
+            }
+            None => {
+                self.rest = None;
+                line
+            }
+        };
+        Some(element.trim_ascii())
+    }
+}
+
+fn last_unquoted(line: &[u8], separator: u8) -> Option<usize> {
+    let mut quoted = false;
+    for (at, byte) in line.iter().enumerate().rev() {
+        if *byte == b'"' && !is_escaped(&line[..at]) {
+            quoted = !quoted;
+        } else if *byte == separator && !quoted {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Whether what comes after `before` has a backslash of its own.
+fn is_escaped(before: &[u8]) -> bool {
+    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    backslashes.count() % 2 == 1
+}
+
+/// The `for` parameter of one element (RFC 7239, section 4); None if it is missing or repeated.
+fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+    let mut nodes = Elements::of(element, b';').filter_map(|pair| {
+        let (name, value) = pair.split_at_checked(FOR.len())?;
+        name.eq_ignore_ascii_case(FOR).then_some(value)
+    });
+    let node = nodes.next()?;
+    if nodes.next().is_some() {
+        return None;
+    }
+    match node.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_suffix(b"\""),
+        None => Some(node),
+    }
+}
+
+/// The address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+fn address(node: &[u8]) -> Option<IpAddr> {
+    let node = str::from_utf8(node).ok()?;
+    if let Some(bracketed) = node.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let address = address.parse::<Ipv6Addr>().ok()?;
+        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+            .then_some(address.into());
+    }
+    if let Ok(address) = node.parse() {
+        return Some(address);
+    }
+    let (address, port) = node.split_once(':')?;
+    let address = address.parse::<Ipv4Addr>().ok()?;
+    is_port(port).then_some(address.into())
+}
+
+/// A port, or the name that hides one (RFC 7239, section 6.3).
+fn is_port(text: &str) -> bool {
+    let digits = text.strip_prefix('_').unwrap_or(text);
+    !digits.is_empty()
+        && match digits.len() == text.len() {
+            true => text.parse::<u16>().is_ok() && !text.starts_with('+'),
+            false => digits
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+        }
+}
+
+fn network(text: &str) -> Result<IpNet, InvalidCidr> {
+    let invalid = |reason| InvalidCidr {
+        text: text.to_owned(),
+        reason,
+    };
+    let trimmed = text.trim();
+    let network = trimmed
+        .parse::<IpNet>()
+        .or_else(|_| trimmed.parse::<IpAddr>().map(IpNet::from))
+        .ok()
+        .map(folded)
+        .ok_or_else(|| invalid(Reason::NoNetwork))?;
+    if network.prefix_len() == 0 {
+        Err(invalid(Reason::Everybody))
+    } else if network != network.trunc() {
+        Err(invalid(Reason::HostBits(network)))
+    } else {
+        Ok(network)
+    }
+}
+
+/// A network of IPv4-mapped addresses as those IPv4 addresses, which is how they are compared.
+fn folded(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let prefix = mapped.prefix_len().checked_sub(MAPPED_PREFIX);
+    match mapped.addr().to_ipv4_mapped().zip(prefix) {
+        Some((address, prefix)) => Ipv4Net::new_assert(address, prefix).into(),
+        None => network,
+    }
+}
+
+const FOR: &[u8] = b"for=";
+
+/// How long the prefix `::ffff:0:0/96` is.
+const MAPPED_PREFIX: u8 = 96;

@@ -1,0 +1,118 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
+
+use crate::Body;
+
+/// A refusal in words a program can read: a problem document (RFC 9457).
+///
+/// ```
+/// use http::StatusCode;
+/// use layer_http::Problem;
+///
+/// let problem = Problem::new(StatusCode::CONFLICT, "about:blank", "Conflict")
+///     .detail("this car is being booked")
+///     .member("car", 7);
+/// assert_eq!(
+///     problem.to_bytes(),
+///     r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"this car is being booked","car":7}"#
+/// );
+///
+/// let response = problem.into_response::<http_body_util::Full<bytes::Bytes>>();
+/// assert_eq!(response.status(), StatusCode::CONFLICT);
+/// assert_eq!(response.headers()["content-type"], "application/problem+json");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    type_uri: &'static str,
+    title: &'static str,
+    detail: Option<Cow<'static, str>>,
+    members: Vec<(&'static str, Value)>,
+}
+
+/// The media type of a [`Problem`]: `application/problem+json`.
+pub static PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+impl Problem {
+    /// A problem of the kind `type_uri` (`about:blank` if the status says it all), in short `title`.
+    pub fn new(status: StatusCode, type_uri: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            type_uri,
+            title,
+            detail: None,
+            members: Vec::new(),
+        }
+    }
+
+    /// Says what went wrong this time. It is sent to the client, so it names no key, token or address.
+    #[must_use]
+    pub fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..self
+        }
+    }
+
+    /// Adds an extension member, such as `violated-policies`, after the others. A second one of that name replaces the
+    /// first.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is `type`, `title`, `status` or `detail`, which are set above.
+    #[must_use]
+    #[track_caller]
+    pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        assert!(
+            !STANDARD.contains(&name),
+            "{name:?} is a standard member: write Problem::new(..) and .detail(..)"
+        );
+        self.members.retain(|(member, _)| *member != name);
+        self.members.push((name, value.into()));
+        self
+    }
+
+    /// Its status, which is also a member of the document.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The document as JSON, its members in the order `type`, `title`, `status`, `detail`, extensions.
+    pub fn to_bytes(&self) -> Bytes {
+        serde_json::to_vec(self)
+            .expect("all names are strings and all values JSON, so nothing can fail to serialize")
+            .into()
+    }
+
+    /// The response that carries it.
+    pub fn into_response<B>(self) -> Response<Body<B>> {
+        let mut response = Response::new(Body::bytes(self.to_bytes()));
+        *response.status_mut() = self.status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, PROBLEM_JSON.clone());
+        response
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("type", self.type_uri)?;
+        document.serialize_entry("title", self.title)?;
+        document.serialize_entry("status", &self.status.as_u16())?;
+        if let Some(detail) = &self.detail {
+            document.serialize_entry("detail", detail)?;
+        }
+        for (name, value) in &self.members {
+            document.serialize_entry(name, value)?;
+        }
+        document.end()
+    }
+}
+
+const STANDARD: [&str; 4] = ["type", "title", "status", "detail"];
