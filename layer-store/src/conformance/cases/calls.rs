@@ -1,0 +1,99 @@
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context as Task, Waker},
+};
+
+use super::{CX, LONG, Names, Trial, Verdict};
+use crate::{Arg, Class, Cond, Op, Reply, Store, StoreExt, Value, conformance::programs::LIMITED};
+
+/// `call` alone gives what `call_now` gives, for a caller that never asks the latter.
+pub async fn call_answers_without_call_now(trial: &Trial) -> Verdict {
+    let (store, names) = (trial.store(), Names::fresh());
+    let key = names.key("called");
+    let value = Value::from("1");
+    let put = Op::Set {
+        key: &key,
+        value: &value,
+        expiry: LONG.into(),
+        cond: Cond::Absent,
+        class: Class::Evictable,
+    };
+    let reply = store.call(&put, &CX).await?;
+    assert!(matches!(reply, Reply::Set { applied: true, .. }));
+    let reply = store.call(&Op::Get(&key), &CX).await?;
+    assert!(matches!(reply, Reply::Value(Some(read)) if read == value));
+    let reply = store.call(&Op::Ping, &CX).await?;
+    assert!(matches!(reply, Reply::Pong));
+    Ok(())
+}
+
+/// Where `call_now` has no answer it has done nothing, and where it has one it was done once.
+pub async fn call_now_without_an_answer_did_nothing(trial: &Trial) -> Verdict {
+    let (store, names) = (trial.store(), Names::fresh());
+    let keys = [names.key("counted")];
+    let args = [Arg::Int(10), Arg::Int(600_000)];
+    let count = Op::Run {
+        program: &LIMITED,
+        keys: &keys,
+        args: &args,
+    };
+    for answered in 1..=3 {
+        let reply = match store.call_now(&count, &CX) {
+            Some(result) => result?,
+            None => store.call(&count, &CX).await?,
+        };
+        let Reply::Data(data) = reply else {
+            panic!("a program replied {reply:?}");
+        };
+        assert_eq!(data.int(1), Some(answered), "each was counted once");
+    }
+    Ok(())
+}
+
+/// 200 calls are dropped before, while and after they are sent; every other call still has its own reply.
+pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> Verdict {
+    let (store, names) = (trial.store(), Names::fresh());
+    let subjects: Vec<_> = (0..64).map(|number| number.to_string()).collect();
+    let keys: Vec<_> = subjects.iter().map(|subject| names.key(subject)).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let own = Value::pair(number as u64, 0);
+        store.put(&CX, key, &own, LONG).await?;
+    }
+    for round in 0..200 {
+        let dropped = round % 64;
+        drop_after(round % 4, store.call(&Op::Get(&keys[dropped]), &CX)).await;
+        drop_after(round % 3, store.call(&Op::GetMany(&keys[..dropped]), &CX)).await;
+        let asked = (round * 7 + 1) % 64;
+        let read = store.get(&CX, &keys[asked]).await?;
+        assert_eq!(read, Some(Value::pair(asked as u64, 0)), "round {round}");
+    }
+    let results = trial
+        .race(64, |racer, store| {
+            let names = names.clone();
+            async move {
+                let subject = racer.to_string();
+                let key = names.key(&subject);
+                drop_after(racer % 3, store.call(&Op::Get(&key), &CX)).await;
+                store.get(&CX, &key).await
+            }
+        })
+        .await;
+    for (racer, read) in results.into_iter().enumerate() {
+        assert_eq!(read?, Some(Value::pair(racer as u64, 0)));
+    }
+    Ok(())
+}
+
+/// Polls a call once, lets others run so many times, and drops it.
+async fn drop_after(turns: usize, call: impl Future) {
+    let mut call = pin!(call);
+    poll_once(call.as_mut());
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn poll_once(call: Pin<&mut impl Future>) {
+    let _ = call.poll(&mut Task::from_waker(Waker::noop()));
+}

@@ -1,0 +1,106 @@
+-- Stands before a shipped script: its `redis` is this one, and the last two arguments are taken away from it.
+-- ARGV, at the end: the test's time in Unix microseconds; a hash that holds the life of each key as `since:ms`
+local redis = (function(server)
+  local lives = table.remove(ARGV)
+  local now = table.remove(ARGV)
+  local declared = {}
+  for _, key in ipairs(KEYS) do
+    declared[key] = true
+  end
+
+  local function check(key)
+    if not declared[key] then
+      error('the script names a key that is not in KEYS: ' .. tostring(key))
+    end
+  end
+
+  -- Redis itself has judged the number; no later than here it would be a text.
+  local function note(key, ms)
+    if type(ms) == 'number' then
+      ms = string.format('%.0f', ms)
+    end
+    server.call('PERSIST', key)
+    server.call('HSET', lives, key, now .. ':' .. ms)
+  end
+
+  local commands = {}
+
+  function commands.TIME()
+    -- As Redis does: the microseconds are not padded.
+    return {string.sub(now, 1, -7), tostring(tonumber(string.sub(now, -6)))}
+  end
+
+  function commands.GET(key)
+    check(key)
+    return server.call('GET', key)
+  end
+
+  function commands.EXISTS(...)
+    for _, key in ipairs({...}) do
+      check(key)
+    end
+    return server.call('EXISTS', ...)
+  end
+
+  function commands.MGET(...)
+    for _, key in ipairs({...}) do
+      check(key)
+    end
+    return server.call('MGET', ...)
+  end
+
+  function commands.SET(key, value, px, ms, more)
+    check(key)
+    if type(px) ~= 'string' or string.upper(px) ~= 'PX' or ms == nil or more ~= nil then
+      error("write redis.call('SET', key, value, 'PX', ms): every value has an end")
+    end
+    local reply = server.call('SET', key, value, 'PX', ms)
+    note(key, ms)
+    return reply
+  end
+
+  function commands.PEXPIRE(key, ms, more)
+    check(key)
+    if more ~= nil then
+      error("write redis.call('PEXPIRE', key, ms), without options")
+    end
+    local moved = server.call('PEXPIRE', key, ms)
+    if server.call('EXISTS', key) == 1 then
+      note(key, ms)
+    else
+      server.call('HDEL', lives, key)
+    end
+    return moved
+  end
+
+  function commands.DEL(...)
+    for _, key in ipairs({...}) do
+      check(key)
+      server.call('HDEL', lives, key)
+    end
+    return server.call('DEL', ...)
+  end
+
+  function commands.PTTL(key)
+    check(key)
+    local life = server.call('HGET', lives, key)
+    if server.call('EXISTS', key) == 0 then
+      return -2
+    end
+    if not life then
+      return -1
+    end
+    local since, ms = string.match(life, '^(%d+):(%d+)$')
+    return tonumber(ms) - math.floor((tonumber(now) - tonumber(since)) / 1000)
+  end
+
+  local function call(name, ...)
+    local command = commands[string.upper(name)]
+    if not command then
+      error('the script calls ' .. tostring(name) .. ', which the harness does not know')
+    end
+    return command(...)
+  end
+
+  return setmetatable({call = call, pcall = false}, {__index = server})
+end)(redis)

@@ -1,0 +1,199 @@
+//! What every store must do, as tests for any backend.
+//!
+//! Each of [`cases`] is a plain `async fn` about one behaviour. [`conformance_tests!`](crate::conformance_tests) turns the
+//! list into named tests of one backend:
+//!
+//! ```
+//! # #[cfg(test)]
+//! mod memory {
+//!     use layer_store::{MemoryStore, conformance_tests};
+//!
+//!     conformance_tests!(async { MemoryStore::new() });
+//! }
+//! ```
+//!
+//! The expression is evaluated once a test and gives a [`Store`](crate::Store), or a [`Trial`] where a test's clock is to
+//! be moved instead of waited for. Every case makes names of its own, so all of them can run at once on one server.
+//!
+//! # The kit's own test
+//!
+//! [`FaultyStore`] spoils a sound store by one [`Fault`] at a time, and some case catches each. A kit that nothing fails
+//! proves nothing.
+//!
+//! # For tests of layers
+//!
+//! [`TroubledStore`] records what it is asked and, on demand, fails, hangs, delays or loses its replies.
+//! [`twins`] holds a [`Program`](crate::Program)'s Lua body against its Rust twin.
+
+pub mod cases;
+pub mod programs;
+pub mod twins;
+
+mod faulty;
+mod names;
+mod random;
+mod trial;
+mod troubled;
+
+use std::{fmt, future::Future, pin::Pin};
+
+use crate::StoreError;
+
+pub use self::{
+    faulty::{Fault, FaultyStore},
+    names::unique,
+    random::Random,
+    trial::Trial,
+    troubled::{Trouble, TroubledStore},
+};
+
+/// Makes a named test of every conformance case, on the store (or [`Trial`]) that the future gives.
+///
+/// See [`conformance`](crate::conformance).
+#[macro_export]
+macro_rules! conformance_tests {
+    ($make:expr) => {
+        $crate::__conformance_cases! { __conformance_tests ($make) }
+    };
+}
+
+/// One behaviour that every store must have.
+#[derive(Clone, Copy)]
+pub struct Case {
+    name: &'static str,
+    run: for<'a> fn(&'a Trial) -> CaseFuture<'a>,
+}
+
+impl Case {
+    /// The behaviour, as a sentence in snake case.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Puts a store to the test.
+    ///
+    /// # Errors
+    ///
+    /// An operation that should have succeeded failed.
+    ///
+    /// # Panics
+    ///
+    /// If the store does not behave so.
+    pub async fn run(&self, trial: &Trial) -> Result<(), StoreError> {
+        (self.run)(trial).await
+    }
+
+    /// The same on a runtime of its own, on several threads, so that racers do race.
+    ///
+    /// # Panics
+    ///
+    /// If the store does not behave so, or if called in a runtime.
+    pub fn test<T: Into<Trial>>(&self, make: impl Future<Output = T>) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .expect("a runtime needs threads and nothing else");
+        let result = runtime.block_on(async { self.run(&make.await.into()).await });
+        if let Err(error) = result {
+            panic!("an operation failed: {error:?}");
+        }
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}
+
+type CaseFuture<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+
+/// Every case, for a runner of one's own.
+pub const CASES: &[Case] = crate::__conformance_cases! { __conformance_list () };
+
+/// The one list of cases, handed to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ($callback:ident $args:tt) => {
+        $crate::$callback! { $args
+            a_missing_key_is_absent
+            a_value_is_kept_byte_for_byte
+            an_empty_value_is_not_a_missing_one
+            a_number_is_its_decimal_text
+            get_many_answers_in_order
+            empty_lists_are_answered
+            ping_is_answered
+            delete_reports_whether_there_was_one
+            delete_many_deletes_and_counts_all
+
+            put_if_absent_keeps_the_first_value
+            put_if_absent_has_one_winner_among_64
+            compare_and_set_replaces_the_right_value_alone
+            compare_and_set_has_one_winner_among_64
+            compare_and_delete_is_for_the_owner
+
+            a_value_ends_to_the_millisecond
+            an_expired_value_is_absent_to_every_operation
+            a_time_to_live_is_kept_in_milliseconds
+            a_write_sets_the_expiry_anew
+            keep_leaves_the_expiry_alone
+            a_refused_write_changes_nothing
+            touch_moves_the_expiry
+            touch_only_longer_never_shortens
+
+            a_batch_answers_in_order
+            a_batch_goes_on_after_a_failure
+
+            a_program_never_exceeds_its_limit
+            a_program_over_two_keys_keeps_their_sum
+            a_program_reads_and_writes_what_operations_do
+            a_program_takes_and_gives_any_bytes
+            a_program_sees_time_pass
+            a_program_needs_one_tag
+            a_program_needs_keys_and_none_twice
+
+            hostile_keys_are_apart
+            parts_of_a_key_do_not_run_together
+            namespaces_are_apart
+
+            call_answers_without_call_now
+            call_now_without_an_answer_did_nothing
+            dropped_calls_shift_no_reply
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_list {
+    (() $($case:ident)*) => {
+        &[$($crate::conformance::Case {
+            name: stringify!($case),
+            run: |trial| Box::pin($crate::conformance::cases::$case(trial)),
+        }),*]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    (($make:expr) $($case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::conformance::case(stringify!($case)).test($make);
+            }
+        )*
+    };
+}
+
+/// The case of this name.
+#[doc(hidden)]
+pub fn case(name: &str) -> Case {
+    *CASES
+        .iter()
+        .find(|case| case.name == name)
+        .expect("both lists come from one macro")
+}

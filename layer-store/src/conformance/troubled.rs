@@ -1,0 +1,315 @@
+use std::{
+    fmt,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{Context, ErrorKind, Key, Op, Outcome, Reply, Store, StoreError, StoreInfo, Watch};
+
+/// A store for tests of what stands on it: it records what it is asked and is in trouble on demand.
+///
+/// Clones share the store, its trouble and its record: keep one as a handle. While it is in trouble, and always once it is
+/// [`networked`](Self::networked), `call_now` has no answer, so that callers take the way that waits.
+///
+/// ```
+/// use layer_store::{
+///     Context, ErrorKind, MemoryStore, Outcome, StoreExt,
+///     conformance::TroubledStore,
+/// };
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = TroubledStore::new(MemoryStore::new());
+/// let cx = Context::new("example");
+/// store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+/// assert_eq!(store.ping(&cx).await.unwrap_err().kind(), ErrorKind::Unavailable);
+/// store.heal();
+/// store.ping(&cx).await?;
+/// assert_eq!(store.calls(), ["ping", "ping"]);
+/// # Ok::<_, layer_store::StoreError>(())
+/// # }).unwrap();
+/// ```
+pub struct TroubledStore<T> {
+    inner: Arc<T>,
+    shared: Arc<Shared>,
+    networked: bool,
+}
+
+/// What happens to a call of a [`TroubledStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// It fails so, and was not applied whatever the error says.
+    Fail(ErrorKind, Outcome),
+    /// It is applied, and fails so with [`Outcome::Unknown`].
+    LoseReply(ErrorKind),
+    /// It is not applied and never ends.
+    Hang,
+    /// It is applied after this time on tokio's clock.
+    Delay(Duration),
+}
+
+type Choose = Box<dyn FnMut(&Op<'_>) -> Option<Trouble> + Send>;
+
+struct Shared {
+    trouble: Mutex<Option<Choose>>,
+    calls: Mutex<Vec<&'static str>>,
+    in_flight: AtomicUsize,
+}
+
+impl<T: Store> TroubledStore<T> {
+    /// A store without trouble, so far.
+    pub fn new(inner: T) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            shared: Arc::new(Shared {
+                trouble: Mutex::default(),
+                calls: Mutex::default(),
+                in_flight: AtomicUsize::new(0),
+            }),
+            networked: false,
+        }
+    }
+
+    /// Answers through `call` alone, as a store does that is reached over a network.
+    #[must_use]
+    pub fn networked(mut self) -> Self {
+        self.networked = true;
+        self
+    }
+
+    /// From now on every call fails so, unapplied.
+    pub fn fail(&self, kind: ErrorKind, outcome: Outcome) {
+        self.trouble(Trouble::Fail(kind, outcome));
+    }
+
+    /// From now on every call is applied and fails all the same, with [`Outcome::Unknown`].
+    pub fn lose_replies(&self, kind: ErrorKind) {
+        self.trouble(Trouble::LoseReply(kind));
+    }
+
+    /// From now on no call ends, even after [`heal`](Self::heal).
+    pub fn hang(&self) {
+        self.trouble(Trouble::Hang);
+    }
+
+    /// From now on every call waits first.
+    pub fn delay(&self, time: Duration) {
+        self.trouble(Trouble::Delay(time));
+    }
+
+    /// From now on every call is in this trouble.
+    pub fn trouble(&self, trouble: Trouble) {
+        self.trouble_by(move |_| Some(trouble));
+    }
+
+    /// From now on `choose` says for each operation, in the order they come, what happens to it; `None`: nothing.
+    pub fn trouble_by(&self, choose: impl FnMut(&Op<'_>) -> Option<Trouble> + Send + 'static) {
+        *self.shared.trouble.lock() = Some(Box::new(choose));
+    }
+
+    /// From now on every call is answered.
+    pub fn heal(&self) {
+        *self.shared.trouble.lock() = None;
+    }
+
+    /// What it was asked so far, answered or not: `get`, `get_many`, `set`, `delete`, `delete_many`, `touch`, `run`, `batch`
+    /// or `ping`.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.shared.calls.lock().clone()
+    }
+
+    /// Forgets what it was asked so far, and gives it.
+    pub fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.shared.calls.lock())
+    }
+
+    /// Calls that have begun, have not ended, and were not dropped.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.shared.trouble.lock().is_some()
+    }
+}
+
+impl<T> Clone for TroubledStore<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: self.shared.clone(),
+            networked: self.networked,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for TroubledStore<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TroubledStore")
+            .field("inner", &self.inner)
+            .field("networked", &self.networked)
+            .field("calls", &self.shared.calls.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<T: Store> Store for TroubledStore<T> {
+    async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
+        let _in_flight = InFlight::new(&self.shared.in_flight);
+        match self.shared.asked(op) {
+            None => self.inner.call(op, cx).await,
+            Some(Trouble::Fail(kind, Outcome::NotApplied)) => Err(StoreError::not_applied(kind)),
+            Some(Trouble::Fail(kind, Outcome::Unknown)) => Err(StoreError::unknown(kind)),
+            Some(Trouble::LoseReply(kind)) => {
+                // An error of its own is one more reply that is lost.
+                let _ = self.inner.call(op, cx).await;
+                Err(StoreError::unknown(kind))
+            }
+            Some(Trouble::Hang) => pending().await,
+            Some(Trouble::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                self.inner.call(op, cx).await
+            }
+        }
+    }
+
+    fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        if self.networked || self.is_troubled() {
+            return None;
+        }
+        let reply = self.inner.call_now(op, cx);
+        if reply.is_some() {
+            self.shared.calls.lock().push(name(op));
+        }
+        reply
+    }
+
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.inner.watch(key)
+    }
+
+    fn info(&self) -> StoreInfo {
+        self.inner.info()
+    }
+}
+
+impl Shared {
+    fn asked(&self, op: &Op<'_>) -> Option<Trouble> {
+        self.calls.lock().push(name(op));
+        self.trouble.lock().as_mut()?(op)
+    }
+}
+
+/// Counts a call until it is dropped.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn name(op: &Op<'_>) -> &'static str {
+    match op {
+        Op::Get(_) => "get",
+        Op::GetMany(_) => "get_many",
+        Op::Set { .. } => "set",
+        Op::Delete { .. } => "delete",
+        Op::DeleteMany(_) => "delete_many",
+        Op::Touch { .. } => "touch",
+        Op::Run { .. } => "run",
+        Op::Batch(_) => "batch",
+        Op::Ping => "ping",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Identity, KeySpace, Kind, MemoryStore, StoreExt, Ttl, Value, conformance::unique};
+
+    const CX: Context = Context::new("test");
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_ends_only_by_being_dropped() {
+        let store = TroubledStore::new(MemoryStore::new());
+        store.hang();
+        let call = tokio::time::timeout(Duration::from_secs(1 << 20), store.ping(&CX));
+        let ((), result) = tokio::join!(
+            async {
+                tokio::task::yield_now().await;
+                assert_eq!(store.in_flight(), 1);
+                store.heal();
+            },
+            call
+        );
+        assert!(result.is_err());
+        assert_eq!(store.in_flight(), 0);
+        store.ping(&CX).await.unwrap();
+        assert_eq!(store.take_calls(), ["ping", "ping"]);
+        assert_eq!(store.calls(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_call_takes_exactly_so_long() {
+        let store = TroubledStore::new(MemoryStore::new());
+        store.delay(Duration::from_millis(70));
+        let start = tokio::time::Instant::now();
+        store.ping(&CX).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_millis(70));
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_is_applied_and_a_failure_is_not() {
+        let space = KeySpace::new(Kind::Data, &unique());
+        let ada = Identity::from("ada");
+        let key = Key::new(&space, ada.subject());
+        let ttl = Ttl::from_millis(60_000).unwrap();
+        let store = TroubledStore::new(MemoryStore::new());
+
+        store.fail(ErrorKind::Timeout, Outcome::Unknown);
+        let error = store.put(&CX, &key, &"1".into(), ttl).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        store.heal();
+        assert_eq!(store.get(&CX, &key).await.unwrap(), None);
+
+        store.lose_replies(ErrorKind::Timeout);
+        let error = store.put(&CX, &key, &"1".into(), ttl).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        store.heal();
+        assert_eq!(store.get(&CX, &key).await.unwrap(), Some(Value::from("1")));
+    }
+
+    #[tokio::test]
+    async fn trouble_can_be_chosen_for_each_operation() {
+        let store = TroubledStore::new(MemoryStore::new()).networked();
+        assert!(store.call_now(&Op::Ping, &CX).is_none());
+        let mut pings = 0;
+        store.trouble_by(move |op| match op {
+            Op::Ping => {
+                pings += 1;
+                (pings == 2).then_some(Trouble::Fail(ErrorKind::Throttled, Outcome::NotApplied))
+            }
+            _ => Some(Trouble::Hang),
+        });
+        store.ping(&CX).await.unwrap();
+        store.ping(&CX).await.unwrap_err();
+        store.ping(&CX).await.unwrap();
+        assert_eq!(store.calls(), ["ping"; 3]);
+    }
+}

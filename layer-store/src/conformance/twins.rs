@@ -1,0 +1,273 @@
+//! Holds a [`Program`]'s Lua body, on a real Redis, against its Rust twin.
+//!
+//! [`Twins`] runs both step by step on one clock, which the test moves, and compares replies, stored values and lives. The
+//! body runs as it ships, behind a prelude that shadows `redis.call`: `TIME` answers the test's clock; a life (`PX`,
+//! `PEXPIRE`) is noted beside its key and not applied, and the harness deletes the key when that life has passed on the
+//! test's clock. A body that names a key it did not declare, writes a value without an end, or calls another command than
+//! `TIME`, `GET`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL` fails.
+
+use std::{error::Error, fmt, future::Future, time::Duration};
+
+use super::unique;
+use crate::{Arg, Cell, Data, Datum, Program, Txn, Value};
+
+/// A connection to a real Redis, whatever client it is made of.
+pub trait Connection: Send {
+    /// Sends one command and waits for its reply. A reply that is an error is an error.
+    fn send(
+        &mut self,
+        command: &[&[u8]],
+    ) -> impl Future<Output = Result<Answer, Box<dyn Error + Send + Sync>>> + Send;
+}
+
+/// What Redis replied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Nil,
+    /// A number.
+    Int(i64),
+    /// Bytes, or a status such as `OK`.
+    Bytes(Vec<u8>),
+    /// An array.
+    List(Vec<Self>),
+}
+
+/// A program's Lua body and its twin, on keys of their own.
+#[derive(Debug)]
+pub struct Twins<C> {
+    connection: C,
+    program: &'static Program,
+    script: String,
+    keys: Vec<String>,
+    lives: String,
+    cells: Vec<Cell>,
+    now: u64,
+    steps: u64,
+}
+
+/// Where a Lua body and its twin part.
+#[derive(Debug)]
+pub struct Difference {
+    step: u64,
+    what: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl<C: Connection> Twins<C> {
+    /// Begins with `keys` absent keys, at a time that is no whole second.
+    pub fn new(connection: C, program: &'static Program, keys: usize) -> Self {
+        let tag = unique();
+        Self {
+            connection,
+            program,
+            script: format!("{PRELUDE}\n{}", program.lua()),
+            keys: (0..keys).map(|key| format!("{{{tag}}}:{key}")).collect(),
+            lives: format!("{{{tag}}}:lives"),
+            cells: vec![Cell::absent(); keys],
+            now: START,
+            steps: 0,
+        }
+    }
+
+    /// Now, in Unix microseconds.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Moves the clock to `unix_micros`, backwards too: what a failover may do to a server's.
+    ///
+    /// # Panics
+    ///
+    /// If that is before 1970-01-01T00:00:01, which Redis' `TIME` cannot be asked to tell.
+    pub fn set_now(&mut self, unix_micros: u64) {
+        assert!(unix_micros >= 1_000_000, "the time must be after 1970");
+        self.now = unix_micros;
+    }
+
+    /// Lets `time` pass and runs both on the keys with these numbers. What they reply, if it is the same.
+    ///
+    /// # Errors
+    ///
+    /// They differ in the reply, a value or a life, or the body failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no key of such a number.
+    pub async fn step(
+        &mut self,
+        time: Duration,
+        keys: &[usize],
+        args: &[Arg<'_>],
+    ) -> Result<Data, Difference> {
+        self.steps += 1;
+        self.now += time.as_micros() as u64;
+        self.expire().await?;
+        let data = self.run_twin(keys, args);
+        let answer = self.run_script(keys, args).await?;
+        if !is_same(&answer, &data) {
+            let what = format!("the script replied {answer:?}, its twin {data:?}");
+            return Err(self.difference(what));
+        }
+        self.compare().await?;
+        Ok(data)
+    }
+
+    fn run_twin(&mut self, keys: &[usize], args: &[Arg<'_>]) -> Data {
+        let mut cells: Vec<_> = keys.iter().map(|&key| self.cells[key].clone()).collect();
+        let mut txn = Txn::new(self.now, &mut cells);
+        let data = self.program.run(&mut txn, args);
+        let written = txn.written();
+        // As a store does: what was not written does not go back.
+        for (index, (&key, cell)) in keys.iter().zip(cells).enumerate() {
+            if written & (1 << index) != 0 {
+                self.cells[key] = cell;
+            }
+        }
+        data
+    }
+
+    async fn run_script(&mut self, keys: &[usize], args: &[Arg<'_>]) -> Result<Answer, Difference> {
+        let args: Vec<_> = args.iter().map(text).collect();
+        let (count, now) = (keys.len().to_string(), self.now.to_string());
+        let mut command = vec![&b"EVAL"[..], self.script.as_bytes(), count.as_bytes()];
+        command.extend(keys.iter().map(|&key| self.keys[key].as_bytes()));
+        command.extend(args.iter().map(Vec::as_slice));
+        command.extend([now.as_bytes(), self.lives.as_bytes()]);
+        let result = self.connection.send(&command).await;
+        result.map_err(|error| self.failure("the script failed", error))
+    }
+
+    /// Deletes the keys whose noted life has passed.
+    async fn expire(&mut self) -> Result<(), Difference> {
+        let lives = self.lives().await?;
+        for (key, ends) in lives.into_iter().enumerate() {
+            if ends.is_some_and(|ends| ends <= u128::from(self.now)) {
+                let (key, lives) = (self.keys[key].clone(), self.lives.clone());
+                self.send(&["DEL", &key]).await?;
+                self.send(&["HDEL", &lives, &key]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare(&mut self) -> Result<(), Difference> {
+        let keys = self.keys.clone();
+        let mut command = vec!["MGET"];
+        command.extend(keys.iter().map(String::as_str));
+        let values = list(self.send(&command).await?);
+        let lives = self.lives().await?;
+        for (key, cell) in self.cells.iter().enumerate() {
+            let stands = match &values[key] {
+                Answer::Bytes(bytes) => Some(Value::from(&bytes[..])),
+                _ => None,
+            };
+            let expected = cell.get(self.now);
+            if stands.as_ref() != expected {
+                let expected = expected.map(Value::to_bytes);
+                let what = format!(
+                    "under key {key} the script left {:?}, its twin {expected:?}",
+                    values[key]
+                );
+                return Err(self.difference(what));
+            }
+            let ends = expected.and(cell.expires()).map(u128::from);
+            if lives[key] != ends {
+                let what = format!(
+                    "the script lets key {key} end at {:?} µs, its twin at {ends:?}",
+                    lives[key]
+                );
+                return Err(self.difference(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// When each key's noted life ends, in Unix microseconds.
+    async fn lives(&mut self) -> Result<Vec<Option<u128>>, Difference> {
+        let (keys, lives) = (self.keys.clone(), self.lives.clone());
+        let mut command = vec!["HMGET", &lives];
+        command.extend(keys.iter().map(String::as_str));
+        let notes = list(self.send(&command).await?);
+        Ok(notes.iter().map(ends).collect())
+    }
+
+    async fn send(&mut self, command: &[&str]) -> Result<Answer, Difference> {
+        let command: Vec<_> = command.iter().map(|part| part.as_bytes()).collect();
+        let result = self.connection.send(&command).await;
+        result.map_err(|error| self.failure("the harness's own command failed", error))
+    }
+
+    fn difference(&self, what: String) -> Difference {
+        Difference {
+            step: self.steps,
+            what: format!("{}: {what}", self.program.name()),
+            source: None,
+        }
+    }
+
+    fn failure(&self, what: &str, source: Box<dyn Error + Send + Sync>) -> Difference {
+        Difference {
+            source: Some(source),
+            ..self.difference(what.into())
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: {}", self.step, self.what)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Difference {}
+
+/// As a store sends it.
+fn text(arg: &Arg<'_>) -> Vec<u8> {
+    match arg {
+        Arg::Int(number) => number.to_string().into_bytes(),
+        Arg::Bytes(bytes) => bytes.to_vec(),
+    }
+}
+
+fn list(answer: Answer) -> Vec<Answer> {
+    match answer {
+        Answer::List(list) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// Reads `since:ms`.
+fn ends(note: &Answer) -> Option<u128> {
+    let Answer::Bytes(note) = note else {
+        return None;
+    };
+    let (since, ms) = std::str::from_utf8(note).ok()?.split_once(':')?;
+    let (since, ms): (u128, u128) = (since.parse().ok()?, ms.parse().ok()?);
+    Some(since + ms * 1_000)
+}
+
+fn is_same(answer: &Answer, data: &Data) -> bool {
+    let Answer::List(answers) = answer else {
+        return false;
+    };
+    let answers: Option<Vec<_>> = answers.iter().map(datum).collect();
+    answers.is_some_and(|answers| Data::from(answers) == *data)
+}
+
+fn datum(answer: &Answer) -> Option<Datum> {
+    match answer {
+        Answer::Nil => Some(Datum::Nil),
+        Answer::Int(number) => Some(Datum::Int(*number)),
+        Answer::Bytes(bytes) => Some(Datum::Value(Value::from(&bytes[..]))),
+        Answer::List(_) => None,
+    }
+}
+
+const PRELUDE: &str = include_str!("lua/prelude.lua");
+/// 2026-01-01, and 42 µs: short ones show whether somebody pads them.
+const START: u64 = 1_767_225_600_000_042;
