@@ -133,3 +133,134 @@ fn next_frame(data: &mut Bytes, trailers: &mut Option<Box<HeaderMap>>) -> Option
         Some(Frame::data(std::mem::take(data)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::HeaderValue;
+    use http_body::Body as _;
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    /// An inner body that is nobody's `Default`, and says of itself what only it can know.
+    struct Probe {
+        left: Vec<Frame<Bytes>>,
+    }
+
+    impl http_body::Body for Probe {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            match self.left.pop() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Poll::Ready(Some(Err("torn"))),
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.left.len() == 1
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            let mut hint = SizeHint::new();
+            hint.set_lower(3);
+            hint.set_upper(5);
+            hint
+        }
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("\"7\""))])
+    }
+
+    fn probe() -> Body<Probe> {
+        Body::inner(Probe {
+            left: vec![
+                Frame::trailers(trailers()),
+                Frame::data(Bytes::from_static(b"abc")),
+            ],
+        })
+    }
+
+    #[tokio::test]
+    async fn an_inner_body_passes_as_it_is() {
+        let mut body = probe();
+        assert_eq!(body.size_hint().lower(), 3);
+        assert_eq!(body.size_hint().upper(), Some(5));
+        assert!(!body.is_end_stream());
+
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(data, "abc");
+        assert!(body.is_end_stream());
+
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_trailers().unwrap(), trailers());
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), "torn");
+    }
+
+    #[tokio::test]
+    async fn own_bytes_are_one_frame_of_exact_size() {
+        let mut body = Body::<Probe>::bytes("full");
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(!body.is_end_stream());
+
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(data, "full");
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn own_trailers_come_after_the_bytes() {
+        for text in ["full", ""] {
+            let body = Body::<Probe>::bytes(text).with_trailers(trailers());
+            assert!(!body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+
+            let collected = body.collect().await.unwrap();
+            assert_eq!(collected.trailers(), Some(&trailers()));
+            assert_eq!(collected.to_bytes(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_has_no_frame() {
+        for mut body in [Body::<Probe>::empty(), Body::default(), Body::bytes("")] {
+            assert!(body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(0));
+            assert!(body.frame().await.is_none());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "write Body::bytes(..).with_trailers(..)")]
+    fn an_inner_body_takes_no_other_trailers() {
+        let _ = probe().with_trailers(trailers());
+    }
+
+    #[test]
+    fn the_wrapper_adds_no_more_than_a_tag() {
+        assert!(size_of::<Body<[u64; 8]>>() <= size_of::<[u64; 9]>());
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        let shown = format!("{:?} {:?}", Body::<Probe>::bytes("secret"), probe());
+        assert_eq!(shown, "Body(6 bytes) Body(inner)");
+    }
+
+    #[test]
+    fn it_is_as_send_sync_and_unpin_as_what_it_wraps() {
+        fn check<B: Send + Sync + Unpin + http_body::Body<Data = Bytes, Error = Infallible>>() {}
+        check::<Body<Full<Bytes>>>();
+        check::<Body<Body<Full<Bytes>>>>();
+    }
+}

@@ -145,9 +145,10 @@ impl ClientIp {
 
     /// The addresses of one line from the right, None for an element that is none.
     fn addresses<'a>(&self, line: &'a HeaderValue) -> impl Iterator<Item = Option<IpAddr>> + 'a {
-        let node: fn(&[u8]) -> Option<&[u8]> = match self.header == FORWARDED {
-            true => forwarded_for,
-            false => |element| Some(element),
+        let node: fn(&[u8]) -> Option<&[u8]> = if self.header == FORWARDED {
+            forwarded_for
+        } else {
+            |element| Some(element)
         };
         Elements::of(line.as_bytes(), b',')
             .filter(|element| !element.is_empty())
@@ -296,14 +297,14 @@ fn address(node: &[u8]) -> Option<IpAddr> {
 
 /// A port, or the name that hides one (RFC 7239, section 6.3).
 fn is_port(text: &str) -> bool {
-    let digits = text.strip_prefix('_').unwrap_or(text);
-    !digits.is_empty()
-        && match digits.len() == text.len() {
-            true => text.parse::<u16>().is_ok() && !text.starts_with('+'),
-            false => digits
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
-        }
+    match text.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(is_obfuscated),
+        None => text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
+}
+
+fn is_obfuscated(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
 
 fn network(text: &str) -> Result<IpNet, InvalidCidr> {
@@ -343,3 +344,6 @@ const FOR: &[u8] = b"for=";
 
 /// How long the prefix `::ffff:0:0/96` is.
 const MAPPED_PREFIX: u8 = 96;
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,60 @@ impl<'a> Head<'a> {
             .or_else(|| self.extensions.get().map(|PeerAddr(address)| *address))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_borrows_for_as_long_as_the_request() {
+        fn path<B>(request: &Request<B>) -> &str {
+            Head::of(request).path()
+        }
+        let request = Request::post("/a%20b?c").body(()).unwrap();
+        assert_eq!(path(&request), "/a%20b");
+        assert_eq!(Head::of(&request).method, "POST");
+        assert_eq!(Head::of(&request).uri, "/a%20b?c");
+        assert_eq!(Head::of(&request).matched_path(), None);
+    }
+
+    #[test]
+    fn no_extension_is_no_peer() {
+        assert_eq!(Head::of(&Request::new(())).peer_addr(), None);
+    }
+
+    #[cfg(feature = "axum")]
+    mod with_axum {
+        use axum::extract::{ConnectInfo, OriginalUri, connect_info::MockConnectInfo};
+
+        use super::*;
+
+        #[test]
+        fn the_original_uri_is_the_one_before_routers_stripped_it() {
+            let mut request = Request::get("/cars").body(()).unwrap();
+            assert_eq!(Head::of(&request).original_uri(), "/cars");
+
+            let original = OriginalUri(Uri::from_static("/api/cars?q"));
+            request.extensions_mut().insert(original);
+            let head = Head::of(&request);
+            assert_eq!(head.original_uri(), "/api/cars?q");
+            assert_eq!(head.path(), "/api/cars");
+            assert_eq!(head.uri, "/cars");
+        }
+
+        #[test]
+        fn the_connections_address_wins_over_the_mock_and_ours() {
+            let address = |last| SocketAddr::from(([192, 0, 2, last], 80));
+            let mut request = Request::new(());
+
+            request.extensions_mut().insert(PeerAddr(address(1)));
+            assert_eq!(Head::of(&request).peer_addr(), Some(address(1)));
+
+            request.extensions_mut().insert(MockConnectInfo(address(2)));
+            assert_eq!(Head::of(&request).peer_addr(), Some(address(2)));
+
+            request.extensions_mut().insert(ConnectInfo(address(3)));
+            assert_eq!(Head::of(&request).peer_addr(), Some(address(3)));
+        }
+    }
+}

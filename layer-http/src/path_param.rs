@@ -47,24 +47,21 @@ fn capture<'a>(pattern: &str, path: &'a str, name: &str) -> Option<&'a str> {
     // A slash at the end decides nothing: a router nested as a service is matched as `/cars/{id}/` where the client
     // wrote `/cars/7`, and something between two routers may have trimmed the path.
     for segment in pattern.trim_end_matches('/').split('/') {
-        let Some(parameter) = Parameter::of(segment) else {
-            let (literal, after) = split_segment(rest?);
-            rest = after;
-            if literal != unescaped(segment) {
-                return None;
-            }
-            continue;
-        };
-        let (value, after) = match parameter.is_tail {
-            true => (rest?, None),
-            false => split_segment(rest?),
+        let parameter = Parameter::of(segment);
+        let (value, after) = match &parameter {
+            Some(Parameter { is_tail: true, .. }) => (rest?, None),
+            _ => split_segment(rest?),
         };
         rest = after;
-        let value = value
-            .strip_prefix(&*unescaped(parameter.before))?
-            .strip_suffix(&*unescaped(parameter.after))?;
-        if parameter.name == name && found.replace(value).is_some() {
-            return None;
+        match parameter {
+            Some(parameter) => {
+                let value = parameter.value(value)?;
+                if parameter.name == name && found.replace(value).is_some() {
+                    return None;
+                }
+            }
+            None if value == unescaped(segment) => {}
+            None => return None,
         }
     }
     found.filter(|_| rest.is_none_or(str::is_empty))
@@ -89,6 +86,14 @@ impl<'a> Parameter<'a> {
             after,
         })
     }
+
+    /// What it stands for in a segment of a path, which is never nothing.
+    fn value<'p>(&self, segment: &'p str) -> Option<&'p str> {
+        segment
+            .strip_prefix(&*unescaped(self.before))?
+            .strip_suffix(&*unescaped(self.after))
+            .filter(|value| !value.is_empty())
+    }
 }
 
 /// Where the first `{` stands that is not half of an escaped one, `{{`.
@@ -104,9 +109,10 @@ fn single_brace(segment: &str) -> Option<usize> {
 }
 
 fn unescaped(literal: &str) -> Cow<'_, str> {
-    match literal.contains(['{', '}']) {
-        true => Cow::Owned(literal.replace("{{", "{").replace("}}", "}")),
-        false => Cow::Borrowed(literal),
+    if literal.contains(['{', '}']) {
+        literal.replace("{{", "{").replace("}}", "}").into()
+    } else {
+        literal.into()
     }
 }
 
@@ -114,5 +120,189 @@ fn split_segment(path: &str) -> (&str, Option<&str>) {
     match path.split_once('/') {
         Some((segment, rest)) => (segment, Some(rest)),
         None => (path, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router,
+        body::Body,
+        extract::{RawPathParams, Request},
+        middleware::{Next, from_fn},
+        response::{IntoResponse, Response},
+        routing::get,
+    };
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use proptest::prelude::*;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_from_the_pattern() {
+        for (pattern, path, value) in [
+            ("/cars/{id}", "/cars/7", Some("7")),
+            ("/cars/{id}/bookings", "/cars/7/bookings", Some("7")),
+            ("/{tenant}/cars/{id}", "/ada/cars/7", Some("7")),
+            ("/cars/{id}", "/cars/%37%2f", Some("%37%2f")),
+            ("/cars/car-{id}", "/cars/car-7", Some("7")),
+            ("/cars/{id}.json", "/cars/7.json", Some("7")),
+            ("/files/{*id}", "/files/a/b/c", Some("a/b/c")),
+            ("/files/{*id}", "/files/a/b/", Some("a/b/")),
+            ("/{a}/{*id}", "/x/y", Some("y")),
+            ("/{{id}}/{id}", "/{id}/7", Some("7")),
+            ("/{{{id}}}", "/{7}", Some("7")),
+            ("/cars/{id}/", "/cars/7", Some("7")),
+            ("/cars/{id}", "/cars/7/", Some("7")),
+        ] {
+            assert_eq!(capture(pattern, path, "id"), value, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_match_names_nobody() {
+        for (pattern, path) in [
+            ("/cars", "/cars"),
+            ("/cars/{car}", "/cars/7"),
+            ("/{{id}}", "/{id}"),
+            ("/cars/{id}", "/vans/7"),
+            ("/cars/{id}", "/cars"),
+            ("/cars/{id}", "/cars/"),
+            ("/cars/{id}", "/cars/7/bookings"),
+            ("/cars/{id}/bookings", "/cars/7"),
+            ("/cars/car-{id}", "/cars/7"),
+            ("/{id}/cars/{id}", "/1/cars/2"),
+            ("/files/{*id}", "/files"),
+            ("", ""),
+            ("/{id", "/7"),
+            ("/{}", "/7"),
+        ] {
+            assert_eq!(capture(pattern, path, "id"), None, "{pattern} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn values_are_those_that_axum_hands_to_the_handler() {
+        let routes = || {
+            Router::new()
+                .route("/", get(agrees))
+                .route("/cars/{id}", get(agrees))
+                .route("/cars/{id}/bookings/{booking}", get(agrees))
+                .route("/files/{*id}", get(agrees))
+        };
+        let app = routes()
+            .nest("/nested/{tenant}", routes())
+            .nest("/twice", Router::new().nest("/{region}/{tenant}", routes()))
+            .nest_service("/service/{id}", Router::new().route("/", get(agrees)))
+            .nest_service("/trimmed", routes())
+            .nest("/slash/", routes());
+        for path in [
+            "/cars/7",
+            "/cars/a%20b",
+            "/cars/%c3%a4%2Fx",
+            "/cars/7/bookings/8?id=9",
+            "/files/a/b%2Fc",
+            "/nested/ada/cars/7",
+            "/nested/cars/cars/7/bookings/8",
+            "/nested/ada/files/x/y",
+            "/twice/eu/ada/cars/7",
+            "/service/7",
+            "/service/7/",
+            "/trimmed/cars/7",
+            "/slash/cars/7",
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let said = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(status, StatusCode::OK, "{path}: {said:?}");
+        }
+    }
+
+    /// 200 if every parameter of the route is what axum says it is.
+    async fn agrees(params: RawPathParams, request: Request) -> Response {
+        let mut seen = 0;
+        for (name, value) in &params {
+            let name: &'static str = name.to_owned().leak();
+            let ours = path_param(name).extract(&Head::of(&request));
+            if ours != Some(Identity::from(value)) {
+                return (StatusCode::CONFLICT, format!("{name}: {ours:?}")).into_response();
+            }
+            seen += 1;
+        }
+        match seen {
+            0 => StatusCode::NOT_FOUND.into_response(),
+            _ => StatusCode::OK.into_response(),
+        }
+    }
+
+    #[tokio::test]
+    async fn router_layer_and_route_layer_know_the_route() {
+        async fn ask(request: Request, _: Next) -> String {
+            match path_param("id").extract(&Head::of(&request)) {
+                Some(Identity::Text(id)) => String::from_utf8(id.into_owned()).unwrap(),
+                _ => "nobody".to_owned(),
+            }
+        }
+        let cars = || Router::new().route("/cars/{id}", get(async || "unasked"));
+        for (app, path, said) in [
+            (cars().layer(from_fn(ask)), "/cars/7", "7"),
+            (cars().route_layer(from_fn(ask)), "/cars/7", "7"),
+            (cars().layer(from_fn(ask)), "/vans/7", "nobody"),
+            (cars().route_layer(from_fn(ask)), "/vans/7", ""),
+            (
+                Router::new().nest("/eu", cars().layer(from_fn(ask))),
+                "/eu/cars/7",
+                "7",
+            ),
+            (
+                Router::new().nest("/eu", cars()).layer(from_fn(ask)),
+                "/eu/cars/7",
+                "7",
+            ),
+            (
+                Router::new().fallback_service(cars()).layer(from_fn(ask)),
+                "/cars/7",
+                "nobody",
+            ),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let body = app.oneshot(request).await.unwrap().into_body();
+            assert_eq!(body.collect().await.unwrap().to_bytes(), said, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn values_are_bytes_and_need_not_be_text() {
+        async fn ask(request: Request, _: Next) -> StatusCode {
+            let id = path_param("id").extract(&Head::of(&request));
+            assert_eq!(id, Some(Identity::from(&b"\xff/\0"[..])));
+            StatusCode::OK
+        }
+        let app = Router::new()
+            .route("/cars/{id}", get(async || ()))
+            .layer(from_fn(ask));
+        let request = Request::get("/cars/%ff%2F%00").body(Body::empty());
+        let response = app.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn outside_a_router_it_is_misconfigured() {
+        let request = Request::get("/cars/7").body(Body::empty()).unwrap();
+        assert_eq!(path_param("id").extract(&Head::of(&request)), None);
+        assert_eq!(path_param("id").missing(), Missing::Misconfigured);
+        assert_eq!(path_param("id").or_skip().missing(), Missing::Skip);
+    }
+
+    proptest! {
+        #[test]
+        fn no_pattern_and_no_path_panics(pattern in "[/{}*a-c]{0,24}", path in "[/{}a-c%]{0,24}") {
+            if let Some(value) = capture(&pattern, &path, "a") {
+                prop_assert!(!value.is_empty() && path.contains(value));
+            }
+        }
     }
 }

@@ -116,3 +116,71 @@ impl Serialize for Problem {
 }
 
 const STANDARD: [&str; 4] = ["type", "title", "status", "detail"];
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A body that is nobody's `Default`.
+    type Inner = http_body_util::Full<Bytes>;
+
+    fn problem() -> Problem {
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "Request quota exceeded",
+        )
+    }
+
+    #[test]
+    fn optional_members_are_left_out() {
+        let document: Value = serde_json::from_slice(&problem().to_bytes()).unwrap();
+        assert_eq!(
+            document,
+            json!({
+                "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                "title": "Request quota exceeded",
+                "status": 429,
+            })
+        );
+    }
+
+    #[test]
+    fn members_keep_their_order_and_are_escaped() {
+        let problem = problem()
+            .detail("\"a\"\n\u{0}".to_owned())
+            .member("violated-policies", json!(["100/min"]))
+            .member("a", 1)
+            .member("violated-policies", json!(["daily"]));
+        let text = problem.to_bytes();
+        let text = str::from_utf8(&text).unwrap();
+        assert!(
+            text.ends_with(r#""detail":"\"a\"\n\u0000","a":1,"violated-policies":["daily"]}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "\"status\" is a standard member")]
+    fn a_standard_member_is_set_in_one_place() {
+        let _ = problem().member("status", 200);
+    }
+
+    #[tokio::test]
+    async fn the_response_says_what_the_document_says() {
+        let document = problem().to_bytes();
+        let response = problem().into_response::<Inner>();
+        assert_eq!(response.status(), problem().status());
+        assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM_JSON);
+        assert_eq!(response.headers().len(), 1);
+        let body = response.into_body();
+        assert_eq!(
+            http_body::Body::size_hint(&body).exact(),
+            Some(document.len() as u64)
+        );
+        assert_eq!(body.collect().await.unwrap().to_bytes(), document);
+    }
+}
