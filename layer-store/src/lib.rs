@@ -66,6 +66,7 @@ pub mod wrap;
 pub use self::redis::RedisStore;
 pub use self::{
     clock::{Clock, ManualClock},
+    connect::{Options, connect, connect_from_env, connect_from_env_or_memory, connect_with},
     context::Context,
     error::{ConfigError, ErrorKind, Outcome, StoreError},
     ext::StoreExt,

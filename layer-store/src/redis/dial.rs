@@ -1,0 +1,138 @@
+use std::{
+    future::Future,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use redis::{
+    AsyncConnectionConfig, ProtocolVersion, RedisError, RedisResult, Value as Wire,
+    aio::MultiplexedConnection, cmd,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+#[cfg(feature = "redis-tls")]
+use super::tls::Tls;
+use super::{error::DialError, settings::Settings, stream::Counted};
+use crate::ConfigError;
+
+/// Makes connections to one server.
+pub(super) struct Dialer {
+    settings: Settings,
+    #[cfg(feature = "redis-tls")]
+    tls: Option<Tls>,
+    /// Bytes, over all connections.
+    received: Arc<AtomicU64>,
+    /// Once the server has said that it knows no `HELLO`.
+    resp2: AtomicBool,
+}
+
+/// A connection and what moves it.
+type Dialed = (MultiplexedConnection, Driver);
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Dialer {
+    pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            #[cfg(feature = "redis-tls")]
+            tls: settings.tls.then(|| Tls::new(&settings)).transpose()?,
+            settings,
+            received: Arc::default(),
+            resp2: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Connects and greets the server.
+    pub(super) async fn dial(&self) -> Result<Dialed, DialError> {
+        if !self.resp2.load(Relaxed) {
+            match self.dial_with(ProtocolVersion::RESP3).await {
+                Err(DialError::Greeting(error)) if knows_no_hello(&error) => {
+                    self.resp2.store(true, Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.dial_with(ProtocolVersion::RESP2).await
+    }
+
+    async fn dial_with(&self, protocol: ProtocolVersion) -> Result<Dialed, DialError> {
+        let address = (self.settings.host.as_str(), self.settings.port);
+        let socket = TcpStream::connect(address)
+            .await
+            .map_err(DialError::Unreachable)?;
+        // Small commands must not wait for the acknowledgement of earlier ones.
+        socket.set_nodelay(true).map_err(DialError::Unreachable)?;
+        let socket = Counted::new(socket, self.received.clone());
+        #[cfg(feature = "redis-tls")]
+        if let Some(tls) = &self.tls {
+            let stream = tls.connect(socket).await.map_err(DialError::Tls)?;
+            return self.greet(stream, protocol).await;
+        }
+        self.greet(socket, protocol).await
+    }
+
+    async fn greet<C>(&self, stream: C, protocol: ProtocolVersion) -> Result<Dialed, DialError>
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // The limit on a call is `Timeout`'s, which covers the wait for a connection too.
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(None);
+        let greeting = self.settings.greeting(protocol);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&greeting, stream, config)
+                .await
+                .map_err(DialError::Greeting)?;
+        Ok((connection, Box::pin(driver)))
+    }
+}
+
+/// A number that changes with the server's life: a restarted one, or another behind the same name, has another `run_id`.
+/// `None` if it does not tell.
+pub(super) async fn incarnation(
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Option<u64>> {
+    let mut info = cmd("INFO");
+    info.arg("server");
+    Ok(match connection.send_packed_command(&info).await? {
+        Wire::BulkString(text) => run_id(&String::from_utf8_lossy(&text)),
+        Wire::VerbatimString { text, .. } => run_id(&text),
+        _ => None,
+    })
+}
+
+fn run_id(info: &str) -> Option<u64> {
+    let id = info
+        .lines()
+        .find_map(|line| line.strip_prefix("run_id:"))?
+        .trim();
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    (!id.is_empty()).then(|| hasher.hash_one(id))
+}
+
+/// A server before 6.0, a proxy, or one whose access rules deny it.
+fn knows_no_hello(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default().to_ascii_lowercase();
+    match error.code() {
+        _ if error.kind() == redis::ErrorKind::RESP3NotSupported => true,
+        Some("NOPROTO") => true,
+        Some("ERR") => detail.starts_with("unknown command"),
+        Some("NOPERM") => detail.contains("'hello'"),
+        _ => false,
+    }
+}

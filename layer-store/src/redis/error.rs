@@ -1,0 +1,200 @@
+//! What can go wrong here, and what it is to a caller.
+
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use redis::{RedisError, ServerError, ServerErrorKind};
+
+use crate::{ErrorKind, Outcome, StoreError};
+
+/// Why an operation has no reply.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was wrong before anything was sent.
+    Wrong(StoreError),
+    /// There is no connection.
+    NotConnected(Arc<DialError>),
+    /// The connection was lost over it, or what came is not Redis' protocol.
+    Lost(RedisError),
+    /// The server refused a command.
+    Refused(ServerError),
+    /// The server ended a script, of which a part may have happened.
+    Program(ServerError),
+    /// The reply is not what the command replies, which is this.
+    Odd(&'static str),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum DialError {
+    /// Nobody answers there.
+    Unreachable(io::Error),
+    /// It took longer than this.
+    TookTooLong(Duration),
+    /// The server's certificate, or that it has none.
+    #[cfg(feature = "redis-tls")]
+    Tls(io::Error),
+    /// The first commands were answered by an error.
+    Greeting(RedisError),
+}
+
+impl Failure {
+    fn classify(&self) -> (ErrorKind, Outcome) {
+        use Outcome::{NotApplied, Unknown};
+        match self {
+            Self::Wrong(error) => (error.kind(), error.outcome()),
+            Self::NotConnected(_) => (ErrorKind::Unavailable, NotApplied),
+            Self::Lost(error) if error.is_timeout() => (ErrorKind::Timeout, Unknown),
+            Self::Lost(error) if error.kind() == redis::ErrorKind::Parse => {
+                (ErrorKind::Corrupt, Unknown)
+            }
+            Self::Lost(_) => (ErrorKind::Unavailable, Unknown),
+            Self::Refused(error) => (kind_of(error), NotApplied),
+            Self::Program(error) => match kind_of(error) {
+                ErrorKind::Rejected => (ErrorKind::Rejected, Unknown),
+                kind => (kind, NotApplied),
+            },
+            Self::Odd(_) => (ErrorKind::Corrupt, Unknown),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let (kind, outcome) = failure.classify();
+        let error = match outcome {
+            Outcome::NotApplied => Self::not_applied(kind),
+            Outcome::Unknown => Self::unknown(kind),
+        };
+        match failure {
+            Failure::Wrong(error) => error,
+            failure => error.with_source(failure),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+impl From<Arc<DialError>> for Failure {
+    fn from(error: Arc<DialError>) -> Self {
+        Self::NotConnected(error)
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(error) => error.fmt(f),
+            Self::NotConnected(error) => error.fmt(f),
+            Self::Lost(error) => write!(f, "the connection was lost: {error}"),
+            Self::Refused(error) | Self::Program(error) => {
+                write!(f, "the server replied {}", Reason(error))
+            }
+            Self::Odd(expected) => write!(f, "the server did not reply {expected}"),
+        }
+    }
+}
+
+impl Error for Failure {}
+
+impl DialError {
+    /// Whether the server is there and does not want us: no passing of time helps.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TookTooLong(_) => false,
+            #[cfg(feature = "redis-tls")]
+            Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Greeting(error) => match error.kind() {
+                redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::Parse => true,
+                redis::ErrorKind::Server(kind) => {
+                    matches!(
+                        kind,
+                        ServerErrorKind::ResponseError | ServerErrorKind::NoPerm
+                    ) && !is_temporary(error.detail())
+                }
+                redis::ErrorKind::Extension => {
+                    matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPROTO"))
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "the server cannot be reached: {error}"),
+            Self::TookTooLong(limit) => write!(f, "the server did not greet within {limit:?}"),
+            #[cfg(feature = "redis-tls")]
+            Self::Tls(error) => write!(f, "the server offers no TLS that is trusted: {error}"),
+            Self::Greeting(error) => write!(f, "the server refused the connection: {error}"),
+        }
+    }
+}
+
+impl Error for DialError {}
+
+/// An error reply without what it repeats of a command: that may be a key.
+struct Reason<'a>(&'a ServerError);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.code())?;
+        let details = self.0.details().unwrap_or_default();
+        let details = details.split(", with args").next().unwrap_or_default();
+        match details {
+            "" => Ok(()),
+            details => write!(f, " {details}"),
+        }
+    }
+}
+
+fn kind_of(error: &ServerError) -> ErrorKind {
+    use ServerErrorKind::{
+        Ask, BusyLoading, ClusterDown, CrossSlot, MasterDown, Moved, ReadOnly, ResponseError,
+        TryAgain,
+    };
+    match error.kind() {
+        Some(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => {
+            ErrorKind::Unavailable
+        }
+        Some(CrossSlot) => ErrorKind::CrossTag,
+        // A Cluster, of which this connection sees one node.
+        Some(Ask | Moved) => ErrorKind::Unsupported,
+        Some(ResponseError) => kind_of_details(error.details().unwrap_or_default()),
+        Some(_) => ErrorKind::Rejected,
+        None => match error.code() {
+            "OOM" => ErrorKind::Full,
+            // A script runs away, a write cannot be kept: neither is the operation's fault.
+            "BUSY" | "MISCONF" | "NOREPLICAS" | "UNKILLABLE" => ErrorKind::Unavailable,
+            _ => ErrorKind::Rejected,
+        },
+    }
+}
+
+/// `ERR` says the rest in words; these are hosted servers' (Upstash).
+fn kind_of_details(details: &str) -> ErrorKind {
+    if details.starts_with("max request size") {
+        ErrorKind::TooLarge
+    } else if is_temporary(Some(details)) {
+        ErrorKind::Throttled
+    } else if details.starts_with("unknown command") {
+        ErrorKind::Unsupported
+    } else {
+        ErrorKind::Rejected
+    }
+}
+
+fn is_temporary(details: Option<&str>) -> bool {
+    details.is_some_and(|details| details.starts_with("max ") && !details.contains("size"))
+}

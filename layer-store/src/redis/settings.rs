@@ -1,0 +1,139 @@
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use redis::{ProtocolVersion, RedisConnectionInfo};
+use url::{Host, Url};
+
+use crate::ConfigError;
+
+/// Where a server is, and who we are to it.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+    /// Trusted beside the public roots.
+    #[cfg(feature = "redis-tls")]
+    pub(super) ca_pem: Option<Vec<u8>>,
+    username: Option<String>,
+    password: Option<String>,
+    db: u32,
+}
+
+impl Settings {
+    /// Reads `redis[s]://[[user]:password@]host[:port][/db]`.
+    pub(crate) fn from_url(text: &str) -> Result<Self, ConfigError> {
+        // A parser's error may repeat the URL, in which the password stands.
+        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()).with_source(error))?;
+        let tls = match url.scheme() {
+            "redis" => false,
+            "rediss" => true,
+            scheme => return Err(wrong(&format!("the scheme {scheme:?} is not known"))),
+        };
+        let host = match url.host() {
+            Some(Host::Domain("")) | None => return Err(wrong("the host is missing")),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            Some(host) => host.to_string(),
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("nothing may follow the database"));
+        }
+        let db = match url.path() {
+            "" | "/" => 0,
+            path => match path[1..].parse() {
+                Ok(db) => db,
+                Err(_) => return Err(wrong("the database is not a number")),
+            },
+        };
+        let settings = Self {
+            username: decoded(Some(url.username()), "user")?,
+            password: decoded(url.password(), "password")?,
+            db,
+            ..Self::new(host, url.port().unwrap_or(PORT), tls)?
+        };
+        if settings.username.is_some() && settings.password.is_none() {
+            return Err(wrong(
+                "a user without a password: a password alone is written `:password@`",
+            ));
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn new(host: String, port: u16, tls: bool) -> Result<Self, ConfigError> {
+        if tls && cfg!(not(feature = "redis-tls")) {
+            return Err(ConfigError::new(
+                "TLS to Redis needs the feature `redis-tls` of layer-store: add it, or write `redis://`",
+            ));
+        }
+        if port == 0 {
+            return Err(wrong("no server listens on port 0"));
+        }
+        Ok(Self {
+            host,
+            port,
+            tls,
+            #[cfg(feature = "redis-tls")]
+            ca_pem: None,
+            username: None,
+            password: None,
+            db: 0,
+        })
+    }
+
+    pub(crate) fn with_password(self, password: Option<String>) -> Self {
+        Self { password, ..self }
+    }
+
+    /// Trusts a certificate authority beside the public ones.
+    #[cfg(feature = "redis-tls")]
+    pub(crate) fn with_ca_pem(self, ca_pem: Option<Vec<u8>>) -> Result<Self, ConfigError> {
+        if ca_pem.is_some() && !self.tls {
+            return Err(ConfigError::new(
+                "a certificate authority is set for a server without TLS: write `rediss://`, or drop `ca_pem`",
+            ));
+        }
+        Ok(Self { ca_pem, ..self })
+    }
+
+    /// What the first commands say.
+    pub(super) fn greeting(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
+        let mut info = RedisConnectionInfo::default()
+            .set_protocol(protocol)
+            .set_skip_set_lib_name()
+            .set_db(self.db.into());
+        if let Some(username) = &self.username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            info = info.set_password(password);
+        }
+        info
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        write!(f, "{scheme}://{}:{}/{}", self.host, self.port, self.db)
+    }
+}
+
+fn decoded(text: Option<&str>, what: &str) -> Result<Option<String>, ConfigError> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => match percent_decode_str(text).decode_utf8() {
+            Ok(text) => Ok(Some(text.into_owned())),
+            Err(_) => Err(wrong(&format!("the {what} is not UTF-8"))),
+        },
+    }
+}
+
+fn wrong(what: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "this is no Redis URL, {what}: write redis://[[user]:password@]host[:port][/db], rediss:// for TLS, \
+         `:`, `@`, `/`, `#` and `%` in a password as %3A, %40, %2F, %23 and %25"
+    ))
+}
+
+const PORT: u16 = 6379;

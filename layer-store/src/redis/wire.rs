@@ -1,0 +1,312 @@
+//! Operations as commands, and replies as what they answer. Nothing here does I/O.
+
+use std::sync::OnceLock;
+
+use redis::{Cmd, ServerErrorKind, Value as Wire, cmd};
+
+use super::error::Failure;
+use crate::{
+    Arg, Cond, Data, Datum, ErrorKind, Expiry, Key, Op, Reply, StoreError, Value, op::check_program,
+};
+
+/// What one operation needs.
+pub(super) enum Plan {
+    Send(Cmd, Expected),
+    /// Nothing: this is its reply.
+    Done(Reply),
+}
+
+/// How a script is named.
+#[derive(Clone, Copy)]
+pub(super) enum Scripts {
+    BySha1,
+    ByText,
+}
+
+/// What a command replies if all is well.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Expected {
+    Value,
+    Values(usize),
+    Stored,
+    StoredIfAbsent,
+    StoredIfEqual,
+    Count,
+    Data,
+    Pong,
+}
+
+/// The command for any operation but a batch.
+pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
+    let (command, expected) = match *op {
+        Op::Get(key) => (of_keys("GET", &[*key]), Expected::Value),
+        Op::GetMany([]) => return Ok(Plan::Done(Reply::Values(Vec::new()))),
+        Op::GetMany(keys) => (of_keys("MGET", keys), Expected::Values(keys.len())),
+        Op::Set {
+            key,
+            value,
+            expiry,
+            cond: Cond::Equals(old),
+            ..
+        } => {
+            check_size(value.len())?;
+            let mut command = COMPARE_AND_SET.command(scripts, &[*key]);
+            push_value(&mut command, old);
+            match expiry {
+                Expiry::NEVER => command.arg("never"),
+                Expiry::KEEP => command.arg("keep"),
+                _ => push_expiry(&mut command, expiry),
+            };
+            push_value(&mut command, value);
+            (command, Expected::StoredIfEqual)
+        }
+        Op::Set {
+            key,
+            value,
+            expiry,
+            cond,
+            ..
+        } => {
+            check_size(value.len())?;
+            let mut command = of_keys("SET", &[*key]);
+            push_value(&mut command, value);
+            match expiry {
+                Expiry::NEVER => &mut command,
+                Expiry::KEEP => command.arg("KEEPTTL"),
+                _ => push_expiry(command.arg("PX"), expiry),
+            };
+            match cond {
+                Cond::Absent => (
+                    command.arg("NX").arg("GET").take(),
+                    Expected::StoredIfAbsent,
+                ),
+                _ => (command, Expected::Stored),
+            }
+        }
+        Op::Delete {
+            key,
+            if_equals: None,
+        } => (of_keys("DEL", &[*key]), Expected::Count),
+        Op::Delete {
+            key,
+            if_equals: Some(old),
+        } => {
+            let mut command = COMPARE_AND_DELETE.command(scripts, &[*key]);
+            push_value(&mut command, old);
+            (command, Expected::Count)
+        }
+        Op::DeleteMany([]) => return Ok(Plan::Done(Reply::Count(0))),
+        Op::DeleteMany(keys) => (of_keys("DEL", keys), Expected::Count),
+        Op::Touch {
+            key,
+            ttl,
+            only_longer,
+        } => {
+            let mut command = of_keys("PEXPIRE", &[*key]);
+            command.arg(ttl.as_millis());
+            if only_longer {
+                command.arg("GT");
+            }
+            (command, Expected::Count)
+        }
+        Op::Run {
+            program,
+            keys,
+            args,
+        } => {
+            check_program(keys)?;
+            let (name, script) = match scripts {
+                Scripts::BySha1 => ("EVALSHA", program.sha1(sha1)),
+                Scripts::ByText => ("EVAL", program.lua()),
+            };
+            let mut command = of_script(name, script, keys);
+            for arg in args {
+                match arg {
+                    Arg::Int(number) => command.arg(*number),
+                    Arg::Bytes(bytes) => {
+                        check_size(bytes.len())?;
+                        command.arg(*bytes)
+                    }
+                };
+            }
+            (command, Expected::Data)
+        }
+        Op::Ping => (cmd("PING"), Expected::Pong),
+        Op::Batch(_) => return Err(StoreError::not_applied(ErrorKind::Rejected)),
+    };
+    Ok(Plan::Send(command, expected))
+}
+
+/// Whether a script has to be sent with its text.
+pub(super) fn is_missing_script(value: &Wire) -> bool {
+    is_error(value, ServerErrorKind::NoScript)
+}
+
+/// Whether the server takes no writes any more.
+pub(super) fn is_of_a_replica(value: &Wire) -> bool {
+    is_error(value, ServerErrorKind::ReadOnly) || is_error(value, ServerErrorKind::MasterDown)
+}
+
+impl Expected {
+    /// Reads the reply of RESP2 or RESP3.
+    pub(super) fn read(self, value: Wire) -> Result<Reply, Failure> {
+        match (self, value) {
+            (Self::Data, Wire::ServerError(error)) => Err(Failure::Program(error)),
+            (_, Wire::ServerError(error)) => Err(Failure::Refused(error)),
+            (Self::Value, value) => Ok(Reply::Value(bulk(value)?)),
+            (Self::Values(len), Wire::Array(values)) if values.len() == len => {
+                let values = values.into_iter().map(bulk);
+                Ok(Reply::Values(values.collect::<Result<_, _>>()?))
+            }
+            (Self::Stored, Wire::Okay) | (Self::StoredIfAbsent, Wire::Nil) => Ok(stored()),
+            (Self::StoredIfAbsent, value @ Wire::BulkString(_)) => Ok(refused(bulk(value)?)),
+            (Self::StoredIfEqual, Wire::Array(values)) => stored_if_equal(values),
+            (Self::Count, Wire::Int(count)) => match u64::try_from(count) {
+                Ok(count) => Ok(Reply::Count(count)),
+                Err(_) => Err(Failure::Odd("a count")),
+            },
+            (Self::Data, Wire::Array(values)) => Ok(Reply::Data(data(values)?)),
+            (Self::Pong, Wire::SimpleString(text)) if text == "PONG" => Ok(Reply::Pong),
+            (expected, _) => Err(Failure::Odd(expected.name())),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Value => "a string or nothing",
+            Self::Values(_) => "a string or nothing for each key",
+            Self::Stored => "OK",
+            Self::StoredIfAbsent => "nothing, or what stands there",
+            Self::StoredIfEqual => "1, or 0 and what stands there",
+            Self::Count => "a count",
+            Self::Data => "an array",
+            Self::Pong => "PONG",
+        }
+    }
+}
+
+fn stored_if_equal(values: Vec<Wire>) -> Result<Reply, Failure> {
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (Some(Wire::Int(1)), None) => Ok(stored()),
+        (Some(Wire::Int(0)), Some(value)) => Ok(refused(bulk(value)?)),
+        // In RESP2 an array ends before a nil that stands last in a Lua table.
+        (Some(Wire::Int(0)), None) => Ok(refused(None)),
+        _ => Err(Failure::Odd(Expected::StoredIfEqual.name())),
+    }
+}
+
+const fn stored() -> Reply {
+    Reply::Set {
+        applied: true,
+        existing: None,
+    }
+}
+
+const fn refused(existing: Option<Value>) -> Reply {
+    Reply::Set {
+        applied: false,
+        existing,
+    }
+}
+
+fn bulk(value: Wire) -> Result<Option<Value>, Failure> {
+    match value {
+        Wire::Nil => Ok(None),
+        Wire::BulkString(bytes) => Ok(Some(bytes.into())),
+        _ => Err(Failure::Odd("a string or nothing")),
+    }
+}
+
+fn data(values: Vec<Wire>) -> Result<Data, Failure> {
+    let data = values.into_iter().map(|value| match value {
+        Wire::Nil => Ok(Datum::Nil),
+        Wire::Int(number) => Ok(Datum::Int(number)),
+        Wire::BulkString(bytes) => Ok(Datum::Value(bytes.into())),
+        _ => Err(Failure::Odd("integers and strings")),
+    });
+    Ok(data.collect::<Result<Vec<_>, _>>()?.into())
+}
+
+fn is_error(value: &Wire, kind: ServerErrorKind) -> bool {
+    matches!(value, Wire::ServerError(error) if error.kind() == Some(kind))
+}
+
+fn of_keys(name: &str, keys: &[Key<'_>]) -> Cmd {
+    let mut command = cmd(name);
+    push_keys(&mut command, keys);
+    command
+}
+
+fn of_script(name: &str, script: &str, keys: &[Key<'_>]) -> Cmd {
+    let mut command = cmd(name);
+    command.arg(script).arg(keys.len());
+    push_keys(&mut command, keys);
+    command
+}
+
+fn push_keys(command: &mut Cmd, keys: &[Key<'_>]) {
+    let mut text = Vec::with_capacity(KEY_TEXT);
+    for key in keys {
+        text.clear();
+        key.render(&mut text);
+        command.arg(text.as_slice());
+    }
+}
+
+fn push_value(command: &mut Cmd, value: &Value) {
+    value.with_bytes(|bytes| {
+        command.arg(bytes);
+    });
+}
+
+fn push_expiry(command: &mut Cmd, expiry: Expiry) -> &mut Cmd {
+    match expiry.ttl() {
+        Some(ttl) => command.arg(ttl.as_millis()),
+        None => command,
+    }
+}
+
+fn check_size(len: usize) -> Result<(), StoreError> {
+    match len <= MAX_VALUE {
+        true => Ok(()),
+        false => Err(StoreError::not_applied(ErrorKind::TooLarge)),
+    }
+}
+
+/// A script of our own.
+struct Lua {
+    text: &'static str,
+    sha1: OnceLock<Box<str>>,
+}
+
+impl Lua {
+    const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            sha1: OnceLock::new(),
+        }
+    }
+
+    fn command(&self, scripts: Scripts, keys: &[Key<'_>]) -> Cmd {
+        match scripts {
+            Scripts::BySha1 => {
+                let sha1 = self.sha1.get_or_init(|| sha1(self.text));
+                of_script("EVALSHA", sha1, keys)
+            }
+            Scripts::ByText => of_script("EVAL", self.text, keys),
+        }
+    }
+}
+
+fn sha1(text: &str) -> Box<str> {
+    redis::Script::new(text).get_hash().into()
+}
+
+static COMPARE_AND_SET: Lua = Lua::new(include_str!("lua/compare_and_set.lua"));
+static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("lua/compare_and_delete.lua"));
+
+/// A Redis string: `proto-max-bulk-len` as it is shipped.
+pub(super) const MAX_VALUE: usize = 512 << 20;
+/// The room for a key: most are shorter, longer ones grow.
+const KEY_TEXT: usize = 96;

@@ -1,0 +1,326 @@
+use std::{
+    fmt,
+    future::Future,
+    num::NonZeroU32,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::timeout::StillReceiving;
+use crate::{
+    BreakerHandle, BreakerState, Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreExt,
+    StoreInfo, Watch, info::BreakerControl,
+};
+
+/// Refuses calls at once while the store is failing, and finds out by itself when it is back.
+///
+/// - **Closed.** So many failures in a row open it, with one warning. [`Unavailable`](ErrorKind::Unavailable),
+///   [`Timeout`](ErrorKind::Timeout) and [`Throttled`](ErrorKind::Throttled) are failures; a reply ends the row; any other
+///   error, a timeout during which the store was still sending, and a dropped call do neither.
+/// - **Open.** Every call is answered `Unavailable`, not applied, by [`call_now`](Store::call_now) already. A task of its
+///   own sends [`Op::Ping`], and no user's request is tried on the store.
+/// - **Half open.** A ping came back: the second follows at once. Two in a row close it, with one more warning.
+///
+/// It also notes how long the last answered call took ([`Health::last_latency`](crate::Health::last_latency)).
+///
+/// # Defaults
+///
+/// 5 failures open it; the first ping is sent after 1 s, the next every second.
+pub struct Breaker<T> {
+    inner: Arc<T>,
+    circuit: Arc<Circuit>,
+}
+
+impl<T: Store> Breaker<T> {
+    /// Guards `inner`, whose calls end by themselves (a [`Timeout`](super::Timeout)). The pings run on `runtime`.
+    pub fn new(inner: T, runtime: Handle) -> Self {
+        Self::with_limits(inner, runtime, OPEN_AFTER, OPEN_FOR)
+    }
+
+    /// The same, opened by `open_after` failures in a row and first pinging after `open_for`; later pings follow every
+    /// `open_for` too, but at least every second. An `open_for` below a millisecond is one.
+    pub fn with_limits(
+        inner: T,
+        runtime: Handle,
+        open_after: NonZeroU32,
+        open_for: Duration,
+    ) -> Self {
+        let circuit = Circuit {
+            state: AtomicU8::new(CLOSED),
+            failures: AtomicU32::new(0),
+            successes: AtomicU32::new(0),
+            latency: AtomicU64::new(NOT_MEASURED),
+            name: inner.info().name,
+            open_after: open_after.get(),
+            open_for: open_for.max(Duration::from_millis(1)),
+            runtime,
+            probe: Mutex::new(None),
+        };
+        Self {
+            inner: Arc::new(inner),
+            circuit: Arc::new(circuit),
+        }
+    }
+
+    /// Opens it, as at a start during an outage.
+    #[must_use]
+    pub fn opened(self) -> Self {
+        self.open();
+        self
+    }
+
+    /// One failure, or the end of a row of them.
+    #[inline]
+    fn note(&self, result: &Result<Reply, StoreError>) {
+        match result {
+            Ok(_) => self.circuit.succeeded(),
+            Err(error) if is_failure(error) && self.circuit.failed() => self.open(),
+            Err(_) => {}
+        }
+    }
+
+    #[cold]
+    fn open(&self) {
+        let mut probe = self.circuit.probe.lock();
+        if !self.circuit.turn(CLOSED, OPEN) {
+            return;
+        }
+        self.circuit.successes.store(0, Relaxed);
+        tracing::warn!(
+            store = self.circuit.name,
+            failures = self.circuit.failures.load(Relaxed),
+            "the store fails: calls are refused until it answers a ping"
+        );
+        let task = probe_until_closed(Arc::downgrade(&self.inner), self.circuit.clone());
+        let task = self.circuit.runtime.spawn(task);
+        if let Some(old) = probe.replace(task.abort_handle()) {
+            old.abort();
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<T: Store> Store for Breaker<T> {
+    async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
+        if !self.circuit.is_closed() {
+            return Err(refused());
+        }
+        let result = self.circuit.measured(self.inner.call(op, cx)).await;
+        self.note(&result);
+        result
+    }
+
+    #[inline]
+    fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        if !self.circuit.is_closed() {
+            return Some(Err(refused()));
+        }
+        let result = self.inner.call_now(op, cx);
+        if let Some(result) = &result {
+            self.note(result);
+        }
+        result
+    }
+
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.inner.watch(key)
+    }
+
+    fn info(&self) -> StoreInfo {
+        let mut info = self.inner.info();
+        info.health.breaker = Some(BreakerHandle::new(self.circuit.clone()));
+        info.health.last_latency = self.circuit.latency().or(info.health.last_latency);
+        info
+    }
+}
+
+impl<T> Drop for Breaker<T> {
+    fn drop(&mut self) {
+        if let Some(probe) = self.circuit.probe.lock().take() {
+            probe.abort();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Breaker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("state", &self.circuit.state())
+            .field("inner", &self.inner)
+            .finish()
+    }
+}
+
+/// What a breaker knows without its store, so that a handle to it keeps no store alive.
+struct Circuit {
+    state: AtomicU8,
+    failures: AtomicU32,
+    successes: AtomicU32,
+    /// In nanoseconds, or [`NOT_MEASURED`].
+    latency: AtomicU64,
+    name: &'static str,
+    open_after: u32,
+    open_for: Duration,
+    runtime: Handle,
+    /// The task that pings while it is open. Held locked over every change of state but to half-open and back.
+    probe: Mutex<Option<AbortHandle>>,
+}
+
+impl Circuit {
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.state.load(Relaxed) == CLOSED
+    }
+
+    #[inline]
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Relaxed, Relaxed)
+            .is_ok()
+    }
+
+    /// Ends a row of failures. Writes nothing if there is none: all threads read this line on every call.
+    #[inline]
+    fn succeeded(&self) {
+        if self.failures.load(Relaxed) != 0 && self.is_closed() {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Counts a failure. Whether it was the last one.
+    #[cold]
+    fn failed(&self) -> bool {
+        // What was sent before it opened and fails now is no news.
+        self.is_closed() && self.failures.fetch_add(1, Relaxed) + 1 >= self.open_after
+    }
+
+    /// Runs a call, noting how long it took if it was answered.
+    async fn measured(
+        &self,
+        call: impl Future<Output = Result<Reply, StoreError>>,
+    ) -> Result<Reply, StoreError> {
+        let start = Instant::now();
+        let result = call.await;
+        if result.is_ok() {
+            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(NOT_MEASURED - 1);
+            self.latency.store(nanos, Relaxed);
+        }
+        result
+    }
+
+    fn latency(&self) -> Option<Duration> {
+        match self.latency.load(Relaxed) {
+            NOT_MEASURED => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    fn close(&self) {
+        let _probe = self.probe.lock();
+        if self.state.swap(CLOSED, Relaxed) == CLOSED {
+            return;
+        }
+        self.failures.store(0, Relaxed);
+        tracing::warn!(
+            store = self.name,
+            "the store is back: calls are let through"
+        );
+    }
+}
+
+impl BreakerControl for Circuit {
+    fn state(&self) -> BreakerState {
+        match self.state.load(Relaxed) {
+            CLOSED => BreakerState::Closed,
+            HALF_OPEN => BreakerState::HalfOpen,
+            _ => BreakerState::Open,
+        }
+    }
+
+    fn failures(&self) -> u32 {
+        self.failures.load(Relaxed)
+    }
+
+    fn successes(&self) -> u32 {
+        self.successes.load(Relaxed)
+    }
+
+    fn reset(&self) {
+        self.close();
+        // The task must not ping on into a later outage, whose own task counts for itself.
+        if let Some(probe) = self.probe.lock().take() {
+            probe.abort();
+        }
+    }
+}
+
+/// Pings until the circuit is closed or the store is gone.
+async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>) {
+    let period = circuit.open_for.min(PERIOD);
+    let mut ticks = interval_at(Instant::now() + circuit.open_for, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // Open => Half open => Closed: the second ping follows the first at once.
+        while let Some(store) = store.upgrade() {
+            if !ping(&*store, &circuit).await {
+                circuit.successes.store(0, Relaxed);
+                circuit.turn(HALF_OPEN, OPEN);
+                break;
+            }
+            circuit.turn(OPEN, HALF_OPEN);
+            if circuit.successes.fetch_add(1, Relaxed) + 1 >= CLOSE_AFTER {
+                return circuit.close();
+            }
+        }
+        if circuit.is_closed() || store.strong_count() == 0 {
+            return;
+        }
+    }
+}
+
+async fn ping<T: Store>(store: &T, circuit: &Circuit) -> bool {
+    let cx = Context::new("breaker");
+    let ping = async {
+        let pong = store.ping(&cx).await;
+        pong.map(|()| Reply::Pong)
+    };
+    circuit.measured(ping).await.is_ok()
+}
+
+fn is_failure(error: &StoreError) -> bool {
+    use std::error::Error;
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Throttled => true,
+        ErrorKind::Timeout => !error
+            .source()
+            .is_some_and(|source| source.is::<StillReceiving>()),
+        _ => false,
+    }
+}
+
+const fn refused() -> StoreError {
+    StoreError::not_applied(ErrorKind::Unavailable)
+}
+
+const OPEN_AFTER: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
+const OPEN_FOR: Duration = Duration::from_secs(1);
+/// The longest between two pings.
+const PERIOD: Duration = Duration::from_secs(1);
+const CLOSE_AFTER: u32 = 2;
+
+const CLOSED: u8 = 0;
+const OPEN: u8 = 1;
+const HALF_OPEN: u8 = 2;
+
+const NOT_MEASURED: u64 = u64::MAX;
