@@ -138,9 +138,11 @@ fn next_frame(data: &mut Bytes, trailers: &mut Option<Box<HeaderMap>>) -> Option
 mod tests {
     use std::convert::Infallible;
 
-    use http::HeaderValue;
+    use axum::{Router, routing::get};
+    use http::{HeaderValue, Request, Response};
     use http_body::Body as _;
     use http_body_util::{BodyExt, Full};
+    use tower::{ServiceExt, util::MapResponseLayer};
 
     use super::*;
 
@@ -244,6 +246,25 @@ mod tests {
     #[should_panic(expected = "write Body::bytes(..).with_trailers(..)")]
     fn an_inner_body_takes_no_other_trailers() {
         let _ = probe().with_trailers(trailers());
+    }
+
+    #[tokio::test]
+    async fn axum_routers_answer_with_it() {
+        let app = Router::new()
+            .route("/", get(async || "inner"))
+            .layer(MapResponseLayer::new(
+                |response: Response<axum::body::Body>| response.map(Body::inner),
+            ))
+            .layer(MapResponseLayer::new(
+                |response: Response<axum::body::Body>| response.map(Body::inner),
+            ));
+        let request = Request::new(axum::body::Body::empty());
+        let response = app.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["content-length"], "5");
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "inner"
+        );
     }
 
     #[test]

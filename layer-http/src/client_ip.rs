@@ -1,13 +1,17 @@
-use std::{
-    error::Error,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+mod cidr;
+mod list;
+
+use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, header::FORWARDED};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use layer_store::Identity;
 
+pub use self::cidr::InvalidCidr;
+use self::{
+    cidr::network,
+    list::{Elements, address, forwarded_for},
+};
 use crate::{Head, KeyExtractor, Missing, key::header_name};
 
 /// Counts for the address at the other end of the connection, and believes no header.
@@ -63,13 +67,6 @@ pub struct PeerIp;
 pub struct ClientIp {
     trusted: Box<[IpNet]>,
     header: HeaderName,
-}
-
-/// A text that names no network of proxies.
-#[derive(Debug)]
-pub struct InvalidCidr {
-    text: String,
-    reason: Reason,
 }
 
 impl ClientIp {
@@ -176,174 +173,6 @@ impl KeyExtractor for ClientIp {
         Missing::Shared
     }
 }
-
-impl fmt::Display for InvalidCidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = &self.text;
-        match self.reason {
-            Reason::NoNetwork => write!(
-                f,
-                "{text:?} is not a network of proxies: write 10.0.0.0/8, fd00::/8 or one address"
-            ),
-            Reason::HostBits(network) => write!(
-                f,
-                "{text:?} has bits set behind its prefix: write {}, or {} for that one address",
-                network.trunc(),
-                network.addr()
-            ),
-            Reason::Everybody => write!(
-                f,
-                "{text:?} trusts every address, so that no client could be told from a proxy: \
-                 write your proxies' own network, such as 10.0.0.0/8"
-            ),
-        }
-    }
-}
-
-impl Error for InvalidCidr {}
-
-#[derive(Clone, Copy, Debug)]
-enum Reason {
-    NoNetwork,
-    HostBits(IpNet),
-    Everybody,
-}
-
-/// The elements of a list from the right, where what a client wrote, and be it a lone quote, cannot change how the
-/// proxies' own elements are read. A separator within quotes is none.
-struct Elements<'a> {
-    rest: Option<&'a [u8]>,
-    separator: u8,
-}
-
-impl<'a> Elements<'a> {
-    fn of(line: &'a [u8], separator: u8) -> Self {
-        Self {
-            rest: Some(line),
-            separator,
-        }
-    }
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let line = self.rest?;
-        let element = match last_unquoted(line, self.separator) {
-            Some(at) => {
-                self.rest = Some(&line[..at]);
-                &line[at + 1..]
-            }
-            None => {
-                self.rest = None;
-                line
-            }
-        };
-        Some(element.trim_ascii())
-    }
-}
-
-fn last_unquoted(line: &[u8], separator: u8) -> Option<usize> {
-    let mut quoted = false;
-    for (at, byte) in line.iter().enumerate().rev() {
-        if *byte == b'"' && !is_escaped(&line[..at]) {
-            quoted = !quoted;
-        } else if *byte == separator && !quoted {
-            return Some(at);
-        }
-    }
-    None
-}
-
-/// Whether what comes after `before` has a backslash of its own.
-fn is_escaped(before: &[u8]) -> bool {
-    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
-    backslashes.count() % 2 == 1
-}
-
-/// The `for` parameter of one element (RFC 7239, section 4); None if it is missing or repeated.
-fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
-    let mut nodes = Elements::of(element, b';').filter_map(|pair| {
-        let (name, value) = pair.split_at_checked(FOR.len())?;
-        name.eq_ignore_ascii_case(FOR).then_some(value)
-    });
-    let node = nodes.next()?;
-    if nodes.next().is_some() {
-        return None;
-    }
-    match node.strip_prefix(b"\"") {
-        Some(quoted) => quoted.strip_suffix(b"\""),
-        None => Some(node),
-    }
-}
-
-/// The address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.
-fn address(node: &[u8]) -> Option<IpAddr> {
-    let node = str::from_utf8(node).ok()?;
-    if let Some(bracketed) = node.strip_prefix('[') {
-        let (address, port) = bracketed.split_once(']')?;
-        let address = address.parse::<Ipv6Addr>().ok()?;
-        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-            .then_some(address.into());
-    }
-    if let Ok(address) = node.parse() {
-        return Some(address);
-    }
-    let (address, port) = node.split_once(':')?;
-    let address = address.parse::<Ipv4Addr>().ok()?;
-    is_port(port).then_some(address.into())
-}
-
-/// A port, or the name that hides one (RFC 7239, section 6.3).
-fn is_port(text: &str) -> bool {
-    match text.strip_prefix('_') {
-        Some(name) => !name.is_empty() && name.bytes().all(is_obfuscated),
-        None => text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok(),
-    }
-}
-
-fn is_obfuscated(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
-}
-
-fn network(text: &str) -> Result<IpNet, InvalidCidr> {
-    let invalid = |reason| InvalidCidr {
-        text: text.to_owned(),
-        reason,
-    };
-    let trimmed = text.trim();
-    let network = trimmed
-        .parse::<IpNet>()
-        .or_else(|_| trimmed.parse::<IpAddr>().map(IpNet::from))
-        .ok()
-        .map(folded)
-        .ok_or_else(|| invalid(Reason::NoNetwork))?;
-    if network.prefix_len() == 0 {
-        Err(invalid(Reason::Everybody))
-    } else if network != network.trunc() {
-        Err(invalid(Reason::HostBits(network)))
-    } else {
-        Ok(network)
-    }
-}
-
-/// A network of IPv4-mapped addresses as those IPv4 addresses, which is how they are compared.
-fn folded(network: IpNet) -> IpNet {
-    let IpNet::V6(mapped) = network else {
-        return network;
-    };
-    let prefix = mapped.prefix_len().checked_sub(MAPPED_PREFIX);
-    match mapped.addr().to_ipv4_mapped().zip(prefix) {
-        Some((address, prefix)) => Ipv4Net::new_assert(address, prefix).into(),
-        None => network,
-    }
-}
-
-const FOR: &[u8] = b"for=";
-
-/// How long the prefix `::ffff:0:0/96` is.
-const MAPPED_PREFIX: u8 = 96;
 
 #[cfg(test)]
 mod tests;

@@ -97,7 +97,12 @@ mod tests {
 
     #[cfg(feature = "axum")]
     mod with_axum {
-        use axum::extract::{ConnectInfo, OriginalUri, connect_info::MockConnectInfo};
+        use axum::{
+            Router,
+            extract::{ConnectInfo, OriginalUri, connect_info::MockConnectInfo},
+            routing::get,
+        };
+        use tower::ServiceExt;
 
         use super::*;
 
@@ -112,6 +117,22 @@ mod tests {
             assert_eq!(head.original_uri(), "/api/cars?q");
             assert_eq!(head.path(), "/api/cars");
             assert_eq!(head.uri, "/cars");
+        }
+
+        #[tokio::test]
+        async fn a_service_made_with_connect_info_knows_its_peer() {
+            async fn ask(request: axum::extract::Request) {
+                let peer = Head::of(&request).peer_addr();
+                assert_eq!(peer, Some(SocketAddr::from(([192, 0, 2, 7], 80))));
+            }
+            let connection = Router::new()
+                .route("/", get(ask))
+                .into_make_service_with_connect_info::<SocketAddr>()
+                .oneshot(SocketAddr::from(([192, 0, 2, 7], 80)))
+                .await
+                .unwrap();
+            let request = Request::new(axum::body::Body::empty());
+            assert_eq!(connection.oneshot(request).await.unwrap().status(), 200);
         }
 
         #[test]

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 use layer_store::Identity;
@@ -50,7 +50,8 @@ pub trait KeyExtractor: Send + Sync + 'static {
         OrRefuse { key: self }
     }
 
-    /// Lets requests that do not say pass uncounted: for clients that another policy covers.
+    /// Lets requests that do not say pass uncounted. What a client sends is the client's choice, so another policy, or
+    /// the authentication, must cover those that pass.
     fn or_skip(self) -> OrSkip<Self>
     where
         Self: Sized,
@@ -168,8 +169,8 @@ where
     }
 }
 
-impl<F> std::fmt::Debug for KeyFn<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F> fmt::Debug for KeyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyFn")
     }
 }

@@ -1,0 +1,103 @@
+//! What stands in `X-Forwarded-For`, `Forwarded` and their like.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The elements of a list from the right, where what a client wrote, and be it a lone quote, cannot change how the
+/// proxies' own elements are read. A separator within quotes is none.
+pub(super) struct Elements<'a> {
+    rest: Option<&'a [u8]>,
+    separator: u8,
+}
+
+impl<'a> Elements<'a> {
+    pub(super) fn of(line: &'a [u8], separator: u8) -> Self {
+        Self {
+            rest: Some(line),
+            separator,
+        }
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.rest?;
+        let element = match last_unquoted(line, self.separator) {
+            Some(at) => {
+                self.rest = Some(&line[..at]);
+                &line[at + 1..]
+            }
+            None => {
+                self.rest = None;
+                line
+            }
+        };
+        Some(element.trim_ascii())
+    }
+}
+
+fn last_unquoted(line: &[u8], separator: u8) -> Option<usize> {
+    let mut quoted = false;
+    for (at, byte) in line.iter().enumerate().rev() {
+        if *byte == b'"' && !is_escaped(&line[..at]) {
+            quoted = !quoted;
+        } else if *byte == separator && !quoted {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Whether what comes after `before` has a backslash of its own.
+fn is_escaped(before: &[u8]) -> bool {
+    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    backslashes.count() % 2 == 1
+}
+
+/// The `for` parameter of one element (RFC 7239, section 4); None if it is missing or repeated.
+pub(super) fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+    let mut nodes = Elements::of(element, b';').filter_map(|pair| {
+        let (name, value) = pair.split_at_checked(FOR.len())?;
+        name.eq_ignore_ascii_case(FOR).then_some(value)
+    });
+    let node = nodes.next()?;
+    if nodes.next().is_some() {
+        return None;
+    }
+    match node.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_suffix(b"\""),
+        None => Some(node),
+    }
+}
+
+/// The address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+pub(super) fn address(node: &[u8]) -> Option<IpAddr> {
+    let node = str::from_utf8(node).ok()?;
+    if let Some(bracketed) = node.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let address = address.parse::<Ipv6Addr>().ok()?;
+        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+            .then_some(address.into());
+    }
+    if let Ok(address) = node.parse() {
+        return Some(address);
+    }
+    let (address, port) = node.split_once(':')?;
+    let address = address.parse::<Ipv4Addr>().ok()?;
+    is_port(port).then_some(address.into())
+}
+
+/// A port, or the name that hides one (RFC 7239, section 6.3).
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(is_obfuscated),
+        None => text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
+}
+
+fn is_obfuscated(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+}
+
+const FOR: &[u8] = b"for=";
