@@ -1,0 +1,92 @@
+use layer_store::{Arg, Key, Op};
+
+use crate::{
+    bucket::{Bucket, Claim},
+    charge::CHARGE,
+    gcra::Rate,
+};
+
+/// Whom each policy counts a request for; a policy that skips it has no claim.
+#[derive(Debug, Default)]
+pub(crate) struct Claims<'a>([Option<Claim<'a>>; MOST]);
+
+/// The policies that count a request for one subject: one command.
+pub(crate) struct Group<'a> {
+    /// A bit for each bucket.
+    members: u8,
+    keys: [Key<'a>; MOST],
+}
+
+/// The most policies of one limiter: what a set of bits holds.
+pub(crate) const MOST: usize = 8;
+
+impl<'a> Claims<'a> {
+    pub(crate) fn push(&mut self, claim: Claim<'a>) {
+        let place = usize::from(claim.bucket);
+        self.0[place] = Some(claim);
+    }
+
+    /// The same, for a task that outlives the request.
+    pub(crate) fn to_owned(&self) -> Claims<'static> {
+        let owned = |claim: &Claim<'a>| Claim {
+            bucket: claim.bucket,
+            fallback: claim.fallback,
+            identity: claim.identity.clone().into_owned(),
+        };
+        Claims(self.0.each_ref().map(|claim| claim.as_ref().map(owned)))
+    }
+
+    fn key<'b>(&'b self, buckets: &'b [Bucket], place: usize) -> Option<Key<'b>> {
+        let claim = self.0[place].as_ref()?;
+        Some(buckets[place].key(claim.identity.subject(), claim.fallback))
+    }
+}
+
+impl<'a> Group<'a> {
+    /// The first policy that is not in `seen`, with all later ones that count for the same subject.
+    pub(crate) fn next(buckets: &'a [Bucket], claims: &'a Claims<'_>, seen: u8) -> Option<Self> {
+        let mut unseen = (0..buckets.len())
+            .filter(|place| seen >> place & 1 == 0)
+            .filter_map(|place| Some((place, claims.key(buckets, place)?)));
+        let (first, key) = unseen.next()?;
+        let mut group = Self {
+            members: 1 << first,
+            keys: [key; MOST],
+        };
+        for (place, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
+            group.keys[group.len()] = other;
+            group.members |= 1 << place;
+        }
+        Some(group)
+    }
+
+    /// A bit for each bucket.
+    pub(crate) const fn members(&self) -> u8 {
+        self.members
+    }
+
+    /// What the command is told, the charge of each bucket by its rate.
+    pub(crate) fn args(&self, buckets: &[Bucket], charge: impl Fn(Rate) -> i64) -> Args {
+        let mut args = [Arg::Int(0); 3 * MOST];
+        let members = (0..buckets.len()).filter(|place| self.members >> place & 1 == 1);
+        for (place, bucket) in members.enumerate() {
+            let bucket = &buckets[bucket];
+            args[3 * place..3 * place + 3].copy_from_slice(&bucket.args(charge(bucket.rate)));
+        }
+        args
+    }
+
+    pub(crate) fn op<'b>(&'b self, args: &'b Args) -> Op<'b> {
+        Op::Run {
+            program: &CHARGE,
+            keys: &self.keys[..self.len()],
+            args: &args[..3 * self.len()],
+        }
+    }
+
+    const fn len(&self) -> usize {
+        self.members.count_ones() as usize
+    }
+}
+
+pub(crate) type Args = [Arg<'static>; 3 * MOST];

@@ -1,0 +1,373 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use layer_http::Head;
+use layer_store::{
+    Context, Data, ErrorKind, Identity, Key, Op, Reply, SharedStore, Store, StoreError, StoreExt,
+    Subject, wrap,
+};
+use tokio::time::Instant;
+
+use crate::{
+    InvalidCost, Reason,
+    bucket::{Bucket, Claim, NoClaim},
+    charge::CHARGE,
+    claims::{Claims, Group, MOST},
+    policy::FailureMode,
+    verdict::{Account, Outcome, Refusal},
+};
+
+/// Policies over a store: the check itself, for [`Limiter`](crate::Limiter) and layer alike.
+pub(crate) struct Core {
+    store: SharedStore,
+    /// The same store for calls that wait, which end in time whatever it does.
+    waiting: SharedStore,
+    buckets: Arc<[Bucket]>,
+    /// How long a check may take, however many commands it needs.
+    budget: Duration,
+    /// How often the store was full.
+    full: AtomicU64,
+}
+
+/// How long a check may take where the store sets no limit of its own.
+const BUDGET: Duration = Duration::from_millis(100);
+const CX: Context = Context::new("ratelimit");
+
+impl Core {
+    pub(crate) fn new(store: SharedStore, buckets: Arc<[Bucket]>) -> Self {
+        let (budget, waiting) = match store.info().call_limit {
+            Some(limit) => (limit, store.clone()),
+            None => {
+                let limited = wrap::Timeout::new(store.clone(), BUDGET);
+                (BUDGET, SharedStore::new(limited))
+            }
+        };
+        Self {
+            store,
+            waiting,
+            buckets,
+            budget,
+            full: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn with(&self, bucket: Bucket) -> Self {
+        let mut names = self.buckets.iter().map(|bucket| &bucket.name);
+        assert!(
+            names.all(|name| *name != bucket.name),
+            "two policies named {:?} would share their buckets: write .named(..) on one of them",
+            bucket.name
+        );
+        assert!(
+            self.buckets.len() < MOST,
+            "at most {MOST} policies stand together: write a second layer"
+        );
+        let buckets = self.buckets.iter().cloned().chain([bucket]).collect();
+        Self::new(self.store.clone(), buckets)
+    }
+
+    pub(crate) fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// Whether every policy can ever allow `cost` requests at once.
+    pub(crate) fn allows(&self, cost: u32) -> Result<(), InvalidCost> {
+        if cost == 0 {
+            return Err(InvalidCost::zero());
+        }
+        for bucket in &*self.buckets {
+            let burst = bucket.quota.capacity();
+            if burst < cost {
+                return Err(InvalidCost::over(cost, bucket.name.clone(), burst));
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
+    #[inline]
+    pub(crate) fn check_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
+        let [bucket] = &*self.buckets else {
+            return self.check_all_now(head, cost);
+        };
+        let claim = match bucket.claim(0, head) {
+            Ok(claim) => claim,
+            Err(NoClaim::Skip) => return Some(Ok(Outcome::Admitted(None))),
+            Err(no_claim) => return Some(Err(no_claim)),
+        };
+        let key = bucket.key(claim.identity.subject(), claim.fallback);
+        let op = Op::Run {
+            program: &CHARGE,
+            keys: std::slice::from_ref(&key),
+            args: &bucket.args(bucket.rate.price(cost) as i64),
+        };
+        let reply = self.store.call_now(&op, &CX);
+        let reply = reply.as_ref()?;
+        Some(Ok(self
+            .read(reply, 1, cost)
+            .unwrap_or(Outcome::Admitted(None))))
+    }
+
+    /// Charges a request, waiting for the store.
+    pub(crate) async fn check(&self, head: &Head<'_>, cost: u32) -> Result<Outcome, NoClaim> {
+        let claims = self.claims(head)?;
+        Ok(self.charge(&claims, cost).await)
+    }
+
+    /// A claim of every policy on the same subject.
+    pub(crate) fn claims_of<'a>(&self, identity: Identity<'a>) -> Claims<'a> {
+        let mut claims = Claims::default();
+        for bucket in 0..self.buckets.len() {
+            claims.push(Claim {
+                bucket: bucket as u8,
+                fallback: false,
+                identity: identity.clone(),
+            });
+        }
+        claims
+    }
+
+    /// Charges claims, if the store needs no waiting. `None`: nothing was charged, ask [`charge`](Self::charge).
+    pub(crate) fn charge_now(&self, claims: &Claims<'_>, cost: u32) -> Option<Outcome> {
+        let mut tally = Tally::default();
+        while let Some(group) = Group::next(&self.buckets, claims, tally.seen) {
+            let args = group.args(&self.buckets, |rate| rate.price(cost) as i64);
+            let Some(reply) = self.store.call_now(&group.op(&args), &CX) else {
+                self.refund(claims, tally.charged, cost);
+                return None;
+            };
+            if let Some(outcome) = self.count(&mut tally, &group, &reply, cost) {
+                self.refund(claims, tally.charged, cost);
+                return Some(outcome);
+            }
+        }
+        Some(Outcome::Admitted(tally.tightest))
+    }
+
+    /// Charges claims, a command for each subject among them, all within one deadline.
+    pub(crate) async fn charge(&self, claims: &Claims<'_>, cost: u32) -> Outcome {
+        let cx = CX.until((Instant::now() + self.budget).into_std());
+        let mut tally = Tally::default();
+        while let Some(group) = Group::next(&self.buckets, claims, tally.seen) {
+            let args = group.args(&self.buckets, |rate| rate.price(cost) as i64);
+            let reply = self.waiting.apply(&group.op(&args), &cx).await;
+            if let Some(outcome) = self.count(&mut tally, &group, &reply, cost) {
+                self.refund(claims, tally.charged, cost);
+                return outcome;
+            }
+        }
+        Outcome::Admitted(tally.tightest)
+    }
+
+    /// How a subject stands with each policy.
+    pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Account>, StoreError> {
+        let keys: Vec<_> = self.keys(identity.subject(), false).collect();
+        let args: Vec<_> = self
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.args(0))
+            .collect();
+        let data = self.waiting.run(&CX, &CHARGE, &keys, &args).await?;
+        (0..keys.len())
+            .map(|index| Account::read(&data, index + 1, index as u8).ok_or_else(corrupt))
+            .collect()
+    }
+
+    /// Forgets what a subject was charged.
+    pub(crate) async fn reset(&self, identity: &Identity<'_>) -> Result<(), StoreError> {
+        let subject = identity.subject();
+        let named = self.keys(subject, false);
+        let keys: Vec<_> = named.chain(self.keys(subject, true)).collect();
+        self.waiting.delete_many(&CX, &keys).await.map(drop)
+    }
+
+    fn check_all_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
+        match self.claims(head) {
+            Ok(claims) => self.charge_now(&claims, cost).map(Ok),
+            Err(no_claim) => Some(Err(no_claim)),
+        }
+    }
+
+    fn claims<'a>(&self, head: &Head<'a>) -> Result<Claims<'a>, NoClaim> {
+        let mut claims = Claims::default();
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            match bucket.claim(index as u8, head) {
+                Ok(claim) => claims.push(claim),
+                Err(NoClaim::Skip) => {}
+                Err(no_claim) => return Err(no_claim),
+            }
+        }
+        Ok(claims)
+    }
+
+    fn keys<'a>(&'a self, subject: Subject<'a>, fallback: bool) -> impl Iterator<Item = Key<'a>> {
+        let buckets = self.buckets.iter();
+        buckets.map(move |bucket| bucket.key(subject, fallback))
+    }
+
+    /// Adds a group's reply. `Some`: the check ends with it.
+    fn count(
+        &self,
+        tally: &mut Tally,
+        group: &Group<'_>,
+        reply: &Result<Reply, StoreError>,
+        cost: u32,
+    ) -> Option<Outcome> {
+        tally.seen |= group.members();
+        match self.read(reply, group.members(), cost)? {
+            Outcome::Admitted(account) => {
+                tally.charged |= group.members();
+                tally.tightest = [tally.tightest, account]
+                    .into_iter()
+                    .flatten()
+                    .min_by_key(|account| self.remaining(*account));
+                None
+            }
+            refused => Some(refused),
+        }
+    }
+
+    /// What a reply to a charge of these buckets, in their order, means. `None`: it was not made, and they may pass without.
+    #[inline]
+    fn read(&self, reply: &Result<Reply, StoreError>, members: u8, cost: u32) -> Option<Outcome> {
+        match reply {
+            Ok(Reply::Data(data)) => match data.int(0) {
+                Some(1) => match self.tightest(data, members) {
+                    Some(account) => Some(Outcome::Admitted(Some(account))),
+                    None => self.failed(ErrorKind::Corrupt, members),
+                },
+                Some(0) => match self.refusal(data, members, cost) {
+                    Some(refusal) => Some(Outcome::Refused(refusal)),
+                    None => self.failed(ErrorKind::Corrupt, members),
+                },
+                _ => self.failed(ErrorKind::Corrupt, members),
+            },
+            Ok(_) => self.failed(ErrorKind::Corrupt, members),
+            Err(error) => self.failed(error.kind(), members),
+        }
+    }
+
+    /// Of the accounts in a reply, the one with the fewest requests left.
+    #[inline]
+    fn tightest(&self, data: &Data, members: u8) -> Option<Account> {
+        if members == 1 {
+            return Account::read(data, 1, 0);
+        }
+        bits(members)
+            .enumerate()
+            .filter_map(|(place, bucket)| Account::read(data, place + 1, bucket))
+            .min_by_key(|account| self.remaining(*account))
+    }
+
+    /// Which of the accounts in a reply refuse, and until when the last of them does.
+    fn refusal(&self, data: &Data, members: u8, cost: u32) -> Option<Refusal> {
+        let mut refusal: Option<Refusal> = None;
+        for (place, bucket) in bits(members).enumerate() {
+            let account = Account::read(data, place + 1, bucket)?;
+            let rate = self.buckets[usize::from(bucket)].rate;
+            let retry_after = rate.retry_after(account.debt, rate.price(cost));
+            if retry_after == 0 {
+                continue;
+            }
+            let violated = refusal.map_or(0, |refusal| refusal.violated) | 1 << bucket;
+            let latest = refusal.filter(|other| other.retry_after >= retry_after);
+            let (account, retry_after) = latest.map_or((account, retry_after), |other| {
+                (other.account, other.retry_after)
+            });
+            refusal = Some(Refusal {
+                account,
+                violated,
+                retry_after,
+            });
+        }
+        refusal
+    }
+
+    fn remaining(&self, account: Account) -> u64 {
+        self.buckets[usize::from(account.bucket)]
+            .rate
+            .remaining(account.debt)
+    }
+
+    /// What becomes of a charge that was not made. `None`: its policies let it pass.
+    #[cold]
+    fn failed(&self, kind: ErrorKind, members: u8) -> Option<Outcome> {
+        let closed = |bucket| self.buckets[usize::from(bucket)].mode == FailureMode::Closed;
+        let closed = bits(members).any(closed);
+        let reason = match kind {
+            ErrorKind::Full => Reason::StoreFull,
+            _ => Reason::StoreDown,
+        };
+        tracing::debug!(?kind, closed, "rate limit not checked");
+        // An outage is announced by the breaker, once. A full store has none: each doubling is.
+        if reason == Reason::StoreFull && (self.full.fetch_add(1, Relaxed) + 1).is_power_of_two() {
+            tracing::warn!(
+                closed,
+                "the store of a rate limit is full of what it must keep: give it a larger capacity"
+            );
+        }
+        closed.then_some(Outcome::Unavailable(reason))
+    }
+
+    /// Gives back what these buckets were charged. It is not waited for: a refund that is lost costs its subject one request,
+    /// for as long as that takes to be earned again.
+    fn refund(&self, claims: &Claims<'_>, charged: u8, cost: u32) {
+        let mut seen = !charged;
+        while let Some(group) = Group::next(&self.buckets, claims, seen) {
+            seen |= group.members();
+            let args = group.args(&self.buckets, |rate| -(rate.price(cost) as i64));
+            if self.store.call_now(&group.op(&args), &CX).is_none() {
+                self.refund_later(claims, group.members(), cost);
+            }
+        }
+    }
+
+    fn refund_later(&self, claims: &Claims<'_>, members: u8, cost: u32) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (store, buckets) = (self.waiting.clone(), self.buckets.clone());
+        let claims = claims.to_owned();
+        runtime.spawn(async move {
+            if let Some(group) = Group::next(&buckets, &claims, !members) {
+                let args = group.args(&buckets, |rate| -(rate.price(cost) as i64));
+                if let Err(error) = store.call(&group.op(&args), &CX).await {
+                    tracing::debug!(kind = ?error.kind(), "rate limit not refunded");
+                }
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.buckets.iter().map(|bucket| &bucket.name).collect();
+        f.debug_struct("Core")
+            .field("store", &self.store)
+            .field("policies", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a check over several groups has come. Sets of buckets are bits.
+#[derive(Default)]
+struct Tally {
+    seen: u8,
+    charged: u8,
+    tightest: Option<Account>,
+}
+
+/// The buckets in a set, in order.
+pub(crate) fn bits(set: u8) -> impl Iterator<Item = u8> {
+    (0..MOST as u8).filter(move |bit| set >> bit & 1 == 1)
+}
+
+fn corrupt() -> StoreError {
+    StoreError::unknown(ErrorKind::Corrupt)
+}

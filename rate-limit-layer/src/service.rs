@@ -1,0 +1,99 @@
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use layer_http::{Body, Head};
+use tower_service::Service;
+
+use crate::{
+    future::{Checked, ResponseFuture},
+    layer::Shared,
+    verdict::Outcome,
+};
+
+/// Limits the rate at which `S` is called. See the [crate docs](crate).
+///
+/// Ready when the inner service is: a quota is spent by a call, not by readiness.
+#[derive(Clone, Debug)]
+pub struct RateLimit<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> RateLimit<S> {
+    pub(crate) const fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the wrapped service out.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    ReqBody: Send + 'static,
+{
+    type Response = Response<Body<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        match self.shared.check_now(&Head::of(&req)) {
+            Some(Ok(Outcome::Admitted(account))) => {
+                ResponseFuture::calling(self.inner.call(req), self.shared.headers(account))
+            }
+            Some(outcome) => ResponseFuture::refused(self.shared.refuse(outcome)),
+            // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
+            None => {
+                let inner = take_ready(&mut self.inner);
+                ResponseFuture::checking(check(self.shared.clone(), inner, req))
+            }
+        }
+    }
+}
+
+/// Waits for the store, then calls the inner service or refuses.
+async fn check<S, ReqBody>(
+    shared: Arc<Shared>,
+    mut inner: S,
+    req: Request<ReqBody>,
+) -> Checked<S::Future>
+where
+    S: Service<Request<ReqBody>>,
+{
+    let head = Head::of(&req);
+    match shared.check(&head).await {
+        Ok(Outcome::Admitted(account)) => Checked::Call {
+            response: inner.call(req),
+            headers: shared.headers(account),
+        },
+        outcome => Checked::Refused(shared.refuse(outcome)),
+    }
+}
+
+/// Takes the instance that was polled ready and leaves a clone, whose readiness is its own.
+fn take_ready<S: Clone>(inner: &mut S) -> S {
+    let clone = inner.clone();
+    mem::replace(inner, clone)
+}
