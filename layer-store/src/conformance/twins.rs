@@ -4,7 +4,7 @@
 //! body runs as it ships, behind a prelude that shadows `redis.call`: `TIME` answers the test's clock; a life (`PX`,
 //! `PEXPIRE`) is noted beside its key and not applied, and the harness deletes the key when that life has passed on the
 //! test's clock. A body that names a key it did not declare, writes a value without an end, or calls another command than
-//! `TIME`, `GET`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL` fails.
+//! `TIME`, `GET`, `GETRANGE`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL` fails.
 
 use std::{error::Error, fmt, future::Future, time::Duration};
 
@@ -21,7 +21,7 @@ pub trait Connection: Send {
 }
 
 /// What Redis replied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing.
     Nil,
@@ -164,17 +164,17 @@ impl<C: Connection> Twins<C> {
             };
             let expected = cell.get(self.now);
             if stands.as_ref() != expected {
-                let expected = expected.map(Value::to_bytes);
                 let what = format!(
-                    "under key {key} the script left {:?}, its twin {expected:?}",
-                    values[key]
+                    "under key {key} the script left {}, its twin {}",
+                    shown(stands.as_ref()),
+                    shown(expected)
                 );
                 return Err(self.difference(what));
             }
             let ends = expected.and(cell.expires()).map(u128::from);
             if lives[key] != ends {
                 let what = format!(
-                    "the script lets key {key} end at {:?} µs, its twin at {ends:?}",
+                    "the script lets key {key} end at {:?} (Unix µs, None: never), its twin at {ends:?}",
                     lives[key]
                 );
                 return Err(self.difference(what));
@@ -214,6 +214,17 @@ impl<C: Connection> Twins<C> {
     }
 }
 
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => f.write_str("nil"),
+            Self::Int(number) => number.fmt(f),
+            Self::Bytes(bytes) => write!(f, "`{}`", bytes.escape_ascii()),
+            Self::List(list) => f.debug_list().entries(list).finish(),
+        }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "step {}: {}", self.step, self.what)?;
@@ -238,6 +249,13 @@ fn list(answer: Answer) -> Vec<Answer> {
     match answer {
         Answer::List(list) => list,
         _ => Vec::new(),
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        Some(value) => value.with_bytes(|bytes| format!("`{}`", bytes.escape_ascii())),
+        None => "nothing".into(),
     }
 }
 

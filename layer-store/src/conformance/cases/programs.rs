@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{CX, LONG, Names, Trial, Verdict, life, set, text};
 use crate::{
-    Arg, Cond, ErrorKind, Expiry, Key, Outcome, StoreExt, Value,
+    Arg, Cond, ErrorKind, Expiry, Key, Outcome, StoreError, StoreExt, Value,
     conformance::programs::{LIMITED, LOOK, STAMP, TRANSFER, WRITE},
 };
 
@@ -23,7 +23,7 @@ pub async fn a_program_never_exceeds_its_limit(trial: &Trial) -> Verdict {
                         counts.extend(reply.int(1));
                     }
                 }
-                Ok(counts)
+                Ok::<_, StoreError>(counts)
             }
         })
         .await;

@@ -35,6 +35,11 @@ local redis = (function(server)
     return server.call('GET', key)
   end
 
+  function commands.GETRANGE(key, first, last)
+    check(key)
+    return server.call('GETRANGE', key, first, last)
+  end
+
   function commands.EXISTS(...)
     for _, key in ipairs({...}) do
       check(key)

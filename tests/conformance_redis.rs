@@ -1,0 +1,184 @@
+//! The store on a real Redis: the kit, what it sends, and what then stands there.
+
+use std::{sync::LazyLock, time::Duration};
+
+use layer_store::{
+    Arg, Context, Identity, Key, KeySpace, Kind, Op, Options, SharedStore, StoreExt, Ttl, Value,
+    conformance::programs::{LIMITED, LOOK},
+    connect_with,
+};
+use tests::{RedisServer, unique};
+
+/// All cases at once on one server.
+mod plain {
+    use super::*;
+
+    layer_store::conformance_tests!(async { patient(&SERVER, Options::new()).await });
+}
+
+/// The same behind a prefix.
+mod behind_a_prefix {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        patient(&SERVER, Options::new().prefix(unique())).await
+    });
+}
+
+static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_has_one_connection() {
+    let server = RedisServer::start();
+    let store = patient(&server, Options::new()).await;
+    let tasks: Vec<_> = (0..64)
+        .map(|task: u64| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let space = KeySpace::new(Kind::Data, "visits");
+                let subject = Identity::Int(task);
+                let key = Key::new(&space, subject.subject());
+                for _ in 0..20 {
+                    let args = [Arg::Int(100), Arg::Int(60_000)];
+                    store.run(&CX, &LIMITED, &[key], &args).await.unwrap();
+                    store.get(&CX, &key).await.unwrap().unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let clients = server.clients();
+    assert_eq!(clients.len(), 1, "{clients:#?}");
+    let accepted: String = server.command(&["INFO", "stats"]);
+    let connections = |accepted: &str| -> u64 {
+        let line = accepted
+            .lines()
+            .find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().parse().unwrap()
+    };
+    let before = connections(&accepted);
+    store.ping(&CX).await.unwrap();
+    // This look's own.
+    assert_eq!(
+        connections(&server.command::<String>(&["INFO", "stats"])),
+        before + 1
+    );
+}
+
+#[tokio::test]
+async fn every_operation_is_one_command() {
+    let server = RedisServer::start();
+    let store = patient(&server, Options::new()).await;
+    let space = KeySpace::new(Kind::Data, "visits");
+    let ada = Identity::from("ada");
+    let key = Key::new(&space, ada.subject());
+    let (one, two) = (Value::from("1"), Value::from("2"));
+    let args = [Arg::Int(100), Arg::Int(60_000)];
+    let mut monitor = server.monitor();
+
+    store.put(&CX, &key, &one, TTL).await.unwrap();
+    assert_eq!(monitor.names(&server), ["set"]);
+    store.put_if_absent(&CX, &key, &two, TTL).await.unwrap();
+    assert_eq!(monitor.names(&server), ["set"]);
+    store.get(&CX, &key).await.unwrap();
+    assert_eq!(monitor.names(&server), ["get"]);
+    store.get_many(&CX, &[key, key]).await.unwrap();
+    assert_eq!(monitor.names(&server), ["mget"]);
+    store.touch(&CX, &key, TTL, true).await.unwrap();
+    assert_eq!(monitor.names(&server), ["pexpire"]);
+    store.delete_many(&CX, &[key]).await.unwrap();
+    assert_eq!(monitor.names(&server), ["del"]);
+    store.ping(&CX).await.unwrap();
+    assert_eq!(monitor.names(&server), ["ping"]);
+
+    // A script is sent whole once, and named from then on.
+    for names in [&["evalsha", "eval"][..], &["evalsha"], &["evalsha"]] {
+        store.run(&CX, &LIMITED, &[key], &args).await.unwrap();
+        assert_eq!(monitor.names(&server), names);
+    }
+    for names in [&["evalsha", "eval"][..], &["evalsha"]] {
+        store
+            .compare_and_set(&CX, &key, &one, &two, TTL)
+            .await
+            .unwrap();
+        assert_eq!(monitor.names(&server), names);
+    }
+    for names in [&["evalsha", "eval"][..], &["evalsha"]] {
+        store.compare_and_delete(&CX, &key, &one).await.unwrap();
+        assert_eq!(monitor.names(&server), names);
+    }
+    let run = Op::Run {
+        program: &LIMITED,
+        keys: &[key],
+        args: &args,
+    };
+    store
+        .batch(&CX, &[Op::Get(&key), run, Op::Ping])
+        .await
+        .unwrap();
+    assert_eq!(monitor.names(&server), ["get", "eval", "ping"]);
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_sent_again_and_run_once() {
+    let server = RedisServer::start();
+    let store = patient(&server, Options::new()).await;
+    let space = KeySpace::new(Kind::Data, "visits");
+    let ada = Identity::from("ada");
+    let key = Key::new(&space, ada.subject());
+    let args = [Arg::Int(100), Arg::Int(60_000)];
+    for count in 1..=20 {
+        if count % 2 == 0 {
+            let () = server.command(&["SCRIPT", "FLUSH"]);
+        }
+        let reply = store.run(&CX, &LIMITED, &[key], &args).await.unwrap();
+        assert_eq!(reply.int(1), Some(count));
+    }
+}
+
+#[tokio::test]
+async fn what_stands_in_redis_is_plain_text_with_its_own_end() {
+    let server = RedisServer::start();
+    let store = patient(&server, Options::new().prefix("shop")).await;
+    let space = KeySpace::new(Kind::Data, "visits");
+    let ada = Identity::from("ada:1");
+    let key = Key::new(&space, ada.subject()).with_rest(b"*");
+    let text = "shop:{ada%3A1}:data:visits:%2A";
+
+    store
+        .put(&CX, &key, &Value::pair(42, 7), TTL)
+        .await
+        .unwrap();
+    assert_eq!(server.command::<String>(&["GET", text]), "42:7");
+    assert_eq!(server.command::<Vec<String>>(&["KEYS", "*"]), [text]);
+    let pttl = || server.command::<i64>(&["PTTL", text]);
+    assert!((1..=TTL.as_millis() as i64).contains(&pttl()));
+
+    let short = Ttl::from_millis(1_500).unwrap();
+    store.touch(&CX, &key, short, false).await.unwrap();
+    assert!((1..=1_500).contains(&pttl()));
+    store.delete(&CX, &key).await.unwrap();
+    let args = [Arg::Int(100), Arg::Int(1_500)];
+    store.run(&CX, &LIMITED, &[key], &args).await.unwrap();
+    assert!((1..=1_500).contains(&pttl()));
+    // Real time, and Redis' own: no clock of this process is asked.
+    tokio::time::sleep(Duration::from_millis(1_510)).await;
+    assert_eq!(pttl(), -2);
+    let seen = store.run(&CX, &LOOK, &[key], &[]).await.unwrap();
+    assert_eq!(seen.int(1), Some(-2));
+}
+
+/// A kit of 36 cases at once on few cores is slower than a caller in production would wait.
+async fn patient(server: &RedisServer, options: Options) -> SharedStore {
+    let options = options.deadline(Duration::from_secs(10));
+    let store = connect_with(&server.url(), options).await;
+    store.expect("the harness writes good URLs")
+}
+
+const CX: Context = Context::new("test");
+const TTL: Ttl = match Ttl::from_millis(60_000) {
+    Some(ttl) => ttl,
+    None => panic!("a minute is not zero"),
+};

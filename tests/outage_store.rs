@@ -1,0 +1,234 @@
+//! The store when its Redis stands still, dies, comes back empty, turns into a replica, or was never there.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use layer_store::{
+    Arg, BreakerState, Context, ErrorKind, Identity, Key, KeySpace, Kind, Outcome, SharedStore,
+    Store, StoreError, StoreExt, Ttl, conformance::programs::LIMITED, connect,
+};
+use tests::{Logs, RedisServer};
+
+#[tokio::test]
+async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    count(&store).await.unwrap();
+    let mut monitor = server.monitor();
+    server.pause();
+    for failed in 0..5 {
+        let error = within(LIMIT, count(&store)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "call {failed}");
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    }
+    assert_eq!(state(&store), BreakerState::Open);
+
+    // From here on nobody waits, and nothing is sent.
+    let mut waits = Vec::new();
+    for _ in 0..1_000 {
+        let start = now();
+        let error = count(&store).await.unwrap_err();
+        waits.push(now() - start);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+    }
+    waits.sort_unstable();
+    assert!(waits[990] < Duration::from_millis(5), "{:?}", waits[990]);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+
+    server.resume();
+    recovers(&store).await;
+    let sent = monitor.names(&server);
+    let (failed, rest) = sent.split_at(5);
+    let (pings, through) = rest.split_at(rest.len() - AFTER as usize);
+    assert!(failed.iter().all(|name| name == "evalsha"), "{sent:?}");
+    assert!(pings.len() >= 2, "{sent:?}");
+    assert!(pings.iter().all(|name| name == "ping"), "{sent:?}");
+    assert!(through.iter().all(|name| name == "evalsha"), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_empty_and_is_found_again() {
+    let mut server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    for _ in 0..=AFTER {
+        count(&store).await.unwrap();
+    }
+    server.kill();
+    for _ in 0..20 {
+        within(LIMIT, count(&store)).await.unwrap_err();
+    }
+    assert_eq!(state(&store), BreakerState::Open);
+    server.restart();
+    recovers(&store).await;
+    let counted = count(&store).await.unwrap();
+    assert!(counted <= AFTER + 1, "{counted}: it did not begin anew");
+    assert_eq!(server.clients().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_no_call_outlives_its_limit() {
+    let mut server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    let stop = Instant::from(tokio::time::Instant::now()) + Duration::from_secs(4);
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut worst = Duration::ZERO;
+                while now() < stop {
+                    let start = now();
+                    let _ = count(&store).await;
+                    worst = worst.max(now() - start);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                worst
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.pause();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    server.resume();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.restart();
+    for task in tasks {
+        let worst = task.await.unwrap();
+        assert!(worst <= LIMIT, "a call took {worst:?}");
+    }
+    recovers(&store).await;
+    assert_eq!(server.clients().len(), 1);
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_until_it_is_one_again() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    count(&store).await.unwrap();
+    // Nobody listens on port 1.
+    let () = server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let error = within(LIMIT, count(&store)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    let () = server.command(&["REPLICAOF", "NO", "ONE"]);
+    recovers(&store).await;
+    assert_eq!(server.clients().len(), 1);
+}
+
+#[tokio::test]
+async fn a_start_during_the_outage_gives_a_store_that_comes_up_later() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let store = within(LIMIT, connect(&server.url())).await.unwrap();
+    assert_eq!(state(&store), BreakerState::Open);
+    within(Duration::from_millis(5), count(&store))
+        .await
+        .unwrap_err();
+    server.restart();
+    recovers(&store).await;
+}
+
+#[tokio::test]
+async fn a_start_at_a_paused_server_is_no_slower() {
+    let server = RedisServer::start();
+    server.pause();
+    let store = within(LIMIT, connect(&server.url())).await.unwrap();
+    assert_eq!(state(&store), BreakerState::Open);
+    server.resume();
+    recovers(&store).await;
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_fails_nobody() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    for _ in 0..10 {
+        count(&store).await.unwrap();
+        let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(count(&store).await.unwrap(), 11);
+}
+
+#[tokio::test]
+async fn an_outage_is_one_warning_out_and_one_back() {
+    let logs = Logs::capture();
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    count(&store).await.unwrap();
+    assert_eq!(logs.lines(), [""; 0]);
+    server.pause();
+    for _ in 0..100 {
+        count(&store).await.unwrap_err();
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(logs.lines().len(), 1, "{logs:#?}");
+    server.resume();
+    recovers(&store).await;
+    assert_eq!(logs.lines().len(), 2, "{logs:#?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_error_that_does_not_repeat_it() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    connect(&server.url()).await.unwrap();
+    let wrong = server.url().replace("right", "wr0ng");
+    let error = connect(&wrong).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("wr0ng") && !text.contains("right"), "{text}");
+}
+
+/// Counts one key up. What it then says.
+async fn count(store: &SharedStore) -> Result<i64, StoreError> {
+    let space = KeySpace::new(Kind::Data, "visits");
+    let ada = Identity::from("ada");
+    let key = Key::new(&space, ada.subject());
+    let args = [Arg::Int(1_000_000), Arg::Int(TTL.as_millis() as i64)];
+    let reply = store.run(&CX, &LIMITED, &[key], &args).await?;
+    Ok(reply.int(1).expect("the program replies a count"))
+}
+
+/// By itself, within 3 s of the server's return, and for good: it counts [`AFTER`] times.
+async fn recovers(store: &SharedStore) {
+    let start = now();
+    while count(store).await.is_err() {
+        assert!(now() - start < Duration::from_secs(3), "{:?}", store.info());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 1..AFTER {
+        let counted = count(store).await;
+        counted.expect("a store that has recovered stays so");
+    }
+    assert_eq!(state(store), BreakerState::Closed);
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    let start = now();
+    let result = work.await;
+    let took = now() - start;
+    assert!(took <= limit, "took {took:?}, may take {limit:?}");
+    result
+}
+
+fn state(store: &SharedStore) -> BreakerState {
+    let breaker = store.info().health.breaker;
+    breaker.expect("a networked store has a breaker").state()
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into()
+}
+
+const CX: Context = Context::new("test");
+/// A call's 100 ms, and as much again for a machine with other things to do.
+const LIMIT: Duration = Duration::from_millis(200);
+/// How often a store that has recovered is asked.
+const AFTER: i64 = 20;
+const TTL: Ttl = match Ttl::from_millis(60_000) {
+    Some(ttl) => ttl,
+    None => panic!("a minute is not zero"),
+};

@@ -1,0 +1,74 @@
+use std::{
+    cell::RefCell,
+    fmt, io, mem,
+    sync::{Arc, Mutex, Once, PoisonError},
+};
+
+use tracing::Level;
+
+/// What this thread logs at `warn` or above while the value lives. A story about logs runs on a runtime of one thread.
+///
+/// All threads share one subscriber, which sorts events by their thread: with one each, `tracing` may remember of a place
+/// in the code that nobody listens there.
+pub struct Logs {
+    text: Text,
+    outer: Text,
+}
+
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+thread_local! {
+    static HERE: RefCell<Text> = RefCell::default();
+}
+
+impl Logs {
+    /// Listens from now on.
+    pub fn capture() -> Self {
+        static LISTEN: Once = Once::new();
+        LISTEN.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(Level::WARN)
+                .with_ansi(false)
+                .without_time()
+                .with_writer(|| HERE.with_borrow(Text::clone))
+                .init();
+        });
+        let text = Text::default();
+        let outer = HERE.replace(text.clone());
+        Self { text, outer }
+    }
+
+    /// The events so far, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.text.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&text)
+            .lines()
+            .map(String::from)
+            .collect()
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        HERE.set(mem::take(&mut self.outer));
+    }
+}
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Logs").field(&self.lines()).finish()
+    }
+}
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

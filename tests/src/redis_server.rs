@@ -1,0 +1,322 @@
+use std::{
+    collections::BTreeMap,
+    env, fmt, fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use layer_store::conformance::{Random, unique};
+
+use crate::Monitor;
+
+/// A `redis-server` of this test, on a loopback port, without persistence, gone with this value.
+pub struct RedisServer {
+    port: u16,
+    options: Vec<String>,
+    running: Running,
+}
+
+/// One process, from its start to its end.
+///
+/// A shell stands between: it kills the server and removes its folder when the pipe to it closes, which the system sees to
+/// however the test ends.
+struct Running {
+    shell: Child,
+    pid: String,
+    folder: PathBuf,
+}
+
+impl RedisServer {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or it does not start.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with options of one's own, such as `["--requirepass", "secret"]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or it does not start.
+    pub fn start_with(options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().copied().map(String::from).collect();
+        for _ in 0..PORTS {
+            let port = free_port();
+            if let Some(running) = Running::start(port, &options) {
+                return Self {
+                    port,
+                    options,
+                    running,
+                };
+            }
+        }
+        panic!("{PORTS} ports were free and taken a moment later");
+    }
+
+    /// What `connect` takes.
+    pub fn url(&self) -> String {
+        match self.password() {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops the process where it stands: connections stay, nothing is answered (SIGSTOP).
+    pub fn pause(&self) {
+        self.running.signal("STOP");
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    pub fn resume(&self) {
+        self.running.signal("CONT");
+    }
+
+    /// Kills the process and waits until its port refuses (SIGKILL).
+    pub fn kill(&self) {
+        self.running.signal("KILL");
+        wait_until("the port of a killed server refuses", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err()
+        });
+    }
+
+    /// Starts it anew on its port, empty, whether it runs or not.
+    pub fn restart(&mut self) {
+        self.running.signal("KILL");
+        let mut started = None;
+        wait_until("the server's port is free again", || {
+            started = Running::start(self.port, &self.options);
+            started.is_some()
+        });
+        self.running = started.expect("it has just started");
+    }
+
+    /// A connection for assertions, past the store under test. It blocks, for 5 s at the most.
+    pub fn raw(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("the harness writes good URLs");
+        let connection = client
+            .get_connection_with_timeout(PATIENCE)
+            .expect("a server that runs takes a connection");
+        for set in [
+            connection.set_read_timeout(Some(PATIENCE)),
+            connection.set_write_timeout(Some(PATIENCE)),
+        ] {
+            set.expect("a timeout of 5 s is legal");
+        }
+        let mut connection = connection;
+        let _: () = redis::cmd("CLIENT")
+            .arg("SETNAME")
+            .arg(HARNESS)
+            .query(&mut connection)
+            .expect("a connection can be named");
+        connection
+    }
+
+    /// One command on a connection of its own, its reply as the type asked for.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses it.
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command
+            .query(&mut self.raw())
+            .unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    /// How often each command was called since the start or the last `CONFIG RESETSTAT`, those in scripts too, in lower case.
+    /// The harness's own are among them.
+    pub fn commandstats(&self) -> BTreeMap<String, u64> {
+        let info: String = self.command(&["INFO", "commandstats"]);
+        info.lines().filter_map(command_calls).collect()
+    }
+
+    /// The connections, but for the harness's own: a line each, as `CLIENT LIST` gives them.
+    pub fn clients(&self) -> Vec<String> {
+        let list: String = self.command(&["CLIENT", "LIST"]);
+        let harness = format!(" name={HARNESS} ");
+        list.lines()
+            .filter(|line| !line.contains(&harness) && !line.contains(" cmd=monitor "))
+            .map(String::from)
+            .collect()
+    }
+
+    /// Records every command from now on.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::start(self.raw())
+    }
+
+    fn password(&self) -> Option<&str> {
+        let at = self
+            .options
+            .iter()
+            .position(|word| word == "--requirepass")?;
+        self.options.get(at + 1).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisServer")
+            .field("port", &self.port)
+            .field("pid", &self.running.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Starts a server and waits until it answers. `None`: somebody else has the port.
+    fn start(port: u16, options: &[String]) -> Option<Self> {
+        let folder = env::temp_dir().join(format!("layers-{}", unique()));
+        fs::create_dir(&folder).expect("the folder for temporary files can be written");
+        let mut shell = Command::new("sh")
+            .args(["-c", SHELL, "redis-server"])
+            .arg(&folder)
+            .arg(program())
+            .args(["--port", &port.to_string()])
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--unixsocket", "socket", "--loglevel", "notice"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("every Unix has sh");
+        let mut pid = String::new();
+        let stdout = shell.stdout.take().expect("it was piped");
+        BufReader::new(stdout)
+            .read_line(&mut pid)
+            .expect("the shell says which process it started");
+        let running = Self {
+            shell,
+            pid: pid.trim().into(),
+            folder,
+        };
+        running.answers().then_some(running)
+    }
+
+    /// Waits until the server answers on the socket in its own folder, which it opens after its port.
+    fn answers(&self) -> bool {
+        let mut in_use = false;
+        wait_until("redis-server starts", || {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            in_use = log.contains("Address already in use");
+            assert!(
+                !log.contains("FATAL CONFIG FILE ERROR"),
+                "redis-server refuses its options:\n{log}"
+            );
+            in_use || is_ready(&self.folder.join("socket"))
+        });
+        !in_use
+    }
+
+    fn signal(&self, signal: &str) {
+        // The shell's own, since not every system has the command.
+        let script = r#"kill -s "$1" "$2""#;
+        let status = Command::new("sh")
+            .args(["-c", script, "kill", signal, &self.pid])
+            .stderr(Stdio::null())
+            .status()
+            .expect("every Unix has sh");
+        // A server killed before is none to be killed.
+        assert!(
+            status.success() || signal == "KILL",
+            "SIG{signal} did not reach the server"
+        );
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// `redis-server`, or the command that installs it.
+fn program() -> &'static str {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file());
+    assert!(
+        found,
+        "these tests need {PROGRAM}: run `cargo xtask test`, which installs it, or `apt-get install redis-server`"
+    );
+    PROGRAM
+}
+
+/// A port that nobody listens on. It lies below those that outgoing connections are given, since a client that dials a
+/// server that is gone could be given that very port, and would then talk to itself.
+fn free_port() -> u16 {
+    use std::hash::{BuildHasher, RandomState};
+    let mut random = Random::new(RandomState::new().hash_one(0));
+    loop {
+        let port = 10_000 + random.below(22_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn is_ready(socket: &Path) -> bool {
+    let ask = || -> io::Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut reply = [0; 64];
+        let length = stream.read(&mut reply)?;
+        Ok(String::from_utf8_lossy(&reply[..length]).into_owned())
+    };
+    // One that wants a password is as ready.
+    ask().is_ok_and(|reply| reply.starts_with("+PONG") || reply.starts_with("-NOAUTH"))
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / 5 * 2 {
+        if done() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("waited 10 s until {what}");
+}
+
+/// `cmdstat_get:calls=2,usec=..`.
+fn command_calls(line: &str) -> Option<(String, u64)> {
+    let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+    let (calls, _) = numbers.split_once(',')?;
+    Some((name.into(), calls.parse().ok()?))
+}
+
+const PROGRAM: &str = "redis-server";
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many ports are tried.
+const PORTS: usize = 20;
+/// How the harness's connections are called.
+const HARNESS: &str = "harness";
+/// Starts the rest of its arguments in a folder and cleans up at the end of its input. It ignores what a terminal sends,
+/// so that Ctrl-C leaves nothing behind either.
+const SHELL: &str = r#"
+trap '' INT TERM HUP
+folder=$1
+shift
+cd "$folder" || exit
+"$@" </dev/null >log 2>&1 &
+echo $!
+cat >/dev/null
+kill -s KILL $! 2>/dev/null
+wait
+cd /
+rm -rf "$folder"
+"#;
