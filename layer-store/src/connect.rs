@@ -292,31 +292,35 @@ async fn open_redis(settings: Settings, mut options: Checked) -> Result<SharedSt
     let address = format!("{settings:?}");
     let store = RedisStore::from_settings(settings)?;
     // An attempt that is still under way at the deadline goes on by itself, and the first ping finds what came of it.
-    let reached = match tokio::time::timeout(options.deadline, store.dial()).await {
-        Ok(Ok(())) => true,
+    let outage = match tokio::time::timeout(options.deadline, store.dial()).await {
+        Ok(Ok(())) => None,
         Ok(Err(error)) if error.is_refusal() => {
             return Err(ConfigError::new(format!(
                 "{address}: {error}; check the URL's scheme, user, password and database"
             ))
             .with_source(error));
         }
-        Ok(Err(_)) | Err(_) => false,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {:?}", options.deadline)),
     };
     Ok(match options.prefix.take() {
-        None => guarded(store, &options, reached),
-        Some(prefix) => guarded(Namespace::new(store, prefix), &options, reached),
+        None => guarded(store, &options, outage),
+        Some(prefix) => guarded(Namespace::new(store, prefix), &options, outage),
     })
 }
 
 #[cfg(feature = "redis")]
-fn guarded(store: impl Store, options: &Checked, reached: bool) -> SharedStore {
+fn guarded(store: impl Store, options: &Checked, outage: Option<String>) -> SharedStore {
     let breaker = Breaker::with_limits(
         Timeout::new(store, options.deadline),
         tokio::runtime::Handle::current(),
         options.open_after,
         options.open_for,
     );
-    SharedStore::new(if reached { breaker } else { breaker.opened() })
+    SharedStore::new(match outage {
+        None => breaker,
+        Some(why) => breaker.opened(why),
+    })
 }
 
 /// What the environment names, if anything.

@@ -1,10 +1,10 @@
 use std::{
+    error::Error,
     fmt,
-    future::Future,
     num::NonZeroU32,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -31,8 +31,6 @@ use crate::{
 ///   own sends [`Op::Ping`], and no user's request is tried on the store.
 /// - **Half open.** A ping came back: the second follows at once. Two in a row close it, with one more warning.
 ///
-/// It also notes how long the last answered call took ([`Health::last_latency`](crate::Health::last_latency)).
-///
 /// # Defaults
 ///
 /// 5 failures open it; the first ping is sent after 1 s, the next every second.
@@ -48,7 +46,8 @@ impl<T: Store> Breaker<T> {
     }
 
     /// The same, opened by `open_after` failures in a row and first pinging after `open_for`; later pings follow every
-    /// `open_for` too, but at least every second. An `open_for` below a millisecond is one.
+    /// `open_for` too, but at least every second. `open_for` is cut to between a millisecond and a
+    /// year.
     pub fn with_limits(
         inner: T,
         runtime: Handle,
@@ -59,10 +58,9 @@ impl<T: Store> Breaker<T> {
             state: AtomicU8::new(CLOSED),
             failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),
-            latency: AtomicU64::new(NOT_MEASURED),
             name: inner.info().name,
             open_after: open_after.get(),
-            open_for: open_for.max(Duration::from_millis(1)),
+            open_for: open_for.clamp(SHORTEST, LONGEST),
             runtime,
             probe: Mutex::new(None),
         };
@@ -72,10 +70,10 @@ impl<T: Store> Breaker<T> {
         }
     }
 
-    /// Opens it, as at a start during an outage.
+    /// Opens it, as at a start during an outage. The warning says `why`.
     #[must_use]
-    pub fn opened(self) -> Self {
-        self.open();
+    pub fn opened(self, why: impl fmt::Display) -> Self {
+        self.open(&why);
         self
     }
 
@@ -84,13 +82,16 @@ impl<T: Store> Breaker<T> {
     fn note(&self, result: &Result<Reply, StoreError>) {
         match result {
             Ok(_) => self.circuit.succeeded(),
-            Err(error) if is_failure(error) && self.circuit.failed() => self.open(),
+            Err(error) if is_failure(error) && self.circuit.failed() => {
+                let why: &dyn Error = error.source().unwrap_or(error);
+                self.open(why);
+            }
             Err(_) => {}
         }
     }
 
     #[cold]
-    fn open(&self) {
+    fn open(&self, why: &(impl fmt::Display + ?Sized)) {
         let mut probe = self.circuit.probe.lock();
         if !self.circuit.turn(CLOSED, OPEN) {
             return;
@@ -99,9 +100,11 @@ impl<T: Store> Breaker<T> {
         tracing::warn!(
             store = self.circuit.name,
             failures = self.circuit.failures.load(Relaxed),
+            error = %why,
             "the store fails: calls are refused until it answers a ping"
         );
-        let task = probe_until_closed(Arc::downgrade(&self.inner), self.circuit.clone());
+        let first = Instant::now() + self.circuit.open_for;
+        let task = probe_until_closed(Arc::downgrade(&self.inner), self.circuit.clone(), first);
         let task = self.circuit.runtime.spawn(task);
         if let Some(old) = probe.replace(task.abort_handle()) {
             old.abort();
@@ -115,7 +118,7 @@ impl<T: Store> Store for Breaker<T> {
         if !self.circuit.is_closed() {
             return Err(refused());
         }
-        let result = self.circuit.measured(self.inner.call(op, cx)).await;
+        let result = self.inner.call(op, cx).await;
         self.note(&result);
         result
     }
@@ -139,7 +142,6 @@ impl<T: Store> Store for Breaker<T> {
     fn info(&self) -> StoreInfo {
         let mut info = self.inner.info();
         info.health.breaker = Some(BreakerHandle::new(self.circuit.clone()));
-        info.health.last_latency = self.circuit.latency().or(info.health.last_latency);
         info
     }
 }
@@ -166,8 +168,6 @@ struct Circuit {
     state: AtomicU8,
     failures: AtomicU32,
     successes: AtomicU32,
-    /// In nanoseconds, or [`NOT_MEASURED`].
-    latency: AtomicU64,
     name: &'static str,
     open_after: u32,
     open_for: Duration,
@@ -202,27 +202,6 @@ impl Circuit {
     fn failed(&self) -> bool {
         // What was sent before it opened and fails now is no news.
         self.is_closed() && self.failures.fetch_add(1, Relaxed) + 1 >= self.open_after
-    }
-
-    /// Runs a call, noting how long it took if it was answered.
-    async fn measured(
-        &self,
-        call: impl Future<Output = Result<Reply, StoreError>>,
-    ) -> Result<Reply, StoreError> {
-        let start = Instant::now();
-        let result = call.await;
-        if result.is_ok() {
-            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(NOT_MEASURED - 1);
-            self.latency.store(nanos, Relaxed);
-        }
-        result
-    }
-
-    fn latency(&self) -> Option<Duration> {
-        match self.latency.load(Relaxed) {
-            NOT_MEASURED => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
     }
 
     fn close(&self) {
@@ -264,16 +243,17 @@ impl BreakerControl for Circuit {
     }
 }
 
-/// Pings until the circuit is closed or the store is gone.
-async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>) {
+/// Pings from `first` on, until the circuit is closed or the store is gone.
+async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>, first: Instant) {
     let period = circuit.open_for.min(PERIOD);
-    let mut ticks = interval_at(Instant::now() + circuit.open_for, period);
+    let mut ticks = interval_at(first, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let cx = Context::new("breaker");
     loop {
         ticks.tick().await;
         // Open => Half open => Closed: the second ping follows the first at once.
         while let Some(store) = store.upgrade() {
-            if !ping(&*store, &circuit).await {
+            if store.ping(&cx).await.is_err() {
                 circuit.successes.store(0, Relaxed);
                 circuit.turn(HALF_OPEN, OPEN);
                 break;
@@ -289,17 +269,7 @@ async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>) {
     }
 }
 
-async fn ping<T: Store>(store: &T, circuit: &Circuit) -> bool {
-    let cx = Context::new("breaker");
-    let ping = async {
-        let pong = store.ping(&cx).await;
-        pong.map(|()| Reply::Pong)
-    };
-    circuit.measured(ping).await.is_ok()
-}
-
 fn is_failure(error: &StoreError) -> bool {
-    use std::error::Error;
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Throttled => true,
         ErrorKind::Timeout => !error
@@ -317,10 +287,13 @@ const OPEN_AFTER: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
 const OPEN_FOR: Duration = Duration::from_secs(1);
 /// The longest between two pings.
 const PERIOD: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const CLOSE_AFTER: u32 = 2;
 
 const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 const HALF_OPEN: u8 = 2;
 
-const NOT_MEASURED: u64 = u64::MAX;
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two.
 
 mod breaker;
+#[cfg(test)]
+mod fake;
 mod namespace;
 mod timeout;
 

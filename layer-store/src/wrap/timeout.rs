@@ -1,4 +1,9 @@
-use std::{error::Error, fmt, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -16,37 +21,43 @@ use crate::{Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Wa
 /// A deadline that leaves a call at least nine tenths of the limit is taken for the limit. So a caller may set one deadline
 /// of [`call_limit`](StoreInfo::call_limit) for a check of several calls, and a store that hangs is still found out.
 ///
-/// An answer from [`call_now`](Store::call_now) costs no look at the clock.
+/// It also notes how long the last answered call took ([`Health::last_latency`](crate::Health::last_latency)). An answer
+/// from [`call_now`](Store::call_now) costs no look at the clock, and is not noted.
 ///
 /// # Panics
 ///
 /// [`call`](Store::call) needs a tokio runtime with a timer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Timeout<T> {
     inner: T,
     limit: Duration,
+    latency: Latency,
 }
 
 impl<T: Store> Timeout<T> {
     /// Gives each call of `inner` this long.
     pub const fn new(inner: T, limit: Duration) -> Self {
-        Self { inner, limit }
+        Self {
+            inner,
+            limit,
+            latency: Latency(AtomicU64::new(NOT_MEASURED)),
+        }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl<T: Store> Store for Timeout<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
-        let end = End::of(
-            Instant::now(),
-            self.limit,
-            cx.deadline.map(Instant::from_std),
-        )?;
+        let start = Instant::now();
+        let end = End::of(start, self.limit, cx.deadline.map(Instant::from_std))?;
         let received = self.inner.info().received;
-        match timeout_at(end.at, self.inner.call(op, cx)).await {
-            Ok(result) => result,
-            Err(_) => Err(end.error(self.inner.info().received != received)),
+        let Ok(result) = timeout_at(end.at, self.inner.call(op, cx)).await else {
+            return Err(end.error(self.inner.info().received != received));
+        };
+        if result.is_ok() {
+            self.latency.note(start.elapsed());
         }
+        result
     }
 
     #[inline]
@@ -62,6 +73,7 @@ impl<T: Store> Store for Timeout<T> {
         let mut info = self.inner.info();
         let inner = info.call_limit.unwrap_or(Duration::MAX);
         info.call_limit = Some(self.limit.min(inner));
+        info.health.last_latency = self.latency.last().or(info.health.last_latency);
         info
     }
 }
@@ -77,6 +89,25 @@ impl fmt::Display for StillReceiving {
 }
 
 impl Error for StillReceiving {}
+
+/// In nanoseconds, or [`NOT_MEASURED`]; on a line of its own, as each call writes it.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Latency(AtomicU64);
+
+impl Latency {
+    fn note(&self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(NOT_MEASURED);
+        self.0.store(nanos, Relaxed);
+    }
+
+    fn last(&self) -> Option<Duration> {
+        match self.0.load(Relaxed) {
+            NOT_MEASURED => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
 
 /// When a call ends, and by whose will.
 struct End {
@@ -121,5 +152,125 @@ impl End {
     }
 }
 
+const NOT_MEASURED: u64 = u64::MAX;
 /// A year.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wrap::fake::{Fake, Mode};
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    /// How a ping ends, and after how long.
+    async fn ping(
+        mode: Mode,
+        deadline: Option<Duration>,
+    ) -> (Result<Reply, StoreError>, Duration, Vec<String>) {
+        let fake = Fake::new(mode);
+        let store = Timeout::new(fake.clone(), LIMIT);
+        let start = Instant::now();
+        let mut cx = Context::new("test");
+        cx.deadline = deadline.map(|deadline| (start + deadline).into_std());
+        let result = store.call(&Op::Ping, &cx).await;
+        (result, start.elapsed(), fake.sent())
+    }
+
+    fn error(result: Result<Reply, StoreError>) -> (ErrorKind, crate::Outcome) {
+        let error = result.unwrap_err();
+        (error.kind(), error.outcome())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_ends_at_the_limit() {
+        for deadline in [None, Some(LIMIT), Some(LIMIT * 2)] {
+            let (result, took, _) = ping(Mode::Hang, deadline).await;
+            assert_eq!(error(result), (ErrorKind::Timeout, crate::Outcome::Unknown));
+            assert_eq!(took, LIMIT);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_callers_shorter_deadline_ends_it_and_is_named() {
+        let (result, took, _) = ping(Mode::Hang, Some(Duration::from_millis(30))).await;
+        assert_eq!(
+            error(result),
+            (ErrorKind::Deadline, crate::Outcome::Unknown)
+        );
+        assert_eq!(took, Duration::from_millis(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_all_but_leaves_the_limit_is_the_limit() {
+        for (millis, kind) in [
+            (99, ErrorKind::Timeout),
+            (90, ErrorKind::Timeout),
+            (89, ErrorKind::Deadline),
+        ] {
+            let (result, took, _) = ping(Mode::Hang, Some(Duration::from_millis(millis))).await;
+            assert_eq!(error(result).0, kind);
+            assert_eq!(took, Duration::from_millis(millis));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_after_the_deadline() {
+        let (result, took, sent) = ping(Mode::Reply, Some(Duration::ZERO)).await;
+        assert_eq!(
+            error(result),
+            (ErrorKind::Deadline, crate::Outcome::NotApplied)
+        );
+        assert_eq!((took, sent.len()), (Duration::ZERO, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_runs_out_while_bytes_come_in_is_marked() {
+        for (mode, marked) in [(Mode::Drip, true), (Mode::Hang, false)] {
+            let error = ping(mode, None).await.0.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert_eq!(
+                error.source().is_some_and(|s| s.is::<StillReceiving>()),
+                marked
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_time_is_passed_on_and_its_time_noted() {
+        let time = Duration::from_millis(7);
+        let store = Timeout::new(Fake::new(Mode::ReplyAfter(time)), LIMIT);
+        assert_eq!(store.info().health.last_latency, None);
+        let cx = Context::new("test");
+        assert!(matches!(store.call(&Op::Ping, &cx).await, Ok(Reply::Pong)));
+        assert_eq!(store.info().health.last_latency, Some(time));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_beyond_the_clock_is_none() {
+        let store = Timeout::new(Fake::new(Mode::ReplyAfter(LIMIT)), Duration::MAX);
+        assert!(store.call(&Op::Ping, &Context::new("test")).await.is_ok());
+    }
+
+    /// Without a runtime, and so without a clock.
+    #[test]
+    fn an_answer_without_waiting_is_passed_on() {
+        let cx = Context::new("test");
+        let store = Timeout::new(Fake::new(Mode::Now), LIMIT);
+        assert!(matches!(
+            store.call_now(&Op::Ping, &cx),
+            Some(Ok(Reply::Pong))
+        ));
+        let store = Timeout::new(Fake::new(Mode::Reply), LIMIT);
+        assert!(store.call_now(&Op::Ping, &cx).is_none());
+    }
+
+    #[test]
+    fn the_shortest_limit_is_told() {
+        let fake = Fake::new(Mode::Reply);
+        let store = Timeout::new(Timeout::new(fake.clone(), LIMIT), LIMIT * 2);
+        assert_eq!(store.info().call_limit, Some(LIMIT));
+        let store = Timeout::new(Timeout::new(fake, LIMIT * 2), LIMIT);
+        assert_eq!(store.info().call_limit, Some(LIMIT));
+    }
+}

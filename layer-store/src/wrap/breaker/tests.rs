@@ -1,0 +1,313 @@
+use std::sync::atomic::AtomicUsize;
+
+use tokio::time::sleep;
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+use super::*;
+use crate::{
+    KeySpace, Kind, Outcome, SharedStore, Subject,
+    wrap::{
+        Timeout,
+        fake::{Fake, Mode},
+    },
+};
+
+const CX: Context = Context::new("test");
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn breaker(mode: Mode) -> (Fake, Breaker<Timeout<Fake>>) {
+    let fake = Fake::new(mode);
+    let limited = Timeout::new(fake.clone(), MS * 100);
+    (fake, Breaker::new(limited, Handle::current()))
+}
+
+async fn get<T: Store>(store: &T) -> Result<Reply, StoreError> {
+    let space = KeySpace::new(Kind::Data, "s");
+    let key = Key::new(&space, Subject::Int(1));
+    store.call(&Op::Get(&key), &CX).await
+}
+
+fn state<T: Store>(store: &T) -> BreakerState {
+    store.info().health.breaker.unwrap().state()
+}
+
+async fn gets<T: Store>(store: &T, count: usize) {
+    for _ in 0..count {
+        let _ = get(store).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_failures_in_a_row_open_it() {
+    for kind in [
+        ErrorKind::Unavailable,
+        ErrorKind::Timeout,
+        ErrorKind::Throttled,
+    ] {
+        let (fake, store) = breaker(Mode::Fail(kind));
+        gets(&store, 4).await;
+        assert_eq!(state(&store), BreakerState::Closed);
+        gets(&store, 1).await;
+        assert_eq!(state(&store), BreakerState::Open);
+        assert_eq!(fake.sent().len(), 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_ends_the_row() {
+    let (fake, store) = breaker(Mode::Fail(ErrorKind::Unavailable));
+    for _ in 0..3 {
+        gets(&store, 4).await;
+        fake.turn(Mode::Reply);
+        gets(&store, 1).await;
+        fake.turn(Mode::Fail(ErrorKind::Unavailable));
+    }
+    assert_eq!(state(&store), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_says_nothing_against_the_store_does_not_count() {
+    for kind in [
+        ErrorKind::Deadline,
+        ErrorKind::Full,
+        ErrorKind::TooLarge,
+        ErrorKind::Rejected,
+        ErrorKind::CrossTag,
+        ErrorKind::Unsupported,
+        ErrorKind::Corrupt,
+    ] {
+        let (_, store) = breaker(Mode::Fail(kind));
+        gets(&store, 20).await;
+        assert_eq!(state(&store), BreakerState::Closed, "{kind:?}");
+    }
+    // An answer that is still arriving.
+    let (_, store) = breaker(Mode::Drip);
+    gets(&store, 20).await;
+    assert_eq!(state(&store), BreakerState::Closed);
+    // A caller that gives up, by its deadline or by leaving.
+    let (_, store) = breaker(Mode::Hang);
+    for _ in 0..20 {
+        let soon = CX.until((Instant::now() + MS * 10).into_std());
+        let error = store.call(&Op::Ping, &soon).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline);
+        assert!(tokio::time::timeout(MS * 10, get(&store)).await.is_err());
+    }
+    assert_eq!(state(&store), BreakerState::Closed);
+    gets(&store, 5).await;
+    assert_eq!(state(&store), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_open_nothing_but_a_ping_each_second_is_sent() {
+    let (fake, store) = breaker(Mode::Hang);
+    gets(&store, 5).await;
+    fake.sent();
+    let start = Instant::now();
+    while start.elapsed() < SECOND * 10 {
+        let asked = Instant::now();
+        let error = get(&store).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+        let now = store.call_now(&Op::Ping, &CX).unwrap().unwrap_err();
+        assert_eq!(now.kind(), ErrorKind::Unavailable);
+        assert_eq!(now.outcome(), Outcome::NotApplied);
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        sleep(MS * 50).await;
+    }
+    let sent = fake.sent();
+    assert!((9..=10).contains(&sent.len()), "{sent:?}");
+    assert!(sent.iter().all(|op| op == "ping"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_ping_waits_for_open_for() {
+    let fake = Fake::new(Mode::Hang);
+    let limited = Timeout::new(fake.clone(), MS * 100);
+    let after = NonZeroU32::new(2).unwrap();
+    let store = Breaker::with_limits(limited, Handle::current(), after, SECOND * 60);
+    gets(&store, 2).await;
+    assert_eq!(state(&store), BreakerState::Open);
+    fake.sent();
+    sleep(SECOND * 60 - MS).await;
+    assert_eq!(fake.sent().len(), 0);
+    sleep(MS * 2).await;
+    assert_eq!(fake.sent().len(), 1);
+    sleep(SECOND).await;
+    assert_eq!(fake.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_pings_at_once_close_it() {
+    let (fake, store) = breaker(Mode::Hang);
+    gets(&store, 5).await;
+    fake.turn(Mode::ReplyAfter(MS * 10));
+    fake.sent();
+    sleep(SECOND + MS * 15).await;
+    // The first came back, the second is under way: users still wait.
+    assert_eq!(state(&store), BreakerState::HalfOpen);
+    assert_eq!(store.info().health.breaker.unwrap().successes(), 1);
+    assert!(get(&store).await.is_err());
+    sleep(MS * 10).await;
+    assert_eq!(state(&store), BreakerState::Closed);
+    assert_eq!(fake.sent(), ["ping", "ping"]);
+    assert!(get(&store).await.is_ok());
+    sleep(SECOND * 5).await;
+    assert_eq!(fake.sent().len(), 1, "it pings no longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_ping_that_fails_opens_it_again() {
+    let (fake, store) = breaker(Mode::Hang);
+    gets(&store, 5).await;
+    fake.turn(Mode::ReplyAfter(MS * 10));
+    sleep(SECOND + MS * 5).await;
+    fake.turn(Mode::Hang);
+    sleep(MS * 200).await;
+    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(store.info().health.breaker.unwrap().successes(), 0);
+    // One more good ping is not two in a row.
+    fake.turn(Mode::ReplyAfter(MS * 10));
+    sleep(MS * 810).await;
+    assert_eq!(state(&store), BreakerState::HalfOpen);
+    sleep(MS * 10).await;
+    assert_eq!(state(&store), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_opens_again_in_the_next_outage() {
+    let (fake, store) = breaker(Mode::Hang);
+    for _ in 0..3 {
+        gets(&store, 5).await;
+        assert_eq!(state(&store), BreakerState::Open);
+        fake.turn(Mode::Reply);
+        sleep(SECOND + MS).await;
+        assert_eq!(state(&store), BreakerState::Closed);
+        fake.turn(Mode::Hang);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_warning_out_and_one_back() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let (fake, store) = breaker(Mode::Hang);
+    // All at once: none of the late ones warns again.
+    tokio::join!(
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+        gets(&store, 20),
+    );
+    sleep(SECOND * 5).await;
+    assert_eq!(warnings.count(), 1);
+    fake.turn(Mode::Reply);
+    sleep(SECOND * 5).await;
+    gets(&store, 20).await;
+    assert_eq!(warnings.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_during_an_outage_is_open_with_one_warning() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let (fake, store) = breaker(Mode::Reply);
+    let store = store.opened("no answer").opened("asked twice");
+    assert_eq!(state(&store), BreakerState::Open);
+    assert!(get(&store).await.is_err());
+    assert_eq!((fake.sent().len(), warnings.count()), (0, 1));
+    sleep(SECOND + MS).await;
+    assert_eq!((state(&store), warnings.count()), (BreakerState::Closed, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_closes_it_at_once() {
+    let (fake, store) = breaker(Mode::Hang);
+    gets(&store, 5).await;
+    let store = SharedStore::new(store);
+    fake.turn(Mode::Reply);
+    fake.sent();
+    store.reset_breaker();
+    assert_eq!(state(&store), BreakerState::Closed);
+    assert_eq!(store.info().health.breaker.unwrap().failures(), 0);
+    assert!(get(&store).await.is_ok());
+    sleep(SECOND * 5).await;
+    assert_eq!(fake.sent().len(), 1, "the old task is gone");
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_with_the_outage_and_with_the_store() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let (fake, store) = breaker(Mode::Hang);
+    gets(&store, 5).await;
+    assert_eq!(tasks(), 1);
+    fake.turn(Mode::Reply);
+    sleep(SECOND + MS).await;
+    assert_eq!(tasks(), 0);
+
+    fake.turn(Mode::Hang);
+    gets(&store, 5).await;
+    assert_eq!(tasks(), 1);
+    let handle = store.info().health.breaker.unwrap();
+    drop(store);
+    tokio::task::yield_now().await;
+    assert_eq!((tasks(), fake.holders()), (0, 1));
+    // Nor does dropping it during a ping leave anything.
+    let (fake, store) = breaker(Mode::Hang);
+    let store = store.opened("test");
+    sleep(SECOND + MS).await;
+    assert_eq!(fake.sent(), ["ping"]);
+    drop(store);
+    tokio::task::yield_now().await;
+    assert_eq!((tasks(), fake.holders()), (0, 1));
+    assert_eq!(handle.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_waiting_is_passed_on() {
+    let fake = Fake::new(Mode::Now);
+    let store = Breaker::new(fake.clone(), Handle::current());
+    assert!(matches!(
+        store.call_now(&Op::Ping, &CX),
+        Some(Ok(Reply::Pong))
+    ));
+    fake.turn(Mode::Reply);
+    assert!(store.call_now(&Op::Ping, &CX).is_none());
+}
+
+/// Counts warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl Warnings {
+    fn count(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}

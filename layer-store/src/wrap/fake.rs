@@ -1,0 +1,140 @@
+//! A store that answers as it is told and notes what it was sent.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{Context, Data, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+
+#[derive(Clone)]
+pub(super) struct Fake(Arc<State>);
+
+struct State {
+    mode: Mutex<Mode>,
+    sent: Mutex<Vec<String>>,
+    received: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Mode {
+    /// Replies, at once or after a while.
+    Reply,
+    ReplyAfter(Duration),
+    Fail(ErrorKind),
+    Hang,
+    /// Hangs while bytes come in.
+    Drip,
+    /// Needs no waiting.
+    Now,
+}
+
+impl Fake {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self(Arc::new(State {
+            mode: Mutex::new(mode),
+            sent: Mutex::default(),
+            received: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn turn(&self, mode: Mode) {
+        *self.0.mode.lock() = mode;
+    }
+
+    /// What was sent since the last question: the names of the operations, and their keys' texts.
+    pub(super) fn sent(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.sent.lock())
+    }
+
+    /// How many hold this store.
+    pub(super) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    fn note(&self, op: &Op<'_>) {
+        self.0.sent.lock().push(describe(op));
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for Fake {
+    async fn call<'a>(&'a self, op: &'a Op<'a>, _: &'a Context) -> Result<Reply, StoreError> {
+        self.note(op);
+        let mode = *self.0.mode.lock();
+        match mode {
+            Mode::Reply | Mode::Now => Ok(reply(op)),
+            Mode::ReplyAfter(time) => {
+                tokio::time::sleep(time).await;
+                Ok(reply(op))
+            }
+            Mode::Fail(kind) => Err(StoreError::not_applied(kind)),
+            Mode::Hang => pending().await,
+            Mode::Drip => {
+                self.0.received.fetch_add(1, Relaxed);
+                pending().await
+            }
+        }
+    }
+
+    fn call_now(&self, op: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
+        let mode = *self.0.mode.lock();
+        matches!(mode, Mode::Now).then(|| {
+            self.note(op);
+            Ok(reply(op))
+        })
+    }
+
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.0.sent.lock().push(format!("watch {}", text(key)));
+        Watch::never()
+    }
+
+    fn info(&self) -> StoreInfo {
+        let mut info = StoreInfo::new("fake");
+        info.received = self.0.received.load(Relaxed);
+        info
+    }
+}
+
+fn reply(op: &Op<'_>) -> Reply {
+    match op {
+        Op::Get(_) => Reply::Value(None),
+        Op::GetMany(keys) => Reply::Values(vec![None; keys.len()]),
+        Op::Set { .. } => Reply::Set {
+            applied: true,
+            existing: None,
+        },
+        Op::Delete { .. } | Op::DeleteMany(_) | Op::Touch { .. } => Reply::Count(0),
+        Op::Run { .. } => Reply::Data(Data::ints(&[])),
+        Op::Batch(ops) => Reply::Batch(ops.iter().map(|op| Ok(reply(op))).collect()),
+        Op::Ping => Reply::Pong,
+    }
+}
+
+fn describe(op: &Op<'_>) -> String {
+    let (name, keys) = match op {
+        Op::Get(key) => ("get", vec![text(key)]),
+        Op::GetMany(keys) => ("get many", keys.iter().map(text).collect()),
+        Op::Set { key, .. } => ("set", vec![text(key)]),
+        Op::Delete { key, .. } => ("delete", vec![text(key)]),
+        Op::DeleteMany(keys) => ("delete many", keys.iter().map(text).collect()),
+        Op::Touch { key, .. } => ("touch", vec![text(key)]),
+        Op::Run { keys, .. } => ("run", keys.iter().map(text).collect()),
+        Op::Batch(ops) => ("batch", ops.iter().map(describe).collect()),
+        Op::Ping => return "ping".into(),
+    };
+    format!("{name} {}", keys.join(", "))
+}
+
+fn text(key: &Key<'_>) -> String {
+    let mut text = Vec::new();
+    key.render(&mut text);
+    String::from_utf8(text).unwrap()
+}
