@@ -1,0 +1,125 @@
+use std::path::{Path, PathBuf};
+
+use crate::{
+    Outcome,
+    install::VALGRIND,
+    run::{cargo, command, read, run},
+};
+
+/// One line of `instructions list`.
+struct Bar {
+    name: String,
+    /// The most instructions a request may take.
+    most: u64,
+}
+
+/// Counts what each request of the table takes, and fails if one takes more than its bar.
+pub(crate) fn instructions(names: &[String]) -> Outcome {
+    VALGRIND.ensure()?;
+    let program = build()?;
+    let bars = bars(&program, names)?;
+    println!("{:<24}{:>14}{:>14}", "a request", "instructions", "at most");
+    let mut over = Vec::new();
+    for Bar { name, most } in bars {
+        let taken = per_request(&program, &name)?;
+        println!("{name:<24}{taken:>14}{most:>14}");
+        if taken > most {
+            over.push(name);
+        }
+    }
+    match over.is_empty() {
+        true => Ok(()),
+        false => Err(format!("over the bar: {}", over.join(", "))),
+    }
+}
+
+/// The program of the benches, with the crates that ours is measured against.
+fn build() -> Outcome<PathBuf> {
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "benches",
+        "--bin",
+        BINARY,
+    ]);
+    build.arg("--all-features");
+    run(&mut build)?;
+    // The same again has nothing to build and says where the program is.
+    let (messages, _) = read(build.args(["--quiet", "--message-format", "json"]))?;
+    let path = messages
+        .lines()
+        .filter_map(|line| line.split_once(r#""executable":""#))
+        .find_map(|(_, rest)| rest.split_once('"'));
+    match path {
+        Some((path, _)) => Ok(path.replace(r"\\", r"\").into()),
+        None => Err(format!("cargo did not say where it put {BINARY}")),
+    }
+}
+
+fn bars(program: &Path, names: &[String]) -> Outcome<Vec<Bar>> {
+    let (list, _) = read(command(program).arg("list"))?;
+    let bars: Vec<_> = list.lines().map(bar).collect::<Outcome<_>>()?;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| bars.iter().all(|bar| bar.name != **name))
+    {
+        let known: Vec<_> = bars.iter().map(|bar| bar.name.as_str()).collect();
+        return Err(format!(
+            "nothing is named {unknown:?}: write one of {}",
+            known.join(", ")
+        ));
+    }
+    let wanted = |bar: &Bar| names.is_empty() || names.contains(&bar.name);
+    Ok(bars.into_iter().filter(wanted).collect())
+}
+
+/// Reads `name most`.
+fn bar(line: &str) -> Outcome<Bar> {
+    let bar = || {
+        let (name, most) = line.split_once(' ')?;
+        let (name, most) = (name.into(), most.trim().parse().ok()?);
+        Some(Bar { name, most })
+    };
+    bar().ok_or_else(|| format!("`{BINARY} list` is to print `name most`, and printed {line:?}"))
+}
+
+/// The difference of a long and a short run: what a run takes to begin and to end cancels out.
+fn per_request(program: &Path, name: &str) -> Outcome<u64> {
+    let long = collected(program, name, LONG)?;
+    let short = collected(program, name, SHORT)?;
+    Ok(long.saturating_sub(short).div_ceil(LONG - SHORT))
+}
+
+/// What valgrind counts inside [`DRIVE`] alone.
+fn collected(program: &Path, name: &str, requests: u64) -> Outcome<u64> {
+    let mut valgrind = command(VALGRIND.program);
+    valgrind
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--toggle-collect={DRIVE}"))
+        .arg(program)
+        .args(["loop", name, &requests.to_string()]);
+    let (_, log) = read(&mut valgrind)?;
+    match total(&log) {
+        Some(0) => Err(format!(
+            "{name}: nothing was counted: is `{DRIVE}` still `#[inline(never)]`?"
+        )),
+        Some(total) => Ok(total),
+        None => Err(format!(
+            "{name}: valgrind did not say what it counted:\n{log}"
+        )),
+    }
+}
+
+/// Of `==123== Collected : 4567`.
+fn total(log: &str) -> Option<u64> {
+    let (_, rest) = log.split_once("Collected :")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+const BINARY: &str = "instructions";
+/// The function that sends the requests. Its name begins so, whatever it is generic over.
+const DRIVE: &str = "contenders::request::drive*";
+const LONG: u64 = 4_000;
+const SHORT: u64 = 1_000;
