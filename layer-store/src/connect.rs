@@ -398,3 +398,207 @@ fn switch(text: Option<String>) -> Result<bool, ConfigError> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Identity, Key, KeySpace, Kind, Store, StoreExt, Ttl};
+
+    /// What these variables lead to: a target, nothing, or a message.
+    fn env(variables: &[(&str, &str)]) -> Result<Option<(String, Option<String>)>, String> {
+        let found = from_env(|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, text)| OsString::from(text))
+        });
+        match found {
+            Ok(found) => Ok(found.map(|(target, options)| (format!("{target:?}"), options.prefix))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn an_empty_environment_names_no_store() {
+        assert_eq!(env(&[]), Ok(None));
+        let empty = [
+            "REDIS_URL",
+            "REDIS_HOST",
+            "REDIS_PORT",
+            "UPSTASH_REDIS_REST_URL",
+        ];
+        assert_eq!(env(&empty.map(|name| (name, ""))), Ok(None));
+        assert_eq!(env(&[("REDIS_KEY_PREFIX", "shop")]), Ok(None));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_first_that_is_set_counts() {
+        let redis = |address: &str| Ok(Some((format!("Redis({address})"), None)));
+        let host = ("REDIS_HOST", "h");
+        assert_eq!(
+            env(&[("REDIS_URL", "redis://u:7/1"), host]),
+            redis("redis://u:7/1")
+        );
+        assert_eq!(env(&[host]), redis("redis://h:6379/0"));
+        assert_eq!(
+            env(&[host, ("REDIS_PORT", "7000")]),
+            redis("redis://h:7000/0")
+        );
+        assert_eq!(
+            env(&[host, ("REDIS_PASSWORD", "p@:/"), ("REDIS_TLS", "false")]),
+            redis("redis://h:6379/0")
+        );
+        assert_eq!(
+            env(&[host, ("REDIS_KEY_PREFIX", "shop")]),
+            Ok(Some((
+                "Redis(redis://h:6379/0)".into(),
+                Some("shop".into())
+            )))
+        );
+        assert_eq!(
+            env(&[("REDIS_URL", "memory://"), host]),
+            Ok(Some(("Memory".into(), None)))
+        );
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn tls_is_switched_by_a_variable() {
+        for (text, scheme) in [
+            ("true", "rediss"),
+            ("1", "rediss"),
+            ("ON", "rediss"),
+            ("no", "redis"),
+            ("0", "redis"),
+        ] {
+            let found = env(&[("REDIS_HOST", "h"), ("REDIS_TLS", text)]);
+            assert_eq!(
+                found,
+                Ok(Some((format!("Redis({scheme}://h:6379/0)"), None)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_environment_is_an_error_that_says_what_to_write() {
+        let host = ("REDIS_HOST", "h");
+        for (variables, said) in [
+            (
+                &[("UPSTASH_REDIS_REST_URL", "https://x"), host][..],
+                "REDIS_URL=rediss://",
+            ),
+            (
+                &[("UPSTASH_REDIS_REST_TOKEN", "hunter2")],
+                "REDIS_URL=rediss://",
+            ),
+            (&[("REDIS_PORT", "6379")], "REDIS_HOST"),
+            (&[("REDIS_PASSWORD", "hunter2")], "REDIS_HOST"),
+            (&[host, ("REDIS_PORT", "http")], "such as 6379"),
+            (&[host, ("REDIS_PORT", "70000")], "such as 6379"),
+            (&[host, ("REDIS_TLS", "maybe")], "`true` or `false`"),
+            (&[("REDIS_URL", "hunter2@h")], "`redis://host:6379`"),
+            (
+                &[("REDIS_URL", "postgres://:hunter2@h")],
+                "`redis://host:6379`",
+            ),
+        ] {
+            let message = env(variables).unwrap_err();
+            assert!(
+                message.contains(said) || message.contains("feature"),
+                "{variables:?}: {message}"
+            );
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_utf8_is_an_error() {
+        use std::os::unix::ffi::OsStringExt;
+        let found = from_env(|name| (name == "REDIS_URL").then(|| OsString::from_vec(vec![0xff])));
+        assert!(
+            found
+                .unwrap_err()
+                .to_string()
+                .contains("REDIS_URL is not UTF-8")
+        );
+    }
+
+    #[test]
+    fn an_unknown_url_is_an_error_that_says_what_to_write() {
+        for url in [
+            "",
+            "localhost:6379",
+            ":hunter2@h://",
+            "http://:hunter2@h",
+            "redis+cluster://h",
+            "Redis://h",
+            "memory://10",
+        ] {
+            let message = Target::from_url(url).unwrap_err().to_string();
+            assert!(message.contains("memory://"), "{url}: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    #[test]
+    fn redis_without_its_feature_is_an_error_that_names_it() {
+        let by_url = Target::from_url("redis://h").unwrap_err().to_string();
+        let by_env = env(&[("REDIS_HOST", "h")]).unwrap_err();
+        assert!(by_url.contains("`redis`") && by_env.contains("`redis`"));
+    }
+
+    #[test]
+    fn options_of_zero_are_errors() {
+        let all = [
+            Options::new().deadline(Duration::ZERO),
+            Options::new().open_after(0),
+            Options::new().open_for(Duration::ZERO),
+            Options::new().prefix(""),
+        ];
+        for options in all {
+            let error = options.checked().err().unwrap();
+            assert!(error.to_string().contains("write"), "{error}");
+        }
+        assert!(Options::new().checked().is_ok());
+    }
+
+    #[test]
+    fn a_memory_store_needs_no_runtime() {
+        use std::{future::Future, pin::pin, task};
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        assert!(matches!(
+            pin!(connect("memory://")).poll(&mut cx),
+            task::Poll::Ready(Ok(_))
+        ));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn redis_without_a_runtime_is_an_error() {
+        use std::{future::Future, pin::pin, task};
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        let task::Poll::Ready(Err(error)) = pin!(connect("redis://localhost")).poll(&mut cx) else {
+            panic!("it waits");
+        };
+        assert!(error.to_string().contains("tokio runtime"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_prefix_is_put_before_the_keys_of_a_memory_store_too() {
+        let plain = connect("memory://").await.unwrap();
+        let prefixed = connect_with("memory://", Options::new().prefix("shop"))
+            .await
+            .unwrap();
+        let space = KeySpace::new(Kind::Data, "s");
+        let ada = Identity::from("ada");
+        let key = Key::new(&space, ada.subject());
+        let cx = Context::new("test");
+        for store in [plain, prefixed] {
+            let ttl = Ttl::from_millis(60_000).unwrap();
+            store.put(&cx, &key, &"1".into(), ttl).await.unwrap();
+            assert_eq!(store.get(&cx, &key).await.unwrap(), Some("1".into()));
+            assert_eq!(store.info().name, "memory");
+        }
+    }
+}

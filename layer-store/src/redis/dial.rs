@@ -136,3 +136,46 @@ fn knows_no_hello(error: &RedisError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    #[test]
+    fn a_server_s_life_has_a_number() {
+        let first = run_id("# Server\r\nredis_version:7.0.15\r\nrun_id:aabb\r\ntcp_port:6379\r\n");
+        assert!(first.is_some());
+        assert_eq!(run_id("run_id:aabb\r\n"), first);
+        assert_ne!(run_id("run_id:aabc\r\n"), first);
+        assert_eq!(run_id("redis_version:7.0.15\r\n"), None);
+        assert_eq!(run_id("run_id:\r\n"), None);
+        assert_eq!(run_id(""), None);
+    }
+
+    #[test]
+    fn a_server_that_knows_no_hello_is_known() {
+        let greeting = |line: &str| match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Wire::ServerError(error)) => knows_no_hello(&error.into()),
+            other => panic!("{other:?}"),
+        };
+        for line in [
+            "ERR unknown command `HELLO`, with args beginning with: `3`, ",
+            "ERR unknown command 'HELLO', with args beginning with: '3' ",
+            "ERR Unknown command",
+            "NOPROTO unsupported protocol version",
+            "NOPERM this user has no permissions to run the 'hello' command or its subcommand",
+        ] {
+            assert!(greeting(line), "{line}");
+        }
+        for line in [
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOAUTH HELLO must be called with the client already authenticated",
+            "NOPERM this user has no permissions to run the 'select' command",
+            "ERR DB index is out of range",
+        ] {
+            assert!(!greeting(line), "{line}");
+        }
+    }
+}

@@ -198,3 +198,147 @@ fn kind_of_details(details: &str) -> ErrorKind {
 fn is_temporary(details: Option<&str>) -> bool {
     details.is_some_and(|details| details.starts_with("max ") && !details.contains("size"))
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value as Wire, parse_redis_value};
+
+    use super::*;
+
+    fn server(line: &str) -> ServerError {
+        match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Wire::ServerError(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_s_error_says_what_a_caller_can_do() {
+        use ErrorKind::*;
+        for (line, kind) in [
+            (
+                "LOADING Redis is loading the dataset in memory",
+                Unavailable,
+            ),
+            ("MASTERDOWN Link with MASTER is down", Unavailable),
+            (
+                "READONLY You can't write against a read only replica.",
+                Unavailable,
+            ),
+            ("CLUSTERDOWN Hash slot not served", Unavailable),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Unavailable,
+            ),
+            ("BUSY Redis is busy running a script.", Unavailable),
+            (
+                "MISCONF Redis is configured to save RDB snapshots",
+                Unavailable,
+            ),
+            ("NOREPLICAS Not enough good replicas to write.", Unavailable),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Full,
+            ),
+            ("ERR max request size exceeded", TooLarge),
+            ("ERR max requests limit exceeded", Throttled),
+            ("ERR max daily request limit exceeded", Throttled),
+            (
+                "CROSSSLOT Keys in request don't hash to the same slot",
+                CrossTag,
+            ),
+            ("MOVED 3999 127.0.0.1:6381", Unsupported),
+            (
+                "ERR unknown command 'GETEX', with args beginning with: ",
+                Unsupported,
+            ),
+            ("WRONGTYPE Operation against a key", Rejected),
+            ("NOAUTH Authentication required.", Rejected),
+            ("WRONGPASS invalid username-password pair", Rejected),
+            ("NOPERM this user has no permissions", Rejected),
+            ("ERR syntax error", Rejected),
+        ] {
+            let error = StoreError::from(Failure::Refused(server(line)));
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (kind, Outcome::NotApplied),
+                "{line}"
+            );
+            // A script that was refused as a whole did nothing; one that ended half way may have.
+            let error = StoreError::from(Failure::Program(server(line)));
+            let outcome = match kind {
+                Rejected => Outcome::Unknown,
+                _ => Outcome::NotApplied,
+            };
+            assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_the_outcome_open() {
+        let lost = |kind: io::ErrorKind| {
+            StoreError::from(Failure::from(RedisError::from(io::Error::from(kind))))
+        };
+        for (kind, expected) in [
+            (io::ErrorKind::BrokenPipe, ErrorKind::Unavailable),
+            (io::ErrorKind::ConnectionReset, ErrorKind::Unavailable),
+            (io::ErrorKind::UnexpectedEof, ErrorKind::Unavailable),
+            (io::ErrorKind::TimedOut, ErrorKind::Timeout),
+        ] {
+            let error = lost(kind);
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (expected, Outcome::Unknown)
+            );
+            assert!(error.source().is_some());
+        }
+        let garbage = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
+        let error = StoreError::from(Failure::from(garbage));
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Corrupt, Outcome::Unknown)
+        );
+    }
+
+    #[test]
+    fn without_a_connection_nothing_is_applied() {
+        let error = Arc::new(DialError::TookTooLong(Duration::from_secs(1)));
+        let error = StoreError::from(Failure::from(error));
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Unavailable, Outcome::NotApplied)
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_what_no_time_heals() {
+        let greeting = |line: &str| DialError::Greeting(server(line).into()).is_refusal();
+        for line in [
+            "NOAUTH HELLO must be called with the client already authenticated",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'select' command",
+            "ERR DB index is out of range",
+        ] {
+            assert!(greeting(line), "{line}");
+        }
+        for line in [
+            "LOADING Redis is loading the dataset in memory",
+            "ERR max number of clients reached",
+            "MASTERDOWN Link with MASTER is down",
+        ] {
+            assert!(!greeting(line), "{line}");
+        }
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(!DialError::Unreachable(refused).is_refusal());
+        assert!(!DialError::TookTooLong(Duration::ZERO).is_refusal());
+        let eof = RedisError::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        assert!(!DialError::Greeting(eof).is_refusal());
+    }
+
+    #[test]
+    fn a_message_does_not_repeat_the_command() {
+        let line = "ERR unknown command 'FOO', with args beginning with: '{203.0.113.7}:limit:s' ";
+        let message = Failure::Refused(server(line)).to_string();
+        assert_eq!(message, "the server replied ERR unknown command 'FOO'");
+    }
+}

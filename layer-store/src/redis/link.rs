@@ -130,8 +130,8 @@ impl Link {
         }
         let delay = match status {
             Status::Dialing { task } if !task.is_finished() => return false,
-            Status::Down { delay, .. } => (*delay * 2).min(LONGEST_DELAY),
-            _ => FIRST_DELAY,
+            Status::Down { delay, .. } => delay_after(Some(*delay)),
+            _ => delay_after(None),
         };
         let attempt = attempt(
             Arc::downgrade(self),
@@ -164,6 +164,11 @@ impl Status {
             _ => None,
         }
     }
+}
+
+/// How long after a failed attempt the next is due, by what it was the last time.
+fn delay_after(last: Option<Duration>) -> Duration {
+    last.map_or(FIRST_DELAY, |last| (last * 2).min(LONGEST_DELAY))
 }
 
 /// One attempt, the next after `delay`.
@@ -258,3 +263,18 @@ const LONGEST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DIAL: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_from_50_to_500_ms() {
+        let mut last = None;
+        let delays = [(); 6].map(|()| {
+            last = Some(delay_after(last));
+            last.map_or(0, |delay| delay.as_millis())
+        });
+        assert_eq!(delays, [50, 100, 200, 400, 500, 500]);
+    }
+}

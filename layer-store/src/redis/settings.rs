@@ -137,3 +137,102 @@ fn wrong(what: &str) -> ConfigError {
 }
 
 const PORT: u16 = 6379;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        for (url, host, port, db, user, password) in [
+            ("redis://localhost", "localhost", 6379, 0, None, None),
+            ("redis://localhost/", "localhost", 6379, 0, None, None),
+            ("redis://10.0.0.7:7000/15", "10.0.0.7", 7000, 15, None, None),
+            ("redis://[::1]:7000", "::1", 7000, 0, None, None),
+            (
+                "redis://:secret@cache.internal",
+                "cache.internal",
+                6379,
+                0,
+                None,
+                Some("secret"),
+            ),
+            (
+                "redis://ada:s%40%2Fe%3A%25@h/2",
+                "h",
+                6379,
+                2,
+                Some("ada"),
+                Some("s@/e:%"),
+            ),
+            (
+                "redis://default:x@h",
+                "h",
+                6379,
+                0,
+                Some("default"),
+                Some("x"),
+            ),
+        ] {
+            let settings = Settings::from_url(url).unwrap();
+            assert_eq!(
+                (settings.host.as_str(), settings.port, settings.db),
+                (host, port, db)
+            );
+            assert_eq!(settings.username.as_deref(), user, "{url}");
+            assert_eq!(settings.password.as_deref(), password, "{url}");
+            assert!(!settings.tls);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_a_password_is_not() {
+        for (url, said) in [
+            ("redis://", "host is missing"),
+            ("redis://:hunter2@", "host"),
+            ("redis://:hunter2@h:99999", "port"),
+            ("redis://:hunter2@h:0", "port 0"),
+            ("redis://:hunter2@h:abc", "port"),
+            ("redis://:hunter2@h/first", "database"),
+            ("redis://:hunter2@h/-1", "database"),
+            ("redis://:hunter2@h/1/2", "database"),
+            ("redis://:hunter2@h/99999999999", "database"),
+            ("redis://:hunter2@h?protocol=resp3", "follow the database"),
+            ("redis://:hunter2@h#insecure", "follow the database"),
+            ("redis://:hunter2%ff@h", "UTF-8"),
+            ("redis://ada@h", "password"),
+            ("http://:hunter2@h", "scheme"),
+            ("hunter2", "redis://"),
+        ] {
+            let message = Settings::from_url(url).unwrap_err().to_string();
+            assert!(message.contains(said), "{url}: {message}");
+            assert!(
+                message.contains("write redis://") || message.contains("port"),
+                "{message}"
+            );
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_where_and_not_who() {
+        let settings = Settings::from_url("redis://ada:hunter2@h:7000/3").unwrap();
+        assert_eq!(format!("{settings:?}"), "redis://h:7000/3");
+    }
+
+    #[cfg(not(feature = "redis-tls"))]
+    #[test]
+    fn tls_without_its_feature_is_an_error_that_names_it() {
+        let message = Settings::from_url("rediss://h").unwrap_err().to_string();
+        assert!(message.contains("`redis-tls`"), "{message}");
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn an_authority_without_tls_is_an_error() {
+        let plain = Settings::from_url("redis://h").unwrap();
+        assert!(plain.with_ca_pem(Some(Vec::new())).is_err());
+        let tls = Settings::from_url("rediss://h").unwrap();
+        assert!(tls.with_ca_pem(Some(Vec::new())).is_ok());
+    }
+}

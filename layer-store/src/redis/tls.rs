@@ -70,3 +70,48 @@ fn add(pem: &[u8], roots: &mut RootCertStore) -> Result<(), ConfigError> {
     }
     if found { Ok(()) } else { Err(wrong()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(url: &str, pem: Option<&str>) -> Result<(), ConfigError> {
+        let settings = Settings::from_url(url)?;
+        let settings = settings.with_ca_pem(pem.map(|pem| pem.as_bytes().to_vec()))?;
+        Tls::new(&settings).map(drop)
+    }
+
+    /// No provider is installed for the process: with `redis`' own TLS this would panic at the first connection.
+    #[test]
+    fn no_provider_need_be_installed() {
+        for url in [
+            "rediss://localhost",
+            "rediss://127.0.0.1",
+            "rediss://[::1]:6380/1",
+        ] {
+            tls(url, None).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_authority_is_an_error() {
+        for pem in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\nAAAA",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ] {
+            let message = tls("rediss://localhost", Some(pem))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains("ca_pem"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_no_certificate_can_name_is_an_error() {
+        assert!(tls("rediss://a_b..c", None).is_err());
+    }
+}

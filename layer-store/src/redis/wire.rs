@@ -310,3 +310,6 @@ static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("lua/compare_and_delete.l
 pub(super) const MAX_VALUE: usize = 512 << 20;
 /// The room for a key: most are shorter, longer ones grow.
 const KEY_TEXT: usize = 96;
+
+#[cfg(test)]
+mod tests;

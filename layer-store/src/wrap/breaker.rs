@@ -46,8 +46,7 @@ impl<T: Store> Breaker<T> {
     }
 
     /// The same, opened by `open_after` failures in a row and first pinging after `open_for`; later pings follow every
-    /// `open_for` too, but at least every second. `open_for` is cut to between a millisecond and a
-    /// year.
+    /// `open_for` too, but at least every second. It is cut to between a millisecond and a year.
     pub fn with_limits(
         inner: T,
         runtime: Handle,
