@@ -71,6 +71,7 @@ mod key;
 #[cfg(feature = "axum")]
 mod path_param;
 mod problem;
+mod rebuild;
 
 #[cfg(feature = "axum")]
 pub use self::path_param::{PathParam, path_param};
@@ -80,6 +81,7 @@ pub use self::{
     head::{Head, PeerAddr},
     key::{Header, KeyExtractor, KeyFn, Missing, OrRefuse, OrSkip, header, key_fn},
     problem::{PROBLEM_JSON, Problem},
+    rebuild::Rebuild,
 };
 pub use layer_store::Identity;
 

@@ -44,6 +44,16 @@ pub enum Kind {
     Data,
     /// The state of a rate limit.
     Limit,
+    /// A cached answer.
+    Entry,
+    /// What stands for a set of cached answers, and falls with a purge.
+    Stamp,
+    /// Who holds a unit.
+    Lock,
+    /// The last fence given for a unit.
+    Fence,
+    /// What became of a request with an idempotency key.
+    Record,
 }
 
 /// A text before every key of a [`Namespace`](crate::wrap::Namespace).
@@ -209,6 +219,11 @@ impl Kind {
         match self {
             Self::Data => "data",
             Self::Limit => "limit",
+            Self::Entry => "entry",
+            Self::Stamp => "stamp",
+            Self::Lock => "lock",
+            Self::Fence => "fence",
+            Self::Record => "record",
         }
     }
 }

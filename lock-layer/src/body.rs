@@ -1,0 +1,122 @@
+//! What a response's body becomes when its beginning was read already.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+/// An error of any kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+pin_project! {
+    /// The inner service's body, with what was read of it put back in front.
+    ///
+    /// A response that is too long to be kept, or breaks off, reaches its client as if nobody had looked at it.
+    pub struct Resumed<B> {
+        front: VecDeque<Frame<Bytes>>,
+        #[pin]
+        rest: Rest<B>,
+    }
+}
+
+pin_project! {
+    #[project = RestProj]
+    enum Rest<B> {
+        // As it comes.
+        Inner { #[pin] body: B },
+        // The same, after it was polled elsewhere.
+        Begun { body: Pin<Box<B>> },
+        // It broke off.
+        Broken { error: Option<BoxError> },
+    }
+}
+
+impl<B> Resumed<B> {
+    /// A body of which nothing was read.
+    pub(crate) fn whole(body: B) -> Self {
+        Self {
+            front: VecDeque::new(),
+            rest: Rest::Inner { body },
+        }
+    }
+
+    /// A body of which `front` was read.
+    pub(crate) fn after(front: VecDeque<Frame<Bytes>>, body: Pin<Box<B>>) -> Self {
+        Self {
+            front,
+            rest: Rest::Begun { body },
+        }
+    }
+
+    /// A body that broke off after `front`.
+    pub(crate) fn broken(front: VecDeque<Frame<Bytes>>, error: BoxError) -> Self {
+        Self {
+            front,
+            rest: Rest::Broken { error: Some(error) },
+        }
+    }
+}
+
+impl<B> http_body::Body for Resumed<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        if let Some(frame) = this.front.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let frame = match this.rest.project() {
+            RestProj::Inner { body } => body.poll_frame(cx),
+            RestProj::Begun { body } => body.as_mut().poll_frame(cx),
+            RestProj::Broken { error } => return Poll::Ready(error.take().map(Err)),
+        };
+        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.front.is_empty()
+            && match &self.rest {
+                Rest::Inner { body } => body.is_end_stream(),
+                Rest::Begun { body } => body.is_end_stream(),
+                Rest::Broken { error } => error.is_none(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let front = self.front.iter().filter_map(Frame::data_ref);
+        let front: u64 = front.map(|data| data.len() as u64).sum();
+        let rest = match &self.rest {
+            Rest::Inner { body } => body.size_hint(),
+            Rest::Begun { body } => body.size_hint(),
+            Rest::Broken { .. } => SizeHint::new(),
+        };
+        let mut hint = SizeHint::new();
+        hint.set_lower(front + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(front + upper);
+        }
+        hint
+    }
+}
+
+impl<B> fmt::Debug for Resumed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed")
+            .field("front", &self.front.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use layer_http::{Body, Head};
+use tower_service::Service;
+
+use super::{
+    future::ResponseFuture,
+    layer::{Begun, Shared},
+};
+use crate::{locks, ready::take_ready};
+
+/// Lets one request at a time through. See [`LockLayer`](crate::LockLayer).
+#[derive(Clone)]
+pub struct Lock<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Lock<S> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Lock<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    ReqBody: Send + 'static,
+{
+    type Response = Response<Body<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
+        let claim = match self.shared.begin(&Head::of(&req)) {
+            Begun::Pass => return ResponseFuture::calling(self.inner.call(req), None),
+            Begun::Refused(response) => return ResponseFuture::refused(response),
+            Begun::Lock(claim) => claim,
+        };
+        match locks::acquire_now(&claim) {
+            Some(Ok(guard)) => {
+                req.extensions_mut().insert(guard.context());
+                ResponseFuture::calling(self.inner.call(req), Some(guard))
+            }
+            Some(Err(error)) => ResponseFuture::refused(error.into_response()),
+            // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
+            None => ResponseFuture::acquiring(claim, take_ready(&mut self.inner), req),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Lock<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,351 @@
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use layer_http::{KeyExtractor, PeerAddr, header};
+use layer_store::{ErrorKind, Outcome};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::*;
+use crate::{
+    AcquireError, LockContext, Locks, RunOutcome,
+    testing::{World, problem, settle},
+};
+
+const LEASE: Duration = Duration::from_millis(300);
+
+fn layer(world: &World) -> LockLayer {
+    LockLayer::new(world.store(), header("x-car"))
+        .group("car")
+        .lease(LEASE)
+}
+
+fn put(car: &str) -> Request<()> {
+    Request::put("/cars/7")
+        .header("x-car", car)
+        .body(())
+        .unwrap()
+}
+
+fn worlds() -> [World; 2] {
+    [World::near(), World::far()]
+}
+
+type Reply = Result<Response<Full<Bytes>>, Infallible>;
+
+async fn takes(time: Duration, request: Request<()>) -> Reply {
+    let lock = request.extensions().get::<LockContext>().unwrap().clone();
+    tokio::time::sleep(time).await;
+    assert!(!lock.is_lost());
+    Ok(Response::new(Full::from(lock.fence().to_string())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_runs_and_the_others_are_told_when_to_come_back() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request| takes(LEASE, request)));
+        let first = tokio::spawn(service.clone().oneshot(put("7")));
+        settle().await;
+
+        let refused = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        assert_eq!(refused.headers()["retry-after"], "1");
+        assert!(matches!(
+            refused.extensions().get(),
+            Some(AcquireError::Busy(_))
+        ));
+        assert_eq!(refused.extensions().get(), Some(&RunOutcome::NotExecuted));
+        assert_eq!(problem(refused).await, "lock-busy");
+
+        let other = tokio::spawn(service.clone().oneshot(put("8")));
+        world.pass(LEASE * 2).await;
+        assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+        assert_eq!(other.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_is_given_back_before_the_response_leaves() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
+        let mut last = 0;
+        for _ in 0..10 {
+            let response = service.clone().oneshot(put("7")).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let fence: u64 = crate::testing::text(response).await.parse().unwrap();
+            assert!(fence > last);
+            last = fence;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_of_three_leases_keeps_its_lock() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request| takes(LEASE * 3, request)));
+        let long = tokio::spawn(service.clone().oneshot(put("7")));
+        for _ in 0..8 {
+            world.pass(LEASE * 3 / 8 - Duration::from_millis(2)).await;
+            let refused = service.clone().oneshot(put("7")).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::CONFLICT);
+        }
+        world.pass(LEASE).await;
+        assert_eq!(long.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_waits_for_its_loss_is_told() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request: Request<()>| async move {
+            let lock: LockContext = request.extensions().get().cloned().unwrap();
+            lock.lost().await;
+            Ok::<_, Infallible>(Response::new(()))
+        }));
+        let running = tokio::spawn(service.oneshot(put("7")));
+        settle().await;
+        assert!(layer(&world).handle().is_held("car:7").await.unwrap());
+        assert!(layer(&world).handle().force_release("car:7").await.unwrap());
+        world.pass(LEASE / 2).await;
+        assert!(running.is_finished());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_and_a_client_that_leaves_give_the_lock_back() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request: Request<()>| async move {
+            match request.uri().path() {
+                "/panics" => panic!("as it was asked to"),
+                "/stays" => pending().await,
+                _ => takes(Duration::ZERO, request).await,
+            }
+        }));
+        let to = |path: &str| Request::put(path).header("x-car", "7").body(()).unwrap();
+        let panics = tokio::spawn(service.clone().oneshot(to("/panics")));
+        assert!(panics.await.unwrap_err().is_panic());
+        settle().await;
+
+        let stays = tokio::spawn(service.clone().oneshot(to("/stays")));
+        settle().await;
+        stays.abort();
+        settle().await;
+        drop(stays);
+        settle().await;
+        let next = service.clone().oneshot(to("/")).await.unwrap();
+        assert_eq!(next.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_no_handler_runs() {
+    let world = World::far();
+    let service = layer(&world).layer(service_fn(|_: Request<()>| async {
+        panic!("nobody can say whether it may run");
+        #[expect(unreachable_code, reason = "it gives the closure its type")]
+        Reply::Ok(Response::default())
+    }));
+    for outcome in [Outcome::NotApplied, Outcome::Unknown] {
+        world.troubled.fail(ErrorKind::Unavailable, outcome);
+        let response = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert!(matches!(
+            response.extensions().get(),
+            Some(AcquireError::Unavailable(_))
+        ));
+        assert_eq!(problem(response).await, "store-unavailable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_off_locks_nothing() {
+    let world = World::near();
+    let service =
+        layer(&world)
+            .enabled(false)
+            .layer(service_fn(|request: Request<()>| async move {
+                assert!(request.extensions().get::<LockContext>().is_none());
+                Ok::<_, Infallible>(Response::new(()))
+            }));
+    service.oneshot(put("7")).await.unwrap();
+    assert!(world.troubled.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_say_locks_its_peer_is_refused_or_passes() {
+    let world = World::near();
+    let locks = Locks::new(world.store());
+    let silent = || {
+        let mut request = Request::put("/").body(()).unwrap();
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 4711));
+        request.extensions_mut().insert(PeerAddr(peer));
+        request
+    };
+    let ok = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+
+    let guard = locks
+        .group("car/peer:192.0.2.7")
+        .try_acquire(["-"])
+        .await
+        .unwrap();
+    let response = layer(&world).layer(ok).oneshot(silent()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    guard.release().await.unwrap();
+
+    let refusing = LockLayer::new(world.store(), header("x-car").or_refuse());
+    let response = refusing.layer(ok).oneshot(silent()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let skipping = LockLayer::new(world.store(), header("x-car").or_skip());
+    let response = skipping.layer(ok).oneshot(silent()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_the_handler_is_the_layers_own() {
+    let world = World::near();
+    let locks = Locks::new(world.store()).busy_title("Already booked");
+    let _guard = locks.group("car:7").try_acquire(["-"]).await.unwrap();
+    let error = locks.group("car:7").try_acquire(["-"]).await.unwrap_err();
+    let in_handler = error.into_response::<Full<Bytes>>();
+
+    let layer = LockLayer::new(world.store(), header("x-car"))
+        .group("car")
+        .busy_title("Already booked");
+    let service = layer.layer(service_fn(|request| takes(LEASE, request)));
+    let by_layer = service.oneshot(put("7")).await.unwrap();
+    assert_eq!(in_handler.status(), by_layer.status());
+    assert_eq!(in_handler.headers(), by_layer.headers());
+    let document = crate::testing::text(by_layer).await;
+    assert!(
+        document.contains(r#""title":"Already booked","status":409"#),
+        "{document}"
+    );
+    assert_eq!(crate::testing::text(in_handler).await, document);
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn routes_lock_apart_unless_they_share_a_group() {
+    use axum::{Router, body::Body, routing::put};
+    use layer_http::path_param;
+
+    let world = World::far();
+    let status = |app: Router, path: &'static str| async move {
+        let request = Request::put(path).body(Body::empty()).unwrap();
+        app.oneshot(request).await.unwrap().status()
+    };
+    for (group, other_route) in [(None, StatusCode::OK), (Some("car"), StatusCode::CONFLICT)] {
+        let mut lock = LockLayer::new(world.store(), path_param("id"));
+        if let Some(group) = group {
+            lock = lock.group(group);
+        }
+        let app = Router::new()
+            .route("/cars/{id}", put(pending::<()>).layer(lock.clone()))
+            .route("/vans/{id}", put(async || "ok").layer(lock));
+        let running = tokio::spawn(status(app.clone(), "/cars/7"));
+        settle().await;
+        assert_eq!(status(app.clone(), "/cars/%37").await, StatusCode::CONFLICT);
+        assert_eq!(status(app.clone(), "/vans/7").await, other_route);
+        assert_eq!(status(app.clone(), "/vans/8").await, StatusCode::OK);
+        running.abort();
+        settle().await;
+    }
+}
+
+/// Panics if it is called without having been polled ready, as a buffer or a limit may.
+struct Unready {
+    ready: bool,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Clone for Unready {
+    fn clone(&self) -> Self {
+        Self {
+            ready: false,
+            calls: self.calls.clone(),
+        }
+    }
+}
+
+impl Service<Request<()>> for Unready {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        assert!(
+            std::mem::take(&mut self.ready),
+            "called without being ready"
+        );
+        self.calls.fetch_add(1, SeqCst);
+        std::future::ready(Ok(Response::new(())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_instance_that_was_ready_is_the_one_that_is_called() {
+    for world in worlds() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let inner = Unready {
+            ready: false,
+            calls: calls.clone(),
+        };
+        let mut service = layer(&world).layer(inner);
+        for _ in 0..3 {
+            service.ready().await.unwrap().call(put("7")).await.unwrap();
+        }
+        assert_eq!(calls.load(SeqCst), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_share_their_locks_and_an_unready_service_is_waited_for() {
+    let world = World::near();
+    let layer = layer(&world);
+    let running = tokio::spawn(
+        layer
+            .layer(service_fn(|request| takes(LEASE, request)))
+            .oneshot(put("7")),
+    );
+    settle().await;
+    let other = layer.layer(service_fn(|request| takes(LEASE, request)));
+    assert_eq!(
+        other.oneshot(put("7")).await.unwrap().status(),
+        StatusCode::CONFLICT
+    );
+    running.abort();
+    settle().await;
+
+    let (mut service, mut handle) =
+        tower_test::mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
+    handle.allow(0);
+    assert!(service.poll_ready().is_pending());
+    handle.allow(1);
+    assert!(service.poll_ready().is_ready());
+}
+
+#[test]
+fn everything_goes_anywhere() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<LockLayer>();
+    check::<LockHandle>();
+    check::<Lock<Unready>>();
+    fn is_send<T: Send + 'static>() {}
+    is_send::<super::future::ResponseFuture<Unready, (), ()>>();
+}

@@ -1,0 +1,101 @@
+//! What the tests of this crate share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use layer_store::{
+    Clock, Context, ManualClock, MemoryStore, SharedStore, conformance::TroubledStore,
+};
+
+pub(crate) const CX: Context = Context::new("test");
+
+/// A store in trouble on demand, whose time passes with tokio's.
+pub(crate) struct World {
+    pub(crate) troubled: TroubledStore<MemoryStore>,
+    clock: ManualClock,
+}
+
+impl World {
+    /// A store that needs no waiting.
+    pub(crate) fn near() -> Self {
+        let (clock, hand) = Clock::manual(NOW);
+        Self {
+            troubled: TroubledStore::new(MemoryStore::with_clock(100_000, clock)),
+            clock: hand,
+        }
+    }
+
+    /// A store that answers as one does over a network.
+    pub(crate) fn far() -> Self {
+        let World { troubled, clock } = Self::near();
+        Self {
+            troubled: troubled.networked(),
+            clock,
+        }
+    }
+
+    pub(crate) fn store(&self) -> SharedStore {
+        SharedStore::new(self.troubled.clone())
+    }
+
+    /// Lets `time` pass for the store and for tokio, in steps in which every task gets its turn.
+    pub(crate) async fn pass(&self, time: Duration) {
+        let mut left = time;
+        settle().await;
+        while !left.is_zero() {
+            let step = left.min(STEP);
+            self.clock.advance(step);
+            tokio::time::advance(step).await;
+            settle().await;
+            left -= step;
+        }
+    }
+}
+
+/// Gives every other task its turn.
+pub(crate) async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The whole body.
+pub(crate) async fn text<B>(response: Response<B>) -> String
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: std::fmt::Debug,
+{
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The last part of the problem's type.
+pub(crate) async fn problem<B>(response: Response<B>) -> String
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: std::fmt::Debug,
+{
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    let status = response.status().as_u16();
+    let document: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(document["status"], status);
+    let kind = document["type"].as_str().unwrap();
+    kind.rsplit('#').next().unwrap().to_owned()
+}
+
+/// A request with an idempotency key.
+pub(crate) fn post(key: &str, body: &'static str) -> Request<Full<Bytes>> {
+    Request::post("/bookings")
+        .header("idempotency-key", key)
+        .body(Full::from(body))
+        .unwrap()
+}
+
+/// 2026-01-01, in Unix µs.
+const NOW: u64 = 1_767_225_600_000_000;
+const STEP: Duration = Duration::from_millis(5);
