@@ -1,0 +1,300 @@
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName, Method,
+    header::{
+        CACHE_CONTROL, CONTENT_LENGTH, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use layer_http::Head;
+
+use crate::{
+    address::Address,
+    cache_status::{Detail, Forward},
+    directives::Directives,
+    rule::Rule,
+    scope::Scopes,
+};
+
+/// What a request is to this cache.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// It can be answered with a stored answer, or its answer stored.
+    Question(Question),
+    /// It goes to the handler.
+    Pass(Pass),
+}
+
+/// A request that a stored answer may satisfy.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) address: Arc<Address>,
+    /// Whether it says who asks, in a field that this route reads.
+    pub(crate) credentialed: bool,
+    pub(crate) is_head: bool,
+    pub(crate) directives: Directives,
+}
+
+/// Why a request passes by the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    pub(crate) why: Forward,
+    pub(crate) detail: Option<Detail>,
+    /// Whether it changes what is at its path (RFC 9111, section 4.4).
+    pub(crate) is_unsafe: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(rule: &Rule, head: &Head<'_>) -> Self {
+        match bypass(rule, head) {
+            Some(pass) => Self::Pass(pass),
+            None => match address(rule, head) {
+                Some(address) => Self::Question(Question {
+                    address: Arc::new(address),
+                    credentialed: rule
+                        .credentials
+                        .iter()
+                        .any(|name| head.headers.contains_key(name)),
+                    is_head: head.method == Method::HEAD,
+                    directives: directives(head.headers),
+                }),
+                None => Self::Pass(Pass::bypass(Detail::Host)),
+            },
+        }
+    }
+}
+
+impl Pass {
+    pub(crate) const fn bypass(detail: Detail) -> Self {
+        Self {
+            why: Forward::Bypass,
+            detail: Some(detail),
+            is_unsafe: false,
+        }
+    }
+}
+
+fn bypass(rule: &Rule, head: &Head<'_>) -> Option<Pass> {
+    let has = |name: HeaderName| head.headers.contains_key(name);
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return Some(Pass {
+            why: Forward::Method,
+            detail: None,
+            // A method that is not known to be safe is unsafe.
+            is_unsafe: !matches!(
+                *head.method,
+                Method::OPTIONS | Method::TRACE | Method::CONNECT
+            ),
+        });
+    }
+    let detail = if has(RANGE) {
+        Detail::Range
+    } else if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
+        // Only the origin can say whether they hold (RFC 9111, section 4.3.2).
+        Detail::Precondition
+    } else if has(UPGRADE) {
+        Detail::Upgrade
+    } else if has_content(head.headers) {
+        // The key does not hold it.
+        Detail::Content
+    } else if rule.is_safe() && overrides_method(head) {
+        Detail::MethodOverride
+    } else {
+        return None;
+    };
+    Some(Pass::bypass(detail))
+}
+
+fn has_content(headers: &HeaderMap) -> bool {
+    let empty = |length: &http::HeaderValue| length.as_bytes().trim_ascii() == b"0";
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|l| !empty(l))
+}
+
+/// Whether a framework may take the request for another than a GET.
+fn overrides_method(head: &Head<'_>) -> bool {
+    let query = head.original_uri().query().unwrap_or_default();
+    let in_query = query
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some("_method"));
+    in_query
+        || OVERRIDES
+            .iter()
+            .any(|name| head.headers.contains_key(*name))
+}
+
+/// The full key: host, path as sent, query. None: the host is not one.
+fn address(rule: &Rule, head: &Head<'_>) -> Option<Address> {
+    let uri = head.original_uri();
+    let path = uri.path();
+    if !path.starts_with('/') {
+        return None;
+    }
+    let mut text = host(head)?;
+    text.push_str(path);
+    if let Some(query) = uri.query() {
+        text.push('?');
+        text.push_str(query);
+    }
+    Some(Address {
+        space: rule.space.clone(),
+        text: text.into_bytes().into(),
+        scopes: Scopes::of_path(path).into_owned(),
+        tags: Vec::new(),
+    })
+}
+
+/// The host in lower case without a default port: what was asked in the URI, else in `Host`. It holds no slash, so that no
+/// host and path can be those of others. A request without a host has the empty one.
+fn host(head: &Head<'_>) -> Option<String> {
+    let authority = head
+        .original_uri()
+        .authority()
+        .or_else(|| head.uri.authority());
+    let host = match authority {
+        Some(authority) => authority.as_str(),
+        None => {
+            let mut lines = head.headers.get_all(HOST).iter();
+            let host = lines.next().map_or(Some(""), |line| line.to_str().ok())?;
+            if lines.next().is_some() {
+                return None;
+            }
+            host.trim_ascii()
+        }
+    };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
+    if !host.bytes().all(is_host) {
+        return None;
+    }
+    let host = host
+        .strip_suffix(":80")
+        .or_else(|| host.strip_suffix(":443"))
+        .unwrap_or(host);
+    Some(host.to_ascii_lowercase())
+}
+
+/// The request's own wishes; `Pragma` counts where there is no `Cache-Control` (RFC 9111, section 5.4).
+fn directives(headers: &HeaderMap) -> Directives {
+    if headers.contains_key(CACHE_CONTROL) {
+        return Directives::of(headers, &CACHE_CONTROL);
+    }
+    match headers.contains_key(PRAGMA) {
+        true => Directives {
+            no_cache: Directives::of(headers, &PRAGMA).no_cache,
+            ..Directives::default()
+        },
+        false => Directives::default(),
+    }
+}
+
+const OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(request: http::request::Builder) -> Option<String> {
+        let request = request.body(()).unwrap();
+        match Asked::of(&Rule::new(), &Head::of(&request)) {
+            Asked::Question(question) => {
+                Some(String::from_utf8(question.address.text.to_vec()).unwrap())
+            }
+            Asked::Pass(_) => None,
+        }
+    }
+
+    fn get(uri: &str) -> http::request::Builder {
+        Request::get(uri)
+    }
+
+    #[test]
+    fn a_key_is_host_path_and_query_as_sent() {
+        assert_eq!(text(get("/a%2Fb/c?x=1")).unwrap(), "/a%2Fb/c?x=1");
+        assert_eq!(
+            text(get("/a").header("host", "H.example:80")).unwrap(),
+            "h.example/a"
+        );
+        assert_eq!(
+            text(get("http://h.example/a").header("host", "x")).unwrap(),
+            "h.example/a"
+        );
+        assert_ne!(text(get("/a?")), text(get("/a")));
+        assert_ne!(
+            text(get("/a").header("host", "b")),
+            text(get("/a").header("host", "b:81"))
+        );
+    }
+
+    #[test]
+    fn a_host_that_is_none_has_no_key() {
+        for odd in ["a/b", "a b", "a?b", "a@b", "a#b"] {
+            assert_eq!(text(get("/").header("host", odd)), None, "{odd}");
+        }
+        assert_eq!(text(get("/").header("host", "a").header("host", "b")), None);
+    }
+
+    #[test]
+    fn what_is_no_plain_get_passes_by() {
+        let detail = |request: http::request::Builder| {
+            let request = request.body(()).unwrap();
+            match Asked::of(&Rule::new(), &Head::of(&request)) {
+                Asked::Pass(pass) => (pass.why, pass.detail, pass.is_unsafe),
+                Asked::Question(_) => panic!("it passes"),
+            }
+        };
+        let bypass = |detail| (Forward::Bypass, Some(detail), false);
+        assert_eq!(detail(Request::post("/")), (Forward::Method, None, true));
+        assert_eq!(
+            detail(Request::builder().method("FROB").uri("/")),
+            (Forward::Method, None, true)
+        );
+        assert_eq!(
+            detail(Request::options("/")),
+            (Forward::Method, None, false)
+        );
+        assert_eq!(
+            detail(get("/").header("range", "bytes=0-1")),
+            bypass(Detail::Range)
+        );
+        assert_eq!(
+            detail(get("/").header("if-match", "*")),
+            bypass(Detail::Precondition)
+        );
+        assert_eq!(
+            detail(get("/").header("content-length", "3")),
+            bypass(Detail::Content)
+        );
+        assert_eq!(
+            detail(get("/").header("upgrade", "websocket")),
+            bypass(Detail::Upgrade)
+        );
+        let overriding = bypass(Detail::MethodOverride);
+        assert_eq!(
+            detail(get("/").header("x-http-method-override", "DELETE")),
+            overriding
+        );
+        assert_eq!(detail(get("/?a=1&_method=DELETE")), overriding);
+        assert!(text(get("/?a_method=1")).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_requests_share_a_key(
+            a in ("[a-c:.%]{0,3}", "[/?a%]{0,4}"),
+            b in ("[a-c:.%]{0,3}", "[/?a%]{0,4}"),
+        ) {
+            let key = |(host, path): &(String, String)| text(get(&format!("/{path}")).header("host", host.as_str()));
+            if let (Some(one), Some(other)) = (key(&a), key(&b)) {
+                prop_assert_eq!(one == other, a == b);
+            }
+        }
+    }
+}
