@@ -3,12 +3,17 @@
 //! Nothing here outlives a test. A [`RedisServer`] goes when it is dropped, when the test panics, and when the test's
 //! process is killed.
 
+mod client;
 mod logs;
 mod monitor;
 mod redis_server;
+mod service;
 mod twins;
 
-pub use self::{logs::Logs, monitor::Monitor, redis_server::RedisServer, twins::RedisConnection};
+pub use self::{
+    client::Client, logs::Logs, monitor::Monitor, redis_server::RedisServer, service::Service,
+    twins::RedisConnection,
+};
 pub use layer_store::conformance::unique;
 
 /// How often a long story repeats itself: `full` under `cargo xtask soak`, a hundredth of it, and at least once, otherwise.

@@ -1,0 +1,95 @@
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+use rate_limit_layer::{InvalidQuota, Policy, Quota};
+
+/// What is said on the command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "booking",
+    about = "A car rental that shows the layers of this workspace"
+)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes a free one and prints it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// The store: memory://, redis://host:6379 or rediss://.. [default: REDIS_URL or REDIS_HOST, else memory]
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<String>,
+
+    /// How many requests a client's address may send, such as 100/s, 100/min, 100/h or 5000/day
+    #[arg(long, value_name = "QUOTA", default_value = "100/s")]
+    limit: Quota,
+
+    /// How many of them at once [default: as many as the limit]
+    #[arg(long, value_name = "N")]
+    burst: Option<u32>,
+
+    /// What becomes of requests while the store is down: they pass, or get a 503
+    #[arg(long, value_enum, value_name = "MODE", default_value = "open")]
+    on_store_error: OnStoreError,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnStoreError {
+    Open,
+    Closed,
+}
+
+impl Args {
+    /// The limit on every route but `/healthz`.
+    ///
+    /// # Errors
+    ///
+    /// A burst that the quota cannot have.
+    pub(crate) fn policy(&self) -> Result<Policy, InvalidQuota> {
+        let quota = match self.burst {
+            Some(burst) => self.limit.try_burst(burst)?,
+            None => self.limit,
+        };
+        Ok(match self.on_store_error {
+            OnStoreError::Open => quota.fail_open(),
+            OnStoreError::Closed => quota.fail_closed(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["booking"].iter().chain(words))
+    }
+
+    #[test]
+    fn the_burst_is_the_limit_unless_said() {
+        for (words, quota) in [
+            (&[][..], "100/s"),
+            (&["--limit", "100/h"], "100/h"),
+            (&["--limit", "5000/day", "--burst", "20"], "5000/day;b=20"),
+        ] {
+            let policy = args(words).unwrap().policy().unwrap();
+            assert_eq!(policy.quota().to_string(), quota);
+        }
+    }
+
+    #[test]
+    fn wrong_settings_say_what_to_write() {
+        for (words, hint) in [
+            (&["--limit", "0/s"][..], "write at least 1"),
+            (&["--limit", "many"], "write one such as 100/min"),
+            (
+                &["--on-store-error", "ajar"],
+                "possible values: open, closed",
+            ),
+            (&["--listen", "8080"], "invalid socket address"),
+        ] {
+            let error = args(words).unwrap_err().to_string();
+            assert!(error.contains(hint), "{words:?}: {error}");
+        }
+        let zero = args(&["--burst", "0"]).unwrap().policy().unwrap_err();
+        assert!(zero.to_string().contains("write at least 1"), "{zero}");
+    }
+}

@@ -1,0 +1,52 @@
+//! A small car rental on the layers of this workspace: a rate limit over one pluggable store, in memory or on Redis.
+//!
+//! ```text
+//! cargo run --example booking
+//! cargo run --example booking -- --store redis://127.0.0.1 --limit 100/min --burst 20 --on-store-error closed
+//!
+//! curl -i http://127.0.0.1:8080/cars
+//! curl -i http://127.0.0.1:8080/cars/7
+//! curl -i http://127.0.0.1:8080/sms -H 'content-type: application/json' -d '{"to": "+44 20 7946 0000", "text": "Your car is ready"}'
+//! curl -i http://127.0.0.1:8080/healthz
+//! ```
+//!
+//! `--help` lists the flags. SIGTERM and ctrl-c let the requests that have begun finish.
+
+mod app;
+mod args;
+mod cars;
+mod health;
+mod input;
+mod problem;
+mod serve;
+mod sms;
+
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Args;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    // To stderr, since stdout says where to find the service.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    tracing_subscriber::fmt()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_env_filter(filter.from_env_lossy())
+        .init();
+    match serve::serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use std::{fmt, net::SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::HOST};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::JoinHandle};
+
+/// One HTTP/1.1 connection, closed with this value: dropped while a request is under way, it is a client that leaves.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+    connection: JoinHandle<()>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Panics
+    ///
+    /// If nobody listens there.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.unwrap_or_else(|error| panic!("{address}: {error}"));
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .expect("a new connection takes a request");
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Self {
+            sender,
+            host: HeaderValue::try_from(address.to_string()).expect("addresses are ASCII"),
+            connection,
+        }
+    }
+
+    /// `GET path`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no whole response.
+    pub async fn get(&mut self, path: &str) -> Response<Bytes> {
+        let request = Request::get(path).body(String::new());
+        self.send(request.expect("tests write good paths")).await
+    }
+
+    /// `POST path` with `json`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no whole response.
+    pub async fn post(&mut self, path: &str, json: impl fmt::Display) -> Response<Bytes> {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(json.to_string());
+        self.send(request.expect("tests write good paths")).await
+    }
+
+    /// Sends a request, and reads its response to the end.
+    ///
+    /// # Panics
+    ///
+    /// If there is no whole response.
+    pub async fn send(&mut self, request: Request<String>) -> Response<Bytes> {
+        let mut request = request.map(|text| Full::new(Bytes::from(text)));
+        request.headers_mut().insert(HOST, self.host.clone());
+        let sent = async {
+            self.sender.ready().await?;
+            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            let bytes = body.collect().await?.to_bytes();
+            Ok::<_, hyper::Error>(Response::from_parts(head, bytes))
+        };
+        sent.await
+            .unwrap_or_else(|error| panic!("no response: {error:?}"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
