@@ -16,9 +16,9 @@ use crate::{
 /// | `redis://[[user]:password@]host[:6379][/0]` | Redis 7.0 or later (feature `redis`) |
 /// | `rediss://..` | the same through TLS (feature `redis-tls`) |
 ///
-/// A store that is reached over a network comes with a [`Timeout`](crate::wrap::Timeout) and a
-/// [`Breaker`](crate::wrap::Breaker) round it. If the server cannot be reached within the deadline, that is no error: the
-/// store is returned with its breaker open, after one warning, and comes back by itself.
+/// A store that is reached over a network comes with a [deadline](crate::wrap::Timeout) and a
+/// [circuit breaker](crate::wrap::Breaker) round it. If the server cannot be reached within the deadline, that is no error:
+/// the store is returned with its breaker open, after one warning, and comes back by itself.
 ///
 /// # Errors
 ///

@@ -123,7 +123,7 @@ fn sound(command: &str) -> String {
         "INFO" => INFO,
         "PING" => "+PONG\r\n",
         "GET" => "$1\r\n1\r\n",
-        "SET" => "+OK\r\n",
+        "SET" | "SELECT" => "+OK\r\n",
         _ => "-ERR syntax error\r\n",
     }
     .into()
@@ -227,22 +227,34 @@ async fn while_no_attempt_is_due_calls_fail_at_once() {
 
 #[tokio::test]
 async fn a_server_without_hello_is_spoken_to_in_resp2() {
-    let server = Server::start(|command| match command.starts_with("HELLO") {
-        true => NO_HELLO.into(),
-        false => sound(command),
+    let server = Server::start(|command| match command.split(' ').next() {
+        Some("HELLO") => NO_HELLO.into(),
+        Some("SET") => CLOSE.into(),
+        _ => sound(command),
     })
     .await;
     let store = server.store();
     get(&store).await.unwrap();
     assert_eq!(server.connections(), 2);
-    // It is asked once.
-    let hellos = server
-        .seen
-        .lock()
-        .iter()
-        .filter(|c| c.starts_with("HELLO"))
-        .count();
-    assert_eq!(hellos, 1);
+
+    // It is asked once, and not again by the next connection.
+    let space = KeySpace::new(Kind::Data, "s");
+    let key = Key::new(&space, Subject::Int(1));
+    let minute = crate::Ttl::from_millis(60_000).unwrap();
+    let _ = store.put(&CX, &key, &"1".into(), minute).await;
+    get(&store).await.unwrap();
+    assert_eq!(server.connections(), 3);
+    let seen = server.seen.lock();
+    assert_eq!(seen.iter().filter(|c| c.starts_with("HELLO")).count(), 1);
+}
+
+#[tokio::test]
+async fn it_says_who_it_is_and_takes_its_database() {
+    let server = Server::start(sound).await;
+    let url = server.address.replace("redis://", "redis://ada:s%40fe@") + "/3";
+    get(&RedisStore::new(&url).unwrap()).await.unwrap();
+    let seen = server.seen.lock();
+    assert_eq!(seen[..2], ["HELLO 3 AUTH ada s@fe", "SELECT 3"]);
 }
 
 #[tokio::test]
@@ -395,7 +407,8 @@ async fn a_ping_after_an_unanswered_one_replaces_the_connection() {
         async move { get(&store).await }
     });
     tokio::task::yield_now().await;
-    store.ping(&CX).await.unwrap();
+    let ping = time::timeout(Duration::from_secs(5), store.ping(&CX));
+    ping.await.unwrap().unwrap();
     assert_eq!(server.connections(), 2);
     assert_eq!(what(&call.await.unwrap().unwrap_err()), LOST);
     get(&store).await.unwrap();
