@@ -1,0 +1,337 @@
+//! What a cache must do on every store: plain functions, which `cases!` makes tests of one store of. The memory store runs
+//! them here, Redis in the package `tests`.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses its part of what belongs to no crate"
+)]
+
+pub mod gate;
+pub mod purges;
+pub mod schedules;
+pub mod single_flight;
+pub mod traps;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cache_layer::{
+    Cache, CacheLayer, ResponseCache,
+    store::{Key, Prefix, SharedStore, wrap::Namespace},
+};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use layer_store_names::unique;
+use tokio::sync::mpsc;
+use tower::{Layer, Service, ServiceExt};
+
+mod layer_store_names {
+    pub use cache_layer::store::conformance::unique;
+}
+
+/// Makes a named test of each case, on the store that the future gives.
+#[macro_export]
+macro_rules! cases {
+    ($make:expr; $($module:ident: $($case:ident),+ $(,)?);+ $(;)?) => {
+        $(mod $module {
+            use super::*;
+            $(#[tokio::test]
+            async fn $case() {
+                cases::$module::$case($make.await).await;
+            })+
+        })+
+    };
+}
+
+/// Every case.
+#[macro_export]
+macro_rules! all_cases {
+    ($make:expr) => {
+        $crate::cases! { $make;
+            traps:
+                hosts_do_not_share_an_entry,
+                a_cookie_is_never_replayed,
+                callers_at_once_each_get_their_own_cookie,
+                credentials_are_not_shared_unless_the_answer_says_so,
+                a_credentialed_request_is_not_answered_with_what_is_for_strangers,
+                directives_are_read_as_they_are_meant,
+                a_suffix_decides_nothing,
+                vary_star_is_never_reused,
+                vary_on_two_lines_counts_twice,
+                several_variants_are_kept,
+                names_that_come_later_join_the_rule,
+                head_and_get_do_not_spoil_each_other,
+                a_method_override_passes_by,
+                a_post_is_not_cached,
+                a_body_that_breaks_off_is_not_stored,
+                a_body_shorter_than_stated_is_not_stored,
+                a_client_that_leaves_midway_leaves_nothing_partial,
+                a_part_never_answers_for_the_whole,
+                what_concerns_a_connection_is_not_stored,
+                an_encoded_answer_is_not_given_to_who_cannot_read_it,
+                keys_do_not_collide,
+                a_request_without_a_key_is_not_cached,
+                what_is_uncacheable_does_not_queue,
+                other_peoples_keys_survive_a_purge,
+                extensions_reach_the_handler_and_its_answer_the_client,
+                garbage_under_a_key_is_a_miss,
+                a_body_over_the_limit_passes_and_is_not_stored,
+                trailers_are_kept,
+                a_lifetime_ends,
+                an_unsafe_request_purges_its_path,
+                the_client_may_ask_for_a_fresh_answer;
+            single_flight:
+                the_first_byte_does_not_wait_for_the_last,
+                two_hundred_requests_make_one_call,
+                a_leader_that_leaves_costs_one_more_call,
+                a_leader_whose_client_leaves_midway_costs_one_more_call,
+                a_handler_that_fails_hangs_nobody,
+                a_handler_that_panics_hangs_nobody,
+                variants_at_once_make_one_call_each,
+                two_hundred_loads_make_one,
+                a_load_that_fails_is_not_kept;
+            purges:
+                a_purge_during_the_fill_is_seen,
+                a_purge_of_another_instance_is_seen,
+                patterns_reach_what_they_say,
+                an_escaped_path_is_purged_as_the_plain_one,
+                tags_reach_what_they_are_on,
+                objects_are_purged_by_key_and_tag,
+                a_dropped_purge_happens,
+                a_client_that_leaves_an_unsafe_request_purges_its_path,
+                invalidations_of_the_handler_are_applied_before_the_answer,
+                a_handler_that_fails_invalidates_nothing,
+                stamps_live_on_with_their_entries;
+            schedules:
+                x01_a_missing_stamp_is_a_miss,
+                x03_the_fence_is_that_of_the_lookup,
+                x04_stamps_are_planted_before_the_handler_begins,
+                x05_a_plant_is_sent_once,
+                x08_a_follower_needs_a_lookup_of_its_own,
+                x09_a_lookup_is_not_shared,
+                x12_the_epoch_ends_before_the_tag,
+                x13_the_epoch_is_compared_after_the_tags_are_read,
+                x14_scopes_are_destroyed_in_the_order_given,
+                x16_an_invalidation_waits_for_the_handler,
+                x19_a_follower_needs_the_epoch,
+        }
+    };
+}
+
+/// A store for one test: its keys are apart from those of all others.
+pub fn apart(store: impl cache_layer::store::Store) -> SharedStore {
+    SharedStore::new(Namespace::new(store, Prefix::new(&unique())))
+}
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body whose frames a test sends when it likes.
+pub struct Frames(pub mpsc::UnboundedReceiver<Result<Frame<Bytes>, BoxError>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+pub type Sender = mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>;
+
+/// A body and its other end.
+pub fn frames() -> (Sender, Frames) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Frames(receiver))
+}
+
+/// A body that is there already.
+pub fn whole(text: impl Into<Bytes>) -> Frames {
+    let (sender, body) = frames();
+    let _ = sender.send(Ok(Frame::data(text.into())));
+    body
+}
+
+/// A handler that counts its calls.
+#[derive(Clone)]
+pub struct Handler {
+    run: Arc<dyn Fn(Request<String>, usize) -> BoxFuture<'static, Response<Frames>> + Send + Sync>,
+    pub calls: Arc<AtomicUsize>,
+}
+
+impl Handler {
+    /// Runs `run` with the request and the number of the call, from 1 on.
+    pub fn new<F>(run: impl Fn(Request<String>, usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response<Frames>> + Send + 'static,
+    {
+        Self {
+            run: Arc::new(move |request, call| Box::pin(run(request, call))),
+            calls: Arc::default(),
+        }
+    }
+
+    /// Answers at once with `text`'s text and these headers.
+    pub fn text(
+        headers: &'static [(&'static str, &'static str)],
+        text: impl Fn(&Request<String>, usize) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(move |request, call| {
+            let response = response(headers, text(&request, call));
+            async move { response }
+        })
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+}
+
+impl Service<Request<String>> for Handler {
+    type Response = Response<Frames>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Frames>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<String>) -> Self::Future {
+        let call = self.calls.fetch_add(1, SeqCst) + 1;
+        let answer = (self.run)(request, call);
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+/// An answer with these headers.
+pub fn response(headers: &[(&'static str, &str)], text: impl Into<Bytes>) -> Response<Frames> {
+    let mut response = Response::new(whole(text));
+    for (name, value) in headers {
+        response.headers_mut().append(*name, value.parse().unwrap());
+    }
+    response
+}
+
+/// A cache before a handler.
+#[derive(Clone)]
+pub struct Site {
+    pub service: Cache<Handler>,
+    pub cache: ResponseCache,
+    pub handler: Handler,
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub trailers: Option<HeaderMap>,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn cache_status(&self) -> String {
+        let lines = self.headers.get_all("cache-status").iter();
+        lines
+            .map(|line| line.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    pub fn is_hit(&self) -> bool {
+        self.cache_status().contains("; hit")
+    }
+}
+
+pub const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+impl Site {
+    pub fn new(store: &SharedStore, handler: Handler) -> Self {
+        Self::with(CacheLayer::new(store.clone()), handler)
+    }
+
+    pub fn with(layer: CacheLayer, handler: Handler) -> Self {
+        Self {
+            service: layer.layer(handler.clone()),
+            cache: layer.handle(),
+            handler,
+        }
+    }
+
+    /// Sends a request, reads the answer, and waits until it is stored if it says so.
+    pub async fn send(&self, request: Request<String>) -> Reply {
+        let before = self.cache.stats().stored;
+        let reply = self.try_send(request).await.unwrap();
+        if reply.cache_status().contains("; stored") {
+            eventually("it is stored", || self.cache.stats().stored > before).await;
+        }
+        reply
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn try_send(&self, request: Request<String>) -> Result<Reply, BoxError> {
+        let response = self.service.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?;
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            trailers: body.trailers().cloned(),
+            body: String::from_utf8(body.to_bytes().into()).unwrap(),
+        })
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.get_with(path, &[]).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.send(request(path, headers)).await
+    }
+
+    pub fn calls(&self) -> usize {
+        self.handler.calls()
+    }
+}
+
+pub fn request(path: &str, headers: &[(&str, &str)]) -> Request<String> {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(String::new()).unwrap()
+}
+
+/// Waits until `holds`, which others bring about.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    waited.unwrap_or_else(|_| panic!("{what}: not so after 10 s"));
+}
+
+/// The text of a key, as stores that speak text see it.
+pub fn text(key: &Key<'_>) -> String {
+    let mut text = Vec::new();
+    key.render(&mut text);
+    String::from_utf8(text).unwrap()
+}

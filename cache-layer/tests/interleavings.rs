@@ -1,0 +1,266 @@
+//! Schedules chosen by chance: two instances that read, purges of every kind, commands that are applied and answered in any
+//! order, stamps and entries that the store forgets. Nobody who came after a purge may see what was read before it.
+
+mod cases;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use cache_layer::{
+    ResponseCache, Tags,
+    store::{
+        Context, Identity, Key, KeySpace, Kind, MemoryStore, SharedStore, StoreExt,
+        conformance::Random,
+    },
+};
+use cases::{
+    FRESH, Handler, Site,
+    gate::{Gate, Held},
+    request, response,
+};
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+const PAGE: &str = "/a/b";
+const OBJECT: &str = "a:b";
+
+struct World {
+    store: SharedStore,
+    random: Random,
+    version: Arc<AtomicUsize>,
+    /// Older than this nobody may see who comes now.
+    floor: Arc<AtomicUsize>,
+    ways: Vec<Gate>,
+    sites: Vec<Site>,
+    writer: ResponseCache,
+    held: Vec<Held>,
+    /// Handlers that have read and not answered yet.
+    handlers: Arc<Mutex<VecDeque<tokio::sync::oneshot::Sender<()>>>>,
+    readers: Vec<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let store = cases::apart(MemoryStore::new());
+        let version = Arc::new(AtomicUsize::new(1));
+        let handlers: Arc<Mutex<VecDeque<_>>> = Arc::default();
+        let (ways, sites) = (0..2)
+            .map(|_| {
+                let way = Gate::new(&store);
+                way.split();
+                way.close();
+                let (version, handlers) = (version.clone(), handlers.clone());
+                let handler = Handler::new(move |_, _| {
+                    let read = version.load(SeqCst);
+                    let (answer, may_answer) = tokio::sync::oneshot::channel();
+                    handlers.lock().unwrap().push_back(answer);
+                    async move {
+                        let _ = may_answer.await;
+                        let mut answer = response(&[FRESH, ("vary", "x")], read.to_string());
+                        // Which tags it has changes, so that they must be learnt again.
+                        let tags: &[&str] = if read % 3 == 0 { &["t", "u"] } else { &["t"] };
+                        answer.extensions_mut().insert(Tags::new(tags));
+                        answer
+                    }
+                });
+                let site = Site::new(&way.store(), handler);
+                (way, site)
+            })
+            .unzip();
+        let way_x = Gate::new(&store);
+        way_x.split();
+        way_x.close();
+        let writer = ResponseCache::new(way_x.store());
+        let mut ways: Vec<Gate> = ways;
+        ways.push(way_x);
+        Self {
+            store,
+            random: Random::new(seed),
+            version,
+            floor: Arc::new(AtomicUsize::new(1)),
+            ways,
+            sites,
+            writer,
+            held: Vec::new(),
+            handlers,
+            readers: Vec::new(),
+            writers: Vec::new(),
+        }
+    }
+
+    async fn step(&mut self) {
+        match self.random.below(12) {
+            0 | 1 => self.read_page(),
+            2 => self.read_object(),
+            3 => self.write(),
+            4 => self.forget().await,
+            5 => self.answer_a_handler(),
+            _ => self.advance().await,
+        }
+        self.settle().await;
+    }
+
+    fn read_page(&mut self) {
+        let site = self.sites[self.random.below(2) as usize].clone();
+        let floor = self.floor.load(SeqCst);
+        self.readers.push(tokio::spawn(async move {
+            let reply = site.try_send(request(PAGE, &[])).await.unwrap();
+            let seen: usize = reply.body.parse().unwrap();
+            assert!(
+                seen >= floor,
+                "saw {seen} after {floor} was purged: {}",
+                reply.cache_status()
+            );
+        }));
+    }
+
+    fn read_object(&mut self) {
+        let cache = self.sites[self.random.below(2) as usize].cache.clone();
+        let (floor, version) = (self.floor.load(SeqCst), self.version.clone());
+        let handlers = self.handlers.clone();
+        self.readers.push(tokio::spawn(async move {
+            let load = || async move {
+                let read = version.load(SeqCst);
+                let (answer, may_answer) = tokio::sync::oneshot::channel();
+                handlers.lock().unwrap().push_back(answer);
+                let _ = may_answer.await;
+                Ok::<_, ()>(read.to_string())
+            };
+            let minute = Duration::from_secs(60);
+            let object = cache
+                .get_or_set(OBJECT, minute, &["t"], load)
+                .await
+                .unwrap();
+            let seen: usize = std::str::from_utf8(&object).unwrap().parse().unwrap();
+            assert!(
+                seen >= floor,
+                "saw the object {seen} after {floor} was purged"
+            );
+        }));
+    }
+
+    /// Commits, then purges the page and the object, each in one of the ways that reach them.
+    fn write(&mut self) {
+        let written = self.version.fetch_add(1, SeqCst) + 1;
+        let pages = ["/a/b", "/a/%62", "/a/*", "/*", "*", "/a*", "/*/b", "/a/b*"];
+        let keys = ["a:b", "a:*", "*", "a*", "*:b", "a:*:c"];
+        let page = pages[self.random.below(8) as usize];
+        let key = keys[self.random.below(6) as usize];
+        let by_tag = self.random.one_in(2);
+        let (writer, floor) = (self.writer.clone(), self.floor.clone());
+        self.writers.push(tokio::spawn(async move {
+            if by_tag {
+                writer.purge_tag("t").await.unwrap();
+            } else {
+                writer.purge_path(page).await.unwrap();
+                writer.purge_key(key).await.unwrap();
+            }
+            floor.fetch_max(written, SeqCst);
+        }));
+    }
+
+    /// The store may lose anything that it holds.
+    async fn forget(&mut self) {
+        let places = [
+            (Kind::Stamp, "pages", ""),
+            (Kind::Stamp, "pages", "/a"),
+            (Kind::Stamp, "page", PAGE),
+            (Kind::Stamp, "objects", ""),
+            (Kind::Stamp, "objects", "a"),
+            (Kind::Stamp, "object", OBJECT),
+            (Kind::Stamp, "tag", "t"),
+            (Kind::Stamp, "tag", "u"),
+            (Kind::Stamp, "epoch", ""),
+            (Kind::Entry, "1/cache", PAGE),
+            (Kind::Entry, "1o", OBJECT),
+        ];
+        let (kind, space, text) = places[self.random.below(11) as usize];
+        let space = KeySpace::new(kind, space);
+        let subject = Identity::from(text);
+        let key = Key::new(&space, subject.subject());
+        self.store
+            .delete(&Context::new("test"), &key)
+            .await
+            .unwrap();
+    }
+
+    fn answer_a_handler(&mut self) {
+        let mut handlers = self.handlers.lock().unwrap();
+        if !handlers.is_empty() {
+            let at = self.random.below(handlers.len() as u64) as usize;
+            let _ = handlers.remove(at).unwrap().send(());
+        }
+    }
+
+    /// Applies a command, or answers one that was applied.
+    async fn advance(&mut self) {
+        for way in &self.ways {
+            self.held.append(&mut way.take());
+        }
+        if self.held.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.held.len() as u64) as usize;
+        if self.held[at].is_applied() {
+            let held = self.held.swap_remove(at);
+            match self.random.one_in(20) && held.name != "delete" {
+                true => held.lose(),
+                false => held.answer(),
+            }
+        } else {
+            self.held[at].apply().await;
+        }
+    }
+
+    async fn settle(&self) {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets everything end, and looks whether all saw what they should.
+    async fn end(mut self) {
+        for way in &self.ways {
+            way.open();
+        }
+        let mut tasks: Vec<_> = self
+            .readers
+            .drain(..)
+            .chain(self.writers.drain(..))
+            .collect();
+        for _ in 0..100_000 {
+            self.advance().await;
+            self.answer_a_handler();
+            self.settle().await;
+            if tasks.iter().all(JoinHandle::is_finished) {
+                break;
+            }
+        }
+        for task in tasks.drain(..) {
+            assert!(task.is_finished(), "somebody is stuck");
+            task.await.unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #[test]
+    fn nobody_sees_what_was_read_before_a_purge_that_is_over(seed: u64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(seed);
+            for _ in 0..150 {
+                world.step().await;
+            }
+            world.end().await;
+        });
+    }
+}
