@@ -143,9 +143,8 @@ fn write(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
 
 fn remove(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
     let claim = bytes(args, 0);
-    let stands = txn
-        .get(0)
-        .is_some_and(|old| old.with_bytes(|old| &old[..old.len().min(record::PREFIX)] == claim));
+    let is_claim = |old: &[u8]| !old.is_empty() && &old[..old.len().min(record::PREFIX)] == claim;
+    let stands = txn.get(0).is_some_and(|old| old.with_bytes(is_claim));
     if !stands {
         return Data::ints(&[0]);
     }

@@ -14,7 +14,8 @@ pub(crate) const CX: Context = Context::new("test");
 /// A store in trouble on demand, whose time passes with tokio's.
 pub(crate) struct World {
     pub(crate) troubled: TroubledStore<MemoryStore>,
-    clock: ManualClock,
+    clock: Clock,
+    hand: ManualClock,
 }
 
 impl World {
@@ -22,22 +23,27 @@ impl World {
     pub(crate) fn near() -> Self {
         let (clock, hand) = Clock::manual(NOW);
         Self {
-            troubled: TroubledStore::new(MemoryStore::with_clock(100_000, clock)),
-            clock: hand,
+            troubled: TroubledStore::new(MemoryStore::with_clock(100_000, clock.clone())),
+            clock,
+            hand,
         }
     }
 
     /// A store that answers as one does over a network.
     pub(crate) fn far() -> Self {
-        let World { troubled, clock } = Self::near();
+        let near = Self::near();
         Self {
-            troubled: troubled.networked(),
-            clock,
+            troubled: near.troubled.networked(),
+            ..near
         }
     }
 
     pub(crate) fn store(&self) -> SharedStore {
         SharedStore::new(self.troubled.clone())
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// Lets `time` pass for the store and for tokio, in steps in which every task gets its turn.
@@ -46,7 +52,7 @@ impl World {
         settle().await;
         while !left.is_zero() {
             let step = left.min(STEP);
-            self.clock.advance(step);
+            self.hand.advance(step);
             tokio::time::advance(step).await;
             settle().await;
             left -= step;

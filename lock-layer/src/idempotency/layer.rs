@@ -160,6 +160,13 @@ impl IdempotencyLayer {
         self
     }
 
+    /// Judges by `clock` whether a run is overdue.
+    #[cfg(test)]
+    pub(super) fn clock(mut self, clock: Clock) -> Self {
+        self.edit().clock = clock;
+        self
+    }
+
     fn edit(&mut self) -> &mut Shared {
         Arc::make_mut(&mut self.shared)
     }

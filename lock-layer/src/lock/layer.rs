@@ -17,7 +17,7 @@ use crate::{
 /// ```
 /// use std::{convert::Infallible, time::Duration};
 /// use http::{Request, Response, StatusCode};
-/// use lock_layer::{LockContext, LockLayer, http::header, store::{MemoryStore, SharedStore}};
+/// use lock_layer::{LockContext, LockLayer, header, store::{MemoryStore, SharedStore}};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {

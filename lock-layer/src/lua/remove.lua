@@ -3,7 +3,8 @@
 -- KEYS[1]  the record
 -- ARGV     the claim's first 46 characters: version, state P, fingerprint, token
 -- reply    {1}: removed; {0}: it is not there, or another's, or over
-if redis.call('GETRANGE', KEYS[1], 0, 45) == ARGV[1] then
+local stands = redis.call('GETRANGE', KEYS[1], 0, 45)
+if stands ~= '' and stands == ARGV[1] then
   redis.call('DEL', KEYS[1])
   return {1}
 end
