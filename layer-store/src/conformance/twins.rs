@@ -61,13 +61,19 @@ impl<C: Connection> Twins<C> {
         Self {
             connection,
             program,
-            script: format!("{PRELUDE}\n{}", program.lua()),
+            script: script(program),
             keys: (0..keys).map(|key| format!("{{{tag}}}:{key}")).collect(),
             lives: format!("{{{tag}}}:lives"),
             cells: vec![Cell::absent(); keys],
             now: START,
             steps: 0,
         }
+    }
+
+    /// Goes on with another program, on the same keys.
+    pub fn turn_to(&mut self, program: &'static Program) {
+        self.program = program;
+        self.script = script(program);
     }
 
     /// Now, in Unix microseconds.
@@ -236,6 +242,11 @@ impl fmt::Display for Difference {
 }
 
 impl Error for Difference {}
+
+/// The body as it ships, behind the prelude.
+fn script(program: &Program) -> String {
+    format!("{PRELUDE}\n{}", program.lua())
+}
 
 /// As a store sends it.
 fn text(arg: &Arg<'_>) -> Vec<u8> {

@@ -1,0 +1,490 @@
+//! Locks on memory and on a real Redis: who wins, what a fence is worth, what is left behind.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use layer_store::{
+    Arg, Context, ErrorKind, Key, KeySpace, Kind, MemoryStore, Op, Outcome, SharedStore, StoreExt,
+    Subject,
+    conformance::{Random, Trouble, TroubledStore, twins::Twins},
+    connect,
+};
+use lock_layer::{AcquireError, Guard, LockContext, LockLayer, Locks, PROGRAMS, Released, header};
+use tests::{RedisConnection, RedisServer, scale, unique};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceExt, service_fn};
+
+#[tokio::test]
+async fn the_programs_are_their_twins() {
+    let [acquire, extend, release, revoke, ..] = PROGRAMS;
+    let server = RedisServer::start();
+    let mut random = Random::new(4);
+    let mut twins = Twins::new(RedisConnection::new(&server), acquire, 2 * UNITS);
+    // What each holder was told last.
+    let mut fences = [0; TOKENS.len()];
+    for step in 0..20_000 {
+        let program = [acquire, extend, release, revoke][random.below(4) as usize];
+        // An operator comes by less often than the others, who would otherwise hold nothing.
+        let program = if program.name() == revoke.name() && !random.one_in(8) {
+            acquire
+        } else {
+            program
+        };
+        let keys = units(&mut random);
+        let holder = random.below(TOKENS.len() as u64) as usize;
+        let token = Arg::Bytes(TOKENS[holder].as_bytes());
+        let fence = Arg::Int(if random.one_in(10) { 0 } else { fences[holder] });
+        let lease = Arg::Int(1 + random.below(WINDOW) as i64);
+        let life = Arg::Int(1 + random.below(3 * WINDOW) as i64);
+        let args = match program.name() {
+            "lock_acquire" => vec![token, lease, life],
+            "lock_extend" => vec![token, fence, lease, life],
+            "lock_release" => vec![token, fence, life],
+            _ => vec![life],
+        };
+        let longest = if random.one_in(4) { 3 * WINDOW } else { 100 };
+        let time = random.duration(Duration::from_millis(longest));
+        twins.turn_to(program);
+        let reply = twins
+            .step(time, &keys, &args)
+            .await
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        if let ("lock_acquire", Some(1), Some(fence)) = (program.name(), reply.int(0), reply.int(1))
+        {
+            fences[holder] = fence;
+        }
+        assert!(reply.int(0).is_some(), "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_fence_rises_though_the_servers_clock_went_back() {
+    let [acquire, _, release, ..] = PROGRAMS;
+    let server = RedisServer::start();
+    let mut twins = Twins::new(RedisConnection::new(&server), acquire, 2);
+    let (lease, life) = (Arg::Int(30_000), Arg::Int(86_400_000));
+    let mut last = 0;
+    for token in TOKENS {
+        let token = Arg::Bytes(token.as_bytes());
+        twins.turn_to(acquire);
+        let reply = twins
+            .step(Duration::ZERO, &[0, 1], &[token, lease, life])
+            .await;
+        let fence = reply.unwrap().int(1).unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        twins.turn_to(release);
+        let args = [token, Arg::Int(fence), life];
+        twins.step(Duration::ZERO, &[0, 1], &args).await.unwrap();
+        // A failover, to a server whose clock lags.
+        twins.set_now(twins.now() - 5_000_000);
+    }
+}
+
+/// Some units' locks and fences, in any order.
+fn units(random: &mut Random) -> Vec<usize> {
+    let mut left: Vec<_> = (0..UNITS).collect();
+    let count = 1 + random.below(UNITS as u64);
+    let taken = (0..count).map(|_| left.swap_remove(random.below(left.len() as u64) as usize));
+    taken.flat_map(|unit| [2 * unit, 2 * unit + 1]).collect()
+}
+
+const UNITS: usize = 3;
+const TOKENS: [&str; 3] = [
+    "aaaaaaaaaaaaaaaaaaaaaa",
+    "bbbbbbbbbbbbbbbbbbbbbb",
+    "-_bbbbbbbbbbbbbbbbbbbb",
+];
+/// In ms.
+const WINDOW: u64 = 1_000;
+
+#[tokio::test]
+async fn a_hundred_overlapping_lists_over_three_connections_have_one_winner_a_round() {
+    for place in Place::all() {
+        let stores = place.stores(3).await;
+        let locks: Vec<_> = stores.into_iter().map(locks).collect();
+        for _ in 0..scale(1_000) {
+            let car = unique();
+            let mut racers = tokio::task::JoinSet::new();
+            for racer in 0..100 {
+                // Every list has day 50, and each is in another order.
+                let mut days: Vec<_> = (racer % 50..51).map(|day| day.to_string()).collect();
+                let turn = racer % days.len();
+                days.rotate_left(turn);
+                racers.spawn(locks[racer % 3].group(car.as_str()).try_acquire(days));
+            }
+            let results = racers.join_all().await;
+            let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+            assert_eq!(won.len(), 1);
+            assert!(lost.iter().all(is_busy));
+            place.every_key_ends();
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_holds_days_at_one_time_holds_others_than_everybody_else() {
+    for place in Place::all() {
+        let locks = locks(place.store().await);
+        let taken = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for seed in 0..20 {
+            let (car, taken) = (locks.group("car:7"), taken.clone());
+            tasks.spawn(async move {
+                let mut random = Random::new(seed);
+                let mut won = 0;
+                for _ in 0..50 {
+                    let days: BTreeSet<_> =
+                        (0..1 + random.below(5)).map(|_| random.below(30)).collect();
+                    let list = days.iter().map(u64::to_string);
+                    let list: Vec<_> = if random.one_in(2) {
+                        list.rev().collect()
+                    } else {
+                        list.collect()
+                    };
+                    match car.try_acquire(list).await {
+                        Ok(guard) => {
+                            won += 1;
+                            for day in &days {
+                                assert!(
+                                    taken.lock().unwrap().insert(*day),
+                                    "day {day} has two holders"
+                                );
+                            }
+                            tokio::task::yield_now().await;
+                            for day in &days {
+                                taken.lock().unwrap().remove(day);
+                            }
+                            assert_eq!(guard.release().await.unwrap(), Released::Held);
+                        }
+                        Err(AcquireError::Busy(_)) => tokio::task::yield_now().await,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                won
+            });
+        }
+        let won: usize = tasks.join_all().await.into_iter().sum();
+        assert!(won > 20, "{won}");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_costs_two_commands_and_a_refusal_one() {
+    let server = RedisServer::start();
+    let car = locks(connect(&server.url()).await.unwrap()).group("car:7");
+    // The scripts are loaded.
+    car.try_acquire(["1"])
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
+    let mut monitor = server.monitor();
+    let guard = car.try_acquire(["1", "2", "3"]).await.unwrap();
+    assert_eq!(monitor.names(&server), ["evalsha"]);
+    assert!(is_busy(&car.try_acquire(["2"]).await));
+    assert_eq!(monitor.names(&server), ["evalsha"]);
+    guard.release().await.unwrap();
+    assert_eq!(monitor.names(&server), ["evalsha"]);
+    assert_eq!(server.clients().len(), 1);
+}
+
+#[tokio::test]
+async fn a_handler_of_three_leases_keeps_its_lock() {
+    for place in Place::all() {
+        let store = place.store().await;
+        let layer = LockLayer::new(store, header("x-car")).lease(LEASE);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let service = layer.layer(service_fn(move |request: Request<()>| {
+            let counted = counted.clone();
+            async move {
+                let lock: LockContext = request.extensions().get().cloned().unwrap();
+                counted.fetch_add(1, SeqCst);
+                sleep(3 * LEASE).await;
+                assert!(!lock.is_lost());
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        }));
+        let put = || Request::put("/").header("x-car", "7").body(()).unwrap();
+        let long = tokio::spawn(service.clone().oneshot(put()));
+        sleep(LEASE / 4).await;
+        for _ in 0..8 {
+            sleep(LEASE / 4).await;
+            let refused = service.clone().oneshot(put()).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::CONFLICT);
+            assert_eq!(refused.headers()["retry-after"], "1");
+        }
+        assert_eq!(long.await.unwrap().unwrap().status(), StatusCode::OK);
+        assert_eq!(runs.load(SeqCst), 1);
+        assert_eq!(
+            service.oneshot(put()).await.unwrap().status(),
+            StatusCode::OK
+        );
+    }
+}
+
+#[tokio::test]
+async fn fences_rise_over_release_expiry_flushall_and_an_empty_restart() {
+    let mut server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    let car = locks(store).group("car:7");
+    let mut last = 0;
+    let mut higher = |guard: &Guard| {
+        assert!(guard.fence() > last, "{} after {last}", guard.fence());
+        last = guard.fence();
+    };
+    for _ in 0..3 {
+        let guard = car.try_acquire(["1", "2"]).await.unwrap();
+        higher(&guard);
+        guard.release().await.unwrap();
+    }
+
+    // One whose holder died: here a store that renews and releases nothing.
+    let dying = TroubledStore::new(connect(&server.url()).await.unwrap());
+    let guard = locks(dying.clone())
+        .group("car:7")
+        .try_acquire(["1"])
+        .await
+        .unwrap();
+    dying.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    higher(&guard);
+    drop(guard);
+    let guard = eventually(|| car.try_acquire(["1"])).await;
+    higher(&guard);
+
+    let _: () = server.command(&["FLUSHALL"]);
+    higher(&eventually(|| car.try_acquire(["2"])).await);
+    server.restart();
+    higher(&eventually(|| car.try_acquire(["2"])).await);
+}
+
+#[tokio::test]
+async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
+    for place in Place::all() {
+        let dying = TroubledStore::new(place.store().await);
+        let car = locks(dying.clone()).group("car:7");
+        let late = car.try_acquire(["1"]).await.unwrap();
+        dying.trouble_by(|op| match op {
+            Op::Run { program, .. } if program.name() != "lock_acquire" => {
+                Some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+            }
+            _ => None,
+        });
+        let next = eventually(|| car.try_acquire(["1"])).await;
+        assert!(late.is_lost());
+        assert!(next.fence() > late.fence());
+        dying.heal();
+        assert_eq!(late.release().await.unwrap(), Released::Ended);
+        assert!(is_busy(&car.try_acquire(["1"]).await));
+        assert_eq!(next.release().await.unwrap(), Released::Held);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_a_loss_told_in_time() {
+    let server = RedisServer::start();
+    let car = locks(connect(&server.url()).await.unwrap()).group("car:7");
+    let asked = Instant::now();
+    let guard = car.try_acquire(["1"]).await.unwrap();
+    server.pause();
+    guard.lost().await;
+    assert!(asked.elapsed() < 2 * LEASE, "{:?}", asked.elapsed());
+    let error = car.try_acquire(["2"]).await.unwrap_err();
+    assert!(matches!(error, AcquireError::Unavailable(_)), "{error}");
+    server.resume();
+    let next = eventually(|| car.try_acquire(["1"])).await;
+    assert!(next.fence() > guard.fence());
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_late_is_no_refusal_and_leaves_no_lock() {
+    for place in Place::all() {
+        let slow = TroubledStore::new(place.store().await);
+        let car = locks(slow.clone()).group("car:7");
+        // Applied each time; the reply of the first is lost, as one is that comes after its deadline.
+        let mut calls = 0;
+        slow.trouble_by(move |_| {
+            calls += 1;
+            (calls == 1).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+        });
+        let guard = car.try_acquire(["1", "2"]).await.unwrap();
+        assert_eq!(guard.release().await.unwrap(), Released::Held);
+
+        // The caller goes at any moment.
+        for millis in [0, 10, 49, 50, 51, 70] {
+            slow.delay(Duration::from_millis(50));
+            let acquire = tokio::spawn(car.try_acquire(["1", "2"]));
+            sleep(Duration::from_millis(millis)).await;
+            acquire.abort();
+            drop(acquire);
+            slow.heal();
+            eventually(|| async {
+                match car.held(["1", "2"]).await.unwrap() {
+                    0 if slow.in_flight() == 0 => Ok(()),
+                    held => Err(held),
+                }
+            })
+            .await;
+        }
+        place.every_key_ends();
+    }
+}
+
+#[tokio::test]
+async fn connections_cut_and_scripts_forgotten_are_no_refusal_and_no_second_holder() {
+    let server = RedisServer::start();
+    let car = locks(connect(&server.url()).await.unwrap()).group("car:7");
+    let holders = Arc::new(AtomicUsize::new(0));
+    let mut held = 0;
+    for round in 0..60 {
+        match round % 3 {
+            0 => server.command::<()>(&["SCRIPT", "FLUSH"]),
+            1 => drop(server.command::<u64>(&["CLIENT", "KILL", "TYPE", "normal"])),
+            _ => {}
+        }
+        let guard = match car.try_acquire(["1"]).await {
+            Ok(guard) => guard,
+            Err(AcquireError::Unavailable(_)) => continue,
+            Err(error) => panic!("nobody else is there: {error}"),
+        };
+        held += 1;
+        assert_eq!(holders.fetch_add(1, SeqCst), 0);
+        holders.fetch_sub(1, SeqCst);
+        let _ = guard.release().await;
+        eventually(|| async {
+            match car.held(["1"]).await {
+                Ok(0) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+    assert!(held > 30, "{held}");
+}
+
+#[tokio::test]
+async fn a_lock_that_was_deleted_is_put_back_unless_somebody_was_let_in() {
+    for place in Place::all() {
+        for let_in in [false, true] {
+            let store = place.store().await;
+            let name = unique();
+            let car = locks(store.clone()).group(name.as_str());
+            let guard = car.try_acquire(["1"]).await.unwrap();
+            let space = KeySpace::new(Kind::Lock, "unit");
+            let key = Key::new(&space, Subject::Text(name.as_bytes())).with_rest(b"1");
+            let cx = Context::new("test");
+            assert!(store.delete(&cx, &key).await.unwrap());
+            if let_in {
+                drop(car.try_acquire(["1"]).await.unwrap());
+            }
+            match let_in {
+                true => guard.lost().await,
+                false => eventually(|| async { store.get(&cx, &key).await.unwrap().ok_or(()) })
+                    .await
+                    .with_bytes(|lock| assert!(!lock.is_empty())),
+            }
+            assert_eq!(guard.is_lost(), let_in);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_redis_a_locked_route_is_unavailable_before_its_handler() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    let layer = LockLayer::new(store, header("x-car")).lease(LEASE);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let service = layer.layer(service_fn(move |_: Request<()>| {
+        counted.fetch_add(1, SeqCst);
+        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+    }));
+    let put = || Request::put("/").header("x-car", "7").body(()).unwrap();
+    server.kill();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let response = service.clone().oneshot(put()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+    assert_eq!(runs.load(SeqCst), 0);
+}
+
+/// Where locks are kept.
+enum Place {
+    Memory(MemoryStore),
+    Redis(RedisServer),
+}
+
+impl Place {
+    fn all() -> [Self; 2] {
+        [
+            Self::Memory(MemoryStore::new()),
+            Self::Redis(RedisServer::start()),
+        ]
+    }
+
+    /// The store as one process sees it.
+    async fn store(&self) -> SharedStore {
+        match self {
+            Self::Memory(store) => SharedStore::new(store.clone()),
+            Self::Redis(server) => connect(&server.url()).await.expect("the server runs"),
+        }
+    }
+
+    async fn stores(&self, count: usize) -> Vec<SharedStore> {
+        let mut stores = Vec::new();
+        for _ in 0..count {
+            stores.push(self.store().await);
+        }
+        stores
+    }
+
+    /// Nothing stays in Redis for ever; in memory nothing can but what says so.
+    fn every_key_ends(&self) {
+        let Self::Redis(server) = self else { return };
+        let keys: Vec<String> = server.command(&["KEYS", "*"]);
+        assert!(!keys.is_empty());
+        for key in keys {
+            let left: i64 = server.command(&["PTTL", &key]);
+            // -2: it has ended meanwhile.
+            assert!(left > 0 || left == -2, "{key} lives for ever");
+        }
+    }
+}
+
+fn locks(store: impl layer_store::Store) -> Locks {
+    Locks::new(SharedStore::new(store)).lease(LEASE)
+}
+
+fn is_busy(result: &Result<Guard, AcquireError>) -> bool {
+    matches!(result, Err(AcquireError::Busy(_)))
+}
+
+/// Tries until it works, for 5 s.
+async fn eventually<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) if Instant::now() > until => panic!("not within 5 s: {error:?}"),
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+const LEASE: Duration = Duration::from_millis(400);
