@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc};
 
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     time::{Instant, sleep_until},
 };
 use tracing::Instrument;
@@ -93,7 +96,10 @@ impl Keeper {
                 }
                 () = sleep_until(self.next) => {
                     if !self.renew().await {
-                        tracing::warn!(fence = self.fence, "a lock was lost");
+                        // A guard that gave the lock back this very moment has lost nothing.
+                        if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
+                            tracing::warn!(fence = self.fence, "a lock was lost");
+                        }
                         self.state.send_replace(None);
                         // Some units may still be ours.
                         return self.end(Stop::Release(None)).await;

@@ -122,6 +122,27 @@ mod tests {
     }
 
     #[test]
+    fn both_hashes_are_a_stored_format() {
+        let request = Request::post("/cars/7?a=b")
+            .header("host", "cars.example")
+            .header("content-type", "text/plain")
+            .body(())
+            .unwrap();
+        let head = Head::of(&request);
+        let client = Client {
+            subject: Subject::Text(b"ada"),
+            is_peer: false,
+        };
+        let text = |token: Token| String::from_utf8(token.as_bytes().to_vec()).unwrap();
+        // Another name for the same request would let it run again.
+        assert_eq!(
+            text(record_name(client, &head, b"k")),
+            "5Q1FRflxo8rvjumyzGDZrQ"
+        );
+        assert_eq!(text(fingerprint(&head, b"body")), "ABogJ5vSntpjyD9RmekeAQ");
+    }
+
+    #[test]
     fn clients_hosts_and_keys_have_records_of_their_own() {
         let name = |subject, is_peer, host: &str, key: &[u8]| {
             let request = Request::post("/a").header("host", host).body(()).unwrap();

@@ -11,7 +11,7 @@ use http::Response;
 use layer_http::Body;
 use pin_project_lite::pin_project;
 
-use super::run::Answer;
+use super::handle::Answer;
 use crate::body::Resumed;
 
 pin_project! {

@@ -5,6 +5,7 @@ pub(crate) mod future;
 mod answer;
 mod collect;
 mod fingerprint;
+mod handle;
 mod key;
 mod layer;
 mod mode;

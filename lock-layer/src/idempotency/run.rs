@@ -1,132 +1,31 @@
-//! One request with a key: claimed, run, and settled, in a task of its own, so that a client that leaves changes nothing.
+//! One run of a request: its claim, its renewals, and what is recorded of it.
 
-use std::{any::Any, convert::Infallible, future::pending, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Body as HttpBody;
-use layer_http::{Body, Head, Rebuild};
+use layer_http::Body;
 use layer_store::{
     Arg, Class, Cond, Context, ErrorKind, Key, Op, Program, Reply, Store, StoreError, Subject, Ttl,
     Value,
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
-use tracing::Instrument;
 
 use super::{
-    answer::answer,
-    collect::{Collected, collect, read},
-    fingerprint::fingerprint,
+    collect::{Collected, collect},
     layer::Shared,
     mode::{Mode, Verdict},
 };
 use crate::{
-    Refusal, RunOutcome,
+    RunOutcome,
     body::{BoxError, Resumed},
     patience::{Patience, ask},
     programs::{REMOVE, WRITE},
     record::{Record, Stamp},
     token::Token,
 };
-
-/// What the client receives.
-pub(super) type Answer<B, E> = Result<Response<Body<Resumed<B>>>, E>;
-
-/// Answers a request whose record has this name.
-pub(super) async fn handle<S, ReqBody, ResBody>(
-    shared: Arc<Shared>,
-    name: Token,
-    inner: S,
-    req: Request<ReqBody>,
-) -> Answer<ResBody, S::Error>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    ReqBody: Rebuild,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    let (parts, body) = req.into_parts();
-    let body = match read(body, shared.most_request).await {
-        Ok(body) => body,
-        Err(refusal) => return Ok(refusal.into_response()),
-    };
-    let req = Request::from_parts(parts, ReqBody::rebuild(body.clone()));
-    let fingerprint = fingerprint(&Head::of(&req), &body);
-    let run = Run::new(shared, name, fingerprint);
-    let claimed = match run.claim_now() {
-        Some(Ok(Claimed::Standing(record))) => return Ok(answer(record, &run)),
-        Some(Ok(Claimed::Mine)) => true,
-        Some(Err(error)) => return Ok(unavailable(&error)),
-        None => false,
-    };
-    let (reply, answered) = oneshot::channel();
-    let task = detached(run, claimed, inner, req, reply);
-    tokio::spawn(task.instrument(tracing::Span::current()));
-    match answered.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // The runtime shuts down and dropped the task.
-        Err(_) => Ok(Refusal::StoreUnavailable.into_response()),
-    }
-}
-
-type Panic = Box<dyn Any + Send>;
-type Answered<B, E> = oneshot::Sender<Result<Answer<B, E>, Panic>>;
-
-async fn detached<S, ReqBody, ResBody>(
-    run: Run,
-    claimed: bool,
-    inner: S,
-    req: Request<ReqBody>,
-    reply: Answered<ResBody, S::Error>,
-) where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    ReqBody: Rebuild,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    if !claimed {
-        let mut patience = Patience::of_caller();
-        match run.claim(&mut patience).await {
-            Ok(Claimed::Mine) => {}
-            Ok(Claimed::Standing(record)) => {
-                let _ = reply.send(Ok(Ok(answer(record, &run))));
-                return;
-            }
-            Err(error) => {
-                let _ = reply.send(Ok(Ok(unavailable(&error))));
-                if patience.is_unsure() {
-                    run.insist(&Settlement::Remove).await;
-                }
-                return;
-            }
-        }
-    }
-    let work = AssertUnwindSafe(run.work(inner, req)).catch_unwind();
-    let (settlement, result) = match run.renewing(work).await {
-        Ok(Ok((settlement, response))) => (settlement, Ok(Ok(response))),
-        Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
-        Err(panic) => (run.broken_off(), Err(panic)),
-    };
-    // Before the response leaves: a client that has it may repeat the request, and must not find the record unwritten.
-    let settled = run
-        .settle(&settlement, Patience::of_caller().deadline())
-        .await;
-    let _ = reply.send(result);
-    if let Err(error) = settled {
-        tracing::warn!(%error, "an idempotency record is written in the background");
-        run.insist(&settlement).await;
-    }
-}
 
 /// A request on its way.
 pub(super) struct Run {
@@ -143,13 +42,13 @@ pub(super) enum Claimed {
 }
 
 /// What becomes of the record.
-enum Settlement {
+pub(super) enum Settlement {
     Write(Bytes),
     Remove,
 }
 
 impl Run {
-    fn new(shared: Arc<Shared>, name: Token, fingerprint: Token) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: Token, fingerprint: Token) -> Self {
         let token = Token::random();
         Self {
             shared,
@@ -168,13 +67,13 @@ impl Run {
         self.shared.clock.now() / 1_000
     }
 
-    fn claim_now(&self) -> Option<Result<Claimed, StoreError>> {
+    pub(super) fn claim_now(&self) -> Option<Result<Claimed, StoreError>> {
         let reply = self.with_claim(|op| self.shared.store.call_now(op, &CX))?;
         Some(reply.and_then(|reply| self.claimed(reply)))
     }
 
     /// Claims until there is an answer or the patience ends, with one token: what a lost reply gave is recognised.
-    async fn claim(&self, patience: &mut Patience) -> Result<Claimed, StoreError> {
+    pub(super) async fn claim(&self, patience: &mut Patience) -> Result<Claimed, StoreError> {
         loop {
             let value = self.claim_value();
             let key = self.key();
@@ -233,7 +132,7 @@ impl Run {
     }
 
     /// Drives `work`, and renews the claim meanwhile if it is of the kind that ends.
-    async fn renewing<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn renewing<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::select! {
             biased;
             done = work => done,
@@ -266,7 +165,7 @@ impl Run {
     }
 
     /// Runs the handler, and reads its response if it is to be kept.
-    async fn work<S, ReqBody, ResBody>(
+    pub(super) async fn work<S, ReqBody, ResBody>(
         &self,
         mut inner: S,
         req: Request<ReqBody>,
@@ -320,14 +219,18 @@ impl Run {
     }
 
     /// What becomes of a run that may or may not have taken effect.
-    fn broken_off(&self) -> Settlement {
+    pub(super) fn broken_off(&self) -> Settlement {
         match self.shared.mode {
             Mode::AtMostOnce => Settlement::Write(self.stamp.unknown()),
             Mode::RetrySafe => Settlement::Remove,
         }
     }
 
-    async fn settle(&self, settlement: &Settlement, until: Instant) -> Result<(), StoreError> {
+    pub(super) async fn settle(
+        &self,
+        settlement: &Settlement,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         let settled = match settlement {
             Settlement::Write(record) => self.write(record, self.shared.kept_for, until).await?,
             Settlement::Remove => self.remove(until).await?,
@@ -341,7 +244,7 @@ impl Run {
     }
 
     /// Settles in the background, for as long as a claim lasts.
-    async fn insist(&self, settlement: &Settlement) {
+    pub(super) async fn insist(&self, settlement: &Settlement) {
         let mut patience = Patience::until(Instant::now() + self.shared.expected.as_duration());
         while let Err(error) = self.settle(settlement, patience.deadline()).await {
             if !patience.outlasts(&error).await {
@@ -392,11 +295,6 @@ fn has_no_end(headers: &HeaderMap) -> bool {
         kind.get(..EVENTS.len())
             .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
     })
-}
-
-fn unavailable<B>(error: &StoreError) -> Response<Body<B>> {
-    tracing::debug!(%error, "an idempotency key could not be looked up");
-    Refusal::StoreUnavailable.into_response()
 }
 
 /// A reply of another command: it may have been applied.

@@ -10,7 +10,7 @@ use http_body::Body as HttpBody;
 use layer_http::{Body, Head, Rebuild};
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::Shared, run};
+use super::{future::ResponseFuture, handle::handle, layer::Shared};
 use crate::{
     body::{BoxError, Resumed},
     ready::take_ready,
@@ -54,7 +54,7 @@ where
             // The instance that reported ready travels with the request, its clone stays behind.
             Ok(name) => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::handling(run::handle(self.shared.clone(), name, inner, req))
+                ResponseFuture::handling(handle(self.shared.clone(), name, inner, req))
             }
             Err(refusal) => ResponseFuture::refused(refusal.into_response()),
         }

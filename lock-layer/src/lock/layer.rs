@@ -39,6 +39,8 @@ pub struct LockLayer {
 }
 
 /// Looks at a layer's locks and opens them, for operators.
+///
+/// They are named as the layer groups them: `car:7` under `.group("car")`, else `/cars/{id}:7`.
 #[derive(Clone, Debug)]
 pub struct LockHandle {
     locks: Locks,
