@@ -1,7 +1,8 @@
-//! Every case on the memory store, and what only a store without trouble cannot show.
+//! Every case on the memory store.
 
 mod cases;
 
 use cache_layer::store::MemoryStore;
 
-all_cases!(async { cases::apart(MemoryStore::new()) });
+cache_cases!(async { cases::apart(MemoryStore::new()) });
+purge_cases!(async { cases::apart(MemoryStore::new()) });

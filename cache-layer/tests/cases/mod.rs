@@ -56,9 +56,9 @@ macro_rules! cases {
     };
 }
 
-/// Every case.
+/// What is stored, shared and served.
 #[macro_export]
-macro_rules! all_cases {
+macro_rules! cache_cases {
     ($make:expr) => {
         $crate::cases! { $make;
             traps:
@@ -103,6 +103,15 @@ macro_rules! all_cases {
                 variants_at_once_make_one_call_each,
                 two_hundred_loads_make_one,
                 a_load_that_fails_is_not_kept;
+        }
+    };
+}
+
+/// What a purge reaches.
+#[macro_export]
+macro_rules! purge_cases {
+    ($make:expr) => {
+        $crate::cases! { $make;
             purges:
                 a_purge_during_the_fill_is_seen,
                 a_purge_of_another_instance_is_seen,

@@ -1,0 +1,115 @@
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    header::{CONNECTION, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use layer_http::Body;
+use tower::Service;
+
+/// Sends requests on to the origin. One that does not answer is a 502.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    client: Client<HttpConnector, Incoming>,
+    authority: Authority,
+}
+
+impl Origin {
+    /// # Errors
+    ///
+    /// An address that is not `http://host[:port]`.
+    pub(crate) fn new(origin: &Uri) -> Result<Self, String> {
+        let authority = match (origin.scheme_str(), origin.authority(), origin.path()) {
+            (Some("http"), Some(authority), "" | "/") => authority.clone(),
+            _ => {
+                return Err(format!(
+                    "--origin {origin} cannot be reached: write one such as --origin http://127.0.0.1:8000"
+                ));
+            }
+        };
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            authority,
+        })
+    }
+
+    /// The request as this proxy sends it: to the origin, for the host that the client asked.
+    fn forwarded(&self, mut request: Request<Incoming>) -> Request<Incoming> {
+        let path = request.uri().path_and_query().cloned();
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
+        *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
+        let headers = request.headers_mut();
+        strip_hop_by_hop(headers);
+        // The server before this one has answered it.
+        headers.remove(EXPECT);
+        headers.append(VIA, HeaderValue::from_static("1.1 reverse-proxy"));
+        request
+    }
+}
+
+impl Service<Request<Incoming>> for Origin {
+    type Response = Response<Body<Incoming>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let answer = self.client.request(self.forwarded(request));
+        Box::pin(async move {
+            let mut response = match answer.await {
+                Ok(response) => response.map(Body::inner),
+                Err(error) => {
+                    tracing::warn!(%error, "the origin does not answer");
+                    let mut response = Response::new(Body::empty());
+                    *response.status_mut() = StatusCode::BAD_GATEWAY;
+                    return Ok(response);
+                }
+            };
+            strip_hop_by_hop(response.headers_mut());
+            response
+                .headers_mut()
+                .append(VIA, HeaderValue::from_static("1.1 reverse-proxy"));
+            Ok(response)
+        })
+    }
+}
+
+/// Drops what concerns one connection alone (RFC 9110, section 7.6.1).
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let always = [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    for name in listed.into_iter().chain(always) {
+        headers.remove(name);
+    }
+}

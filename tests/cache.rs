@@ -1,0 +1,277 @@
+//! The response cache on a real Redis: every case, what it sends, what happens when Redis does not answer, and the proxy.
+
+#[path = "../cache-layer/tests/cases/mod.rs"]
+mod cases;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use cache_layer::store::{Options, SharedStore, connect, connect_with};
+use cases::{FRESH, Handler, Site};
+use http::Request;
+use tests::{RedisServer, Service, unique};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// All cases at once on one server.
+static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+cache_cases!(patient(&SERVER));
+
+/// A store that waits for a server which all cases ask at once.
+async fn patient(server: &RedisServer) -> SharedStore {
+    let options = Options::new()
+        .deadline(Duration::from_secs(10))
+        .prefix(unique());
+    connect_with(&server.url(), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_hit_is_one_command_and_a_miss_two_or_three() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let handler = Handler::text(&[FRESH, ("vary", "accept-language")], |_, n| n.to_string());
+    let here = Site::new(&store, handler.clone());
+    let there = Site::new(&store, handler);
+    let ask = [("accept-language", "de")];
+    let mut monitor = server.monitor();
+    here.get_with("/cars/7", &ask).await;
+    let names = monitor.names(&server);
+    assert_eq!(names[0], "mget");
+    assert_eq!(
+        names.iter().filter(|name| *name == "mget").count(),
+        1,
+        "{names:?}"
+    );
+    here.get_with("/cars/7", &ask).await;
+    assert_eq!(monitor.names(&server), ["mget"]);
+    // Who has not seen how the page varies asks twice, once.
+    there.get_with("/cars/7", &ask).await;
+    assert_eq!(monitor.names(&server), ["mget", "mget"]);
+    there.get_with("/cars/7", &ask).await;
+    assert_eq!(monitor.names(&server), ["mget"]);
+    // What can never be stored asks for nothing.
+    here.send(Request::options("/cars/7").body(String::new()).unwrap())
+        .await;
+    here.get_with("/cars/7", &[("range", "bytes=0-1")]).await;
+    assert_eq!(monitor.names(&server), [""; 0]);
+}
+
+#[tokio::test]
+async fn no_key_is_without_a_life() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let site = Site::new(
+        &store,
+        Handler::text(&[FRESH, ("vary", "x")], |_, n| n.to_string()),
+    );
+    site.get("/cars/7").await;
+    let load = || async { Ok::<_, ()>("object") };
+    site.cache
+        .get_or_set("a:b", Duration::from_secs(60), &["t"], load)
+        .await
+        .unwrap();
+    cases::eventually("both are stored", || site.cache.stats().stored == 2).await;
+    let keys: Vec<String> = server.command(&["KEYS", "*"]);
+    assert!(keys.len() >= 9, "{keys:?}");
+    for key in keys {
+        let life: i64 = server.command(&["PTTL", &key]);
+        assert!(life > 0, "{key} lives {life}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_or_dies_costs_little_and_fails_nothing() {
+    let mut server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    assert_eq!(site.get("/").await.body, "1");
+    assert!(site.get("/").await.is_hit());
+    server.pause();
+    for call in 2..=12 {
+        let asked = site.try_send(cases::request("/", &[]));
+        let reply = tokio::time::timeout(Duration::from_millis(200), asked).await;
+        let reply = reply.expect("100 ms and some").unwrap();
+        assert_eq!(reply.body, call.to_string());
+        assert_eq!(reply.cache_status(), "cache; fwd=miss; detail=store-down");
+    }
+    server.resume();
+    back(&site).await;
+    server.kill();
+    for _ in 0..10 {
+        assert_eq!(site.get("/").await.status, 200);
+    }
+    server.restart();
+    back(&site).await;
+}
+
+/// The cache is in use again, by itself.
+async fn back(site: &Site) {
+    let waiting = async {
+        while !site.get("/").await.is_hit() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), waiting)
+        .await
+        .expect("it comes back");
+}
+
+#[tokio::test]
+async fn a_purge_that_fails_is_repeated_before_anything_is_served() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    site.get("/").await;
+    server.pause();
+    assert!(site.cache.purge_path("/").await.is_err());
+    server.resume();
+    let waiting = async {
+        loop {
+            let reply = site.get("/").await;
+            assert_ne!(reply.body, "1", "{}", reply.cache_status());
+            if reply.is_hit() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), waiting)
+        .await
+        .expect("it comes back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_hits_with_one_command_also_on_a_page_that_varies() {
+    let server = RedisServer::start();
+    let (origin, asked) = origin().await;
+    let url = format!("http://{origin}");
+    let store = server.url();
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--origin",
+        &url,
+        "--store",
+        &store,
+    ];
+    let proxy = Service::start("reverse-proxy", &args);
+    let mut client = proxy.connect().await;
+    let mut get = async |path: &str, language: &str| {
+        let request = Request::get(path).header("accept-language", language);
+        let reply = client.send(request.body(String::new()).unwrap()).await;
+        assert!(
+            !reply.headers().contains_key("x-hop"),
+            "{:?}",
+            reply.headers()
+        );
+        (
+            String::from_utf8(reply.body().to_vec()).unwrap(),
+            reply.headers()["cache-status"].to_str().unwrap().to_owned(),
+        )
+    };
+    for path in ["/plain", "/varies"] {
+        for language in ["de", "en"] {
+            get(path, language).await;
+        }
+    }
+    let first = asked.load(SeqCst);
+    assert_eq!(first, 3);
+    // The last byte is out before the entry is in.
+    for (path, language) in [("/plain", "de"), ("/varies", "de"), ("/varies", "en")] {
+        while !get(path, language).await.1.contains("; hit") {}
+    }
+    let mut monitor = server.monitor();
+    for (path, language) in [("/plain", "de"), ("/varies", "de"), ("/varies", "en")] {
+        let (body, status) = get(path, language).await;
+        assert!(status.contains("; hit"), "{status}");
+        assert_eq!(body, if path == "/plain" { "plain" } else { language });
+        assert_eq!(monitor.names(&server), ["mget"], "{path} {language}");
+    }
+    assert_eq!(asked.load(SeqCst), 3);
+    // What names no lifetime is not stored.
+    for _ in 0..2 {
+        assert!(
+            get("/silent", "de").await.1.contains("detail=no-lifetime") || asked.load(SeqCst) == 5
+        );
+    }
+    assert_eq!(asked.load(SeqCst), 5);
+    drop(client);
+    assert!(proxy.stop().success());
+}
+
+#[tokio::test]
+async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
+    let proxy = Service::start(
+        "reverse-proxy",
+        &["--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:1"],
+    );
+    let mut client = proxy.connect().await;
+    assert_eq!(client.get("/").await.status(), 502);
+    drop(client);
+    assert!(proxy.stop().success());
+    let refused = Service::run("reverse-proxy", &["--origin", "https://example.com/a"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("write one such as --origin"),
+        "{said}"
+    );
+}
+
+/// An HTTP/1.1 origin that counts what it is asked.
+async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream, counter.clone()));
+        }
+    });
+    (address, asked)
+}
+
+async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
+    let mut request = Vec::new();
+    loop {
+        let mut chunk = [0; 1024];
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => request.extend_from_slice(&chunk[..read]),
+        }
+        if !request.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        asked.fetch_add(1, SeqCst);
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        let path = text.split(' ').nth(1).unwrap_or_default();
+        let language = text
+            .split("accept-language: ")
+            .nth(1)
+            .and_then(|rest| rest.get(..2));
+        let (lines, body) = match path {
+            "/plain" => ("cache-control: max-age=60\r\n", "plain"),
+            "/varies" => (
+                "cache-control: max-age=60\r\nvary: accept-language\r\n",
+                language.unwrap_or_default(),
+            ),
+            _ => ("", "silent"),
+        };
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\n{lines}connection: x-hop\r\nx-hop: 1\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+        request.clear();
+    }
+}

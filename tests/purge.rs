@@ -1,0 +1,63 @@
+//! Purges on a real Redis: every case and schedule, and what they cost.
+
+#[path = "../cache-layer/tests/cases/mod.rs"]
+mod cases;
+
+use std::{sync::LazyLock, time::Duration};
+
+use cache_layer::store::{Options, SharedStore, connect_with};
+use cases::{FRESH, Handler, Site};
+use tests::{RedisServer, unique};
+
+/// All cases at once on one server.
+static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+purge_cases!(patient(&SERVER));
+
+/// A store that waits for a server which all cases ask at once.
+async fn patient(server: &RedisServer) -> SharedStore {
+    let options = Options::new()
+        .deadline(Duration::from_secs(10))
+        .prefix(unique());
+    connect_with(&server.url(), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_purge_costs_the_same_command_at_ten_entries_and_at_a_hundred_thousand() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    let mut sent = Vec::new();
+    for entries in [10, 100_000] {
+        let filling = (0..entries).map(|i| {
+            let site = site.clone();
+            async move {
+                site.try_send(cases::request(&format!("/cars/{i}"), &[]))
+                    .await
+                    .unwrap()
+            }
+        });
+        let before = site.cache.stats().stored;
+        use futures_util::StreamExt;
+        futures_util::stream::iter(filling)
+            .buffer_unordered(256)
+            .for_each(|_| async {})
+            .await;
+        cases::eventually("all are stored", || {
+            site.cache.stats().stored - before >= entries - 10
+        })
+        .await;
+        let keys: u64 = server.command(&["DBSIZE"]);
+        assert!(keys >= entries, "{keys}");
+        assert!(site.get("/cars/9").await.is_hit());
+        let mut monitor = server.monitor();
+        site.cache.purge_path("/cars/*").await.unwrap();
+        site.cache.purge_path("/cars/7").await.unwrap();
+        site.cache.purge_tag("t").await.unwrap();
+        site.cache.purge_key("user:*:profile").await.unwrap();
+        sent.push(monitor.names(&server));
+        assert!(!site.get("/cars/9").await.is_hit());
+    }
+    assert_eq!(sent[0], ["del", "del", "del", "del"]);
+    assert_eq!(sent[0], sent[1]);
+}
