@@ -145,7 +145,7 @@ impl Shared {
                 program,
                 keys: [key],
                 args,
-            } => self.run_one(program, key, args, now).map(Reply::Data),
+            } => self.run_one(program, key, args, now),
             _ => self.apply_other(op, now),
         }
     }
@@ -203,7 +203,7 @@ impl Shared {
         class: Class,
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_cell(key, class, now, |cell| {
+        self.with_cell(key, class, now, |cell, written| {
             let standing = cell.get(now);
             let applied = match cond {
                 Cond::Always => true,
@@ -212,7 +212,7 @@ impl Shared {
             };
             if !applied {
                 let existing = standing.cloned();
-                return (Reply::Set { applied, existing }, false);
+                return Reply::Set { applied, existing };
             }
             let ends = match (wanted.ttl(), wanted) {
                 (Some(ttl), _) => Some(expiry(now, ttl)),
@@ -220,8 +220,9 @@ impl Shared {
                 (None, _) => None,
             };
             *cell = Cell::until(value.clone(), ends);
+            *written = true;
             let existing = None;
-            (Reply::Set { applied, existing }, true)
+            Reply::Set { applied, existing }
         })
     }
 
@@ -231,7 +232,7 @@ impl Shared {
         if_equals: Option<&Value>,
         now: u64,
     ) -> Result<u64, StoreError> {
-        self.with_cell(key, Class::Pinned, now, |cell| {
+        self.with_cell(key, Class::Pinned, now, |cell, written| {
             let goes = match (cell.get(now), if_equals) {
                 (None, _) => false,
                 (Some(_), None) => true,
@@ -239,8 +240,9 @@ impl Shared {
             };
             if goes {
                 *cell = Cell::absent();
+                *written = true;
             }
-            (u64::from(goes), goes)
+            u64::from(goes)
         })
     }
 
@@ -274,29 +276,31 @@ impl Shared {
         key: &Key<'_>,
         args: &[Arg<'_>],
         now: u64,
-    ) -> Result<Data, StoreError> {
-        self.with_cell(key, program.class(), now, |cell| {
+    ) -> Result<Reply, StoreError> {
+        self.with_cell(key, program.class(), now, |cell, written| {
             let mut txn = Txn::new(now, slice::from_mut(cell));
             let data = program.run(&mut txn, args);
-            (data, txn.written() != 0)
+            *written = txn.written() != 0;
+            Reply::Data(data)
         })
     }
 
-    /// Gives `write` the cell of `key`, and keeps what it wrote if it says so. It runs again if room had to be made.
+    /// Gives `write` the cell of `key`, and keeps what it did to it if it says that it did. It runs again if room had to be made.
     #[inline]
     fn with_cell<T>(
         &self,
         key: &Key<'_>,
         class: Class,
         now: u64,
-        mut write: impl FnMut(&mut Cell) -> (T, bool),
+        mut write: impl FnMut(&mut Cell, &mut bool) -> T,
     ) -> Result<T, StoreError> {
         for _ in 0..TRIES {
             let mut shard = self.shard(key).lock();
             if let Some(at) = shard.find(key.id()) {
                 let cell = shard.cell(at);
                 let was = Shard::was(cell);
-                let (reply, written) = write(cell);
+                let mut written = false;
+                let reply = write(cell, &mut written);
                 if written {
                     let ends = cell.ends();
                     let change = shard.rewritten(at, was, class);
@@ -305,7 +309,8 @@ impl Shared {
                 return Ok(reply);
             }
             let mut cell = Cell::absent();
-            let (reply, written) = write(&mut cell);
+            let mut written = false;
+            let reply = write(&mut cell, &mut written);
             let ends = cell.ends();
             if !written || ends == 0 {
                 return Ok(reply);

@@ -51,7 +51,7 @@ pub enum Op<'a> {
         args: &'a [Arg<'a>],
     },
     /// Runs operations in the order given, not atomically; one that fails does not stop the rest. Replies [`Reply::Batch`].
-    Batch(&'a [Op<'a>]),
+    Batch(&'a [Self]),
     /// Asks for a sign of life. Replies [`Reply::Pong`].
     Ping,
 }

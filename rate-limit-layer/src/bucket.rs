@@ -22,7 +22,8 @@ pub(crate) struct Bucket {
     pub(crate) quota: Quota,
     pub(crate) rate: Rate,
     pub(crate) mode: FailureMode,
-    extractor: Arc<dyn KeyExtractor>,
+    /// `None`: by the peer's address.
+    extractor: Option<Arc<dyn KeyExtractor>>,
     space: KeySpace,
     peer_space: KeySpace,
     /// The name as a structured field string, quotes included.
@@ -37,7 +38,7 @@ pub(crate) struct Bucket {
 #[derive(Clone, Debug)]
 pub(crate) struct Claim<'a> {
     /// The bucket's place among its limiter's.
-    pub(crate) bucket: u8,
+    pub(crate) bucket: usize,
     /// Whether the request does not say, and counts for its peer in a bucket apart.
     pub(crate) fallback: bool,
     pub(crate) identity: Identity<'a>,
@@ -65,7 +66,7 @@ impl Bucket {
             quota,
             rate: quota.rate(),
             mode: policy.mode,
-            extractor: policy.extractor.unwrap_or_else(|| Arc::new(PeerIp)),
+            extractor: policy.extractor,
             space: KeySpace::new(Kind::Limit, &name),
             peer_space: KeySpace::new(Kind::Limit, &format!("{name}{PEER}")),
             item: list_of(&name, &[]).into(),
@@ -75,10 +76,27 @@ impl Bucket {
         }
     }
 
-    /// Whom the request counts for.
+    /// Whom the request says it counts for.
     #[inline]
-    pub(crate) fn claim<'a>(&self, bucket: u8, head: &Head<'a>) -> Result<Claim<'a>, NoClaim> {
-        match self.extractor.extract(head) {
+    pub(crate) fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+        match &self.extractor {
+            Some(extractor) => extractor.extract(head),
+            None => PeerIp.extract(head),
+        }
+    }
+
+    /// The peer's address, if that is whom the policy counts for, and it is known.
+    #[inline]
+    pub(crate) fn extract_peer<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+        match self.extractor {
+            Some(_) => None,
+            None => PeerIp.extract(head),
+        }
+    }
+
+    /// Whom the request counts for.
+    pub(crate) fn claim<'a>(&self, bucket: usize, head: &Head<'a>) -> Result<Claim<'a>, NoClaim> {
+        match self.extract(head) {
             Some(identity) => Ok(Claim {
                 bucket,
                 fallback: false,
@@ -91,10 +109,14 @@ impl Bucket {
     #[cold]
     fn claim_without_identity<'a>(
         &self,
-        bucket: u8,
+        bucket: usize,
         head: &Head<'a>,
     ) -> Result<Claim<'a>, NoClaim> {
-        let peer = match self.extractor.missing() {
+        let missing = match &self.extractor {
+            Some(extractor) => extractor.missing(),
+            None => PeerIp.missing(),
+        };
+        let peer = match missing {
             Missing::Skip => return Err(NoClaim::Skip),
             Missing::Refuse => return Err(NoClaim::Refuse),
             Missing::Misconfigured => {

@@ -30,8 +30,8 @@ impl Terms {
     fn new(units: &Arg<'_>, full: &Arg<'_>, charge: &Arg<'_>) -> Self {
         let number = |arg: &Arg<'_>| arg.int().unwrap_or(0);
         Self {
-            units: number(units).max(1) as u64,
-            full: number(full).max(0) as u64,
+            units: (number(units) as u64).max(1),
+            full: number(full) as u64,
             charge: number(charge),
         }
     }
@@ -52,7 +52,7 @@ impl Terms {
     }
 
     /// Writes what is owed after the charge, and says it.
-    #[inline]
+    #[inline(always)]
     fn settle(
         self,
         txn: &mut Txn<'_>,

@@ -4,6 +4,7 @@ use crate::{
     bucket::{Bucket, Claim},
     charge::CHARGE,
     gcra::Rate,
+    set::{MOST, Set},
 };
 
 /// Whom each policy counts a request for; a policy that skips it has no claim.
@@ -12,17 +13,13 @@ pub(crate) struct Claims<'a>([Option<Claim<'a>>; MOST]);
 
 /// The policies that count a request for one subject: one command.
 pub(crate) struct Group<'a> {
-    /// A bit for each bucket.
-    members: u8,
+    members: Set,
     keys: [Key<'a>; MOST],
 }
 
-/// The most policies of one limiter: what a set of bits holds.
-pub(crate) const MOST: usize = 8;
-
 impl<'a> Claims<'a> {
     pub(crate) fn push(&mut self, claim: Claim<'a>) {
-        let place = usize::from(claim.bucket);
+        let place = claim.bucket;
         self.0[place] = Some(claim);
     }
 
@@ -44,32 +41,30 @@ impl<'a> Claims<'a> {
 
 impl<'a> Group<'a> {
     /// The first policy that is not in `seen`, with all later ones that count for the same subject.
-    pub(crate) fn next(buckets: &'a [Bucket], claims: &'a Claims<'_>, seen: u8) -> Option<Self> {
+    pub(crate) fn next(buckets: &'a [Bucket], claims: &'a Claims<'_>, seen: Set) -> Option<Self> {
         let mut unseen = (0..buckets.len())
-            .filter(|place| seen >> place & 1 == 0)
+            .filter(|place| !seen.contains(*place))
             .filter_map(|place| Some((place, claims.key(buckets, place)?)));
         let (first, key) = unseen.next()?;
         let mut group = Self {
-            members: 1 << first,
+            members: Set::one(first),
             keys: [key; MOST],
         };
         for (place, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
             group.keys[group.len()] = other;
-            group.members |= 1 << place;
+            group.members |= Set::one(place);
         }
         Some(group)
     }
 
-    /// A bit for each bucket.
-    pub(crate) const fn members(&self) -> u8 {
+    pub(crate) const fn members(&self) -> Set {
         self.members
     }
 
     /// What the command is told, the charge of each bucket by its rate.
     pub(crate) fn args(&self, buckets: &[Bucket], charge: impl Fn(Rate) -> i64) -> Args {
         let mut args = [Arg::Int(0); 3 * MOST];
-        let members = (0..buckets.len()).filter(|place| self.members >> place & 1 == 1);
-        for (place, bucket) in members.enumerate() {
+        for (place, bucket) in self.members.iter().enumerate() {
             let bucket = &buckets[bucket];
             args[3 * place..3 * place + 3].copy_from_slice(&bucket.args(charge(bucket.rate)));
         }
@@ -85,7 +80,7 @@ impl<'a> Group<'a> {
     }
 
     const fn len(&self) -> usize {
-        self.members.count_ones() as usize
+        self.members.len()
     }
 }
 

@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem, slice,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,8 +18,9 @@ use crate::{
     InvalidCost, Reason,
     bucket::{Bucket, Claim, NoClaim},
     charge::CHARGE,
-    claims::{Claims, Group, MOST},
+    claims::{Claims, Group},
     policy::FailureMode,
+    set::{MOST, Set},
     verdict::{Account, Outcome, Refusal},
 };
 
@@ -90,28 +91,51 @@ impl Core {
         Ok(())
     }
 
-    /// Charges a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
+    /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
+    /// charged, ask [`check_now`](Self::check_now).
     #[inline]
-    pub(crate) fn check_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
+    pub(crate) fn check_peer_now(&self, head: &Head<'_>, cost: u32) -> Option<Outcome> {
         let [bucket] = &*self.buckets else {
-            return self.check_all_now(head, cost);
+            return None;
         };
-        let claim = match bucket.claim(0, head) {
-            Ok(claim) => claim,
-            Err(NoClaim::Skip) => return Some(Ok(Outcome::Admitted(None))),
-            Err(no_claim) => return Some(Err(no_claim)),
-        };
-        let key = bucket.key(claim.identity.subject(), claim.fallback);
+        let identity = bucket.extract_peer(head)?;
+        self.charge_one_now(bucket, identity.subject(), cost)
+    }
+
+    /// Charges a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
+    pub(crate) fn check_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
+        if let [bucket] = &*self.buckets
+            && let Some(identity) = bucket.extract(head)
+        {
+            return self
+                .charge_one_now(bucket, identity.subject(), cost)
+                .map(Ok);
+        }
+        match self.claims(head) {
+            Ok(claims) => self.charge_now(&claims, cost).map(Ok),
+            Err(no_claim) => Some(Err(no_claim)),
+        }
+    }
+
+    #[inline]
+    fn charge_one_now(&self, bucket: &Bucket, subject: Subject<'_>, cost: u32) -> Option<Outcome> {
+        let key = bucket.key(subject, false);
         let op = Op::Run {
             program: &CHARGE,
-            keys: std::slice::from_ref(&key),
+            keys: slice::from_ref(&key),
             args: &bucket.args(bucket.rate.price(cost) as i64),
         };
         let reply = self.store.call_now(&op, &CX);
-        let reply = reply.as_ref()?;
-        Some(Ok(self
-            .read(reply, 1, cost)
-            .unwrap_or(Outcome::Admitted(None))))
+        if let Some(Ok(Reply::Data(Data::Ints(numbers)))) = &reply
+            && let [1, debt] = *numbers.as_slice()
+        {
+            // Numbers own nothing: what is left to drop is known to be nothing.
+            mem::forget(reply);
+            let debt = debt as u64;
+            return Some(Outcome::Admitted(Some(Account { bucket: 0, debt })));
+        }
+        let outcome = self.read(&reply?, Set::one(0), cost);
+        Some(outcome.unwrap_or(Outcome::Admitted(None)))
     }
 
     /// Charges a request, waiting for the store.
@@ -125,7 +149,7 @@ impl Core {
         let mut claims = Claims::default();
         for bucket in 0..self.buckets.len() {
             claims.push(Claim {
-                bucket: bucket as u8,
+                bucket,
                 fallback: false,
                 identity: identity.clone(),
             });
@@ -175,7 +199,7 @@ impl Core {
             .collect();
         let data = self.waiting.run(&CX, &CHARGE, &keys, &args).await?;
         (0..keys.len())
-            .map(|index| Account::read(&data, index + 1, index as u8).ok_or_else(corrupt))
+            .map(|index| Account::read(&data, index + 1, index).ok_or_else(corrupt))
             .collect()
     }
 
@@ -187,17 +211,10 @@ impl Core {
         self.waiting.delete_many(&CX, &keys).await.map(drop)
     }
 
-    fn check_all_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
-        match self.claims(head) {
-            Ok(claims) => self.charge_now(&claims, cost).map(Ok),
-            Err(no_claim) => Some(Err(no_claim)),
-        }
-    }
-
     fn claims<'a>(&self, head: &Head<'a>) -> Result<Claims<'a>, NoClaim> {
         let mut claims = Claims::default();
         for (index, bucket) in self.buckets.iter().enumerate() {
-            match bucket.claim(index as u8, head) {
+            match bucket.claim(index, head) {
                 Ok(claim) => claims.push(claim),
                 Err(NoClaim::Skip) => {}
                 Err(no_claim) => return Err(no_claim),
@@ -235,7 +252,7 @@ impl Core {
 
     /// What a reply to a charge of these buckets, in their order, means. `None`: it was not made, and they may pass without.
     #[inline]
-    fn read(&self, reply: &Result<Reply, StoreError>, members: u8, cost: u32) -> Option<Outcome> {
+    fn read(&self, reply: &Result<Reply, StoreError>, members: Set, cost: u32) -> Option<Outcome> {
         match reply {
             Ok(Reply::Data(data)) => match data.int(0) {
                 Some(1) => match self.tightest(data, members) {
@@ -255,27 +272,26 @@ impl Core {
 
     /// Of the accounts in a reply, the one with the fewest requests left.
     #[inline]
-    fn tightest(&self, data: &Data, members: u8) -> Option<Account> {
-        if members == 1 {
-            return Account::read(data, 1, 0);
-        }
-        bits(members)
+    fn tightest(&self, data: &Data, members: Set) -> Option<Account> {
+        members
+            .iter()
             .enumerate()
             .filter_map(|(place, bucket)| Account::read(data, place + 1, bucket))
             .min_by_key(|account| self.remaining(*account))
     }
 
     /// Which of the accounts in a reply refuse, and until when the last of them does.
-    fn refusal(&self, data: &Data, members: u8, cost: u32) -> Option<Refusal> {
+    fn refusal(&self, data: &Data, members: Set, cost: u32) -> Option<Refusal> {
         let mut refusal: Option<Refusal> = None;
-        for (place, bucket) in bits(members).enumerate() {
+        for (place, bucket) in members.iter().enumerate() {
             let account = Account::read(data, place + 1, bucket)?;
-            let rate = self.buckets[usize::from(bucket)].rate;
+            let rate = self.buckets[bucket].rate;
             let retry_after = rate.retry_after(account.debt, rate.price(cost));
             if retry_after == 0 {
                 continue;
             }
-            let violated = refusal.map_or(0, |refusal| refusal.violated) | 1 << bucket;
+            let mut violated = refusal.map_or(Set::default(), |refusal| refusal.violated);
+            violated |= Set::one(bucket);
             let latest = refusal.filter(|other| other.retry_after >= retry_after);
             let (account, retry_after) = latest.map_or((account, retry_after), |other| {
                 (other.account, other.retry_after)
@@ -290,16 +306,14 @@ impl Core {
     }
 
     fn remaining(&self, account: Account) -> u64 {
-        self.buckets[usize::from(account.bucket)]
-            .rate
-            .remaining(account.debt)
+        self.buckets[account.bucket].rate.remaining(account.debt)
     }
 
     /// What becomes of a charge that was not made. `None`: its policies let it pass.
     #[cold]
-    fn failed(&self, kind: ErrorKind, members: u8) -> Option<Outcome> {
-        let closed = |bucket| self.buckets[usize::from(bucket)].mode == FailureMode::Closed;
-        let closed = bits(members).any(closed);
+    fn failed(&self, kind: ErrorKind, members: Set) -> Option<Outcome> {
+        let closed = |bucket: usize| self.buckets[bucket].mode == FailureMode::Closed;
+        let closed = members.iter().any(closed);
         let reason = match kind {
             ErrorKind::Full => Reason::StoreFull,
             _ => Reason::StoreDown,
@@ -317,7 +331,7 @@ impl Core {
 
     /// Gives back what these buckets were charged. It is not waited for: a refund that is lost costs its subject one request,
     /// for as long as that takes to be earned again.
-    fn refund(&self, claims: &Claims<'_>, charged: u8, cost: u32) {
+    fn refund(&self, claims: &Claims<'_>, charged: Set, cost: u32) {
         let mut seen = !charged;
         while let Some(group) = Group::next(&self.buckets, claims, seen) {
             seen |= group.members();
@@ -328,7 +342,7 @@ impl Core {
         }
     }
 
-    fn refund_later(&self, claims: &Claims<'_>, members: u8, cost: u32) {
+    fn refund_later(&self, claims: &Claims<'_>, members: Set, cost: u32) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -355,17 +369,12 @@ impl fmt::Debug for Core {
     }
 }
 
-/// How far a check over several groups has come. Sets of buckets are bits.
+/// How far a check over several groups has come.
 #[derive(Default)]
 struct Tally {
-    seen: u8,
-    charged: u8,
+    seen: Set,
+    charged: Set,
     tightest: Option<Account>,
-}
-
-/// The buckets in a set, in order.
-pub(crate) fn bits(set: u8) -> impl Iterator<Item = u8> {
-    (0..MOST as u8).filter(move |bit| set >> bit & 1 == 1)
 }
 
 fn corrupt() -> StoreError {

@@ -12,7 +12,7 @@ use http::Response;
 use layer_http::Body;
 use pin_project_lite::pin_project;
 
-use crate::response::Headers;
+use crate::layer::Mark;
 
 pin_project! {
     /// The future of [`RateLimit`](crate::RateLimit).
@@ -26,7 +26,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         // Admitted: the inner service has the request.
-        Calling { #[pin] response: F, headers: Option<Headers> },
+        Calling { #[pin] response: F, mark: Option<Mark> },
         // Waiting for the store, the request parked inside.
         Checking { check: BoxFuture<Checked<F>> },
         // Not admitted: the answer is ready.
@@ -38,18 +38,15 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What the store's answer leads to.
 pub(crate) enum Checked<F> {
-    Call {
-        response: F,
-        headers: Option<Headers>,
-    },
+    Call { response: F, mark: Option<Mark> },
     Refused(Response<Bytes>),
 }
 
 impl<F> ResponseFuture<F> {
-    #[inline]
-    pub(crate) const fn calling(response: F, headers: Option<Headers>) -> Self {
+    #[inline(always)]
+    pub(crate) const fn calling(response: F, mark: Option<Mark>) -> Self {
         Self {
-            state: State::Calling { response, headers },
+            state: State::Calling { response, mark },
         }
     }
 
@@ -80,17 +77,17 @@ where
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
-                StateProj::Calling { response, headers } => {
-                    let mut response = ready!(response.poll(cx))?.map(Body::inner);
-                    if let Some(headers) = headers.take() {
-                        headers.write(response.headers_mut());
-                    }
-                    return Poll::Ready(Ok(response));
+                StateProj::Calling { response, mark } => {
+                    let response = ready!(response.poll(cx));
+                    return Poll::Ready(match mark {
+                        None => response.map(|response| response.map(Body::inner)),
+                        Some(mark) => response.map(|response| mark.write(response)),
+                    });
                 }
                 // Checking => Calling, or the answer.
                 StateProj::Checking { check } => match ready!(check.as_mut().poll(cx)) {
-                    Checked::Call { response, headers } => {
-                        this.state.set(State::Calling { response, headers });
+                    Checked::Call { response, mark } => {
+                        this.state.set(State::Calling { response, mark });
                     }
                     Checked::Refused(response) => {
                         return Poll::Ready(Ok(response.map(Body::bytes)));

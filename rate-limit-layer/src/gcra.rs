@@ -89,11 +89,14 @@ pub(crate) const fn debt(units: u64, full: u64, state: Option<State>, now: u64) 
 /// What to keep of a debt, and for how long: until it is paid.
 #[inline]
 pub(crate) fn keep(units: u64, debt: u64, now: u64) -> (Value, Ttl) {
-    let fraction = debt % units;
-    let time = now + debt / units;
-    let millis = debt.div_ceil(units * 1_000);
+    // Most quotas pay back whole microseconds, and then nothing has to be divided but by a constant.
+    let (micros, fraction) = match units {
+        1 => (debt, 0),
+        _ => (debt / units, debt % units),
+    };
+    let millis = (micros + u64::from(fraction > 0)).div_ceil(1_000);
     let ttl = Ttl::from_millis(millis).unwrap_or(SHORTEST);
-    (Value::pair(time, fraction as u32), ttl)
+    (Value::pair(now + micros, fraction as u32), ttl)
 }
 
 const SHORTEST: Ttl = match Ttl::from_millis(1) {

@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
-use layer_http::Head;
+use http::{HeaderValue, Request, Response};
+use layer_http::{Body, Head};
 use layer_store::SharedStore;
 use tower_layer::Layer;
 
@@ -40,6 +40,13 @@ pub(crate) struct Shared {
     enabled: bool,
     /// `RateLimit-Policy`, unless the headers are off.
     policies: Option<HeaderValue>,
+}
+
+/// What rides along with an admitted request whose response gets headers.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    shared: Arc<Shared>,
+    account: Account,
 }
 
 impl RateLimitLayer {
@@ -120,12 +127,21 @@ impl fmt::Debug for RateLimitLayer {
 }
 
 impl Shared {
+    /// The same for the usual layer: one policy, by the peer's address. `None`: nothing was charged, ask
+    /// [`check_now`](Self::check_now).
+    #[inline]
+    pub(crate) fn check_peer_now<B>(&self, req: &Request<B>) -> Option<Outcome> {
+        if !self.enabled {
+            return Some(Outcome::Admitted(None));
+        }
+        self.limiter
+            .core()
+            .check_peer_now(&Head::of(req), self.cost)
+    }
+
     /// What becomes of a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
     #[inline]
     pub(crate) fn check_now(&self, head: &Head<'_>) -> Option<Result<Outcome, NoClaim>> {
-        if !self.enabled {
-            return Some(Ok(Outcome::Admitted(None)));
-        }
         self.limiter.core().check_now(head, self.cost)
     }
 
@@ -134,20 +150,20 @@ impl Shared {
         self.limiter.core().check(head, self.cost).await
     }
 
-    /// What the response of an admitted request gets.
+    /// What is to be written on the response of an admitted request.
     #[inline]
-    pub(crate) fn headers(&self, account: Option<Account>) -> Option<response::Headers> {
-        let (Some(policies), Some(account)) = (&self.policies, account) else {
-            return None;
-        };
-        Some(response::Headers {
-            core: self.limiter.core().clone(),
-            policies: policies.clone(),
-            account,
-        })
+    pub(crate) fn mark(self: &Arc<Self>, account: Option<Account>) -> Option<Mark> {
+        match (&self.policies, account) {
+            (Some(_), Some(account)) => Some(Mark {
+                shared: self.clone(),
+                account,
+            }),
+            _ => None,
+        }
     }
 
     /// The response to what is not admitted.
+    #[inline(never)]
     pub(crate) fn refuse(&self, outcome: Result<Outcome, NoClaim>) -> Response<Bytes> {
         match outcome.map(|outcome| outcome.into_verdict(self.limiter.core())) {
             Ok(Verdict::Refused(refused)) => response::refused(refused, self.policies.as_ref()),
@@ -170,6 +186,18 @@ impl Shared {
             panic!("{error}");
         }
         self
+    }
+}
+
+impl Mark {
+    /// Adds the headers.
+    pub(crate) fn write<B>(&self, response: Response<B>) -> Response<Body<B>> {
+        let mut response = response.map(Body::inner);
+        if let Some(policies) = &self.shared.policies {
+            let core = self.shared.limiter.core();
+            response::write(response.headers_mut(), core, policies, self.account);
+        }
+        response
     }
 }
 

@@ -97,6 +97,7 @@ mod policy;
 mod quota;
 mod response;
 mod service;
+mod set;
 mod verdict;
 
 #[cfg(feature = "axum")]

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -10,32 +8,24 @@ use layer_http::{Body, PROBLEM_JSON, Problem};
 use crate::{
     Reason, Refused, Unavailable,
     bucket::{Bucket, NoClaim, quota_exceeded},
-    core::{Core, bits},
+    core::Core,
     verdict::{Account, Refusal},
 };
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What an admitted response gets: `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
-#[derive(Debug)]
-pub(crate) struct Headers {
-    pub(crate) core: Arc<Core>,
-    pub(crate) policies: HeaderValue,
-    pub(crate) account: Account,
-}
-
-impl Headers {
-    pub(crate) fn write(self, headers: &mut HeaderMap) {
-        let bucket = self.account.bucket(&self.core);
-        let item = item(
-            bucket,
-            self.account.debt,
-            time_left(bucket, self.account.debt),
-        );
-        headers.append(RATE_LIMIT_POLICY.clone(), self.policies);
-        headers.append(RATE_LIMIT.clone(), item);
-    }
+/// Writes what an admitted response gets: `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
+pub(crate) fn write(
+    headers: &mut HeaderMap,
+    core: &Core,
+    policies: &HeaderValue,
+    account: Account,
+) {
+    let bucket = account.bucket(core);
+    let item = item(bucket, account.debt, time_left(bucket, account.debt));
+    headers.append(RATE_LIMIT_POLICY.clone(), policies.clone());
+    headers.append(RATE_LIMIT.clone(), item);
 }
 
 /// The value of `RateLimit-Policy`: all policies, whichever of them decides.
@@ -112,11 +102,11 @@ pub(crate) fn no_claim(reason: NoClaim) -> Response<Bytes> {
 }
 
 fn document(core: &Core, refusal: Refusal) -> Bytes {
-    if refusal.violated.count_ones() == 1 {
+    if refusal.violated.len() == 1 {
         return refusal.account.bucket(core).problem.clone();
     }
-    let violated = bits(refusal.violated);
-    let names = violated.map(|bucket| &*core.buckets()[usize::from(bucket)].name);
+    let violated = refusal.violated.iter();
+    let names = violated.map(|bucket| &*core.buckets()[bucket].name);
     quota_exceeded(names).to_bytes()
 }
 

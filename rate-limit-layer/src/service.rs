@@ -59,9 +59,31 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        match self.shared.check_peer_now(&req) {
+            Some(Outcome::Admitted(account)) => {
+                let mark = self.shared.mark(account);
+                ResponseFuture::calling(self.inner.call(req), mark)
+            }
+            Some(outcome) => ResponseFuture::refused(self.shared.refuse(Ok(outcome))),
+            None => self.call_by_head(req),
+        }
+    }
+}
+
+impl<S> RateLimit<S> {
+    /// The same by anything in the request's head. Not inlined: an extractor behind a pointer may keep what it is lent, as far
+    /// as the compiler knows, and then the request is copied on its way to the inner service.
+    #[inline(never)]
+    fn call_by_head<ReqBody>(&mut self, req: Request<ReqBody>) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>> + Clone + Send + 'static,
+        S::Future: Send,
+        ReqBody: Send + 'static,
+    {
         match self.shared.check_now(&Head::of(&req)) {
             Some(Ok(Outcome::Admitted(account))) => {
-                ResponseFuture::calling(self.inner.call(req), self.shared.headers(account))
+                let mark = self.shared.mark(account);
+                ResponseFuture::calling(self.inner.call(req), mark)
             }
             Some(outcome) => ResponseFuture::refused(self.shared.refuse(outcome)),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
@@ -86,7 +108,7 @@ where
     match shared.check(&head).await {
         Ok(Outcome::Admitted(account)) => Checked::Call {
             response: inner.call(req),
-            headers: shared.headers(account),
+            mark: shared.mark(account),
         },
         outcome => Checked::Refused(shared.refuse(outcome)),
     }

@@ -2,11 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use layer_store::Data;
 
-use crate::{
-    Quota,
-    bucket::Bucket,
-    core::{Core, bits},
-};
+use crate::{Quota, bucket::Bucket, core::Core, set::Set};
 
 /// What a [`Limiter`](crate::Limiter) says of a check.
 #[derive(Clone, Debug)]
@@ -54,7 +50,7 @@ pub enum Reason {
 /// A bucket and what a subject owes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
-    pub(crate) bucket: u8,
+    pub(crate) bucket: usize,
     pub(crate) debt: u64,
 }
 
@@ -62,8 +58,7 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) account: Account,
-    /// A bit for each bucket.
-    pub(crate) violated: u8,
+    pub(crate) violated: Set,
     /// Microseconds.
     pub(crate) retry_after: u64,
 }
@@ -127,7 +122,10 @@ impl Refused {
     /// The names of all policies that refuse.
     pub fn violated(&self) -> impl Iterator<Item = &str> {
         let buckets = self.core.buckets();
-        bits(self.refusal.violated).map(|bucket| &*buckets[usize::from(bucket)].name)
+        self.refusal
+            .violated
+            .iter()
+            .map(|bucket| &*buckets[bucket].name)
     }
 
     /// After how much time the same check passes, if nobody else is charged meanwhile. A microsecond earlier it does not.
@@ -173,13 +171,13 @@ impl fmt::Debug for Refused {
 impl Account {
     /// The account at a place of a reply to [`CHARGE`](crate::charge::CHARGE). `None` if there is none.
     #[inline]
-    pub(crate) fn read(data: &Data, place: usize, bucket: u8) -> Option<Self> {
+    pub(crate) fn read(data: &Data, place: usize, bucket: usize) -> Option<Self> {
         let debt = u64::try_from(data.int(place)?).ok()?;
         Some(Self { bucket, debt })
     }
 
     pub(crate) fn bucket(self, core: &Core) -> &Bucket {
-        &core.buckets()[usize::from(self.bucket)]
+        &core.buckets()[self.bucket]
     }
 }
 

@@ -6,10 +6,10 @@ use crate::{key::Id, op::Class, program::Cell};
 pub(super) struct Shard {
     table: Table,
     /// Where the next sweep goes on.
-    hand: usize,
+    hand: u32,
     /// Nothing in here ends before this, in Unix microseconds.
     soonest: u64,
-    evictable: usize,
+    evictable: u32,
 }
 
 /// In a cell: it may be dropped before it ends.
@@ -67,7 +67,7 @@ impl Shard {
         cell.set_flag(READ, false);
         self.soonest = self.soonest.min(cell.ends());
         change.evictable += isize::from(class == Class::Evictable);
-        self.evictable += usize::from(class == Class::Evictable);
+        self.evictable += u32::from(class == Class::Evictable);
         self.table.insert(id, cell);
         change
     }
@@ -88,7 +88,7 @@ impl Shard {
         if was.0 == evictable {
             return Change::default();
         }
-        self.evictable = self.evictable + usize::from(evictable) - usize::from(was.0);
+        self.evictable = self.evictable + u32::from(evictable) - u32::from(was.0);
         Change {
             evictable: isize::from(evictable) - isize::from(was.0),
             len: 0,
@@ -113,7 +113,7 @@ impl Shard {
         // `remove` tells a taken slot by its end.
         self.table.cell(at).set_ends(1);
         self.table.remove(at);
-        self.evictable -= usize::from(evictable);
+        self.evictable -= u32::from(evictable);
         Change {
             len: -1,
             evictable: -isize::from(evictable),
@@ -140,7 +140,7 @@ impl Shard {
         let mut change = Change::default();
         let mut soonest = u64::MAX;
         self.hand = 0;
-        while self.hand < self.table.slots() {
+        while (self.hand as usize) < self.table.slots() {
             change += self.step(|cell| {
                 let ends = cell.ends();
                 if ends > now {
@@ -158,12 +158,12 @@ impl Shard {
 
     /// Looks at the slot under the hand and removes its entry if `goes`. What moves up into the slot is looked at next.
     fn step(&mut self, goes: impl FnOnce(&mut Cell) -> bool) -> Change {
-        let at = self.hand;
+        let at = self.hand as usize;
         if self.table.taken(at).is_some_and(goes) {
             return self.remove(at);
         }
         self.hand = if at + 1 < self.table.slots() {
-            at + 1
+            self.hand + 1
         } else {
             0
         };

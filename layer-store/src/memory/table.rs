@@ -11,8 +11,8 @@ use crate::{key::Id, program::Cell};
 pub(super) struct Table {
     /// Homes are spread over the first `homes`; behind them there is room to be pushed into. The last slot is empty.
     slots: Vec<Slot>,
-    homes: usize,
-    len: usize,
+    homes: u32,
+    len: u32,
 }
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Slot {
 
 impl Table {
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// How many slots: what an index is below.
@@ -63,8 +63,8 @@ impl Table {
     }
 
     /// Whether one more entry would leave less than so many eighths of the homes free.
-    pub(super) fn is_crowded(&self, eighths: usize) -> bool {
-        (self.len + 1) * 8 > self.homes * (8 - eighths)
+    pub(super) fn is_crowded(&self, eighths: u64) -> bool {
+        u64::from(self.len + 1) * 8 > u64::from(self.homes) * (8 - eighths)
     }
 
     /// Adds an entry that is not there. The cell is not absent.
@@ -100,7 +100,7 @@ impl Table {
     /// Adds a quarter to the homes.
     pub(super) fn grow(&mut self) {
         let homes = self.homes + (self.homes / 4).max(4);
-        let mut grown = Vec::with_capacity(homes + (homes / 2).clamp(4, 64));
+        let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
         for slot in mem::take(&mut self.slots) {
             if slot.is_taken() {
                 let at = home(slot.id, homes).max(grown.len());
@@ -142,8 +142,8 @@ impl Slot {
 
 /// Spreads identities over the homes and keeps their order.
 #[inline]
-fn home(id: Id, homes: usize) -> usize {
-    ((u128::from(id[1]) * homes as u128) >> 64) as usize
+fn home(id: Id, homes: u32) -> usize {
+    ((u128::from(id[1]) * u128::from(homes)) >> 64) as usize
 }
 
 #[cfg(test)]

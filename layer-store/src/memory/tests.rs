@@ -1,4 +1,4 @@
-use std::{sync::Arc, thread, time::Duration};
+use std::{mem::size_of, sync::Arc, thread, time::Duration};
 
 use proptest::prelude::*;
 
@@ -41,6 +41,11 @@ fn holds(store: &MemoryStore, number: u64) -> bool {
         Reply::Value(value) => value == Some(Value::pair(number, 0)),
         reply => panic!("{reply:?}"),
     }
+}
+
+#[test]
+fn a_shard_is_one_line() {
+    assert_eq!(size_of::<Aligned>(), 64);
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Counts instructions, under valgrind: what `cargo xtask instructions` runs.
+//!
+//! `instructions list` prints, a line each, a name and the most instructions that a request of it may take, bare ones
+//! included; `instructions loop NAME N` sends N requests of that name through `contenders::drive`.
+
+use contenders::{Bare, FloorLayer, Setting, drive, limited};
+use tower_layer::Layer;
+
+/// What is counted, and the bar.
+const CONTENDERS: &[(&str, u32)] = &[
+    ("bare", 1_400),
+    ("floor", 2_000),
+    ("passing", 2_000),
+    ("passing-wrapped", 2_000),
+    ("passing-headers", 4_000),
+    ("refused", 6_000),
+    ("governor", 2_500),
+];
+
+fn main() {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["list"] => CONTENDERS
+            .iter()
+            .for_each(|(name, most)| println!("{name} {most}")),
+        ["loop", name, requests] => {
+            let requests = requests.parse().expect("the last argument is a number");
+            send(name, requests);
+        }
+        _ => panic!("write `instructions list` or `instructions loop NAME N`"),
+    }
+}
+
+fn send(name: &str, requests: u32) {
+    let plain = Setting {
+        limit: 1_000_000,
+        headers: false,
+        wrapped: false,
+    };
+    match name {
+        "bare" => drive(&mut Bare, requests),
+        "floor" => drive(
+            &mut FloorLayer::per_second(1_000_000, false).layer(Bare),
+            requests,
+        ),
+        "floor-headers" => drive(
+            &mut FloorLayer::per_second(1_000_000, true).layer(Bare),
+            requests,
+        ),
+        "passing" => drive(&mut limited(plain), requests),
+        "passing-headers" => drive(
+            &mut limited(Setting {
+                headers: true,
+                ..plain
+            }),
+            requests,
+        ),
+        "refused" => drive(
+            &mut limited(Setting {
+                limit: 1,
+                headers: true,
+                ..plain
+            }),
+            requests,
+        ),
+        "passing-wrapped" => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("a runtime");
+            let _entered = runtime.enter();
+            drive(
+                &mut limited(Setting {
+                    wrapped: true,
+                    ..plain
+                }),
+                requests,
+            );
+        }
+        #[cfg(feature = "peers")]
+        "governor" => drive(&mut contenders::governor(1_000_000), requests),
+        _ => panic!("no contender is named {name:?}"),
+    }
+}
