@@ -57,8 +57,8 @@
 //!   whoever has the key: no `Set-Cookie`, no `Date`, nothing of one connection. `Idempotency-Replayed: true` says so.
 //! - A key belongs to a client ([`Scope`]), host, method and route. What must be the same in a repetition is a hash of method,
 //!   path, query, content type and body.
-//! - The handler runs in a task of its own: a client that leaves does not stop it, and finds the answer when it comes back.
-//!   A panic is recorded, and then goes on in the caller.
+//! - The handler runs in a task of its own, in the caller's span but without its task-locals: a client that leaves does not
+//!   stop it, and finds the answer when it comes back. A panic is recorded, and then goes on in the caller.
 //! - A response that is longer than the limit or does not end reaches its client; a repetition is told that it was not kept, and
 //!   does not run.
 //! - A handler may say what became of its run: [`RunOutcome`].
@@ -84,7 +84,7 @@
 //!   command was sent, ends before the store's: [`Guard::lost`] and [`LockContext::lost`] fire before anybody else is let in,
 //!   unless the process itself was stopped.
 //! - A lock is given back by comparing its token, so a late release never takes another's. [`LockLayer`] does it before the
-//!   response leaves.
+//!   response leaves, so a body that is still being made then is made without the lock.
 //! - A claim whose reply was lost is asked for again with the same token, and is no refusal.
 //!
 //! # Fences

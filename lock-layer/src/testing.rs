@@ -52,11 +52,16 @@ impl World {
         settle().await;
         while !left.is_zero() {
             let step = left.min(STEP);
-            self.hand.advance(step);
-            tokio::time::advance(step).await;
-            settle().await;
+            self.jump(step).await;
             left -= step;
         }
+    }
+
+    /// Lets `time` pass at once: nobody has a turn before it is over.
+    pub(crate) async fn jump(&self, time: Duration) {
+        self.hand.advance(time);
+        tokio::time::advance(time).await;
+        settle().await;
     }
 }
 

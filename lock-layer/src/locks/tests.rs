@@ -185,20 +185,92 @@ async fn fences_rise_over_release_expiry_and_a_store_that_forgot() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_was_evicted_is_put_back_unless_somebody_was_let_in() {
-    for let_in in [false, true] {
-        let world = World::near();
-        let car = locks(&world).group("car:7");
-        let guard = car.try_acquire(["1"]).await.unwrap();
-        let space = KeySpace::new(Kind::Lock, "unit");
-        let key = Key::new(&space, Subject::Text(b"car:7")).with_rest(b"1");
-        assert!(world.store().delete(&CX, &key).await.unwrap());
-        if let_in {
-            drop(car.try_acquire(["1"]).await.unwrap());
-        }
-        world.pass(LEASE / 2).await;
-        assert_eq!(guard.is_lost(), let_in);
-        assert_eq!(is_busy(car.try_acquire(["1"]).await), !let_in);
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Other {
+        Nobody,
+        CameAndWent,
+        Stays,
     }
+    for world in worlds() {
+        for other in [Other::Nobody, Other::CameAndWent, Other::Stays] {
+            let name = layer_store::conformance::unique();
+            let car = locks(&world).group(name.as_str());
+            let guard = car.try_acquire(["1"]).await.unwrap();
+            let space = space_of(Kind::Lock);
+            let key = Key::new(&space, Subject::Text(name.as_bytes()));
+            let store = world.store();
+            assert!(store.delete(&CX, &key.with_rest(b"1")).await.unwrap());
+            let let_in = match other {
+                Other::Nobody => None,
+                _ => Some(car.try_acquire(["1"]).await.unwrap()),
+            };
+            let stays = let_in.filter(|_| other == Other::Stays);
+            world.pass(LEASE / 2).await;
+            assert_eq!(guard.is_lost(), other != Other::Nobody, "{other:?}");
+            let is_free = car.held(["1"]).await.unwrap() == 0;
+            assert_eq!(is_free, other == Other::CameAndWent, "{other:?}");
+            if let Some(stays) = stays {
+                assert_eq!(stays.release().await.unwrap(), Released::Held);
+            }
+        }
+    }
+}
+
+fn space_of(kind: Kind) -> KeySpace {
+    KeySpace::new(kind, UNIT)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_is_above_the_last_one_whatever_the_time() {
+    for world in worlds() {
+        let car = locks(&world).group("car:7");
+        let ahead = car.try_acquire(["1"]).await.unwrap().fence() + 3_600_000_000;
+        settle().await;
+        // What a server whose clock was an hour ahead has left.
+        let space = space_of(Kind::Fence);
+        let key = Key::new(&space, Subject::Text(b"car:7")).with_rest(b"1");
+        let ttl = layer_store::Ttl::from_millis(60_000).unwrap();
+        let value = layer_store::Value::pair(ahead, 0);
+        world.store().put(&CX, &key, &value, ttl).await.unwrap();
+        assert_eq!(
+            car.try_acquire(["1", "2"]).await.unwrap().fence(),
+            ahead + 1
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_arrives_after_the_release_puts_nothing_back() {
+    for world in worlds() {
+        let car = locks(&world).group("car:7");
+        let claim = car.claim(["1"]).unwrap();
+        let until = Instant::now() + LEASE;
+        let mut patience = crate::patience::Patience::of_caller();
+        let grant = claim.acquire(&mut patience).await.unwrap();
+        let released = claim.release(grant.fence, until).await.unwrap();
+        assert_eq!(released, Released::Held);
+        let late = claim.extend(grant.fence, until).await.unwrap();
+        assert_eq!(late, crate::claim::Extended::Lost);
+        assert_eq!(car.held(["1"]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_seen_too_late_revives_no_lock_that_was_told_lost() {
+    let world = World::far();
+    let guard = locks(&world)
+        .group("car:7")
+        .try_acquire(["1"])
+        .await
+        .unwrap();
+    world.troubled.delay(Duration::from_millis(10));
+    world.pass(LEASE / 3 + Duration::from_millis(5)).await;
+    assert_eq!(world.troubled.in_flight(), 1);
+    // A runtime that does nothing for so long.
+    world.jump(LEASE * 9 / 10).await;
+    assert!(guard.is_lost());
+    world.pass(LEASE).await;
+    assert!(guard.is_lost());
 }
 
 #[tokio::test(start_paused = true)]
