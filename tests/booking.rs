@@ -1,6 +1,10 @@
-//! The booking service as a process: its limit, exactly, and its store when that stands still, dies, or comes back empty.
+//! The booking service as a process: its limit, exactly, and its bookings, none of them twice.
 
+#[path = "booking/bookings.rs"]
+mod bookings;
+#[path = "booking/contention.rs"]
+mod contention;
 #[path = "booking/limit.rs"]
 mod limit;
-#[path = "booking/outage.rs"]
-mod outage;
+#[path = "booking/wish.rs"]
+mod wish;

@@ -1,14 +1,26 @@
-use axum::Router;
-use rate_limit_layer::{Policy, RateLimitLayer, store::SharedStore};
+use std::time::Duration;
 
-use crate::{cars, health, sms};
+use axum::{Json, Router, routing::get};
+use cache_layer::CacheLayer;
+use rate_limit_layer::{Policy, RateLimitLayer, store::SharedStore};
+use serde_json::{Value, json};
+
+use crate::{bookings, cars, db::Db, health, sms};
 
 /// The service: every route under the limit, but for `/healthz`.
-pub(crate) fn router(store: &SharedStore, policy: Policy) -> Router {
+pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db) -> Router {
     let limit = RateLimitLayer::new(store.clone(), policy);
+    let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
     Router::new()
-        .merge(cars::routes())
+        .route("/", get(index))
+        .merge(cars::routes(store.clone(), db.clone(), &cache))
+        .merge(bookings::routes(store.clone(), db, &cache))
         .merge(sms::routes(store.clone()))
         .layer(limit)
-        .merge(health::routes(store.clone()))
+        .merge(health::routes(cache.handle()))
+}
+
+/// Where to go, for whoever opens the address in a browser.
+async fn index() -> Json<Value> {
+    Json(json!({"cars": "/cars", "bookings": "/cars/7/bookings", "health": "/healthz"}))
 }

@@ -1,7 +1,9 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, ValueEnum};
 use rate_limit_layer::{InvalidQuota, Policy, Quota};
+
+use crate::db::Constraint;
 
 /// What is said on the command line.
 #[derive(Debug, Parser)]
@@ -17,6 +19,14 @@ pub(crate) struct Args {
     /// The store: memory://, redis://host:6379 or rediss://.. [default: REDIS_URL or REDIS_HOST, else memory]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
+
+    /// The SQLite file of the bookings, which several processes may share [default: one that goes with the process]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) db: Option<PathBuf>,
+
+    /// Leaves out the database's own constraint that no day is booked twice: the locks alone keep it so
+    #[arg(long)]
+    no_constraint: bool,
 
     /// How many requests a client's address may send, such as 100/s, 100/min, 100/h or 5000/day
     #[arg(long, value_name = "QUOTA", default_value = "100/s")]
@@ -38,6 +48,13 @@ enum OnStoreError {
 }
 
 impl Args {
+    pub(crate) const fn constraint(&self) -> Constraint {
+        match self.no_constraint {
+            true => Constraint::None,
+            false => Constraint::Unique,
+        }
+    }
+
     /// The limit on every route but `/healthz`.
     ///
     /// # Errors

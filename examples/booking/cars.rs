@@ -1,53 +1,115 @@
-use axum::{Json, Router, extract::Path, routing::get};
-use serde::Serialize;
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, State},
+    routing::{get, put},
+};
+use cache_layer::CacheLayer;
+use lock_layer::{LockContext, LockLayer, path_param, store::SharedStore};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
+use crate::{
+    db::Db,
+    input::{Input, Sample},
+    pages::Pages,
+    problem::Problem,
+};
 
-/// `GET /cars` and `GET /cars/{id}`.
-pub(crate) fn routes() -> Router {
+/// `GET /cars`, `GET /cars/{id}`, and `PUT /cars/{id}`, one at a time for each car.
+pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
+    let lock = LockLayer::new(store, path_param("id")).group("car");
+    let car = get(show).layer(cache.clone());
     Router::new()
-        .route("/cars", get(list))
-        .route("/cars/{id}", get(show))
+        .route("/cars", get(list).layer(cache.clone()))
+        .route("/cars/{id}", car.merge(put(update).layer(lock)))
+        .with_state(Cars {
+            db,
+            pages: Pages::of(cache),
+        })
+}
+
+/// The car of a path.
+///
+/// # Errors
+///
+/// 404 if there is none.
+pub(crate) async fn find(db: &Db, id: &str) -> Result<Car, Problem> {
+    let unknown = || Problem::not_found("there is no such car: GET /cars lists them");
+    let id: u32 = id.parse().map_err(|_no_number| unknown())?;
+    let car = db
+        .read(move |db| {
+            let query = "SELECT id, model, seats, price_per_day FROM cars WHERE id = ?1";
+            db.query_row(query, [id], Car::read).optional()
+        })
+        .await?;
+    car.ok_or_else(unknown)
 }
 
 #[derive(Debug, Serialize)]
-struct Car {
-    id: u32,
-    model: &'static str,
+pub(crate) struct Car {
+    pub(crate) id: u32,
+    model: String,
     seats: u8,
     /// In pence.
     price_per_day: u32,
 }
 
-async fn list() -> Json<&'static [Car]> {
-    Json(&CARS)
+#[derive(Clone, Debug)]
+struct Cars {
+    db: Db,
+    pages: Pages,
 }
 
-async fn show(Path(id): Path<String>) -> Result<Json<&'static Car>, Problem> {
-    find(&id).map(Json)
+#[derive(Debug, Deserialize)]
+struct Change {
+    price_per_day: u32,
 }
 
-fn find(id: &str) -> Result<&'static Car, Problem> {
-    let car = CARS.iter().find(|car| id.parse() == Ok(car.id));
-    car.ok_or_else(|| Problem::not_found("there is no such car: GET /cars lists them"))
+async fn list(State(cars): State<Cars>) -> Result<Json<Vec<Car>>, Problem> {
+    let query = "SELECT id, model, seats, price_per_day FROM cars ORDER BY id";
+    let cars = cars
+        .db
+        .read(|db| db.prepare(query)?.query_map([], Car::read)?.collect());
+    cars.await.map(Json)
 }
 
-static CARS: [Car; 8] = [
-    car(1, "Fiat Panda", 4, 2_900),
-    car(2, "Renault Clio", 5, 3_200),
-    car(3, "Skoda Octavia", 5, 4_500),
-    car(4, "Volkswagen Golf", 5, 4_200),
-    car(5, "Volvo V60", 5, 6_400),
-    car(6, "Tesla Model 3", 5, 7_900),
-    car(7, "Ford Tourneo", 8, 8_500),
-    car(8, "Morgan Plus Four", 2, 21_000),
-];
+async fn show(State(cars): State<Cars>, Path(id): Path<String>) -> Result<Json<Car>, Problem> {
+    find(&cars.db, &id).await.map(Json)
+}
 
-const fn car(id: u32, model: &'static str, seats: u8, price_per_day: u32) -> Car {
-    Car {
-        id,
-        model,
-        seats,
-        price_per_day,
+async fn update(
+    State(cars): State<Cars>,
+    Path(id): Path<String>,
+    Extension(lock): Extension<LockContext>,
+    Input(change): Input<Change>,
+) -> Result<Json<Car>, Problem> {
+    let Car { id, .. } = find(&cars.db, &id).await?;
+    let fence = lock.fence() as i64;
+    let changed = cars.db.read(move |db| {
+        // Whoever has lost the lock meanwhile does not overwrite what the next one wrote.
+        let update = "UPDATE cars SET price_per_day = ?2, fence = ?3 WHERE id = ?1 AND fence < ?3";
+        db.execute(update, params![id, change.price_per_day, fence])
+    });
+    if changed.await? == 0 {
+        return Err(Problem::lost_lock());
     }
+    cars.pages
+        .forget(&["/cars".into(), format!("/cars/{id}")])
+        .await;
+    find(&cars.db, &id.to_string()).await.map(Json)
+}
+
+impl Car {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            model: row.get(1)?,
+            seats: row.get(2)?,
+            price_per_day: row.get(3)?,
+        })
+    }
+}
+
+impl Sample for Change {
+    const SAMPLE: &str = r#"{"price_per_day": 8500}"#;
 }

@@ -1,11 +1,16 @@
-//! A small car rental on the layers of this workspace: a rate limit over one pluggable store, in memory or on Redis.
+//! A small car rental on the three layers of this workspace over one pluggable store, in memory or on Redis: a limit on
+//! every route, pages from a cache that forgets them when they change, bookings that happen once and never overlap.
 //!
 //! ```text
 //! cargo run --example booking
-//! cargo run --example booking -- --store redis://127.0.0.1 --limit 100/min --burst 20 --on-store-error closed
+//! cargo run --example booking -- --store redis://127.0.0.1 --db cars.db --limit 100/min --burst 20 --on-store-error closed
 //!
-//! curl -i http://127.0.0.1:8080/cars
-//! curl -i http://127.0.0.1:8080/cars/7
+//! curl -i http://127.0.0.1:8080/cars                         # the second time from the cache
+//! curl -i http://127.0.0.1:8080/cars/7/bookings -H 'content-type: application/json' -H 'idempotency-key: 1' \
+//!      -d '{"from": "2026-12-01", "to": "2026-12-05", "customer": "ada"}'    # the second time replayed
+//! curl -i http://127.0.0.1:8080/cars/7/bookings
+//! curl -i http://127.0.0.1:8080/bookings/1 -X DELETE
+//! curl -i http://127.0.0.1:8080/cars/7 -X PUT -H 'content-type: application/json' -d '{"price_per_day": 9000}'
 //! curl -i http://127.0.0.1:8080/sms -H 'content-type: application/json' -d '{"to": "+44 20 7946 0000", "text": "Your car is ready"}'
 //! curl -i http://127.0.0.1:8080/healthz
 //! ```
@@ -14,12 +19,17 @@
 
 mod app;
 mod args;
+mod bookings;
 mod cars;
+mod db;
 mod health;
 mod input;
+mod ledger;
+mod pages;
 mod problem;
 mod serve;
 mod sms;
+mod stay;
 
 use std::{
     io::{IsTerminal, stderr},

@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use lock_layer::RunOutcome;
 
 /// A refusal as a problem document (RFC 9457): the layers' own kind, as an axum response.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "Not Found", detail)
     }
 
+    /// Another has had the lock since.
+    pub(crate) fn lost_lock() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The lock was lost",
+            "nothing was changed: repeat the request",
+        )
+    }
+
     pub(crate) fn new(
         status: StatusCode,
         title: &'static str,
@@ -31,6 +41,17 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.0.into_response::<Body>().map(Body::new)
+        let mut response = self.0.into_response::<Body>().map(Body::new);
+        // What is refused has changed nothing, so a repetition with the same idempotency key may be handled.
+        if response.status() != StatusCode::INTERNAL_SERVER_ERROR {
+            response.extensions_mut().insert(RunOutcome::NotExecuted);
+        }
+        response
+    }
+}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        problem.into_response()
     }
 }

@@ -7,12 +7,14 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{app, args::Args};
+use crate::{app, args::Args, db::Db};
 
 /// Serves until SIGTERM or ctrl-c, and until the requests that have begun by then are answered.
 pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = args.policy().map_err(|error| format!("--burst: {error}"))?;
     let store = open(args.store.as_deref()).await?;
+    let db = Db::open(args.db.as_deref(), args.constraint())
+        .map_err(|error| format!("--db: {error}: write the path of a file that can be written"))?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         let listen = args.listen;
         format!("cannot listen on {listen} ({error}): write another address, such as --listen 127.0.0.1:0")
@@ -20,7 +22,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let mut stop = Stop::listen()?;
     announce(listener.local_addr()?, &store);
 
-    let app = app::router(&store, policy).into_make_service_with_connect_info::<SocketAddr>();
+    let app = app::router(&store, policy, db).into_make_service_with_connect_info::<SocketAddr>();
     let (begun, stopping) = oneshot::channel();
     let served = axum::serve(listener, app).with_graceful_shutdown(async move {
         stop.asked().await;
@@ -48,10 +50,10 @@ fn announce(address: SocketAddr, store: &SharedStore) {
         store.info().name
     );
     println!("  curl -i http://{address}/cars");
-    println!("  curl -i http://{address}/cars/7");
     println!(
-        r#"  curl -i http://{address}/sms -H 'content-type: application/json' -d '{{"to": "+44 20 7946 0000", "text": "Your car is ready"}}'"#
+        "  curl -i http://{address}/cars/7/bookings {JSON} -H 'idempotency-key: 1' -d '{BOOKING}'"
     );
+    println!("  curl -i http://{address}/sms {JSON} -d '{MESSAGE}'");
 }
 
 /// The signals that end the service. From its making on none of them ends the process at once.
@@ -83,4 +85,7 @@ async fn patience(stopping: oneshot::Receiver<()>) {
     tokio::time::sleep(GRACE).await;
 }
 
+const JSON: &str = "-H 'content-type: application/json'";
+const BOOKING: &str = r#"{"from": "2026-12-01", "to": "2026-12-05", "customer": "ada"}"#;
+const MESSAGE: &str = r#"{"to": "+44 20 7946 0000", "text": "Your car is ready"}"#;
 const GRACE: Duration = Duration::from_secs(10);

@@ -27,7 +27,7 @@ async fn of_640_requests_at_two_processes_on_one_redis_exactly_100_pass() {
     );
     // Their first checks load the script.
     for service in [&one, &other] {
-        assert_eq!(service.connect().await.get("/cars").await.status(), 200);
+        assert_eq!(service.connect().await.get("/").await.status(), 200);
     }
     let mut monitor = redis.monitor();
     assert_eq!(storm(&[&one, &other]).await, 98);
@@ -51,7 +51,7 @@ async fn storm(services: &[&Service]) -> usize {
     }
     let mut requests = JoinSet::new();
     for mut client in clients {
-        requests.spawn(async move { client.get("/cars").await });
+        requests.spawn(async move { client.get("/").await });
     }
     let responses = requests.join_all().await;
     for refused in responses.iter().filter(|response| response.status() != 200) {

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use cache_layer::CacheLayer;
+use http::{StatusCode, header::LOCATION};
+use lock_layer::{IdempotencyLayer, Identity, Locks, Scope, store::SharedStore};
+use serde::Deserialize;
+
+use crate::{
+    cars,
+    db::Db,
+    input::{Input, Sample},
+    ledger::{Booked, Booking, Claimed, Ledger},
+    pages::Pages,
+    problem::Problem,
+    stay::Stay,
+};
+
+/// `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
+pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
+    // Who is who is the business of authentication, which this example has none of.
+    let user = Scope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+    let once = IdempotencyLayer::at_most_once(store.clone(), user);
+    let bookings = Bookings {
+        ledger: Ledger::new(db.clone()),
+        db,
+        locks: Locks::new(store).lease(LEASE).busy_title(ALREADY_BOOKED),
+        pages: Pages::of(cache),
+    };
+    let of_a_car = get(list).layer(cache.clone());
+    Router::new()
+        .route(
+            "/cars/{id}/bookings",
+            of_a_car.merge(post(book).layer(once)),
+        )
+        .route("/bookings/{id}", get(show).delete(cancel))
+        .with_state(bookings)
+}
+
+#[derive(Clone, Debug)]
+struct Bookings {
+    ledger: Ledger,
+    db: Db,
+    locks: Locks,
+    pages: Pages,
+}
+
+#[derive(Debug, Deserialize)]
+struct Wish {
+    from: String,
+    /// The last day, not the one after.
+    to: String,
+    customer: String,
+}
+
+/// The days stand in the body, where no layer looks: the handler takes the locks itself, one for each day.
+async fn book(
+    State(bookings): State<Bookings>,
+    Path(id): Path<String>,
+    Input(wish): Input<Wish>,
+) -> Result<Response, Response> {
+    let car = cars::find(&bookings.db, &id).await?.id;
+    let (stay, customer) = wish.checked()?;
+    let days = bookings.locks.group(&*format!("car:{car}"));
+    let lock = days
+        .try_acquire(stay.days())
+        .await
+        .map_err(IntoResponse::into_response)?;
+    match bookings.ledger.claim(car, stay, lock.fence()).await? {
+        Claimed::Free => {}
+        Claimed::Taken => return Err(already_booked().into()),
+        Claimed::Outrun => return Err(Problem::lost_lock().into()),
+    }
+    let booking = match bookings
+        .ledger
+        .book(car, stay, customer, lock.fence())
+        .await?
+    {
+        Booked::Booking(booking) => booking,
+        Booked::Taken => return Err(already_booked().into()),
+        Booked::Outrun => return Err(Problem::lost_lock().into()),
+    };
+    bookings.pages.forget(&[pages_of(car)]).await;
+    // It is booked either way: a lock that is not given back ends with its lease.
+    let _ = lock.release().await;
+    let location = [(LOCATION, format!("/bookings/{}", booking.id))];
+    Ok((StatusCode::CREATED, location, Json(booking)).into_response())
+}
+
+async fn list(
+    State(bookings): State<Bookings>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Booking>>, Problem> {
+    let car = cars::find(&bookings.db, &id).await?.id;
+    bookings.ledger.of_car(car).await.map(Json)
+}
+
+async fn show(
+    State(bookings): State<Bookings>,
+    Path(id): Path<String>,
+) -> Result<Json<Booking>, Problem> {
+    let booking = match id.parse() {
+        Ok(id) => bookings.ledger.find(id).await?,
+        Err(_) => None,
+    };
+    booking.map(Json).ok_or_else(no_such_booking)
+}
+
+async fn cancel(
+    State(bookings): State<Bookings>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let car = match id.parse() {
+        Ok(id) => bookings.ledger.cancel(id).await?,
+        Err(_) => None,
+    };
+    let car = car.ok_or_else(no_such_booking)?;
+    bookings.pages.forget(&[pages_of(car)]).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl Wish {
+    fn checked(self) -> Result<(Stay, String), Problem> {
+        let stay = Stay::parse(&self.from, &self.to)?;
+        match (1..=LONGEST_NAME).contains(&self.customer.chars().count()) {
+            true => Ok((stay, self.customer)),
+            false => Err(Problem::bad_request(
+                "write a name of 1 to 100 characters, such as \"customer\": \"ada\"",
+            )),
+        }
+    }
+}
+
+impl Sample for Wish {
+    const SAMPLE: &str = r#"{"from": "2026-12-01", "to": "2026-12-05", "customer": "ada"}"#;
+}
+
+fn already_booked() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        ALREADY_BOOKED,
+        "another booking has one of these days: GET /cars/{id}/bookings lists them",
+    )
+}
+
+fn no_such_booking() -> Problem {
+    Problem::not_found("there is no such booking: GET /cars/{id}/bookings lists them")
+}
+
+fn pages_of(car: u32) -> String {
+    format!("/cars/{car}/*")
+}
+
+const ALREADY_BOOKED: &str = "Already booked";
+/// How long others are kept out after a process has died.
+const LEASE: Duration = Duration::from_secs(10);
+const LONGEST_NAME: usize = 100;
