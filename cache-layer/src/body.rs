@@ -127,6 +127,10 @@ impl<B> fmt::Debug for Tee<B> {
 }
 
 impl Copy {
+    fn is_whole(&self) -> bool {
+        self.stated.is_none() || self.is_as_long_as_stated()
+    }
+
     fn is_as_long_as_stated(&self) -> bool {
         self.stated == Some(self.written.len() as u64)
     }
@@ -147,10 +151,8 @@ fn keep(copy: &mut Option<Box<Copy>>, data: &[u8]) {
 
 /// The body has come whole, if it is as long as it should be.
 fn finish(copy: &mut Option<Box<Copy>>, trailers: HeaderMap) {
-    if let Some(copy) = copy.take() {
-        if copy.stated.is_none() || copy.is_as_long_as_stated() {
-            copy.store(trailers);
-        }
+    if let Some(copy) = copy.take().filter(|copy| copy.is_whole()) {
+        copy.store(trailers);
     }
 }
 

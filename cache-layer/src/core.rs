@@ -49,11 +49,6 @@ impl Core {
         }
     }
 
-    /// For a single call, which the store's own limit ends.
-    pub(crate) fn context(&self) -> Context {
-        CONTEXT
-    }
-
     /// One deadline for the commands of a lookup together, however many they are.
     pub(crate) fn context_until(&self) -> Context {
         match self.store.info().call_limit {
@@ -118,7 +113,8 @@ pub(crate) fn detach<T: Send + 'static>(
     }
 }
 
-const CONTEXT: Context = Context::new("cache");
+/// For a single call, which the store's own limit ends.
+pub(crate) const CONTEXT: Context = Context::new("cache");
 /// The longest that an entry lives, whatever its `s-maxage` says; its stamps live twice as long.
 pub(crate) const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const REFUSED_FOR: Duration = Duration::from_secs(60);

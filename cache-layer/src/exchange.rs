@@ -3,9 +3,9 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header, response};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, header, response};
 use layer_http::Body;
-use layer_store::StoreError;
+use layer_store::{KeySpace, StoreError};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -36,6 +36,13 @@ pub(crate) struct Shared {
 }
 
 pub(crate) type Answer<ResBody> = Response<Body<Tee<ResBody>>>;
+
+/// As a request extension: a service of this cache is at work on the request. One further in would wait for it.
+#[derive(Clone)]
+pub(crate) struct Inside {
+    core: Arc<Core>,
+    space: Arc<KeySpace>,
+}
 
 /// How a request is to be answered.
 pub(crate) enum Way {
@@ -112,6 +119,14 @@ impl Shared {
         *response.status_mut() = StatusCode::from_u16(entry.head.status).ok()?;
         *response.headers_mut() = headers;
         Some(response)
+    }
+
+    /// Whether an outer service of this cache is at work on the request.
+    pub(crate) fn is_inside(&self, extensions: &Extensions) -> bool {
+        let same = |outer: &Inside| {
+            Arc::ptr_eq(&outer.core, &self.core) && outer.space.name() == self.rule.space.name()
+        };
+        extensions.get().is_some_and(same)
     }
 
     fn hit(&self, servable: Servable) -> Way {
@@ -260,7 +275,7 @@ impl Shared {
 pub(crate) async fn exchange<S, ReqBody, ResBody>(
     shared: Arc<Shared>,
     mut inner: S,
-    request: Request<ReqBody>,
+    mut request: Request<ReqBody>,
     question: Question,
     first: Option<Result<Found, StoreError>>,
 ) -> Result<Answer<ResBody>, S::Error>
@@ -281,6 +296,10 @@ where
         Way::Pass(why, detail) => (why, None, detail),
     };
     count(&shared.core.stats.misses);
+    request.extensions_mut().insert(Inside {
+        core: shared.core.clone(),
+        space: shared.rule.space.clone(),
+    });
     let sent = Instant::now();
     std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
     let (mut parts, body) = inner.call(request).await?.into_parts();

@@ -10,7 +10,10 @@ use layer_store::{Key, Op, StoreError, StoreExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::{core::Core, scope::Scope};
+use crate::{
+    core::{CONTEXT, Core},
+    scope::Scope,
+};
 
 /// Purges that did not reach the store. Nothing is served from the cache before they have.
 #[derive(Debug, Default)]
@@ -89,7 +92,7 @@ impl Core {
     async fn destroy(&self, scopes: &[Scope]) -> Result<(), StoreError> {
         let keys: Vec<Key<'_>> = scopes.iter().flat_map(Scope::keys).collect();
         let op = Op::DeleteMany(&keys);
-        self.store.apply(&op, &self.context()).await.map(drop)
+        self.store.apply(&op, &CONTEXT).await.map(drop)
     }
 
     fn repeat_in_background(self: &Arc<Self>) {

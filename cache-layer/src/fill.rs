@@ -43,14 +43,9 @@ impl Fill {
     /// The whole body came: stores the answer and lets those have it that wait for it.
     pub(crate) async fn commit(mut self, body: EntryWriter, trailers: HeaderMap) {
         let lead = self.lead.take();
-        if self
-            .try_commit(body, trailers, lead.as_ref())
-            .await
-            .is_none()
-        {
-            if let Some(lead) = lead {
-                lead.refuse();
-            }
+        let committed = self.try_commit(body, trailers, lead.as_ref()).await;
+        if let (None, Some(lead)) = (committed, lead) {
+            lead.refuse();
         }
     }
 

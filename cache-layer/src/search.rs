@@ -5,7 +5,7 @@ use layer_store::{ErrorKind, Key, Op, Reply, Store, StoreError, StoreExt, Value}
 
 use crate::{
     address::Address,
-    core::Core,
+    core::{CONTEXT, Core},
     entry::{Entry, Stored},
     scope::tag_key,
     stamp::Reading,
@@ -78,9 +78,11 @@ impl Core {
         request: &HeaderMap,
     ) -> Option<Result<Found, StoreError>> {
         let mut search = Search::new(address, request, self.hints.get(&address.text));
-        let cx = self.context();
         while search.step != Step::Done {
-            match self.store.call_now(&Op::GetMany(&search.keys()), &cx)? {
+            match self
+                .store
+                .call_now(&Op::GetMany(&search.keys()), &CONTEXT)?
+            {
                 Ok(Reply::Values(values)) => search.take(values),
                 Ok(_) => return Some(Err(StoreError::unknown(ErrorKind::Corrupt))),
                 Err(error) => return Some(Err(error)),

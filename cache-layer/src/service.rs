@@ -56,7 +56,7 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (shared, inner) = (&self.shared, self.inner.clone());
-        if !shared.rule.enabled {
+        if !shared.rule.enabled || shared.is_inside(request.extensions()) {
             return ResponseFuture::passing(inner, request, None);
         }
         let head = Head::of(&request);

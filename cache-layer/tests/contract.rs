@@ -1,0 +1,235 @@
+//! What Tower asks of every layer, and that the cache copies no body.
+
+mod cases;
+
+use std::{
+    convert::Infallible,
+    future::{Ready, pending, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
+use cache_layer::{
+    Cache, CacheLayer, Invalidate, Purge, PurgeError, ResponseCache, Stats, Tags,
+    body::Tee,
+    future::ResponseFuture,
+    store::{MemoryStore, SharedStore},
+};
+use cases::{FRESH, Frames, Handler, Site, request, response};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
+/// A service that panics if it is called unready.
+struct Strict {
+    is_ready: bool,
+    asked: Arc<AtomicBool>,
+}
+
+impl Clone for Strict {
+    /// Readiness is not cloned.
+    fn clone(&self) -> Self {
+        Self {
+            is_ready: false,
+            asked: self.asked.clone(),
+        }
+    }
+}
+
+impl Service<Request<String>> for Strict {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Ready at the second asking.
+        if self.asked.swap(true, SeqCst) {
+            self.is_ready = true;
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Request<String>) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "called unready");
+        ready(Ok(Response::builder()
+            .header("cache-control", "max-age=9")
+            .body(Full::from("a"))
+            .unwrap()))
+    }
+}
+
+fn store() -> SharedStore {
+    SharedStore::new(MemoryStore::new())
+}
+
+#[tokio::test]
+async fn the_inner_service_is_ready_when_it_is_called() {
+    let strict = Strict {
+        is_ready: false,
+        asked: Arc::default(),
+    };
+    let mut cache = CacheLayer::new(store()).layer(strict);
+    for method in ["GET", "HEAD", "POST", "GET"] {
+        let asked = Request::builder()
+            .method(method)
+            .uri("/")
+            .body(String::new())
+            .unwrap();
+        cache.ready().await.unwrap().call(asked).await.unwrap();
+    }
+}
+
+/// A service that is never ready.
+#[derive(Clone)]
+struct Stuck;
+
+impl Service<Request<String>> for Stuck {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Request<String>) -> Self::Future {
+        panic!("called unready")
+    }
+}
+
+#[tokio::test]
+async fn a_hit_needs_no_inner_service() {
+    let layer = CacheLayer::new(store());
+    let site = Site::with(layer.clone(), Handler::text(&[FRESH], |_, n| n.to_string()));
+    site.get("/").await;
+    let reply = layer.layer(Stuck).oneshot(request("/", &[])).await.unwrap();
+    assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_waits_for_half_a_minute_and_no_longer() {
+    let handler = Handler::new(|_, n| async move {
+        if n == 1 {
+            pending::<()>().await;
+        }
+        response(&[FRESH], n.to_string())
+    });
+    let site = Site::new(&store(), handler);
+    let stuck = tokio::spawn({
+        let site = site.clone();
+        async move { site.get("/").await }
+    });
+    cases::eventually("it leads", || site.calls() == 1).await;
+    let start = tokio::time::Instant::now();
+    assert_eq!(site.get("/").await.body, "2");
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn dropped_futures_and_bodies_leave_nothing_behind() {
+    let site = Site::new(&store(), Handler::text(&[FRESH], |_, n| n.to_string()));
+    drop(site.service.clone().call(request("/", &[])));
+    drop(
+        site.service
+            .clone()
+            .oneshot(request("/", &[]))
+            .await
+            .unwrap(),
+    );
+    let reply = site.get("/").await;
+    assert!(!reply.is_hit(), "{reply:?}");
+    assert!(site.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn one_layer_serves_routers_method_routers_and_stacks() {
+    let layer = CacheLayer::new(store()).ttl(Duration::from_secs(9));
+    let nested = |text: &'static str| {
+        Router::new().route(
+            "/items/{id}",
+            get(move || async move { text }).layer(layer.clone()),
+        )
+    };
+    let app = Router::new()
+        .nest("/v1", nested("one"))
+        .nest("/v2", nested("two"))
+        .route("/both", get(|| async { "both" }))
+        .layer(ServiceBuilder::new().layer(layer.clone()));
+    for round in 0..2 {
+        for (path, text) in [
+            ("/v1/items/7", "one"),
+            ("/v2/items/7", "two"),
+            ("/both", "both"),
+        ] {
+            let reply = app
+                .clone()
+                .oneshot(Request::get(path).body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            let status = reply.headers()["cache-status"].to_str().unwrap().to_owned();
+            assert_eq!(status.contains("hit"), round == 1, "{path}: {status}");
+            assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hit_copies_no_body() {
+    let site = Site::new(&store(), Handler::text(&[FRESH], |_, _| "x".repeat(65_536)));
+    site.get("/").await;
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let reply = site
+            .service
+            .clone()
+            .oneshot(request("/", &[]))
+            .await
+            .unwrap();
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.len(), 65_536);
+        places.push(body);
+    }
+    assert_eq!(places[0].as_ptr(), places[1].as_ptr());
+}
+
+#[tokio::test]
+async fn names_and_profiles_keep_their_entries_apart() {
+    let store = store();
+    let handler = Handler::text(&[FRESH, ("set-cookie", "a=b")], |_, n| n.to_string());
+    let layer = || CacheLayer::new(store.clone());
+    let rfc = Site::with(layer().rfc(), handler.clone());
+    let safe = Site::with(layer(), handler.clone());
+    let named = Site::with(layer().rfc().name("a b"), handler);
+    assert_eq!(rfc.get("/").await.body, "1");
+    assert!(rfc.get("/").await.is_hit());
+    assert_eq!(safe.get("/").await.body, "2");
+    assert_eq!(
+        named.get("/").await.cache_status(),
+        "\"a b\"; fwd=uri-miss; stored"
+    );
+}
+
+#[test]
+fn public_types_are_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    check::<CacheLayer>();
+    check::<Cache<Handler>>();
+    check::<ResponseCache>();
+    check::<Stats>();
+    check::<Tags>();
+    check::<Invalidate>();
+    check::<PurgeError>();
+    fn is_send<T: Send>() {}
+    is_send::<Purge>();
+    is_send::<Tee<Frames>>();
+    is_send::<ResponseFuture<Handler, String, Frames>>();
+}

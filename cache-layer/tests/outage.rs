@@ -1,0 +1,136 @@
+//! A store that fails, hangs or loses replies: the handler answers, and no purge is forgotten.
+
+mod cases;
+
+use std::time::Duration;
+
+use cache_layer::{
+    CacheLayer, PurgeError,
+    store::{
+        ErrorKind, MemoryStore, Outcome, SharedStore, conformance::TroubledStore, wrap::Timeout,
+    },
+};
+use cases::{FRESH, Handler, Site};
+use tokio::time::Instant;
+
+fn troubled() -> (TroubledStore<MemoryStore>, Site) {
+    let store = TroubledStore::new(MemoryStore::new()).networked();
+    let limited = Timeout::new(store.clone(), Duration::from_millis(100));
+    let handler = Handler::text(&[FRESH], |_, n| n.to_string());
+    (store, Site::new(&SharedStore::new(limited), handler))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_costs_its_limit_once() {
+    let (store, site) = troubled();
+    store.hang();
+    let start = Instant::now();
+    let reply = site.get("/").await;
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
+    assert_eq!(
+        (reply.body.as_str(), reply.cache_status().as_str()),
+        ("1", "cache; fwd=miss; detail=store-down")
+    );
+    let load = || async { Ok::<_, ()>("object") };
+    assert_eq!(
+        site.cache
+            .get_or_set("a", Duration::from_secs(1), &[], load)
+            .await
+            .unwrap(),
+        "object"
+    );
+    assert_eq!(site.cache.stats().store_errors, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_and_its_plants_have_one_deadline() {
+    let (store, site) = troubled();
+    store.delay(Duration::from_millis(60));
+    let start = Instant::now();
+    let reply = site.try_send(cases::request("/", &[])).await.unwrap();
+    assert!(
+        start.elapsed() <= Duration::from_millis(160),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(reply.body, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_the_handlers_turn() {
+    let (store, site) = troubled();
+    for (kind, outcome) in [
+        (ErrorKind::Unavailable, Outcome::NotApplied),
+        (ErrorKind::Full, Outcome::NotApplied),
+        (ErrorKind::Corrupt, Outcome::Unknown),
+    ] {
+        store.fail(kind, outcome);
+        assert_eq!(site.get("/").await.status, 200);
+    }
+    store.heal();
+    site.get("/").await;
+    assert!(site.get("/").await.is_hit());
+    assert_eq!(site.calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_purge_is_repeated_before_anything_is_served() {
+    let (store, site) = troubled();
+    site.get("/cars/7").await;
+    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let failed = site.cache.purge_path("/cars/7").await;
+    assert!(matches!(failed, Err(PurgeError::Store(_))));
+    store.trouble_by(|op| match format!("{op:?}").starts_with("DeleteMany") {
+        true => Some(cache_layer::store::conformance::Trouble::Fail(
+            ErrorKind::Unavailable,
+            Outcome::NotApplied,
+        )),
+        false => None,
+    });
+    // The store answers again, all but the purge: the entry is there, and not served.
+    let reply = site.get("/cars/7").await;
+    assert_eq!(
+        (reply.body.as_str(), reply.cache_status().as_str()),
+        ("2", "cache; fwd=miss; detail=store-down")
+    );
+    store.heal();
+    store.take_calls();
+    assert_eq!(site.get("/cars/7").await.body, "3");
+    assert_eq!(store.take_calls()[..2], ["delete_many", "get_many"]);
+    assert!(site.get("/cars/7").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_purge_is_repeated_in_the_background() {
+    let (store, site) = troubled();
+    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    assert!(site.cache.purge_tag("t").await.is_err());
+    store.heal();
+    store.take_calls();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(store.take_calls(), ["delete_many"]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(store.take_calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_fails_does_not_change_the_handlers_answer() {
+    let (store, site) = troubled();
+    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let put = http::Request::put("/cars/7").body(String::new()).unwrap();
+    assert_eq!(site.send(put).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_switched_off_does_nothing() {
+    let store = TroubledStore::new(MemoryStore::new()).networked();
+    let handler = Handler::text(&[FRESH], |_, n| n.to_string());
+    let layer = CacheLayer::new(SharedStore::new(store.clone())).enabled(false);
+    let site = Site::with(layer, handler);
+    for body in ["1", "2"] {
+        let reply = site.get("/").await;
+        assert_eq!(reply.body, body);
+        assert_eq!(reply.cache_status(), "");
+    }
+    assert!(store.calls().is_empty());
+}
