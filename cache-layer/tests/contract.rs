@@ -1,5 +1,7 @@
 //! What Tower asks of every layer, and that the cache copies no body.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod cases;
 
 use std::{

@@ -1,6 +1,8 @@
 //! Schedules chosen by chance: two instances that read, purges of every kind, commands that are applied and answered in any
 //! order, stamps and entries that the store forgets. Nobody who came after a purge may see what was read before it.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod cases;
 
 use std::{

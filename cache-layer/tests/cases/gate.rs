@@ -1,11 +1,8 @@
 //! A store that releases one call at a time.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
 };
 
 use cache_layer::store::{
@@ -121,11 +118,6 @@ impl Held {
         (&mut self.applied).await.unwrap();
     }
 
-    /// Lets it be applied, without waiting for that.
-    pub fn let_go(&mut self) {
-        let _ = self.apply.take().unwrap().send(());
-    }
-
     pub fn is_applied(&self) -> bool {
         self.apply.is_none()
     }
@@ -146,33 +138,24 @@ impl Held {
 }
 
 impl Store for Gate {
-    fn call<'a>(
-        &'a self,
-        op: &'a Op<'a>,
-        cx: &'a Context,
-    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a {
-        async move {
-            let split = self.shared.split.load(SeqCst);
-            match op {
-                Op::DeleteMany(keys) if split => {
-                    for key in *keys {
-                        let delete = Op::Delete {
-                            key,
-                            if_equals: None,
-                        };
-                        self.pass(&delete, cx).await?;
-                    }
-                    Ok(Reply::Count(keys.len() as u64))
+    async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
+        let split = self.shared.split.load(SeqCst);
+        match op {
+            Op::DeleteMany(keys) if split => {
+                for key in *keys {
+                    let if_equals = None;
+                    self.pass(&Op::Delete { key, if_equals }, cx).await?;
                 }
-                Op::Batch(ops) if split => {
-                    let mut replies = Vec::new();
-                    for op in *ops {
-                        replies.push(self.pass(op, cx).await);
-                    }
-                    Ok(Reply::Batch(replies))
-                }
-                _ => self.pass(op, cx).await,
+                Ok(Reply::Count(keys.len() as u64))
             }
+            Op::Batch(ops) if split => {
+                let mut replies = Vec::new();
+                for op in *ops {
+                    replies.push(self.pass(op, cx).await);
+                }
+                Ok(Reply::Batch(replies))
+            }
+            _ => self.pass(op, cx).await,
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::unwrap_used,
     reason = "each test binary uses its part of what belongs to no crate"
 )]
 
@@ -177,10 +178,12 @@ pub fn whole(text: impl Into<Bytes>) -> Frames {
     body
 }
 
+type Run = dyn Fn(Request<String>, usize) -> BoxFuture<'static, Response<Frames>> + Send + Sync;
+
 /// A handler that counts its calls.
 #[derive(Clone)]
 pub struct Handler {
-    run: Arc<dyn Fn(Request<String>, usize) -> BoxFuture<'static, Response<Frames>> + Send + Sync>,
+    run: Arc<Run>,
     pub calls: Arc<AtomicUsize>,
 }
 
