@@ -11,7 +11,7 @@ pub(crate) struct Rate {
     units: u64,
     /// What a request costs: the window in microseconds, in the same terms.
     window: u64,
-    /// The most that may be owed: a burst of windows. Below 2^53, so that Lua's numbers hold it.
+    /// The most that may be owed: a burst of windows. Below 2^52, so that Lua's numbers hold it, and a time as far ahead of now.
     full: u64,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Rate {
 pub(crate) type State = (u64, u32);
 
 impl Rate {
-    /// The caller has checked that `window * burst` is below 2^53.
+    /// The caller has checked that `window * burst` is below 2^52.
     pub(crate) const fn new(units: u64, window: u64, burst: u32) -> Self {
         Self {
             units,

@@ -79,7 +79,8 @@ impl Quota {
     /// # Errors
     ///
     /// A limit of zero; a window that is not whole microseconds, or none; more than what is counted exactly: with limit and
-    /// window in lowest terms, `burst * window` microseconds stay below 2^53.
+    /// window in lowest terms, `burst * window` microseconds stay below 2^52, so that Lua's numbers still hold a time so far
+    /// ahead of now.
     pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
         if window.subsec_nanos() % 1_000 != 0 || window.as_micros() > u64::MAX as u128 {
             return Err(InvalidQuota::Window);
@@ -160,7 +161,7 @@ impl Quota {
             return Err(InvalidQuota::Window);
         }
         let reduced = window / gcd(window, limit.get() as u64);
-        if reduced as u128 * burst.get() as u128 >= 1 << 53 {
+        if reduced as u128 * burst.get() as u128 >= 1 << 52 {
             return Err(InvalidQuota::Overflow);
         }
         Ok(Self {
@@ -230,7 +231,7 @@ impl InvalidQuota {
                 "a window is whole microseconds and at least one: write Duration::from_secs(60)"
             }
             Self::Overflow => {
-                "this quota is too large to be counted exactly: write a smaller burst or a shorter window, burst times window stays below 285 years"
+                "this quota is too large to be counted exactly: write a smaller burst or a shorter window, burst times window stays below 142 years"
             }
             Self::Text => {
                 "not a quota: write one such as 100/min, 5/10s or 100/min burst 20, with the units us, ms, s, min, h, day and year"
