@@ -23,7 +23,6 @@ use tokio::{
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(false)
         .init();
     let store = store::connect_from_env_or_memory().await?;
 

@@ -170,6 +170,22 @@ async fn booking_answers_what_has_begun_before_it_stops() {
     assert!(service.wait().success());
 }
 
+#[tokio::test]
+async fn booking_does_not_wait_for_ever_for_a_client_that_stopped_halfway() {
+    let mut service = Service::start("booking", &["--listen", ANY_PORT]);
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    let half = "POST /sms HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(half.as_bytes()).await.unwrap();
+    assert_eq!(service.connect().await.get("/").await.status(), 200);
+    service.terminate();
+    assert!(service.wait().success());
+    let log = service.log().concat();
+    assert!(
+        log.contains("requests that have not been answered"),
+        "{log}"
+    );
+}
+
 #[test]
 fn booking_names_a_wrong_setting_in_one_line() {
     let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
