@@ -1,7 +1,7 @@
 use std::{
-    fmt,
+    array, fmt,
     future::{Future, ready},
-    slice,
+    mem, slice,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -60,6 +60,8 @@ const CAPACITY: usize = 1_000_000;
 /// How often an insert looks for room that others take before it.
 const TRIES: usize = 8;
 const UNKNOWN: u64 = 0;
+/// So many keys of a program need no allocation.
+const FEW: usize = 8;
 
 impl MemoryStore {
     /// An empty store of at most 1,000,000 entries.
@@ -337,15 +339,24 @@ impl Shared {
         now: u64,
     ) -> Result<Data, StoreError> {
         check_program(keys)?;
-        let mut cells: Vec<Cell> = Vec::with_capacity(keys.len());
+        let mut few: [Cell; FEW] = array::from_fn(|_| Cell::absent());
+        let mut many = Vec::new();
+        let cells = match few.get_mut(..keys.len()) {
+            Some(cells) => cells,
+            None => {
+                many.resize(keys.len(), Cell::absent());
+                &mut many[..]
+            }
+        };
         for _ in 0..TRIES {
             let mut shard = self.shard(&keys[0]).lock();
-            cells.clear();
-            cells.extend(keys.iter().map(|key| match shard.find(key.id()) {
-                Some(at) => shard.cell(at).clone(),
-                None => Cell::absent(),
-            }));
-            let mut txn = Txn::new(now, &mut cells);
+            for (key, cell) in keys.iter().zip(&mut *cells) {
+                *cell = match shard.find(key.id()) {
+                    Some(at) => shard.cell(at).clone(),
+                    None => Cell::absent(),
+                };
+            }
+            let mut txn = Txn::new(now, cells);
             let data = program.run(&mut txn, args);
             let written = txn.written();
             let is_new = |i: usize| {
@@ -353,8 +364,9 @@ impl Shared {
             };
             let new = (0..keys.len()).filter(|&i| is_new(i)).count();
             if self.reserve(new) {
-                for (i, (key, cell)) in keys.iter().zip(cells.drain(..)).enumerate() {
+                for (i, (key, cell)) in keys.iter().zip(cells).enumerate() {
                     if written >> i & 1 == 1 {
+                        let cell = mem::replace(cell, Cell::absent());
                         self.write_back(&mut shard, key, cell, program.class(), now);
                     }
                 }

@@ -1,0 +1,151 @@
+//! The Tower contract: readiness, auto traits, bodies.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use axum::body::Body;
+use http::{Request, Response};
+use layer_store::{MemoryStore, SharedStore, conformance::TroubledStore};
+use rate_limit_layer::{
+    Limiter, Policy, Quota, RateLimit, RateLimitLayer, Refused, Standing, Unavailable, Verdict,
+    future::ResponseFuture,
+};
+use tower::{Layer, Service, ServiceExt};
+
+/// Panics if it is called without having been polled ready; a clone is not ready.
+#[derive(Debug, Default)]
+struct Strict {
+    ready: bool,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Service<Request<Body>> for Strict {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        assert!(self.ready, "called unready");
+        self.ready = false;
+        ready(Ok(Response::new(Body::from("hello"))))
+    }
+}
+
+fn layer(store: SharedStore) -> RateLimitLayer {
+    RateLimitLayer::new(store, Quota::per_hour(1_000).fail_open())
+}
+
+#[tokio::test]
+async fn the_instance_that_is_called_was_polled_ready() {
+    for store in [
+        SharedStore::new(MemoryStore::new()),
+        SharedStore::new(TroubledStore::new(MemoryStore::new()).networked()),
+    ] {
+        let mut service = layer(store).layer(Strict::default());
+        for _ in 0..3 {
+            let call = service
+                .ready()
+                .await
+                .unwrap()
+                .call(Request::new(Body::empty()));
+            // Meanwhile the clone that stayed behind is made ready and called.
+            let other = service
+                .ready()
+                .await
+                .unwrap()
+                .call(Request::new(Body::empty()));
+            call.await.unwrap();
+            other.await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn readiness_is_the_inner_service_s() {
+    #[derive(Clone)]
+    struct Never;
+    impl Service<Request<Body>> for Never {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Pending
+        }
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+    let mut service = layer(SharedStore::new(MemoryStore::new())).layer(Never);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Service::<Request<Body>>::poll_ready(&mut service, &mut cx).is_pending());
+}
+
+#[test]
+fn over_memory_the_answer_needs_no_second_poll() {
+    let mut service = layer(SharedStore::new(MemoryStore::new())).layer(Strict::default());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    let mut call = pin!(service.call(Request::new(Body::empty())));
+    assert!(call.as_mut().poll(&mut cx).is_ready());
+}
+
+#[tokio::test]
+async fn the_inner_service_s_error_is_the_service_s() {
+    let failing =
+        tower::service_fn(|_: Request<Body>| async { Err::<Response<Body>, _>("broken") });
+    let service = layer(SharedStore::new(MemoryStore::new())).layer(failing);
+    assert_eq!(
+        service
+            .oneshot(Request::new(Body::empty()))
+            .await
+            .unwrap_err(),
+        "broken"
+    );
+}
+
+#[tokio::test]
+async fn any_body_is_carried_default_or_not() {
+    struct Own;
+    impl http_body::Body for Own {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+            Poll::Ready(None)
+        }
+    }
+    let own = tower::service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Own)) });
+    let service = layer(SharedStore::new(MemoryStore::new())).layer(own);
+    service.oneshot(Request::new(())).await.unwrap();
+}
+
+#[test]
+fn public_types_cross_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Limiter>();
+    check::<Policy>();
+    check::<RateLimit<Strict>>();
+    check::<RateLimitLayer>();
+    check::<Refused>();
+    check::<Standing>();
+    check::<Unavailable>();
+    check::<Verdict>();
+    fn sends<T: Send>() {}
+    sends::<ResponseFuture<<Strict as Service<Request<Body>>>::Future>>();
+}

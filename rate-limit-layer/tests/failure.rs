@@ -1,0 +1,273 @@
+//! What becomes of requests while the store is in trouble, in paused time.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{HeaderValue, Request, Response, StatusCode};
+use layer_store::{
+    ErrorKind, MemoryStore, Op, Outcome, SharedStore,
+    conformance::{Trouble, TroubledStore},
+    wrap,
+};
+use rate_limit_layer::{
+    Limiter, Policy, Quota, RateLimitLayer, Reason, Unavailable, Verdict, header,
+};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const OK: StatusCode = StatusCode::OK;
+const DOWN: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+const BUDGET: Duration = Duration::from_millis(100);
+
+fn troubled() -> TroubledStore<MemoryStore> {
+    TroubledStore::new(MemoryStore::new()).networked()
+}
+
+fn open() -> Policy {
+    Quota::per_hour(2).fail_open()
+}
+
+fn closed() -> Policy {
+    Quota::per_hour(2).fail_closed()
+}
+
+async fn ask(layer: &RateLimitLayer, key: &'static str) -> Response<layer_http::Body<Body>> {
+    let mut request = Request::get("/").body(Body::empty()).unwrap();
+    request
+        .headers_mut()
+        .insert("x-api-key", HeaderValue::from_static(key));
+    let hello = service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(Body::from("hello")))
+    });
+    layer.layer(hello).oneshot(request).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_costs_exactly_the_budget() {
+    for (policy, expected) in [(open(), OK), (closed(), DOWN)] {
+        // With and without a limit of its own.
+        for wrapped in [false, true] {
+            let store = troubled();
+            store.hang();
+            let shared = match wrapped {
+                true => SharedStore::new(wrap::Timeout::new(store.clone(), BUDGET)),
+                false => SharedStore::new(store.clone()),
+            };
+            let start = Instant::now();
+            let response = ask(&RateLimitLayer::new(shared, policy.clone()), "ada").await;
+            assert_eq!(start.elapsed(), BUDGET);
+            assert_eq!(response.status(), expected);
+            assert!(!response.headers().contains_key("ratelimit"));
+            assert_eq!(store.in_flight(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_commands_share_one_budget() {
+    let store = troubled();
+    let mut calls = 0;
+    store.trouble_by(move |_| {
+        calls += 1;
+        Some(if calls == 1 {
+            Trouble::Delay(Duration::from_millis(70))
+        } else {
+            Trouble::Hang
+        })
+    });
+    let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
+        .and(closed().named("key").by(header("x-api-key")));
+    let start = Instant::now();
+    assert_eq!(ask(&layer, "ada").await.status(), DOWN);
+    assert_eq!(start.elapsed(), BUDGET);
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_answered_as_the_policy_says() {
+    let store = troubled();
+    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let shared = SharedStore::new(store.clone());
+
+    let passed = ask(&RateLimitLayer::new(shared.clone(), open()), "ada").await;
+    assert_eq!(passed.status(), OK);
+    assert!(
+        !passed.headers().contains_key("ratelimit"),
+        "no headers are made up"
+    );
+    assert!(!passed.headers().contains_key("ratelimit-policy"));
+
+    let refused = ask(&RateLimitLayer::new(shared, closed()), "ada").await;
+    assert_eq!(refused.status(), DOWN);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(
+        refused.headers()["content-type"],
+        "application/problem+json"
+    );
+    let reason = refused.extensions().get::<Unavailable>().unwrap().reason();
+    assert_eq!(reason, Reason::StoreDown);
+
+    store.heal();
+    let limiter = Limiter::new(SharedStore::new(store), closed());
+    assert!(
+        limiter.check("ada").await.is_admitted(),
+        "no restart is needed"
+    );
+}
+
+#[tokio::test]
+async fn one_policy_that_fails_closed_is_enough() {
+    let store = troubled();
+    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let shared = SharedStore::new(store);
+    let together = Limiter::new(shared.clone(), open()).and(closed().named("closed"));
+    assert!(matches!(
+        together.check("ada").await,
+        Verdict::Unavailable(_)
+    ));
+    let apart = RateLimitLayer::new(shared.clone(), open())
+        .and(closed().named("key").by(header("x-api-key")));
+    assert_eq!(ask(&apart, "ada").await.status(), DOWN);
+    let both_open = Limiter::new(shared, open()).and(open().named("too"));
+    assert!(matches!(
+        both_open.check("ada").await,
+        Verdict::Admitted(None)
+    ));
+}
+
+#[tokio::test]
+async fn a_charge_is_given_back_when_a_later_command_fails() {
+    let store = troubled();
+    let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
+        .and(closed().named("key").by(header("x-api-key")));
+    let mut runs = 0;
+    store.trouble_by(move |_| {
+        runs += 1;
+        (runs == 2).then_some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+    });
+    assert_eq!(ask(&layer, "ada").await.status(), DOWN);
+    // The refund is not waited for.
+    while store.calls().len() < 3 || store.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.take_calls(), ["run"; 3]);
+    let mut statuses = Vec::new();
+    for key in ["bob", "eve", "kim"] {
+        statuses.push(ask(&layer, key).await.status());
+    }
+    assert_eq!(statuses, [OK, OK, StatusCode::TOO_MANY_REQUESTS]);
+}
+
+#[tokio::test]
+async fn a_command_whose_reply_was_lost_is_never_repeated() {
+    let store = troubled();
+    store.lose_replies(ErrorKind::Timeout);
+    let limiter = Limiter::new(SharedStore::new(store.clone()), open());
+    assert!(limiter.check("ada").await.is_admitted());
+    assert_eq!(store.calls(), ["run"]);
+    store.heal();
+    assert_eq!(
+        limiter.peek("ada").await.unwrap()[0].remaining(),
+        1,
+        "charged once"
+    );
+}
+
+#[tokio::test]
+async fn a_full_store_follows_the_failure_mode_with_a_reason_of_its_own() {
+    let shared = SharedStore::new(MemoryStore::with_capacity(1));
+    let (open, closed) = (
+        Limiter::new(shared.clone(), open()),
+        Limiter::new(shared, closed()),
+    );
+    assert!(open.check("ada").await.is_admitted());
+    assert!(matches!(open.check("bob").await, Verdict::Admitted(None)));
+    let Verdict::Unavailable(unavailable) = closed.check("bob").await else {
+        panic!("the store has no room");
+    };
+    assert_eq!(unavailable.reason(), Reason::StoreFull);
+    // Whoever is in it is still counted.
+    assert!(open.check("ada").await.is_admitted());
+    assert!(matches!(open.check("ada").await, Verdict::Refused(_)));
+}
+
+#[tokio::test]
+async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
+    use layer_store::{Class, Cond, Expiry, Identity, Key, KeySpace, Kind, Store, Value};
+    let memory = MemoryStore::new();
+    let space = KeySpace::new(Kind::Limit, "2/h");
+    let ada = Identity::from("ada");
+    let set = Op::Set {
+        key: &Key::new(&space, ada.subject()),
+        value: &Value::from("not ours"),
+        expiry: Expiry::NEVER,
+        cond: Cond::Always,
+        class: Class::Pinned,
+    };
+    memory
+        .call_now(&set, &layer_store::Context::new("test"))
+        .unwrap()
+        .unwrap();
+    let limiter = Limiter::new(SharedStore::new(memory), closed());
+    assert!(matches!(
+        limiter.check("ada").await,
+        Verdict::Unavailable(_)
+    ));
+    limiter.reset("ada").await.unwrap();
+    assert!(limiter.check("ada").await.is_admitted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_answers_at_once_and_asks_for_nothing() {
+    let store = troubled();
+    let timeout = wrap::Timeout::new(store.clone(), BUDGET);
+    let breaker = wrap::Breaker::new(timeout, tokio::runtime::Handle::current());
+    let layer = RateLimitLayer::new(SharedStore::new(breaker), closed());
+    store.hang();
+    for _ in 0..5 {
+        assert_eq!(ask(&layer, "ada").await.status(), DOWN);
+    }
+    store.take_calls();
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(ask(&layer, "ada").await.status(), DOWN);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(store.take_calls(), [""; 0]);
+    store.heal();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ask(&layer, "ada").await.status(), OK);
+    assert!(
+        store
+            .take_calls()
+            .iter()
+            .rev()
+            .skip(1)
+            .all(|call| *call == "ping")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_leaves_nothing_behind() {
+    let store = troubled();
+    store.hang();
+    let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open());
+    let mut service = layer.layer(service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    }));
+    let mut call = Box::pin(
+        service
+            .ready()
+            .await
+            .unwrap()
+            .call(Request::new(Body::empty())),
+    );
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(store.in_flight(), 1);
+    drop(call);
+    assert_eq!(store.in_flight(), 0);
+}
