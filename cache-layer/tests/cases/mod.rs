@@ -134,6 +134,7 @@ macro_rules! purge_cases {
                 x09_a_lookup_is_not_shared,
                 x12_the_epoch_ends_before_the_tag,
                 x13_the_epoch_is_compared_after_the_tags_are_read,
+                x13_a_tag_that_was_purged_before_it_is_named_counts,
                 x14_scopes_are_destroyed_in_the_order_given,
                 x16_an_invalidation_waits_for_the_handler,
                 x19_a_follower_needs_the_epoch,

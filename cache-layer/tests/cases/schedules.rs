@@ -236,6 +236,17 @@ pub async fn x13_the_epoch_is_compared_after_the_tags_are_read(store: SharedStor
     world.everybody_reads_v2("/page?tagged").await;
 }
 
+pub async fn x13_a_tag_that_was_purged_before_it_is_named_counts(store: SharedStore) {
+    let world = World::new(&store);
+    let a = world.a_reads("/page?tagged").await;
+    world.commit();
+    world.x.purge_tag("t").await.unwrap();
+    // A learns of the tag only now, and finds or plants a stamp that knows nothing of the purge.
+    world.answer();
+    a.await.unwrap();
+    world.everybody_reads_v2("/page?tagged").await;
+}
+
 pub async fn x14_scopes_are_destroyed_in_the_order_given(store: SharedStore) {
     let way = Gate::new(&store);
     way.split();
