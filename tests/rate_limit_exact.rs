@@ -1,5 +1,7 @@
 //! It is GCRA, exactly, on both stores: against a model in unreduced integers, on random steps of a clock that the test moves.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::time::Duration;
 
 use layer_store::{

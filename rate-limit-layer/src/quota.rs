@@ -82,7 +82,7 @@ impl Quota {
     /// window in lowest terms, `burst * window` microseconds stay below 2^52, so that Lua's numbers still hold a time so far
     /// ahead of now.
     pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
-        if window.subsec_nanos() % 1_000 != 0 || window.as_micros() > u64::MAX as u128 {
+        if !window.subsec_nanos().is_multiple_of(1_000) || window.as_micros() > u64::MAX as u128 {
             return Err(InvalidQuota::Window);
         }
         Self::checked(limit, window.as_micros() as u64, limit)
@@ -111,13 +111,11 @@ impl Quota {
     }
 
     /// While the store is down, requests pass.
-    #[must_use]
     pub const fn fail_open(self) -> Policy {
         Policy::new(self, FailureMode::Open)
     }
 
     /// While the store is down, requests are answered 503.
-    #[must_use]
     pub const fn fail_closed(self) -> Policy {
         Policy::new(self, FailureMode::Closed)
     }
@@ -252,14 +250,14 @@ fn write_window(f: &mut fmt::Formatter<'_>, window: u64) -> fmt::Result {
     let (unit, micros) = UNITS
         .iter()
         .rev()
-        .find(|(_, micros)| window % micros == 0)
+        .find(|(_, micros)| window.is_multiple_of(*micros))
         .expect("every window is whole microseconds");
     write!(f, "{}", window / micros)?;
     f.write_str(unit)
 }
 
 fn parse(number: &str) -> Result<u32, InvalidQuota> {
-    number.trim().parse().map_err(|_| InvalidQuota::Text)
+    number.trim().parse().ok().ok_or(InvalidQuota::Text)
 }
 
 fn parse_window(text: &str) -> Result<u64, InvalidQuota> {
@@ -267,7 +265,7 @@ fn parse_window(text: &str) -> Result<u64, InvalidQuota> {
     let (count, unit) = text.split_at(digits);
     let count: u64 = match count {
         "" => 1,
-        _ => count.parse().map_err(|_| InvalidQuota::Overflow)?,
+        _ => count.parse().ok().ok_or(InvalidQuota::Overflow)?,
     };
     let (_, micros) = UNITS
         .iter()

@@ -1,5 +1,7 @@
 //! What an admitted request allocates in our code: nothing without headers, at most four times with both.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},

@@ -1,5 +1,7 @@
 //! What becomes of requests while the store is in trouble, in paused time.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::{
     convert::Infallible,
     task::{Context, Waker},

@@ -1,5 +1,7 @@
 //! What a client sees of the layer, on the memory store.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::{convert::Infallible, net::SocketAddr};
 
 use axum::{

@@ -1,0 +1,162 @@
+//! The limiter on a real Redis.
+
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
+use std::{convert::Infallible, time::Duration};
+
+use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use layer_store::{SharedStore, connect};
+use rate_limit_layer::{KeyExtractor, Limiter, Quota, RateLimitLayer, Verdict, header};
+use tests::{RedisServer, unique};
+use tower::{Layer, ServiceExt, service_fn};
+
+type Body = Empty<bytes::Bytes>;
+
+async fn store(server: &RedisServer) -> SharedStore {
+    connect(&server.url()).await.unwrap()
+}
+
+async fn ask(layer: &RateLimitLayer, key: &str) -> StatusCode {
+    let mut request = Request::new(Body::new());
+    request
+        .headers_mut()
+        .insert("x-api-key", key.parse().unwrap());
+    let hello =
+        service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::new())) });
+    layer.layer(hello).oneshot(request).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_check_is_one_script_command_once_its_script_is_loaded() {
+    let server = RedisServer::start();
+    let policy = Quota::per_hour(10).fail_closed();
+    let limiter = Limiter::new(store(&server).await, policy).and(Quota::per_day(50).fail_closed());
+    assert!(limiter.check("first").await.is_admitted());
+    let mut monitor = server.monitor();
+    for _ in 0..12 {
+        let _ = limiter.check("ada").await;
+    }
+    let commands = monitor.names(&server);
+    let clients: Vec<_> = commands.iter().filter(|name| *name != "ping").collect();
+    assert_eq!(clients, vec!["evalsha"; 12]);
+    assert_eq!(server.clients().len(), 1, "one connection");
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_loaded_again_and_charged_once() {
+    let server = RedisServer::start();
+    let limiter = Limiter::new(store(&server).await, Quota::per_hour(10).fail_closed());
+    for left in (4..10).rev() {
+        let () = server.command(&["SCRIPT", "FLUSH"]);
+        let Verdict::Admitted(Some(standing)) = limiter.check("ada").await else {
+            panic!("not admitted");
+        };
+        assert_eq!(standing.remaining(), left);
+    }
+}
+
+#[tokio::test]
+async fn subjects_cost_a_command_each_and_a_refusal_is_given_back() {
+    let server = RedisServer::start();
+    let layer = RateLimitLayer::new(
+        store(&server).await,
+        Quota::per_hour(5)
+            .fail_closed()
+            .named("all")
+            .by(header("x-all").or_skip()),
+    )
+    .and(Quota::per_hour(3).fail_closed().named("peer"))
+    .and(
+        Quota::per_hour(1)
+            .fail_closed()
+            .named("key")
+            .by(header("x-api-key")),
+    );
+    assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    for _ in 0..10 {
+        assert_eq!(ask(&layer, "ada").await, StatusCode::TOO_MANY_REQUESTS);
+    }
+    // The refunds are on their way, on the same connection, before these.
+    assert_eq!(ask(&layer, "bob").await, StatusCode::OK);
+    assert_eq!(ask(&layer, "eve").await, StatusCode::OK);
+    assert_eq!(ask(&layer, "kim").await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn every_key_has_a_time_to_live_that_the_server_keeps() {
+    let server = RedisServer::start();
+    let limiter = Limiter::new(
+        store(&server).await,
+        Quota::try_new(10, Duration::from_secs(1))
+            .unwrap()
+            .fail_closed(),
+    );
+    for subject in ["a", "b", "c"] {
+        assert!(limiter.check(subject).await.is_admitted());
+        assert!(limiter.check(subject).await.is_admitted());
+    }
+    let mut connection = server.raw();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    assert_eq!(keys.len(), 3);
+    for key in &keys {
+        let ttl: i64 = redis::cmd("PTTL").arg(key).query(&mut connection).unwrap();
+        assert!((1..=200).contains(&ttl), "{key}: {ttl}");
+    }
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let left: i64 = redis::cmd("EXISTS")
+        .arg(&keys)
+        .query(&mut connection)
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(limiter.peek("a").await.unwrap()[0].remaining(), 10);
+}
+
+#[tokio::test]
+async fn hostile_keys_touch_nobody_else_s() {
+    let server = RedisServer::start();
+    let () = server.command(&["SET", "foreign", "1"]);
+    let limiter = Limiter::new(store(&server).await, Quota::per_hour(1).fail_closed());
+    let long = vec![b'x'; 1 << 20];
+    let keys: [&[u8]; 9] = [
+        b"",
+        b"{}*?[]\\",
+        b"{a}",
+        b"a",
+        b"a\r\nSET foreign 2\r\n",
+        b"a\0b",
+        b"\xff\xfe",
+        b"*",
+        &long,
+    ];
+    for key in keys {
+        assert!(limiter.check(key).await.is_admitted());
+        assert!(matches!(limiter.check(key).await, Verdict::Refused(_)));
+    }
+    limiter.reset("*").await.unwrap();
+    let mut connection = server.raw();
+    let left: usize = redis::cmd("DBSIZE").query(&mut connection).unwrap();
+    assert_eq!(left, keys.len() - 1 + 1, "one reset, one foreign");
+    let foreign: String = redis::cmd("GET")
+        .arg("foreign")
+        .query(&mut connection)
+        .unwrap();
+    assert_eq!(foreign, "1");
+}
+
+#[tokio::test]
+async fn two_services_on_one_redis_share_their_buckets_unless_a_prefix_parts_them() {
+    let server = RedisServer::start();
+    let one = Limiter::new(store(&server).await, Quota::per_hour(2).fail_closed());
+    let two = Limiter::new(store(&server).await, Quota::per_hour(2).fail_closed());
+    let options = layer_store::Options::new().prefix(unique());
+    let apart = layer_store::connect_with(&server.url(), options)
+        .await
+        .unwrap();
+    let apart = Limiter::new(apart, Quota::per_hour(2).fail_closed());
+    assert!(one.check("ada").await.is_admitted());
+    assert!(two.check("ada").await.is_admitted());
+    assert!(!one.check("ada").await.is_admitted());
+    assert!(!two.check("ada").await.is_admitted());
+    assert!(apart.check("ada").await.is_admitted());
+}
