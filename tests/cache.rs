@@ -31,7 +31,8 @@ async fn patient(server: &RedisServer) -> SharedStore {
     let options = Options::new()
         .deadline(Duration::from_secs(10))
         .prefix(unique());
-    connect_with(&server.url(), options).await.unwrap()
+    let store = connect_with(&server.url(), options).await;
+    store.expect("the server runs")
 }
 
 #[tokio::test]
@@ -227,8 +228,10 @@ async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
 
 /// An HTTP/1.1 origin that counts what it is asked.
 async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("some port is free");
+    let address = listener.local_addr().expect("it is bound");
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = asked.clone();
     tokio::spawn(async move {

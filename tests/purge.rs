@@ -19,7 +19,8 @@ async fn patient(server: &RedisServer) -> SharedStore {
     let options = Options::new()
         .deadline(Duration::from_secs(10))
         .prefix(unique());
-    connect_with(&server.url(), options).await.unwrap()
+    let store = connect_with(&server.url(), options).await;
+    store.expect("the server runs")
 }
 
 #[tokio::test]

@@ -27,11 +27,8 @@ impl Address {
     }
 
     /// The stamps of its scopes, of these tags, and the epoch, in this order.
-    pub(crate) fn stamps<'a>(&'a self, tags: &'a [Box<str>]) -> Vec<Key<'a>> {
-        let mut keys = Vec::with_capacity(self.scopes.len() + tags.len() + 1);
-        keys.extend(self.scopes.keys());
-        keys.extend(tags.iter().map(|tag| tag_key(tag)));
-        keys.push(epoch_key());
-        keys
+    pub(crate) fn stamps<'a>(&'a self, tags: &'a [Box<str>]) -> impl Iterator<Item = Key<'a>> {
+        let tags = tags.iter().map(|tag| tag_key(tag));
+        self.scopes.keys().chain(tags).chain([epoch_key()])
     }
 }

@@ -145,8 +145,8 @@ impl Fill {
                 .chain(tags.iter().map(|(_, stamp)| stamp))
         };
         let names: Vec<Box<str>> = tags.iter().map(|(tag, _)| tag.clone()).collect();
-        // Its scopes and tags are in the order of the stamps; the epoch, which is last, outlives nothing.
-        let keys = self.address.stamps(&names);
+        // In the order of the stamps that the entry stands on; the epoch, which comes last, is left to end.
+        let keys: Vec<Key<'_>> = self.address.stamps(&names).collect();
         let due: Vec<(&Key<'_>, &Stamp)> = keys
             .iter()
             .zip(stamps())

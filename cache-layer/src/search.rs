@@ -151,9 +151,11 @@ impl<'a> Search<'a> {
             .map(|variant| self.address.variant(variant));
         match self.step {
             Step::First => {
-                let mut keys = vec![self.address.base()];
+                let most = 3 + self.address.scopes.len() + self.tags.len();
+                let mut keys = Vec::with_capacity(most);
+                keys.push(self.address.base());
                 keys.extend(variant);
-                keys.append(&mut self.address.stamps(&self.tags));
+                keys.extend(self.address.stamps(&self.tags));
                 keys
             }
             Step::Variant => variant.into_iter().collect(),

@@ -55,9 +55,9 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let (shared, inner) = (&self.shared, self.inner.clone());
+        let shared = &self.shared;
         if !shared.rule.enabled || shared.is_inside(request.extensions()) {
-            return ResponseFuture::passing(inner, request, None);
+            return ResponseFuture::passing(self.inner.clone(), request, None);
         }
         let head = Head::of(&request);
         let pass = match Asked::of(&shared.rule, &head) {
@@ -76,7 +76,7 @@ where
                     {
                         return ResponseFuture::ready(response);
                     }
-                    let shared = shared.clone();
+                    let (shared, inner) = (shared.clone(), self.inner.clone());
                     return ResponseFuture::working(exchange(
                         shared, inner, request, question, first,
                     ));
@@ -86,7 +86,7 @@ where
         };
         let changes = pass.is_unsafe.then(|| Scope::page(head.path()));
         let note = Note::new(shared.clone(), pass, changes);
-        ResponseFuture::passing(inner, request, Some(note))
+        ResponseFuture::passing(self.inner.clone(), request, Some(note))
     }
 }
 

@@ -130,12 +130,11 @@ pub(crate) async fn plant(
 ) -> Option<Fence> {
     if seen.is_incomplete() {
         let tags: Vec<Box<str>> = seen.tags.iter().map(|(tag, _)| tag.clone()).collect();
-        let keys = address.stamps(&tags);
         let missing: Vec<Key<'_>> = seen
             .readings_mut()
-            .zip(&keys)
+            .zip(address.stamps(&tags))
             .filter(|(reading, _)| **reading == Reading::Missing)
-            .map(|(_, key)| *key)
+            .map(|(_, key)| key)
             .collect();
         let (planted, _) = plant_keys(store, cx, &missing, None).await?;
         let holes = seen
