@@ -71,6 +71,7 @@ mod key;
 #[cfg(feature = "axum")]
 mod path_param;
 mod problem;
+mod ready;
 mod rebuild;
 
 #[cfg(feature = "axum")]
@@ -81,6 +82,7 @@ pub use self::{
     head::{Head, PeerAddr},
     key::{Header, KeyExtractor, KeyFn, Missing, OrRefuse, OrSkip, header, key_fn},
     problem::{PROBLEM_JSON, Problem},
+    ready::take_ready,
     rebuild::Rebuild,
 };
 pub use layer_store::Identity;

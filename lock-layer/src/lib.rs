@@ -170,7 +170,6 @@ mod lock;
 mod locks;
 mod patience;
 mod programs;
-mod ready;
 mod record;
 mod response;
 mod scope;

@@ -7,14 +7,11 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, Head, Rebuild};
+use layer_http::{Body, Head, Rebuild, take_ready};
 use tower_service::Service;
 
 use super::{future::ResponseFuture, handle::handle, layer::Shared};
-use crate::{
-    body::{BoxError, Resumed},
-    ready::take_ready,
-};
+use crate::body::{BoxError, Resumed};
 
 /// Answers repeated requests. See [`IdempotencyLayer`](crate::IdempotencyLayer).
 #[derive(Clone)]

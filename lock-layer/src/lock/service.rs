@@ -5,14 +5,14 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, Head};
+use layer_http::{Body, Head, take_ready};
 use tower_service::Service;
 
 use super::{
     future::ResponseFuture,
     layer::{Begun, Shared},
 };
-use crate::{locks, ready::take_ready};
+use crate::locks;
 
 /// Lets one request at a time through. See [`LockLayer`](crate::LockLayer).
 #[derive(Clone)]
