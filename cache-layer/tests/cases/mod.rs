@@ -127,6 +127,7 @@ macro_rules! purge_cases {
                 stamps_live_on_with_their_entries;
             schedules:
                 x01_a_missing_stamp_is_a_miss,
+                x02_a_missing_stamp_is_never_stale_but_usable,
                 x03_the_fence_is_that_of_the_lookup,
                 x04_stamps_are_planted_before_the_handler_begins,
                 x05_a_plant_is_sent_once,

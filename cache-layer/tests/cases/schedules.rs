@@ -7,10 +7,13 @@ use std::sync::{
 };
 
 use cache_layer::{Invalidate, ResponseCache, Tags, store::SharedStore};
-use http::Request;
+use http::{HeaderValue, Request, header::CACHE_CONTROL};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{FRESH, Handler, Reply, Site, eventually, gate::Gate, request, response};
+
+const STALE: HeaderValue =
+    HeaderValue::from_static("max-age=60, stale-while-revalidate=600, stale-if-error=600");
 
 /// A database with one version, two readers on ways of their own to one store, and a writer.
 struct World {
@@ -37,8 +40,14 @@ impl World {
                 async move {
                     answers.acquire().await.unwrap().forget();
                     let mut answer = response(&[FRESH], format!("v{read}"));
-                    if request.uri().query() == Some("tagged") {
-                        answer.extensions_mut().insert(Tags::new(["t"]));
+                    match request.uri().query() {
+                        Some("tagged") => {
+                            answer.extensions_mut().insert(Tags::new(["t"]));
+                        }
+                        Some("stale") => {
+                            answer.headers_mut().insert(CACHE_CONTROL, STALE);
+                        }
+                        _ => {}
                     }
                     answer
                 }
@@ -94,6 +103,22 @@ pub async fn x01_a_missing_stamp_is_a_miss(store: SharedStore) {
     world.answer();
     assert_eq!(a.await.unwrap().body, "v1");
     world.everybody_reads_v2("/page").await;
+}
+
+/// Not even while it is revalidated, where the answer itself allows that (RFC 5861).
+pub async fn x02_a_missing_stamp_is_never_stale_but_usable(store: SharedStore) {
+    let world = World::new(&store);
+    let a = world.a_reads("/page?stale").await;
+    world.commit();
+    world.x.purge_path("/page").await.unwrap();
+    world.answer();
+    assert_eq!(a.await.unwrap().body, "v1");
+    // The entry stands; its handler is withheld, and nobody is answered meanwhile.
+    let b = start(&world.b, "/page?stale");
+    eventually("B's handler has read", || world.b.calls() == 1).await;
+    assert!(!b.is_finished());
+    world.everybody_reads_v2("/page?stale").await;
+    assert_eq!(b.await.unwrap().body, "v2");
 }
 
 pub async fn x03_the_fence_is_that_of_the_lookup(store: SharedStore) {
