@@ -74,6 +74,8 @@ pub(crate) struct Filling {
 enum Entered {
     Fill(Filling),
     Follow(Follower),
+    /// An answer was stored since the lookup was sent.
+    LookAgain,
     /// The stamps could not be planted.
     Unfenced,
 }
@@ -194,6 +196,7 @@ impl Shared {
             let follower = match self.enter(question, request, &mut found, why).await {
                 Entered::Fill(filling) => return Way::Fill(why, filling),
                 Entered::Unfenced => return self.without_store(),
+                Entered::LookAgain => continue,
                 Entered::Follow(follower) => follower,
             };
             match follower.outcome().await {
@@ -229,8 +232,9 @@ impl Shared {
         while why != Forward::Request && lead.is_none() {
             let variant = found.names.variant(request);
             let key = flight_key(address, question.credentialed, &variant);
-            match core.flights.enter(key, &found.seen) {
+            match core.flights.enter(address, key, &found.seen, found.landed) {
                 Entrance::Follow(follower) => return Entered::Follow(follower),
+                Entrance::LookAgain => return Entered::LookAgain,
                 Entrance::Lead(leading) => lead = Some(leading),
                 Entrance::PlantFirst => {
                     if plant(&core.store, &cx, address, &mut found.seen)
@@ -454,4 +458,4 @@ fn variant(
 }
 
 /// A request that finds the call it waited for broken off looks again so often, and then calls for itself.
-const MOST_ROUNDS: usize = 4;
+const MOST_ROUNDS: usize = 8;

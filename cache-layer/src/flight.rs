@@ -1,6 +1,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
-    sync::Arc,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -14,9 +18,12 @@ use crate::{
 };
 
 /// The handler calls under way, by what they will be stored under: one per key at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Flights {
     table: Mutex<HashMap<FlightKey, Flight>>,
+    /// How many calls have ended with an answer in the store, by the hash of their address.
+    landed: [AtomicU64; LANES],
+    hasher: RandomState,
 }
 
 /// What one handler call answers for.
@@ -45,6 +52,8 @@ pub(crate) enum Entrance {
     Follow(Follower),
     /// It must know all stamps before that can be said.
     PlantFirst,
+    /// Since its lookup was sent a call for its address has stored an answer: it must look again before it makes another.
+    LookAgain,
 }
 
 /// The request that makes the call. Dropped, it leaves the call to one of those that wait.
@@ -52,6 +61,7 @@ pub(crate) enum Entrance {
 pub(crate) struct Lead {
     flights: Arc<Flights>,
     key: FlightKey,
+    lane: usize,
     flight: Flight,
 }
 
@@ -72,13 +82,29 @@ pub(crate) enum Outcome {
 }
 
 impl Flights {
-    pub(crate) fn enter(self: &Arc<Self>, key: FlightKey, seen: &Seen) -> Entrance {
+    /// How many calls for an address, or one of its lane, have landed: to be read before a lookup is sent.
+    pub(crate) fn landed(&self, address: &Address) -> u64 {
+        self.landed[self.lane(address)].load(Relaxed)
+    }
+
+    /// Joins the call for `key`, a [`flight_key`] of `address`, or makes it, by a lookup sent when `landed` calls had landed.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        address: &Address,
+        key: FlightKey,
+        seen: &Seen,
+        landed: u64,
+    ) -> Entrance {
+        let lane = self.lane(address);
         let mut table = self.table.lock();
         match table.entry(key.clone()) {
             Slot::Vacant(slot) => {
+                if self.landed[lane].load(Relaxed) != landed {
+                    return Entrance::LookAgain;
+                }
                 let flight = new_flight();
                 slot.insert(flight.clone());
-                Entrance::Lead(self.lead(key, flight))
+                Entrance::Lead(self.lead(key, lane, flight))
             }
             Slot::Occupied(mut slot) => {
                 let may_join = match &*slot.get().borrow() {
@@ -97,16 +123,31 @@ impl Flights {
                 // The other one keeps those that wait for it.
                 let flight = new_flight();
                 slot.insert(flight.clone());
-                Entrance::Lead(self.lead(key, flight))
+                Entrance::Lead(self.lead(key, lane, flight))
             }
         }
     }
 
-    fn lead(self: &Arc<Self>, key: FlightKey, flight: Flight) -> Lead {
+    fn lane(&self, address: &Address) -> usize {
+        self.hasher.hash_one(&address.text) as usize % LANES
+    }
+
+    fn lead(self: &Arc<Self>, key: FlightKey, lane: usize, flight: Flight) -> Lead {
         Lead {
             flights: self.clone(),
             key,
+            lane,
             flight,
+        }
+    }
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self {
+            table: Mutex::default(),
+            landed: [const { AtomicU64::new(0) }; LANES],
+            hasher: RandomState::new(),
         }
     }
 }
@@ -131,6 +172,9 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
+        if matches!(*self.flight.borrow(), Stage::Shared(..)) {
+            self.flights.landed[self.lane].fetch_add(1, Relaxed);
+        }
         if table
             .get(&self.key)
             .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
@@ -182,5 +226,7 @@ fn new_flight() -> Flight {
     Arc::new(watch::Sender::new(Stage::Planting))
 }
 
+/// A landing of another address of the lane costs a lookup more, and no wrong answer.
+const LANES: usize = 64;
 /// After this a request that waits for another's call makes its own.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

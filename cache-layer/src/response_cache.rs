@@ -183,10 +183,14 @@ impl ResponseCache {
         let core = &self.core;
         let cx = core.context_until();
         let lead = loop {
-            match core
-                .flights
-                .enter(flight_key(address, false, &[]), &found.seen)
-            {
+            match core.flights.enter(
+                address,
+                flight_key(address, false, &[]),
+                &found.seen,
+                found.landed,
+            ) {
+                // Nothing became of the lookup: the loop looks again.
+                Entrance::LookAgain => return Err(Outcome::Abandoned),
                 Entrance::Lead(lead) => break lead,
                 Entrance::Follow(follower) => return Err(follower.outcome().await),
                 Entrance::PlantFirst => {
@@ -249,4 +253,4 @@ enum Approach {
 }
 
 /// A call that finds the load it waited for broken off looks again so often, and then loads for itself.
-const MOST_ROUNDS: usize = 4;
+const MOST_ROUNDS: usize = 8;

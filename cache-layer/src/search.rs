@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) names: Names,
     /// Whether the store holds a rule with those names.
     pub(crate) rule_stands: bool,
+    /// How many calls for the address had landed when the lookup was sent.
+    pub(crate) landed: u64,
 }
 
 /// Why there is no entry.
@@ -77,6 +79,7 @@ impl Core {
         address: &Address,
         request: &HeaderMap,
     ) -> Option<Result<Found, StoreError>> {
+        let landed = self.flights.landed(address);
         let mut search = Search::new(address, request, self.hints.get(&address.text));
         while search.step != Step::Done {
             match self
@@ -88,7 +91,7 @@ impl Core {
                 Err(error) => return Some(Err(error)),
             }
         }
-        Some(Ok(self.found(search)))
+        Some(Ok(self.found(search, landed)))
     }
 
     /// Looks up.
@@ -97,18 +100,19 @@ impl Core {
         address: &Address,
         request: &HeaderMap,
     ) -> Result<Found, StoreError> {
+        let landed = self.flights.landed(address);
         let mut search = Search::new(address, request, self.hints.get(&address.text));
         let cx = self.context_until();
         while search.step != Step::Done {
             let values = self.store.get_many(&cx, &search.keys()).await?;
             search.take(values);
         }
-        Ok(self.found(search))
+        Ok(self.found(search, landed))
     }
 
-    fn found(&self, search: Search<'_>) -> Found {
+    fn found(&self, search: Search<'_>, landed: u64) -> Found {
         let address = search.address;
-        let (found, hint) = search.finish();
+        let (found, hint) = search.finish(landed);
         if let Some(hint) = hint {
             self.hints.insert(&address.text, Arc::new(hint));
         }
@@ -254,7 +258,7 @@ impl<'a> Search<'a> {
     }
 
     /// What was found, and what to ask for at once next time if this lookup had to ask again.
-    fn finish(self) -> (Found, Option<Hint>) {
+    fn finish(self, landed: u64) -> (Found, Option<Hint>) {
         let hint = self.asked_again.then(|| Hint {
             names: self.names.clone(),
             tags: self.seen.tags.iter().map(|(tag, _)| tag.clone()).collect(),
@@ -265,6 +269,7 @@ impl<'a> Search<'a> {
             seen: self.seen,
             names: self.names,
             rule_stands: self.rule_stands,
+            landed,
         };
         (found, hint)
     }
