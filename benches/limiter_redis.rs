@@ -1,1 +1,104 @@
-fn main() {}
+//! What a check costs on Redis, beside a bare GET on a connection of the same kind: in sequence, and with 64 tasks at once.
+//!
+//! `cargo bench -p benches --bench limiter_redis`; it starts a redis-server of its own.
+
+use std::time::{Duration, Instant};
+
+use contenders::{Contender, compare};
+use criterion::Criterion;
+use layer_store::connect;
+use rate_limit_layer::{Limiter, Quota};
+use redis::aio::MultiplexedConnection;
+use tests::RedisServer;
+use tokio::runtime::Runtime;
+
+const ROUNDS: usize = 15;
+const TASKS: u32 = 64;
+
+fn main() {
+    let server = RedisServer::start();
+    let runtime = Runtime::new().expect("threads");
+    let get = runtime.block_on(bare(&server));
+    let limiter = runtime.block_on(limiter(&server));
+    let mut criterion = Criterion::default()
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("limiter_redis/sequential");
+    group.bench_function("GET", |bencher| {
+        bencher.iter_custom(|times| gets(&runtime, &get, times as u32, 1));
+    });
+    group.bench_function("check", |bencher| {
+        bencher.iter_custom(|times| checks(&runtime, &limiter, times as u32, 1));
+    });
+    group.finish();
+    for (title, times, tasks) in [("in sequence", 5_000, 1), ("64 at once", 50_000, TASKS)] {
+        let contenders = vec![
+            Contender::timed("nothing", |_| Duration::ZERO),
+            Contender::timed("GET", |times| gets(&runtime, &get, times, tasks)),
+            Contender::timed("check", |times| checks(&runtime, &limiter, times, tasks)),
+        ];
+        compare(title, ROUNDS, times, contenders);
+    }
+    let counts = server.commandstats();
+    println!("\ncommands: {counts:?}");
+}
+
+async fn bare(server: &RedisServer) -> MultiplexedConnection {
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let connection = client.get_multiplexed_async_connection_with_config(&config);
+    connection.await.expect("the server runs")
+}
+
+async fn limiter(server: &RedisServer) -> Limiter {
+    let store = connect(&server.url()).await.expect("the server runs");
+    Limiter::new(store, Quota::per_second(1_000_000).fail_closed())
+}
+
+/// So many in all, shared out among tasks, each of which waits for one before it sends the next.
+fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) -> Duration {
+    shared_out(runtime, times, tasks, |task| {
+        let mut get = get.clone();
+        move |times| async move {
+            let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
+            for _ in 0..times {
+                get.send_packed_command(&command)
+                    .await
+                    .expect("the server runs");
+            }
+        }
+    })
+}
+
+fn checks(runtime: &Runtime, limiter: &Limiter, times: u32, tasks: u32) -> Duration {
+    shared_out(runtime, times, tasks, |task| {
+        let limiter = limiter.clone();
+        move |times| async move {
+            for _ in 0..times {
+                assert!(limiter.check(u64::from(task)).await.is_admitted());
+            }
+        }
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stop watch")]
+fn shared_out<W, F>(runtime: &Runtime, times: u32, tasks: u32, work: impl Fn(u32) -> W) -> Duration
+where
+    W: FnOnce(u32) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..tasks)
+        .map(|task| {
+            let work = work(task);
+            let share = times.div_ceil(tasks);
+            runtime.spawn(async move { work(share).await })
+        })
+        .collect();
+    runtime.block_on(async {
+        for task in tasks {
+            task.await.expect("no task panics");
+        }
+    });
+    start.elapsed()
+}

@@ -139,9 +139,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Calling(call, headers) => {
-                let mut response = match ready!(Pin::new(call).poll(cx)) {
-                    Ok(response) => response,
-                };
+                let Ok(mut response) = ready!(Pin::new(call).poll(cx));
                 if let Some((limit, left)) = *headers {
                     write(&mut response, limit, left, 1);
                 }

@@ -279,6 +279,33 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
+        let mut shard = self.shard(key).lock();
+        let Some(at) = shard.find(key.id()) else {
+            drop(shard);
+            return self.run_new(program, key, args, now);
+        };
+        let cell = shard.cell(at);
+        let was = Shard::was(cell);
+        let mut txn = Txn::new(now, slice::from_mut(cell));
+        let data = program.run(&mut txn, args);
+        if txn.written() != 0 {
+            let ends = cell.ends();
+            let change = shard.rewritten(at, was, program.class());
+            self.settle(change, ends);
+        }
+        // Before the reply is moved: the unlock waits until all that it is made of is written, a move would stall on it.
+        drop(shard);
+        Ok(Reply::Data(data))
+    }
+
+    #[cold]
+    fn run_new(
+        &self,
+        program: &'static Program,
+        key: &Key<'_>,
+        args: &[Arg<'_>],
+        now: u64,
+    ) -> Result<Reply, StoreError> {
         self.with_cell(key, program.class(), now, |cell, written| {
             let mut txn = Txn::new(now, slice::from_mut(cell));
             let data = program.run(&mut txn, args);
@@ -288,7 +315,6 @@ impl Shared {
     }
 
     /// Gives `write` the cell of `key`, and keeps what it did to it if it says that it did. It runs again if room had to be made.
-    #[inline]
     fn with_cell<T>(
         &self,
         key: &Key<'_>,

@@ -380,7 +380,7 @@ impl<'a> Txn<'a> {
         let cell = &mut self.cells[index];
         cell.value = value;
         cell.expires = expiry(self.now, ttl);
-        self.written |= 1 << index;
+        self.note_written(index);
     }
 
     /// Deletes the key at `index`.
@@ -391,13 +391,22 @@ impl<'a> Txn<'a> {
     #[inline]
     pub fn delete(&mut self, index: usize) {
         self.cells[index] = Cell::absent();
-        self.written |= 1 << index;
+        self.note_written(index);
     }
 
     /// Which keys were written or deleted: bit `i` for the key at `i`.
     #[inline]
     pub const fn written(&self) -> u128 {
         self.written
+    }
+
+    #[inline(always)]
+    const fn note_written(&mut self, index: usize) {
+        // For one key the whole number is stored: a bit set in place is a byte written, and the wide read of it stalls.
+        self.written = match self.cells.len() {
+            1 => 1,
+            _ => self.written | 1 << index,
+        };
     }
 }
 

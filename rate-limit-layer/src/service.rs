@@ -60,9 +60,10 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.shared.check_peer_now(&req) {
+            Some(Outcome::Admitted(None)) => ResponseFuture::calling(self.inner.call(req), None),
             Some(Outcome::Admitted(account)) => {
-                let mark = self.shared.mark(account);
-                ResponseFuture::calling(self.inner.call(req), mark)
+                let response = self.inner.call(req);
+                ResponseFuture::calling(response, self.shared.mark(account))
             }
             Some(outcome) => ResponseFuture::refused(self.shared.refuse(Ok(outcome))),
             None => self.call_by_head(req),
@@ -82,8 +83,8 @@ impl<S> RateLimit<S> {
     {
         match self.shared.check_now(&Head::of(&req)) {
             Some(Ok(Outcome::Admitted(account))) => {
-                let mark = self.shared.mark(account);
-                ResponseFuture::calling(self.inner.call(req), mark)
+                let response = self.inner.call(req);
+                ResponseFuture::calling(response, self.shared.mark(account))
             }
             Some(outcome) => ResponseFuture::refused(self.shared.refuse(outcome)),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.

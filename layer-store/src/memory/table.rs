@@ -39,7 +39,7 @@ impl Table {
         let mut at = self.home(id);
         loop {
             let slot = self.slots.get(at)?;
-            if slot.id == id && slot.is_taken() {
+            if slot.is(id) && slot.is_taken() {
                 return Some(at);
             }
             if !slot.is_taken() || slot.is_after(id) {
@@ -131,6 +131,12 @@ impl Slot {
     #[inline]
     fn is_taken(&self) -> bool {
         self.cell.ends() != 0
+    }
+
+    /// Word by word, in registers: two arrays are compared in memory.
+    #[inline]
+    fn is(&self, id: Id) -> bool {
+        self.id[1] == id[1] && self.id[0] == id[0]
     }
 
     /// By the second word first: it is the one that chooses the home.
