@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Flights {
     table: Mutex<HashMap<FlightKey, Flight>>,
     /// How many calls have ended with an answer in the store, by the hash of their address.
-    landed: [AtomicU64; LANES],
+    landed: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
@@ -146,7 +146,7 @@ impl Default for Flights {
     fn default() -> Self {
         Self {
             table: Mutex::default(),
-            landed: [const { AtomicU64::new(0) }; LANES],
+            landed: (0..LANES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -226,7 +226,8 @@ fn new_flight() -> Flight {
     Arc::new(watch::Sender::new(Stage::Planting))
 }
 
-/// A landing of another address of the lane costs a lookup more, and no wrong answer.
-const LANES: usize = 64;
+/// A landing of another address of the lane costs a lookup more, and no wrong answer: so many that few calls under way
+/// share one.
+const LANES: usize = 4_096;
 /// After this a request that waits for another's call makes its own.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
