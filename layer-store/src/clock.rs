@@ -21,6 +21,8 @@ enum Source {
 #[derive(Clone)]
 struct System {
     counter: quanta::Clock,
+    /// Microseconds a tick, times 2^64: one multiplication a reading. No counter ticks slower than once a microsecond.
+    micros_per_tick: u64,
     started: u64,
     unix_at_start: u64,
 }
@@ -64,7 +66,10 @@ impl fmt::Debug for Clock {
 impl System {
     fn start() -> Self {
         let counter = quanta::Clock::new();
+        let nanos = u128::from(counter.delta_as_nanos(0, MANY_TICKS));
+        let scale = (nanos << 64) / (u128::from(MANY_TICKS) * 1_000);
         Self {
+            micros_per_tick: u64::try_from(scale).unwrap_or(u64::MAX),
             started: counter.raw(),
             unix_at_start: SystemTime::UNIX_EPOCH
                 .elapsed()
@@ -75,10 +80,9 @@ impl System {
 
     #[inline]
     fn now(&self) -> u64 {
-        let elapsed = self
-            .counter
-            .delta_as_nanos(self.started, self.counter.raw());
-        self.unix_at_start + elapsed / 1_000
+        let ticks = self.counter.raw().saturating_sub(self.started);
+        let elapsed = u128::from(ticks) * u128::from(self.micros_per_tick);
+        self.unix_at_start + (elapsed >> 64) as u64
     }
 }
 
@@ -99,6 +103,9 @@ impl ManualClock {
     }
 }
 
+/// So many that what a scale loses to rounding is less than a millisecond a year.
+const MANY_TICKS: u64 = 1 << 40;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +121,16 @@ mod tests {
             assert!(now >= last);
             last = now;
         }
+    }
+
+    #[test]
+    fn the_system_clock_goes_as_fast_as_its_counter() {
+        let system = System::start();
+        let (counter, started) = (&system.counter, quanta::Instant::now());
+        let before = (system.now(), counter.raw());
+        while started.elapsed() < Duration::from_millis(20) {}
+        let after = (system.now(), counter.raw());
+        let micros = counter.delta_as_nanos(before.1, after.1) / 1_000;
+        assert!((after.0 - before.0).abs_diff(micros) <= 10);
     }
 }
