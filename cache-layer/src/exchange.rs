@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode, header, response};
-use layer_http::Body;
+use layer_http::{Body, Content};
 use layer_store::{KeySpace, StoreError};
 use tokio::time::Instant;
 use tower_service::Service;
@@ -103,21 +103,17 @@ impl Shared {
         let age = (entry.head.freshness.age + servable.resident).as_secs();
         headers.insert(header::AGE, age.into());
         self.rule.member.append(&mut headers, status);
-        let mut body = match question.is_head {
+        let content = match question.is_head {
             true => {
                 let length = entry.body.len();
                 headers
                     .entry(header::CONTENT_LENGTH)
                     .or_insert_with(|| length.into());
-                Body::empty()
+                Content::default()
             }
-            false => Body::bytes(entry.body.clone()),
+            false => Content::new(entry.body.clone()).with_trailers(entry.trailers()?),
         };
-        let trailers = entry.trailers()?;
-        if !trailers.is_empty() && !question.is_head {
-            body = body.with_trailers(trailers);
-        }
-        let mut response = Response::new(body);
+        let mut response = Response::new(Body::own(content));
         *response.status_mut() = StatusCode::from_u16(entry.head.status).ok()?;
         *response.headers_mut() = headers;
         Some(response)

@@ -5,12 +5,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::Content;
+
 pin_project! {
-    /// A response body: the inner service's, or bytes of a layer's own.
+    /// A response body: the inner service's, or [`Content`] of a layer's own.
     ///
     /// It asks nothing of `B` but to be a body of [`Bytes`], so a layer can refuse a request whatever the inner service
     /// answers with; around an inner body it only forwards.
@@ -23,8 +24,8 @@ pin_project! {
 pin_project! {
     #[project = SourceProj]
     enum Source<B> {
-        // The trailers are rare and a `HeaderMap` is 96 bytes, which every forwarded response would carry along.
-        Own { data: Bytes, trailers: Option<Box<HeaderMap>> },
+        // One pointer, which fits where a boxed inner body has its second: what is only forwarded carries no more along.
+        Own { content: Content },
         Inner { #[pin] body: B },
     }
 }
@@ -38,40 +39,21 @@ impl<B> Body<B> {
         }
     }
 
-    /// A body of these bytes: one frame, none if they are empty, and its exact size is known.
-    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+    /// A body of a layer's own: a frame of its bytes if there are any, then its trailers; its exact size is known.
+    pub fn own(content: Content) -> Self {
         Self {
-            source: Source::Own {
-                data: bytes.into(),
-                trailers: None,
-            },
+            source: Source::Own { content },
         }
+    }
+
+    /// The same from bytes that are sent once.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::own(Content::new(bytes))
     }
 
     /// A body without a frame; the default.
     pub fn empty() -> Self {
-        Self::bytes(Bytes::new())
-    }
-
-    /// Sends `trailers` after the bytes.
-    ///
-    /// HTTP/2 carries them. HTTP/1.1 does so only in a chunked message, which servers do not choose for a body whose size
-    /// is known, and may then drop them (RFC 9110, section 6.5.1).
-    ///
-    /// # Panics
-    ///
-    /// On an [inner](Self::inner) body, which brings its own.
-    #[must_use]
-    pub fn with_trailers(self, trailers: HeaderMap) -> Self {
-        let Source::Own { data, .. } = self.source else {
-            panic!("an inner body brings its own trailers: write Body::bytes(..).with_trailers(..)")
-        };
-        Self {
-            source: Source::Own {
-                data,
-                trailers: Some(Box::new(trailers)),
-            },
-        }
+        Self::own(Content::default())
     }
 }
 
@@ -95,7 +77,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().source.project() {
             SourceProj::Inner { body } => body.poll_frame(cx),
-            SourceProj::Own { data, trailers } => Poll::Ready(next_frame(data, trailers).map(Ok)),
+            SourceProj::Own { content } => Poll::Ready(content.next_frame().map(Ok)),
         }
     }
 
@@ -103,7 +85,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Inner { body } => body.is_end_stream(),
-            Source::Own { data, trailers } => data.is_empty() && trailers.is_none(),
+            Source::Own { content } => content.is_empty(),
         }
     }
 
@@ -111,7 +93,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Inner { body } => body.size_hint(),
-            Source::Own { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Source::Own { content } => SizeHint::with_exact(content.len() as u64),
         }
     }
 }
@@ -121,16 +103,8 @@ impl<B> fmt::Debug for Body<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::Inner { .. } => f.write_str("Body(inner)"),
-            Source::Own { data, .. } => write!(f, "Body({} bytes)", data.len()),
+            Source::Own { content } => write!(f, "Body({} bytes)", content.len()),
         }
-    }
-}
-
-fn next_frame(data: &mut Bytes, trailers: &mut Option<Box<HeaderMap>>) -> Option<Frame<Bytes>> {
-    if data.is_empty() {
-        trailers.take().map(|trailers| Frame::trailers(*trailers))
-    } else {
-        Some(Frame::data(std::mem::take(data)))
     }
 }
 
@@ -139,7 +113,7 @@ mod tests {
     use std::convert::Infallible;
 
     use axum::{Router, routing::get};
-    use http::{HeaderValue, Request, Response};
+    use http::{HeaderMap, HeaderValue, Request, Response};
     use http_body::Body as _;
     use http_body_util::{BodyExt, Full};
     use tower::{ServiceExt, util::MapResponseLayer};
@@ -223,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn own_trailers_come_after_the_bytes() {
         for text in ["full", ""] {
-            let body = Body::<Probe>::bytes(text).with_trailers(trailers());
+            let content = Content::new(text).with_trailers(trailers());
+            let body = Body::<Probe>::own(content);
             assert!(!body.is_end_stream());
             assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
 
@@ -240,12 +215,6 @@ mod tests {
             assert_eq!(body.size_hint().exact(), Some(0));
             assert!(body.frame().await.is_none());
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "write Body::bytes(..).with_trailers(..)")]
-    fn an_inner_body_takes_no_other_trailers() {
-        let _ = probe().with_trailers(trailers());
     }
 
     #[tokio::test]
@@ -268,7 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn the_wrapper_adds_no_more_than_a_tag() {
+    fn the_wrapper_adds_nothing_to_a_box_and_a_tag_to_others() {
+        assert_eq!(
+            size_of::<Body<axum::body::Body>>(),
+            size_of::<axum::body::Body>()
+        );
         assert!(size_of::<Body<[u64; 8]>>() <= size_of::<[u64; 9]>());
     }
 

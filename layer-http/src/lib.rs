@@ -65,6 +65,7 @@
 
 mod body;
 mod client_ip;
+mod content;
 mod framework;
 mod head;
 mod key;
@@ -79,6 +80,7 @@ pub use self::path_param::{PathParam, path_param};
 pub use self::{
     body::Body,
     client_ip::{ClientIp, InvalidCidr, PeerIp},
+    content::Content,
     head::{Head, PeerAddr},
     key::{Header, KeyExtractor, KeyFn, Missing, OrRefuse, OrSkip, header, key_fn},
     problem::{PROBLEM_JSON, Problem},

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use crate::Body;
+use crate::{Body, Content};
 
 /// A refusal in words a program can read: a problem document (RFC 9457).
 ///
@@ -88,9 +88,14 @@ impl Problem {
             .into()
     }
 
+    /// The document as what a response carries.
+    pub fn to_content(&self) -> Content {
+        Content::new(self.to_bytes())
+    }
+
     /// The response that carries it.
     pub fn into_response<B>(self) -> Response<Body<B>> {
-        let mut response = Response::new(Body::bytes(self.to_bytes()));
+        let mut response = Response::new(Body::own(self.to_content()));
         *response.status_mut() = self.status;
         response
             .headers_mut()

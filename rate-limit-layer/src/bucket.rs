@@ -3,9 +3,8 @@ use std::{
     sync::{Arc, Once},
 };
 
-use bytes::Bytes;
 use http::StatusCode;
-use layer_http::{Head, KeyExtractor, Missing, PeerIp, Problem};
+use layer_http::{Content, Head, KeyExtractor, Missing, PeerIp, Problem};
 use layer_store::{Arg, Identity, Key, KeySpace, Kind, Subject};
 use sfv::{KeyRef, ListSerializer, StringRef, integer, key_ref};
 
@@ -29,7 +28,7 @@ pub(crate) struct Bucket {
     /// The name as a structured field string, quotes included.
     pub(crate) item: Box<str>,
     /// The document of a refusal by this policy alone.
-    pub(crate) problem: Bytes,
+    pub(crate) problem: Content,
     /// Done once something was said about requests that do not say whom they count for.
     said: Arc<Once>,
 }
@@ -70,7 +69,7 @@ impl Bucket {
             space: KeySpace::new(Kind::Limit, &name),
             peer_space: KeySpace::new(Kind::Limit, &format!("{name}{PEER}")),
             item: list_of(&name, &[]).into(),
-            problem: quota_exceeded([&*name]).to_bytes(),
+            problem: quota_exceeded([&*name]).to_content(),
             said: Arc::new(Once::new()),
             name,
         }

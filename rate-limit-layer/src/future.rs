@@ -7,9 +7,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use http::Response;
-use layer_http::Body;
+use layer_http::{Body, Content};
 use pin_project_lite::pin_project;
 
 use crate::layer::Mark;
@@ -30,7 +29,7 @@ pin_project! {
         // Waiting for the store, the request parked inside.
         Checking { check: BoxFuture<Checked<F>> },
         // Not admitted: the answer is ready.
-        Refused { response: Option<Response<Bytes>> },
+        Refused { response: Option<Response<Content>> },
     }
 }
 
@@ -39,7 +38,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What the store's answer leads to.
 pub(crate) enum Checked<F> {
     Call { response: F, mark: Option<Mark> },
-    Refused(Response<Bytes>),
+    Refused(Response<Content>),
 }
 
 impl<F> ResponseFuture<F> {
@@ -58,7 +57,7 @@ impl<F> ResponseFuture<F> {
         }
     }
 
-    pub(crate) fn refused(response: Response<Bytes>) -> Self {
+    pub(crate) fn refused(response: Response<Content>) -> Self {
         Self {
             state: State::Refused {
                 response: Some(response),
@@ -90,12 +89,12 @@ where
                         this.state.set(State::Calling { response, mark });
                     }
                     Checked::Refused(response) => {
-                        return Poll::Ready(Ok(response.map(Body::bytes)));
+                        return Poll::Ready(Ok(response.map(Body::own)));
                     }
                 },
                 StateProj::Refused { response } => {
                     let response = response.take().expect("polled after it was ready");
-                    return Poll::Ready(Ok(response.map(Body::bytes)));
+                    return Poll::Ready(Ok(response.map(Body::own)));
                 }
             }
         }

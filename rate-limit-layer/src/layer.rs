@@ -1,8 +1,7 @@
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use layer_http::{Body, Head};
+use layer_http::{Body, Content, Head};
 use layer_store::SharedStore;
 use tower_layer::Layer;
 
@@ -164,7 +163,7 @@ impl Shared {
 
     /// The response to what is not admitted.
     #[inline(never)]
-    pub(crate) fn refuse(&self, outcome: Result<Outcome, NoClaim>) -> Response<Bytes> {
+    pub(crate) fn refuse(&self, outcome: Result<Outcome, NoClaim>) -> Response<Content> {
         match outcome.map(|outcome| outcome.into_verdict(self.limiter.core())) {
             Ok(Verdict::Refused(refused)) => response::refused(refused, self.policies.as_ref()),
             Ok(Verdict::Unavailable(unavailable)) => response::unavailable(unavailable),

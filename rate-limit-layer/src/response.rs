@@ -1,9 +1,8 @@
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use layer_http::{Body, PROBLEM_JSON, Problem};
+use layer_http::{Body, Content, PROBLEM_JSON, Problem};
 
 use crate::{
     Reason, Refused, Unavailable,
@@ -38,12 +37,12 @@ impl Refused {
     /// The response of a refused request: 429 with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
         let policies = policies(self.parts().0.buckets());
-        refused(self.clone(), Some(&policies)).map(Body::bytes)
+        refused(self.clone(), Some(&policies)).map(Body::own)
     }
 }
 
 /// The same, with or without the two rate limit headers.
-pub(crate) fn refused(refused: Refused, policies: Option<&HeaderValue>) -> Response<Bytes> {
+pub(crate) fn refused(refused: Refused, policies: Option<&HeaderValue>) -> Response<Content> {
     let (core, refusal) = refused.parts();
     let bucket = refusal.account.bucket(core);
     let seconds = whole_seconds(refusal.retry_after);
@@ -63,11 +62,11 @@ pub(crate) fn refused(refused: Refused, policies: Option<&HeaderValue>) -> Respo
 impl Unavailable {
     /// The response of a request that could not be checked: 503 with `Retry-After` and a problem document.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
-        unavailable(*self).map(Body::bytes)
+        unavailable(*self).map(Body::own)
     }
 }
 
-pub(crate) fn unavailable(unavailable: Unavailable) -> Response<Bytes> {
+pub(crate) fn unavailable(unavailable: Unavailable) -> Response<Content> {
     let detail = match unavailable.reason() {
         Reason::StoreDown => "the rate limit could not be checked",
         Reason::StoreFull => "the rate limit could not be recorded",
@@ -77,14 +76,14 @@ pub(crate) fn unavailable(unavailable: Unavailable) -> Response<Bytes> {
         "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
         "Request cannot be satisfied due to temporary server capacity constraints",
     );
-    let mut response = response(problem.status(), problem.detail(detail).to_bytes());
+    let mut response = response(problem.status(), problem.detail(detail).to_content());
     response.headers_mut().insert(RETRY_AFTER, STORE_RETRY);
     response.extensions_mut().insert(unavailable);
     response
 }
 
 /// The response to a request that no policy could be applied to.
-pub(crate) fn no_claim(reason: NoClaim) -> Response<Bytes> {
+pub(crate) fn no_claim(reason: NoClaim) -> Response<Content> {
     let (status, title, detail) = match reason {
         NoClaim::Misconfigured | NoClaim::Skip => (
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -98,19 +97,19 @@ pub(crate) fn no_claim(reason: NoClaim) -> Response<Bytes> {
         ),
     };
     let problem = Problem::new(status, "about:blank", title).detail(detail);
-    response(status, problem.to_bytes())
+    response(status, problem.to_content())
 }
 
-fn document(core: &Core, refusal: Refusal) -> Bytes {
+fn document(core: &Core, refusal: Refusal) -> Content {
     if refusal.violated.len() == 1 {
         return refusal.account.bucket(core).problem.clone();
     }
     let violated = refusal.violated.iter();
     let names = violated.map(|bucket| &*core.buckets()[bucket].name);
-    quota_exceeded(names).to_bytes()
+    quota_exceeded(names).to_content()
 }
 
-fn response(status: StatusCode, document: Bytes) -> Response<Bytes> {
+fn response(status: StatusCode, document: Content) -> Response<Content> {
     let mut response = Response::new(document);
     *response.status_mut() = status;
     response

@@ -1,5 +1,5 @@
 use http::{HeaderName, HeaderValue, Response};
-use layer_http::Body;
+use layer_http::{Body, Content};
 
 use super::run::Run;
 use crate::{
@@ -31,12 +31,8 @@ pub(super) fn answer<B>(record: Option<Record>, run: &Run) -> Response<Body<B>> 
 }
 
 fn replay<B>(stored: Stored) -> Response<Body<B>> {
-    let body = Body::bytes(stored.body);
-    let body = match stored.trailers {
-        Some(trailers) => body.with_trailers(trailers),
-        None => body,
-    };
-    let mut response = Response::new(body);
+    let content = Content::new(stored.body).with_trailers(stored.trailers.unwrap_or_default());
+    let mut response = Response::new(Body::own(content));
     *response.status_mut() = stored.status;
     *response.headers_mut() = stored.headers;
     response

@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::pending, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Body as HttpBody;
-use layer_http::Body;
+use layer_http::{Body, Content};
 use layer_store::{
     Arg, Class, Cond, Context, ErrorKind, Key, Op, Program, Reply, Store, StoreError, Subject, Ttl,
     Value,
@@ -210,12 +210,8 @@ impl Run {
             true => (record.clone(), record.slice(range)),
             false => (self.stamp.body_not_kept(parts.status), data),
         };
-        let body = Body::bytes(body);
-        let body = match trailers {
-            Some(trailers) => body.with_trailers(trailers),
-            None => body,
-        };
-        (Settlement::Write(record), body)
+        let content = Content::new(body).with_trailers(trailers.unwrap_or_default());
+        (Settlement::Write(record), Body::own(content))
     }
 
     /// What becomes of a run that may or may not have taken effect.
