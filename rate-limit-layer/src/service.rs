@@ -1,16 +1,15 @@
 use std::{
-    mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
-use layer_http::{Body, Head};
+use layer_http::{Body, Head, take_ready};
 use tower_service::Service;
 
 use crate::{
     future::{Checked, ResponseFuture},
-    layer::Shared,
+    layer::{Mark, Shared},
     verdict::Outcome,
 };
 
@@ -60,11 +59,10 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.shared.check_peer_now(&req) {
-            Some(Outcome::Admitted(None)) => ResponseFuture::calling(self.inner.call(req), None),
-            Some(Outcome::Admitted(account)) => {
-                let response = self.inner.call(req);
-                ResponseFuture::calling(response, self.shared.mark(account))
-            }
+            Some(Outcome::Admitted(account)) => match self.shared.mark(account) {
+                None => ResponseFuture::calling(self.inner.call(req), None),
+                Some(mark) => self.call_marked(req, mark),
+            },
             Some(outcome) => ResponseFuture::refused(self.shared.refuse(Ok(outcome))),
             None => self.call_by_head(req),
         }
@@ -72,6 +70,20 @@ where
 }
 
 impl<S> RateLimit<S> {
+    /// Calls the inner service for a response that gets headers. Not inlined: with this out of its way, the future of one that
+    /// does not is made where it is returned, and not copied there.
+    #[inline(never)]
+    fn call_marked<ReqBody>(
+        &mut self,
+        req: Request<ReqBody>,
+        mark: Mark,
+    ) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        ResponseFuture::calling(self.inner.call(req), Some(mark))
+    }
+
     /// The same by anything in the request's head. Not inlined: an extractor behind a pointer may keep what it is lent, as far
     /// as the compiler knows, and then the request is copied on its way to the inner service.
     #[inline(never)]
@@ -113,10 +125,4 @@ where
         },
         outcome => Checked::Refused(shared.refuse(outcome)),
     }
-}
-
-/// Takes the instance that was polled ready and leaves a clone, whose readiness is its own.
-fn take_ready<S: Clone>(inner: &mut S) -> S {
-    let clone = inner.clone();
-    mem::replace(inner, clone)
 }
