@@ -2,15 +2,15 @@ use std::{
     array, fmt,
     future::{Future, ready},
     mem, slice,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
 
-use self::shard::{Change, Shard};
+use self::{
+    counts::Counts,
+    shard::{Shard, Was},
+};
 use crate::{
     Arg, Class, Clock, Cond, Context, Data, ErrorKind, Expiry, Key, Op, Program, Reply, Store,
     StoreError, StoreInfo, Ttl, Txn, Value, Watch,
@@ -18,6 +18,7 @@ use crate::{
     program::{Cell, expiry},
 };
 
+mod counts;
 mod shard;
 mod table;
 
@@ -37,13 +38,7 @@ struct Shared {
     /// A power of two of them.
     shards: Box<[Aligned]>,
     clock: Clock,
-    capacity: usize,
-    len: AtomicUsize,
-    evictable: AtomicUsize,
-    /// Where the next search for room begins.
-    cursor: AtomicUsize,
-    /// Once a search found nothing: when the first entry ends, in Unix microseconds. [`UNKNOWN`] until then.
-    full_until: AtomicU64,
+    counts: Counts,
 }
 
 /// A shard on lines of its own, so that two threads on two shards do not meet.
@@ -59,7 +54,6 @@ const PER_SHARD: usize = 64;
 const CAPACITY: usize = 1_000_000;
 /// How often an insert looks for room that others take before it.
 const TRIES: usize = 8;
-const UNKNOWN: u64 = 0;
 /// So many keys of a program need no allocation.
 const FEW: usize = 8;
 
@@ -80,17 +74,13 @@ impl MemoryStore {
         Self(Arc::new(Shared {
             shards: (0..shards).map(|_| Aligned::default()).collect(),
             clock,
-            capacity: entries,
-            len: AtomicUsize::new(0),
-            evictable: AtomicUsize::new(0),
-            cursor: AtomicUsize::new(0),
-            full_until: AtomicU64::new(UNKNOWN),
+            counts: Counts::new(entries),
         }))
     }
 
     /// How many entries it holds, those included that have expired and were not swept yet.
     pub fn len(&self) -> usize {
-        self.0.len.load(Relaxed)
+        self.0.counts.len()
     }
 
     /// Whether it holds none.
@@ -109,7 +99,7 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
             .field("len", &self.len())
-            .field("capacity", &self.0.capacity)
+            .field("capacity", &self.0.counts.capacity())
             .finish_non_exhaustive()
     }
 }
@@ -267,7 +257,7 @@ impl Shared {
         }
         cell.set_ends(ends);
         let change = shard.moved(at);
-        self.settle(change, ends);
+        self.counts.settle(change, ends);
         Ok(1)
     }
 
@@ -285,13 +275,13 @@ impl Shared {
             return self.run_new(program, key, args, now);
         };
         let cell = shard.cell(at);
-        let was = Shard::was(cell);
+        let was = Was::of(cell);
         let mut txn = Txn::new(now, slice::from_mut(cell));
         let data = program.run(&mut txn, args);
-        if txn.written() != 0 {
+        if txn.written() != 0 && !was.holds_for(cell, program.class()) {
             let ends = cell.ends();
             let change = shard.rewritten(at, was, program.class());
-            self.settle(change, ends);
+            self.counts.settle(change, ends);
         }
         // Before the reply is moved: the unlock waits until all that it is made of is written, a move would stall on it.
         drop(shard);
@@ -326,13 +316,13 @@ impl Shared {
             let mut shard = self.shard(key).lock();
             if let Some(at) = shard.find(key.id()) {
                 let cell = shard.cell(at);
-                let was = Shard::was(cell);
+                let was = Was::of(cell);
                 let mut written = false;
                 let reply = write(cell, &mut written);
                 if written {
                     let ends = cell.ends();
                     let change = shard.rewritten(at, was, class);
-                    self.settle(change, ends);
+                    self.counts.settle(change, ends);
                 }
                 return Ok(reply);
             }
@@ -343,9 +333,9 @@ impl Shared {
             if !written || ends == 0 {
                 return Ok(reply);
             }
-            if self.reserve(1) {
+            if self.counts.reserve(1) {
                 let change = shard.insert(key.id(), cell, class, now);
-                self.settle(change, ends);
+                self.counts.settle(change, ends);
                 return Ok(reply);
             }
             if !self.make_room_in(&mut shard, now) {
@@ -389,7 +379,7 @@ impl Shared {
                 written >> i & 1 == 1 && cells[i].ends() != 0 && shard.find(keys[i].id()).is_none()
             };
             let new = (0..keys.len()).filter(|&i| is_new(i)).count();
-            if self.reserve(new) {
+            if self.counts.reserve(new) {
                 for (i, (key, cell)) in keys.iter().zip(cells).enumerate() {
                     if written >> i & 1 == 1 {
                         let cell = mem::replace(cell, Cell::absent());
@@ -412,14 +402,14 @@ impl Shared {
         let change = match shard.find(key.id()) {
             Some(at) => {
                 let cell = shard.cell(at);
-                let was = Shard::was(cell);
+                let was = Was::of(cell);
                 *cell = new;
                 shard.rewritten(at, was, class)
             }
             None if ends == 0 => return,
             None => shard.insert(key.id(), new, class, now),
         };
-        self.settle(change, ends);
+        self.counts.settle(change, ends);
     }
 
     #[inline]
@@ -427,58 +417,31 @@ impl Shared {
         &self.shards[key.tag()[0] as usize & (self.shards.len() - 1)].0
     }
 
-    /// Counts `new` entries in, unless that is more than the bound.
-    fn reserve(&self, new: usize) -> bool {
-        if self.len.fetch_add(new, Relaxed) + new <= self.capacity {
-            return true;
-        }
-        self.len.fetch_sub(new, Relaxed);
-        new == 0
-    }
-
-    /// Counts what an operation changed beside what was reserved; `ends` is when the entry it wrote does.
-    #[inline]
-    fn settle(&self, change: Change, ends: u64) {
-        // Adding a negative number is adding its two's complement.
-        if change.len != 0 {
-            self.len.fetch_add(change.len as usize, Relaxed);
-        }
-        if change.evictable != 0 {
-            self.evictable.fetch_add(change.evictable as usize, Relaxed);
-        }
-        if ends < self.full_until.load(Relaxed) {
-            self.full_until.fetch_min(ends, Relaxed);
-        }
-    }
-
     fn make_room_in(&self, shard: &mut Shard, now: u64) -> bool {
         let change = shard.evict(now);
-        self.settle(change, u64::MAX);
+        self.counts.settle(change, u64::MAX);
         change.len != 0
     }
 
     /// Makes room in whichever shard has something to give. With none, remembers until when there will be none.
     fn make_room(&self, now: u64) -> Result<(), StoreError> {
         let full = StoreError::not_applied(ErrorKind::Full);
-        let until = self.full_until.load(Relaxed);
-        if now < until && until != u64::MAX && self.evictable.load(Relaxed) == 0 {
+        if self.counts.is_full_at(now) {
             return Err(full);
         }
-        // While the search goes on, others lower this to what they write.
-        self.full_until.store(u64::MAX, Relaxed);
-        let start = self.cursor.fetch_add(1, Relaxed);
+        let start = self.counts.begin_search();
         let mut soonest = u64::MAX - 1;
         for i in 0..self.shards.len() {
             let mut shard = self.shards[start.wrapping_add(i) % self.shards.len()]
                 .0
                 .lock();
             if self.make_room_in(&mut shard, now) {
-                self.full_until.store(UNKNOWN, Relaxed);
+                self.counts.found_room();
                 return Ok(());
             }
             soonest = soonest.min(shard.soonest());
         }
-        self.full_until.fetch_min(soonest, Relaxed);
+        self.counts.found_none(soonest);
         Err(full)
     }
 }

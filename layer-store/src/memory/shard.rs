@@ -72,12 +72,11 @@ impl Shard {
         change
     }
 
-    /// Settles an entry whose cell was written in place: `was` is the cell's flag from before.
-    #[inline]
+    /// Settles an entry whose cell was written in place: `was` is of the cell from before.
     pub(super) fn rewritten(&mut self, at: usize, was: Was, class: Class) -> Change {
         let cell = self.table.cell(at);
         if cell.ends() == 0 {
-            cell.set_flag(EVICTABLE, was.0);
+            cell.set_flag(EVICTABLE, was.evictable);
             return self.remove(at);
         }
         let evictable = class == Class::Evictable;
@@ -85,12 +84,12 @@ impl Shard {
             cell.set_flag(EVICTABLE, true);
         }
         self.soonest = self.soonest.min(cell.ends());
-        if was.0 == evictable {
+        if was.evictable == evictable {
             return Change::default();
         }
-        self.evictable = self.evictable + u32::from(evictable) - u32::from(was.0);
+        self.evictable = self.evictable + u32::from(evictable) - u32::from(was.evictable);
         Change {
-            evictable: isize::from(evictable) - isize::from(was.0),
+            evictable: isize::from(evictable) - isize::from(was.evictable),
             len: 0,
         }
     }
@@ -99,12 +98,6 @@ impl Shard {
     pub(super) fn moved(&mut self, at: usize) -> Change {
         self.soonest = self.soonest.min(self.table.cell(at).ends());
         Change::default()
-    }
-
-    /// What [`rewritten`](Self::rewritten) has to know of a cell before it is written.
-    #[inline]
-    pub(super) fn was(cell: &Cell) -> Was {
-        Was(cell.flag(EVICTABLE))
     }
 
     /// Removes the entry at a taken index.
@@ -138,21 +131,19 @@ impl Shard {
 
     fn sweep(&mut self, now: u64) -> Change {
         let mut change = Change::default();
-        let mut soonest = u64::MAX;
-        self.hand = 0;
-        while (self.hand as usize) < self.table.slots() {
-            change += self.step(|cell| {
-                let ends = cell.ends();
-                if ends > now {
-                    soonest = soonest.min(ends);
+        self.soonest = u64::MAX;
+        let mut at = 0;
+        while at < self.table.slots() {
+            match self.table.taken(at).map(|cell| cell.ends()) {
+                // What moves up into the slot is looked at next.
+                Some(ends) if ends <= now => change += self.remove(at),
+                Some(ends) => {
+                    self.soonest = self.soonest.min(ends);
+                    at += 1;
                 }
-                ends <= now
-            });
-            if self.hand == 0 {
-                break;
+                None => at += 1,
             }
         }
-        self.soonest = soonest;
         change
     }
 
@@ -171,9 +162,30 @@ impl Shard {
     }
 }
 
-/// Whether a cell was evictable.
+/// What the counts of shard and store know of an entry, from before its cell is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Was(bool);
+pub(super) struct Was {
+    evictable: bool,
+    ends: u64,
+}
+
+impl Was {
+    #[inline]
+    pub(super) fn of(cell: &Cell) -> Self {
+        Self {
+            evictable: cell.flag(EVICTABLE),
+            ends: cell.ends(),
+        }
+    }
+
+    /// Whether the counts hold for the cell as it is written now, so that there is nothing to settle: pinned before and after,
+    /// and ending no sooner. Such is nearly every charge of a limit, and it then leaves the line of the lock alone, on which
+    /// others wait.
+    #[inline]
+    pub(super) fn holds_for(self, cell: &Cell, class: Class) -> bool {
+        class == Class::Pinned && !self.evictable && cell.ends() >= self.ends
+    }
+}
 
 /// What an operation adds to the counts of the whole store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,5 +199,24 @@ impl std::ops::AddAssign for Change {
     fn add_assign(&mut self, other: Self) {
         self.len += other.len;
         self.evictable += other.evictable;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn a_sweep_goes_on_behind_an_expired_first_slot() {
+        let mut shard = Shard::default();
+        for (place, ends) in [(0, 10), (1 << 62, 30), (1 << 63, 10), (3 << 62, 20)] {
+            let cell = Cell::until(Value::pair(1, 0), Some(ends));
+            let _ = shard.insert([1, place], cell, Class::Pinned, 1);
+        }
+        assert_eq!(shard.evict(10).len, -2);
+        assert_eq!(shard.soonest(), 20);
+        assert_eq!(shard.evict(20).len, -1);
+        assert_eq!(shard.soonest(), 30);
     }
 }

@@ -33,6 +33,24 @@ fn set(store: &MemoryStore, number: u64, ttl: Ttl, class: Class) -> Result<(), E
     reply.map(drop).map_err(|error| error.kind())
 }
 
+static WRITE: Program = Program::new("write", "", Class::Pinned, |txn, args| {
+    let [number, ttl] = [0, 1].map(|i| args[i].int().unwrap() as u64);
+    txn.set(0, Value::pair(number, 0), millis(ttl));
+    Data::ints(&[])
+});
+
+/// The same by a program of one key.
+fn write(store: &MemoryStore, number: u64, ttl: u64) -> Result<(), ErrorKind> {
+    let space = KeySpace::new(Kind::Data, "");
+    let op = Op::Run {
+        program: &WRITE,
+        keys: &[Key::new(&space, crate::Subject::Int(number))],
+        args: &[Arg::Int(number as i64), Arg::Int(ttl as i64)],
+    };
+    let reply = store.call_now(&op, &CX).unwrap();
+    reply.map(drop).map_err(|error| error.kind())
+}
+
 fn holds(store: &MemoryStore, number: u64) -> bool {
     let space = KeySpace::new(Kind::Data, "");
     let identity = Identity::Int(number);
@@ -134,6 +152,32 @@ fn a_full_store_takes_again_what_a_shorter_life_or_a_delete_sets_free() {
 }
 
 #[test]
+fn a_program_that_shortens_a_life_sets_free_as_well() {
+    let (store, clock) = store(100);
+    for n in 0..100 {
+        write(&store, n, 60_000).unwrap();
+    }
+    assert_eq!(write(&store, 100, 9), Err(ErrorKind::Full));
+    write(&store, 5, 10).unwrap();
+    clock.advance(Duration::from_millis(10));
+    write(&store, 100, 60_000).unwrap();
+    assert_eq!(write(&store, 101, 9), Err(ErrorKind::Full));
+}
+
+#[test]
+fn what_a_program_pins_is_evictable_no_more() {
+    let (store, _clock) = store(100);
+    set(&store, 0, millis(60_000), Class::Evictable).unwrap();
+    write(&store, 0, 60_000).unwrap();
+    for n in 1..100 {
+        write(&store, n, 60_000).unwrap();
+    }
+    let full = Err(ErrorKind::Full);
+    assert_eq!(set(&store, 100, millis(9), Class::Evictable), full);
+    assert!(holds(&store, 0));
+}
+
+#[test]
 fn what_was_read_lately_outlives_what_was_not() {
     let (store, _clock) = store(100);
     for n in 0..100 {
@@ -227,6 +271,7 @@ fn a_program_writes_all_of_its_keys_or_none() {
 #[derive(Clone, Debug)]
 enum Step {
     Set(u64, u64, bool),
+    Run(u64, u64),
     Get(u64),
     Delete(u64),
     Pass(u64),
@@ -236,6 +281,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..40_u64, 1..50_u64, any::<bool>())
             .prop_map(|(key, ttl, pinned)| Step::Set(key, ttl, pinned)),
+        (0..40_u64, 1..50_u64).prop_map(|(key, ttl)| Step::Run(key, ttl)),
         (0..40_u64).prop_map(Step::Get),
         (0..40_u64).prop_map(Step::Delete),
         (0..20_u64).prop_map(Step::Pass),
@@ -254,10 +300,15 @@ proptest! {
         let mut model = std::collections::BTreeMap::<u64, (u64, bool)>::new();
         for step in steps {
             match step {
-                Step::Set(key, ttl, pinned) => {
-                    let class = if pinned { Class::Pinned } else { Class::Evictable };
+                Step::Set(..) | Step::Run(..) => {
+                    let (key, ttl, pinned, done) = match step {
+                        Step::Run(key, ttl) => (key, ttl, true, write(&store, key, ttl)),
+                        Step::Set(key, ttl, true) => (key, ttl, true, set(&store, key, millis(ttl), Class::Pinned)),
+                        Step::Set(key, ttl, _) => (key, ttl, false, set(&store, key, millis(ttl), Class::Evictable)),
+                        _ => unreachable!(),
+                    };
                     let others = model.iter().filter(|&(&other, &(_, pinned))| other != key && pinned).count();
-                    match set(&store, key, millis(ttl), class) {
+                    match done {
                         Ok(()) => { model.insert(key, (clock.now() + ttl * 1_000, pinned)); }
                         Err(kind) => {
                             prop_assert_eq!(kind, ErrorKind::Full);
