@@ -4,6 +4,7 @@
 //! included; `instructions loop NAME N` sends N requests of that name through `contenders::drive`.
 
 use contenders::{Bare, FloorLayer, Setting, drive, limited};
+use rate_limit_layer::Quota;
 use tower_layer::Layer;
 
 /// What is counted, and the bar: what was counted with room for another compiler's taste.
@@ -16,6 +17,11 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing-headers", 3_280),
     ("refused", 5_000),
 ];
+
+/// Outlasts any loop.
+const UNSPENT: Quota = Quota::per_second(1_000_000).burst(1_000_000_000);
+/// Gone with the first request.
+const SPENT: Quota = Quota::per_second(1);
 
 fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -33,20 +39,14 @@ fn main() {
 
 fn send(name: &str, requests: u32) {
     let plain = Setting {
-        limit: 1_000_000,
+        quota: UNSPENT,
         headers: false,
         wrapped: false,
     };
     match name {
         "bare" => drive(&mut Bare, requests),
-        "floor" => drive(
-            &mut FloorLayer::per_second(1_000_000, false).layer(Bare),
-            requests,
-        ),
-        "floor-headers" => drive(
-            &mut FloorLayer::per_second(1_000_000, true).layer(Bare),
-            requests,
-        ),
+        "floor" => drive(&mut FloorLayer::new(UNSPENT, false).layer(Bare), requests),
+        "floor-headers" => drive(&mut FloorLayer::new(UNSPENT, true).layer(Bare), requests),
         "passing" => drive(&mut limited(plain), requests),
         "passing-headers" => drive(
             &mut limited(Setting {
@@ -57,7 +57,7 @@ fn send(name: &str, requests: u32) {
         ),
         "refused" => drive(
             &mut limited(Setting {
-                limit: 1,
+                quota: SPENT,
                 headers: true,
                 ..plain
             }),
@@ -78,7 +78,7 @@ fn send(name: &str, requests: u32) {
             );
         }
         #[cfg(feature = "peers")]
-        "governor" => drive(&mut contenders::governor(1_000_000), requests),
+        "governor" => drive(&mut contenders::governor(UNSPENT), requests),
         _ => panic!("no contender is named {name:?}"),
     }
 }

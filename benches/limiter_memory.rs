@@ -8,16 +8,20 @@ use axum::body::Body;
 use contenders::{Bare, Contender, FloorLayer, Setting, ask, compare, limited, request};
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use http::{Request, Response};
+use rate_limit_layer::Quota;
 use tower_layer::Layer;
 use tower_service::Service;
 
 const ROUNDS: usize = 41;
 const TIMES: u32 = 20_000;
-/// Never spent, and spent at once.
-const MANY: u32 = 1_000_000;
-const ONE: u32 = 1;
+/// Outlasts any round.
+const UNSPENT: Quota = Quota::per_second(1_000_000).burst(1_000_000_000);
+/// Gone with the first request.
+const SPENT: Quota = Quota::per_second(1);
+/// Each of many keys owes something for as long as a round takes, and more.
+const HOURLY: Quota = Quota::per_hour(1_000);
 const PLAIN: Setting = Setting {
-    limit: MANY,
+    quota: UNSPENT,
     headers: false,
     wrapped: false,
 };
@@ -40,7 +44,7 @@ fn main() {
     measure(
         &mut group,
         "floor",
-        FloorLayer::per_second(MANY.into(), false).layer(Bare),
+        FloorLayer::new(UNSPENT, false).layer(Bare),
     );
     measure(&mut group, "ours", limited(PLAIN));
     measure(&mut group, "ours, wrapped", limited(WRAPPED));
@@ -52,18 +56,18 @@ fn main() {
             .as_deref()
             .is_none_or(|filter| title.contains(filter))
     };
-    for (title, limit, headers) in [
-        ("passing", MANY, false),
-        ("passing, with headers", MANY, true),
-        ("refused", ONE, false),
-        ("refused, with headers", ONE, true),
+    for (title, quota, headers) in [
+        ("passing", UNSPENT, false),
+        ("passing, with headers", UNSPENT, true),
+        ("refused", SPENT, false),
+        ("refused, with headers", SPENT, true),
     ] {
         if wanted(title) {
-            compare(title, ROUNDS, TIMES, contenders(limit, headers));
+            compare(title, ROUNDS, TIMES, contenders(quota, headers));
         }
     }
     if wanted("two threads on one key") {
-        compare("two threads on one key", ROUNDS, TIMES, together());
+        compare("two threads on one key", ROUNDS, 10 * TIMES, together());
     }
     if wanted("100,000 keys") {
         compare("100,000 keys", ROUNDS, 100_000, many_keys());
@@ -81,13 +85,13 @@ where
     });
 }
 
-fn contenders(limit: u32, headers: bool) -> Vec<Contender<'static>> {
+fn contenders(quota: Quota, headers: bool) -> Vec<Contender<'static>> {
     let ours = Setting {
-        limit,
+        quota,
         headers,
         wrapped: false,
     };
-    let floor = FloorLayer::per_second(limit.into(), headers).layer(Bare);
+    let floor = FloorLayer::new(quota, headers).layer(Bare);
     let mut contenders = vec![
         one_key("bare", Bare),
         one_key("floor", floor),
@@ -102,8 +106,8 @@ fn contenders(limit: u32, headers: bool) -> Vec<Contender<'static>> {
     ];
     #[cfg(feature = "peers")]
     contenders.push(match headers {
-        false => one_key("tower_governor", contenders::governor(limit)),
-        true => one_key("tower_governor", contenders::governor_with_headers(limit)),
+        false => one_key("tower_governor", contenders::governor(quota)),
+        true => one_key("tower_governor", contenders::governor_with_headers(quota)),
     });
     contenders.shrink_to_fit();
     contenders
@@ -121,7 +125,7 @@ where
 }
 
 fn together() -> Vec<Contender<'static>> {
-    let floor = FloorLayer::per_second(MANY.into(), false).layer(Bare);
+    let floor = FloorLayer::new(UNSPENT, false).layer(Bare);
     let mut contenders = vec![
         two_threads("bare", Bare),
         two_threads("floor", floor),
@@ -129,7 +133,7 @@ fn together() -> Vec<Contender<'static>> {
         two_threads("ours, wrapped", limited(WRAPPED)),
     ];
     #[cfg(feature = "peers")]
-    contenders.push(two_threads("tower_governor", contenders::governor(MANY)));
+    contenders.push(two_threads("tower_governor", contenders::governor(UNSPENT)));
     contenders.shrink_to_fit();
     contenders
 }
@@ -162,15 +166,23 @@ where
 }
 
 fn many_keys() -> Vec<Contender<'static>> {
-    let floor = FloorLayer::per_second(MANY.into(), false).layer(Bare);
+    let hourly = Setting {
+        quota: HOURLY,
+        ..PLAIN
+    };
+    let wrapped = Setting {
+        wrapped: true,
+        ..hourly
+    };
+    let floor = FloorLayer::new(HOURLY, false).layer(Bare);
     let mut contenders = vec![
         spread("bare", Bare),
         spread("floor", floor),
-        spread("ours", limited(PLAIN)),
-        spread("ours, wrapped", limited(WRAPPED)),
+        spread("ours", limited(hourly)),
+        spread("ours, wrapped", limited(wrapped)),
     ];
     #[cfg(feature = "peers")]
-    contenders.push(spread("tower_governor", contenders::governor(MANY)));
+    contenders.push(spread("tower_governor", contenders::governor(HOURLY)));
     contenders.shrink_to_fit();
     contenders
 }

@@ -12,6 +12,7 @@ use std::{
 use axum::{body::Body, extract::ConnectInfo};
 use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use parking_lot::Mutex;
+use rate_limit_layer::Quota;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -33,17 +34,18 @@ struct Shared {
 }
 
 impl FloorLayer {
-    /// So many requests a second, all at once if they come so; with the three rate limit headers or without.
-    pub fn per_second(limit: u64, headers: bool) -> Self {
+    /// Enforces `quota`, with the three rate limit headers or without.
+    pub fn new(quota: Quota, headers: bool) -> Self {
         let clock = quanta::Clock::new();
+        let interval = quota.window().as_nanos() as u64 / u64::from(quota.limit());
         Self {
             shared: Arc::new(Shared {
                 shards: (0..1024).map(|_| Mutex::default()).collect(),
                 started: clock.raw(),
                 clock,
-                interval: 1_000_000_000 / limit,
-                tolerance: 1_000_000_000,
-                limit,
+                interval,
+                tolerance: interval * u64::from(quota.capacity()),
+                limit: quota.limit().into(),
             }),
             headers,
         }

@@ -8,8 +8,8 @@ use crate::Bare;
 /// How our layer is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The limit, per second.
-    pub limit: u32,
+    /// By the peer's address.
+    pub quota: Quota,
     /// With `RateLimit` and `RateLimit-Policy`.
     pub headers: bool,
     /// With a breaker and a timeout round the store, as a networked one has them.
@@ -29,7 +29,7 @@ pub fn limited(setting: Setting) -> RateLimit<Bare> {
             ))
         }
     };
-    RateLimitLayer::new(store, Quota::per_second(setting.limit).fail_open())
+    RateLimitLayer::new(store, setting.quota.fail_open())
         .headers(setting.headers)
         .layer(Bare)
 }

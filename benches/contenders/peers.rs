@@ -2,6 +2,7 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use http::{Request, Response};
+use rate_limit_layer::Quota;
 use tower_governor::{
     GovernorLayer, governor::GovernorConfigBuilder, key_extractor::PeerIpKeyExtractor,
 };
@@ -10,13 +11,13 @@ use tower_service::Service;
 
 use crate::Bare;
 
-/// `tower_governor` by the peer's address: so many requests a second, all at once if they come so.
+/// `tower_governor` by the peer's address.
 pub fn governor(
-    limit: u32,
+    quota: Quota,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
     let config = GovernorConfigBuilder::default()
-        .per_nanosecond(1_000_000_000 / u64::from(limit))
-        .burst_size(limit)
+        .per_nanosecond(nanos_a_request(quota))
+        .burst_size(quota.capacity())
         .key_extractor(PeerIpKeyExtractor)
         .finish()
         .expect("a burst and a period");
@@ -25,14 +26,18 @@ pub fn governor(
 
 /// The same with its headers.
 pub fn governor_with_headers(
-    limit: u32,
+    quota: Quota,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
     let config = GovernorConfigBuilder::default()
-        .per_nanosecond(1_000_000_000 / u64::from(limit))
-        .burst_size(limit)
+        .per_nanosecond(nanos_a_request(quota))
+        .burst_size(quota.capacity())
         .key_extractor(PeerIpKeyExtractor)
         .use_headers()
         .finish()
         .expect("a burst and a period");
     GovernorLayer::new(config).layer(Bare)
+}
+
+const fn nanos_a_request(quota: Quota) -> u64 {
+    quota.window().as_nanos() as u64 / quota.limit() as u64
 }
