@@ -305,6 +305,23 @@ async fn the_script_is_its_twin() {
     }
 }
 
+/// A debt of 13 at 7 a microsecond is paid after one and six sevenths. Two microseconds later nothing is owed, although the six,
+/// read as of a quota that pays back one, would still be a debt.
+#[tokio::test]
+async fn a_fraction_of_another_quota_is_over_with_its_time() {
+    let server = RedisServer::start();
+    let mut twins = Twins::new(RedisConnection::new(&server), PROGRAM, 1);
+    let (sevenths, whole) = (
+        [Arg::Int(7), Arg::Int(1_000), Arg::Int(13)],
+        [Arg::Int(1), Arg::Int(1_000), Arg::Int(1)],
+    );
+    let none = Duration::ZERO;
+    twins.step(none, &[0], &sevenths).await.unwrap();
+    let later = Duration::from_micros(2);
+    let reply = twins.step(later, &[0], &whole).await.unwrap();
+    assert_eq!(reply.int(1), Some(1));
+}
+
 /// What stands under a key and is no state of a limit is an error on both, never a fresh bucket.
 #[tokio::test]
 async fn foreign_values_are_errors() {

@@ -4,53 +4,60 @@
 -- ARGV  three a limit: units (what a microsecond pays back), full (the most that may be owed), and the charge
 --       (positive: owed more if all limits allow it; 0: look; negative: paid back)
 -- reply {1 if all limits allow it else 0, what each limit then owes}; {-1} if a value is not of this form
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
-local debts, cut, admitted = {}, {}, 1
+local reply, cut = {1}, nil
 
 for i = 1, #KEYS do
-  local units, full, charge = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
-  local debt = 0
-  local value = redis.call('GET', KEYS[i])
+  local value = call('GET', KEYS[i])
+  local debt, full = 0, tonumber(ARGV[3 * i - 1])
   if value then
-    local whole, fraction = string.match(value, '^(%d+):?(%d*)$')
-    if not whole then
-      return {-1}
+    local whole, fraction = value, 0
+    if not string.find(value, '^%d+$') then
+      whole, fraction = string.match(value, '^(%d+):(%d+)$')
+      if not whole then
+        return {-1}
+      end
     end
-    whole, fraction = tonumber(whole), tonumber(fraction) or 0
-    if whole >= now then
-      debt = (whole - now) * units + fraction
+    local micros = whole - now
+    if micros >= 0 then
+      debt = micros * ARGV[3 * i - 2] + fraction
     end
     if debt > full then
-      debt = full
+      debt, cut = full, cut or {}
       cut[i] = true
     end
   end
-  debts[i] = debt
-  if debt + charge > full then
-    admitted = 0
+  if debt + ARGV[3 * i] > full then
+    reply[1] = 0
   end
+  reply[i + 1] = debt
 end
 
+local admitted = reply[1] == 1
 for i = 1, #KEYS do
-  local units, charge = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i])
-  local debt = debts[i]
-  if admitted == 1 then
-    debt = math.max(0, debt + charge)
-  end
-  debts[i] = debt
-  if charge ~= 0 and (admitted == 1 or cut[i]) then
-    if debt == 0 then
-      redis.call('DEL', KEYS[i])
+  local charge = tonumber(ARGV[3 * i])
+  if charge ~= 0 and (admitted or cut and cut[i]) then
+    local debt, units = reply[i + 1], tonumber(ARGV[3 * i - 2])
+    if admitted then
+      debt = debt + charge
+    end
+    if debt <= 0 then
+      reply[i + 1] = 0
+      call('DEL', KEYS[i])
     else
-      local fraction = math.fmod(debt, units)
-      local kept = string.format('%.0f', now + (debt - fraction) / units)
+      reply[i + 1] = debt
+      -- Exact, as is all of this: a debt is below 2^52.
+      local fraction = debt % units
+      -- A whole number stands as it is: Redis writes all of its digits, where Lua's own conversion keeps 14.
+      local kept = now + (debt - fraction) / units
       if fraction > 0 then
-        kept = kept .. string.format(':%.0f', fraction)
+        kept = string.format('%.0f:%.0f', kept, fraction)
       end
-      redis.call('SET', KEYS[i], kept, 'PX', string.format('%.0f', math.ceil(debt / (units * 1000))))
+      call('SET', KEYS[i], kept, 'PX', math.ceil(debt / (units * 1000)))
     end
   end
 end
 
-return {admitted, unpack(debts)}
+return reply
