@@ -1,13 +1,17 @@
-//! What a check costs on Redis, beside a bare GET on a connection of the same kind: in sequence, and with 64 tasks at once.
+//! What a check costs on Redis, beside a bare GET and the bare script on a connection of the same kind: in sequence, and with
+//! 64 tasks at once.
 //!
 //! `cargo bench -p benches --bench limiter_redis`; it starts a redis-server of its own.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use contenders::{Contender, compare};
 use criterion::Criterion;
 use layer_store::connect;
-use rate_limit_layer::{Limiter, Quota};
+use rate_limit_layer::{Limiter, PROGRAM, Quota};
 use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
 use tokio::runtime::Runtime;
@@ -20,6 +24,7 @@ fn main() {
     let runtime = Runtime::new().expect("threads");
     let get = runtime.block_on(bare(&server));
     let limiter = runtime.block_on(limiter(&server));
+    let script = runtime.block_on(load(&get));
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
@@ -35,6 +40,9 @@ fn main() {
         let contenders = vec![
             Contender::timed("nothing", |_| Duration::ZERO),
             Contender::timed("GET", |times| gets(&runtime, &get, times, tasks)),
+            Contender::timed("script alone", |times| {
+                scripts(&runtime, &get, &script, times, tasks)
+            }),
             Contender::timed("check", |times| checks(&runtime, &limiter, times, tasks)),
         ];
         compare(title, ROUNDS, times, contenders);
@@ -55,19 +63,51 @@ async fn limiter(server: &RedisServer) -> Limiter {
     Limiter::new(store, Quota::per_second(1_000_000).fail_closed())
 }
 
+/// Loads the limiter's script, for who sends it without a limiter.
+async fn load(connection: &MultiplexedConnection) -> String {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(PROGRAM.lua());
+    let loaded = command.query_async(&mut connection.clone()).await;
+    loaded.expect("the script is Lua")
+}
+
 /// So many in all, shared out among tasks, each of which waits for one before it sends the next.
 fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) -> Duration {
     shared_out(runtime, times, tasks, |task| {
-        let mut get = get.clone();
-        move |times| async move {
-            let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
-            for _ in 0..times {
-                get.send_packed_command(&command)
-                    .await
-                    .expect("the server runs");
-            }
-        }
+        let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
+        send(get.clone(), command)
     })
+}
+
+/// The same command as a check's, on the connection of the GETs: what is left between the two is the limiter and its store.
+fn scripts(
+    runtime: &Runtime,
+    connection: &MultiplexedConnection,
+    script: &str,
+    times: u32,
+    tasks: u32,
+) -> Duration {
+    shared_out(runtime, times, tasks, |task| {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script).arg(1).arg(format!("script:{task}"));
+        command.arg(1).arg(1_000_000_000).arg(1);
+        send(connection.clone(), command)
+    })
+}
+
+/// Sends `command` so many times, one after the other.
+fn send(
+    mut connection: MultiplexedConnection,
+    command: redis::Cmd,
+) -> impl FnOnce(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    move |times| {
+        Box::pin(async move {
+            for _ in 0..times {
+                let reply = connection.send_packed_command(&command).await;
+                reply.expect("the server runs");
+            }
+        })
+    }
 }
 
 fn checks(runtime: &Runtime, limiter: &Limiter, times: u32, tasks: u32) -> Duration {
