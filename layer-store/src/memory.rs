@@ -64,12 +64,24 @@ impl MemoryStore {
     }
 
     /// An empty store of at most `entries`.
+    ///
+    /// # Panics
+    ///
+    /// If that is zero.
     pub fn with_capacity(entries: usize) -> Self {
         Self::with_clock(entries, Clock::system())
     }
 
     /// An empty store of at most `entries`, on a clock of one's own.
+    ///
+    /// # Panics
+    ///
+    /// If `entries` is zero: such a store would answer [`Full`](ErrorKind::Full) to whatever it is asked to keep.
     pub fn with_clock(entries: usize, clock: Clock) -> Self {
+        assert!(
+            entries > 0,
+            "a store of no entries keeps nothing: write how many it may hold, as in with_capacity(100_000)"
+        );
         let shards = (entries / PER_SHARD).next_power_of_two().clamp(1, SHARDS);
         Self(Arc::new(Shared {
             shards: (0..shards).map(|_| Aligned::default()).collect(),
@@ -375,16 +387,16 @@ impl Shared {
             let mut txn = Txn::new(now, cells);
             let data = program.run(&mut txn, args);
             let written = txn.written();
-            let is_new = |i: usize| {
-                written >> i & 1 == 1 && cells[i].ends() != 0 && shard.find(keys[i].id()).is_none()
-            };
-            let new = (0..keys.len()).filter(|&i| is_new(i)).count();
-            if self.counts.reserve(new) {
-                for (i, (key, cell)) in keys.iter().zip(cells).enumerate() {
-                    if written >> i & 1 == 1 {
-                        let cell = mem::replace(cell, Cell::absent());
-                        self.write_back(&mut shard, key, cell, program.class(), now);
-                    }
+            let is_new = |&i: &usize| shard.find(keys[i].id()).is_none();
+            let new = bits(written)
+                .filter(is_new)
+                .fold(0, |new, i| new | 1_u128 << i);
+            let added = bits(new).filter(|&i| cells[i].ends() != 0).count();
+            if self.counts.reserve(added) {
+                // What stands is written first: an insert sweeps, and could take an expired one, whose place nobody reserved.
+                for i in bits(written & !new).chain(bits(new)) {
+                    let cell = mem::replace(&mut cells[i], Cell::absent());
+                    self.write_back(&mut shard, &keys[i], cell, program.class(), now);
                 }
                 return Ok(data);
             }
@@ -444,6 +456,11 @@ impl Shared {
         self.counts.found_none(soonest);
         Err(full)
     }
+}
+
+/// The places of the bits that are set.
+fn bits(mask: u128) -> impl Iterator<Item = usize> {
+    (0..u128::BITS as usize).filter(move |i| mask >> i & 1 == 1)
 }
 
 #[cfg(test)]

@@ -40,11 +40,8 @@ impl Counts {
 
     /// Counts `new` entries in, unless that is more than the bound.
     pub(super) fn reserve(&self, new: usize) -> bool {
-        if self.len.fetch_add(new, Relaxed) + new <= self.capacity {
-            return true;
-        }
-        self.len.fetch_sub(new, Relaxed);
-        new == 0
+        let more = |len: usize| Some(len + new).filter(|len| *len <= self.capacity);
+        new == 0 || self.len.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     /// Counts what an operation changed beside what was reserved; `ends` is when the entry it wrote does.

@@ -268,6 +268,45 @@ fn a_program_writes_all_of_its_keys_or_none() {
     assert_eq!(store.len(), 10);
 }
 
+/// An insert sweeps, and the expired entry that it takes may be one that the same program is about to write.
+#[test]
+fn a_program_over_new_and_expired_keys_counts_each_once() {
+    let space = KeySpace::new(Kind::Data, "");
+    let rests: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
+    let key = |n: usize| Key::new(&space, crate::Subject::Int(1)).with_rest(rests[n].as_bytes());
+    for expired in 1..8 {
+        let (store, clock) = store(64);
+        let run = |keys: &[Key<'_>]| {
+            let op = Op::Run {
+                program: &SPREAD,
+                keys,
+                args: &[Arg::Int(7)],
+            };
+            store.call_now(&op, &CX).unwrap().unwrap();
+        };
+        let old: Vec<_> = (0..expired).map(key).collect();
+        run(&old);
+        clock.advance(Duration::from_secs(60));
+        let all: Vec<_> = (0..12).rev().map(key).collect();
+        run(&all);
+        assert_eq!(store.len(), 12, "{expired} of 12 had expired");
+        for key in all {
+            let delete = Op::Delete {
+                key: &key,
+                if_equals: None,
+            };
+            store.call_now(&delete, &CX).unwrap().unwrap();
+        }
+        assert_eq!(store.len(), 0);
+    }
+}
+
+#[test]
+#[should_panic(expected = "write how many it may hold")]
+fn a_store_of_no_entries_is_refused() {
+    let _ = MemoryStore::with_capacity(0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Set(u64, u64, bool),
