@@ -326,7 +326,9 @@ async fn a_fraction_of_another_quota_is_over_with_its_time() {
 #[tokio::test]
 async fn foreign_values_are_errors() {
     let server = RedisServer::start();
-    for odd in ["", "ada", "1.5", "1e9", "12:x", "-3"] {
+    for odd in [
+        "", "ada", "1.5", "1e9", "12:x", "-3", "01", "1:0", "1:02", "+1",
+    ] {
         let mut script = redis::cmd("EVAL");
         script
             .arg(PROGRAM.lua())

@@ -46,9 +46,10 @@ impl Terms {
         Some(gcra::debt(self.units, self.full, state, txn.now()))
     }
 
+    /// A look and a refund are always allowed: a debt may be a little over `full`.
     #[inline]
     const fn allows(self, debt: u64) -> bool {
-        debt.saturating_add_signed(self.charge) <= self.full
+        self.charge <= 0 || debt.saturating_add_signed(self.charge) <= self.full
     }
 
     /// Writes what is owed after the charge, and says it.

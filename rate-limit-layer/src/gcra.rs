@@ -68,6 +68,9 @@ impl Rate {
 }
 
 /// What a key owes at `now`, and whether that had to be cut to `full`: after a clock ran backwards, or a quota was lowered.
+///
+/// Up to [`SLACK`] more than `full` stands as it is, and is waited for like any debt. That much is no change of clock or quota
+/// but a check that read the time before another one and came after it; were its cut kept, that would pay the difference back.
 #[inline]
 pub(crate) const fn debt(units: u64, full: u64, state: Option<State>, now: u64) -> (u64, bool) {
     let Some((time, fraction)) = state else {
@@ -79,7 +82,7 @@ pub(crate) const fn debt(units: u64, full: u64, state: Option<State>, now: u64) 
     let debt = (time - now)
         .saturating_mul(units)
         .saturating_add(fraction as u64);
-    if debt > full {
+    if debt > full + units * SLACK {
         (full, true)
     } else {
         (debt, false)
@@ -103,3 +106,6 @@ const SHORTEST: Ttl = match Ttl::from_millis(1) {
     Some(ttl) => ttl,
     None => panic!("1 is not zero"),
 };
+
+/// A second, in microseconds: longer than a thread stands between two instructions, shorter than a lockout.
+const SLACK: u64 = 1_000_000;

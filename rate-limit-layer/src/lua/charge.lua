@@ -14,22 +14,24 @@ for i = 1, #KEYS do
   local debt, full = 0, tonumber(ARGV[3 * i - 1])
   if value then
     local whole, fraction = value, 0
-    if not string.find(value, '^%d+$') then
-      whole, fraction = string.match(value, '^(%d+):(%d+)$')
+    if not string.find(value, '^[1-9]%d*$') then
+      whole, fraction = string.match(value, '^([1-9]%d*):([1-9]%d*)$')
       if not whole then
         return {-1}
       end
     end
-    local micros = whole - now
+    local micros, units = whole - now, tonumber(ARGV[3 * i - 2])
     if micros >= 0 then
-      debt = micros * ARGV[3 * i - 2] + fraction
+      debt = micros * units + fraction
     end
-    if debt > full then
+    -- A clock ran backwards, or a quota was lowered. Less than a second is neither.
+    if debt > full + units * 1000000 then
       debt, cut = full, cut or {}
       cut[i] = true
     end
   end
-  if debt + ARGV[3 * i] > full then
+  local charge = tonumber(ARGV[3 * i])
+  if charge > 0 and debt + charge > full then
     reply[1] = 0
   end
   reply[i + 1] = debt
