@@ -39,7 +39,7 @@ pub(crate) enum Detached<T> {
 impl Core {
     pub(crate) fn new(store: SharedStore) -> Self {
         Self {
-            store,
+            store: store.limited(CALL_LIMIT),
             flights: Arc::default(),
             hints: Bounded::new(HINTS),
             refused: Bounded::new(HINTS),
@@ -51,10 +51,7 @@ impl Core {
 
     /// One deadline for the commands of a lookup together, however many they are.
     pub(crate) fn context_until(&self) -> Context {
-        match self.store.info().call_limit {
-            Some(limit) => CONTEXT.until((Instant::now() + limit).into_std()),
-            None => CONTEXT,
-        }
+        CONTEXT.within(self.store.info().call_limit.unwrap_or(CALL_LIMIT))
     }
 
     /// Whether what is at `address` is known to answer with what cannot be stored.
@@ -113,6 +110,8 @@ pub(crate) fn detach<T: Send + 'static>(
     }
 }
 
+/// How long a call may take where the store sets no limit of its own.
+const CALL_LIMIT: Duration = Duration::from_millis(100);
 /// For a single call, which the store's own limit ends.
 pub(crate) const CONTEXT: Context = Context::new("cache");
 /// The longest that an entry lives, whatever its `s-maxage` says; its stamps live twice as long.

@@ -42,6 +42,18 @@ async fn a_store_that_hangs_costs_its_limit_once() {
     assert_eq!(site.cache.stats().store_errors, 2);
 }
 
+/// A store of one's own, or a bare Redis one: the layer keeps the time that it does not.
+#[tokio::test(start_paused = true)]
+async fn a_store_without_a_limit_gets_one() {
+    let store = TroubledStore::new(MemoryStore::new()).networked();
+    let handler = Handler::text(&[FRESH], |_, n| n.to_string());
+    let site = Site::new(&SharedStore::new(store.clone()), handler);
+    store.hang();
+    let start = Instant::now();
+    assert_eq!(site.get("/").await.body, "1");
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lookup_and_its_plants_have_one_deadline() {
     let (store, site) = troubled();

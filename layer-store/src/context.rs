@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who asks, and until when an answer is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,16 @@ impl Context {
         Self {
             source: self.source,
             deadline: Some(deadline),
+        }
+    }
+
+    /// The same, until `limit` from now on tokio's clock: one deadline for several calls. A limit that no clock can count is
+    /// none.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        match tokio::time::Instant::now().checked_add(limit) {
+            Some(deadline) => self.until(deadline.into_std()),
+            None => self,
         }
     }
 }

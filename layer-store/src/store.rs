@@ -1,6 +1,6 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch};
+use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch, wrap};
 
 /// Where counters, cached answers and locks are kept.
 ///
@@ -54,6 +54,16 @@ impl SharedStore {
     /// Shares `store`.
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(store))
+    }
+
+    /// The same store, with a [`Timeout`](crate::wrap::Timeout) of `limit` on each call, unless it has a limit of its own: what
+    /// a layer holds, whatever store it was given.
+    #[must_use]
+    pub fn limited(self, limit: Duration) -> Self {
+        match self.info().call_limit {
+            Some(_) => self,
+            None => Self::new(wrap::Timeout::new(self, limit)),
+        }
     }
 
     /// Closes the circuit breaker at once, as after an outage that an operator knows to be over.

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     fmt, mem, slice,
     sync::{
         Arc,
@@ -10,9 +11,8 @@ use std::{
 use layer_http::Head;
 use layer_store::{
     Context, Data, ErrorKind, Identity, Key, Op, Reply, SharedStore, Store, StoreError, StoreExt,
-    Subject, wrap,
+    Subject,
 };
-use tokio::time::Instant;
 
 use crate::{
     InvalidCost, Reason,
@@ -32,8 +32,10 @@ pub(crate) struct Core {
     buckets: Arc<[Bucket]>,
     /// How long a check may take, however many commands it needs.
     budget: Duration,
-    /// How often the store was full.
-    full: AtomicU64,
+    /// Whether somebody else tells of an outage.
+    has_breaker: bool,
+    /// How often a check failed that nobody else tells of.
+    unchecked: AtomicU64,
 }
 
 /// How long a check may take where the store sets no limit of its own.
@@ -42,19 +44,15 @@ const CX: Context = Context::new("ratelimit");
 
 impl Core {
     pub(crate) fn new(store: SharedStore, buckets: Arc<[Bucket]>) -> Self {
-        let (budget, waiting) = match store.info().call_limit {
-            Some(limit) => (limit, store.clone()),
-            None => {
-                let limited = wrap::Timeout::new(store.clone(), BUDGET);
-                (BUDGET, SharedStore::new(limited))
-            }
-        };
+        let waiting = store.clone().limited(BUDGET);
+        let info = waiting.info();
         Self {
             store,
             waiting,
             buckets,
-            budget,
-            full: AtomicU64::new(0),
+            budget: info.call_limit.unwrap_or(BUDGET),
+            has_breaker: info.health.breaker.is_some(),
+            unchecked: AtomicU64::new(0),
         }
     }
 
@@ -176,17 +174,21 @@ impl Core {
 
     /// Charges claims, a command for each subject among them, all within one deadline.
     pub(crate) async fn charge(&self, claims: &Claims<'_>, cost: u32) -> Outcome {
-        let cx = CX.until((Instant::now() + self.budget).into_std());
-        let mut tally = Tally::default();
-        while let Some(group) = Group::next(&self.buckets, claims, tally.seen) {
+        let cx = CX.within(self.budget);
+        let mut check = Unfinished {
+            core: self,
+            claims,
+            cost,
+            tally: Tally::default(),
+        };
+        while let Some(group) = Group::next(&self.buckets, claims, check.tally.seen) {
             let args = group.args(&self.buckets, |rate| rate.price(cost) as i64);
             let reply = self.waiting.apply(&group.op(&args), &cx).await;
-            if let Some(outcome) = self.count(&mut tally, &group, &reply, cost) {
-                self.refund(claims, tally.charged, cost);
+            if let Some(outcome) = self.count(&mut check.tally, &group, &reply, cost) {
                 return outcome;
             }
         }
-        Outcome::Admitted(tally.tightest)
+        Outcome::Admitted(check.finish().tightest)
     }
 
     /// How a subject stands with each policy.
@@ -257,16 +259,16 @@ impl Core {
             Ok(Reply::Data(data)) => match data.int(0) {
                 Some(1) => match self.tightest(data, members) {
                     Some(account) => Some(Outcome::Admitted(Some(account))),
-                    None => self.failed(ErrorKind::Corrupt, members),
+                    None => self.failed(&corrupt(), members),
                 },
                 Some(0) => match self.refusal(data, members, cost) {
                     Some(refusal) => Some(Outcome::Refused(refusal)),
-                    None => self.failed(ErrorKind::Corrupt, members),
+                    None => self.failed(&corrupt(), members),
                 },
-                _ => self.failed(ErrorKind::Corrupt, members),
+                _ => self.failed(&corrupt(), members),
             },
-            Ok(_) => self.failed(ErrorKind::Corrupt, members),
-            Err(error) => self.failed(error.kind(), members),
+            Ok(_) => self.failed(&corrupt(), members),
+            Err(error) => self.failed(error, members),
         }
     }
 
@@ -311,22 +313,52 @@ impl Core {
 
     /// What becomes of a charge that was not made. `None`: its policies let it pass.
     #[cold]
-    fn failed(&self, kind: ErrorKind, members: Set) -> Option<Outcome> {
+    fn failed(&self, error: &StoreError, members: Set) -> Option<Outcome> {
         let closed = |bucket: usize| self.buckets[bucket].mode == FailureMode::Closed;
         let closed = members.iter().any(closed);
-        let reason = match kind {
+        let reason = match error.kind() {
             ErrorKind::Full => Reason::StoreFull,
             _ => Reason::StoreDown,
         };
-        tracing::debug!(?kind, closed, "rate limit not checked");
-        // An outage is announced by the breaker, once. A full store has none: each doubling is.
-        if reason == Reason::StoreFull && (self.full.fetch_add(1, Relaxed) + 1).is_power_of_two() {
-            tracing::warn!(
-                closed,
-                "the store of a rate limit is full of what it must keep: give it a larger capacity"
-            );
+        tracing::debug!(kind = ?error.kind(), closed, "rate limit not checked");
+        if !self.is_told_of(error.kind()) {
+            self.tell(error, closed);
         }
         closed.then_some(Outcome::Unavailable(reason))
+    }
+
+    /// Whether a breaker tells of such failures, once they are an outage.
+    const fn is_told_of(&self, kind: ErrorKind) -> bool {
+        self.has_breaker
+            && matches!(
+                kind,
+                ErrorKind::Unavailable
+                    | ErrorKind::Timeout
+                    | ErrorKind::Throttled
+                    | ErrorKind::Deadline
+            )
+    }
+
+    /// Warns of the first such failure and then at each doubling of their number, so that no limit is off in silence.
+    fn tell(&self, error: &StoreError, closed: bool) {
+        let times = self.unchecked.fetch_add(1, Relaxed) + 1;
+        if !times.is_power_of_two() {
+            return;
+        }
+        match error.kind() {
+            ErrorKind::Full => tracing::warn!(
+                times,
+                closed,
+                "the store of a rate limit is full of what it must keep: give it a larger capacity"
+            ),
+            kind => tracing::warn!(
+                ?kind,
+                error = error.source().map(tracing::field::display),
+                times,
+                closed,
+                "a rate limit is not checked: its store does not do what it is asked"
+            ),
+        }
     }
 
     /// Gives back what these buckets were charged. It is not waited for: a refund that is lost costs its subject one request,
@@ -375,6 +407,26 @@ struct Tally {
     seen: Set,
     charged: Set,
     tightest: Option<Account>,
+}
+
+/// A check that waits. Dropped unfinished, because it was refused or nobody waits for it any more, it gives back what it charged.
+struct Unfinished<'a, 'b> {
+    core: &'a Core,
+    claims: &'a Claims<'b>,
+    cost: u32,
+    tally: Tally,
+}
+
+impl Unfinished<'_, '_> {
+    fn finish(mut self) -> Tally {
+        mem::take(&mut self.tally)
+    }
+}
+
+impl Drop for Unfinished<'_, '_> {
+    fn drop(&mut self) {
+        self.core.refund(self.claims, self.tally.charged, self.cost);
+    }
 }
 
 fn corrupt() -> StoreError {

@@ -273,3 +273,30 @@ async fn a_request_that_is_dropped_leaves_nothing_behind() {
     drop(call);
     assert_eq!(store.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_dropped_between_two_subjects_gives_the_first_its_charge_back() {
+    let store = troubled();
+    let shared = SharedStore::new(store.clone());
+    let by_key = closed().named("key").by(header("x-api-key"));
+    let layer = RateLimitLayer::new(shared.clone(), by_key.clone())
+        .and(closed().named("other").by(header("x-other")));
+    let mut calls = 0;
+    store.trouble_by(move |_| {
+        calls += 1;
+        (calls == 2).then_some(Trouble::Hang)
+    });
+    let first = Limiter::new(shared, by_key);
+    {
+        let mut call = Box::pin(ask(&layer, "ada"));
+        let mut cx = Context::from_waker(Waker::noop());
+        while store.calls().len() < 2 {
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(first.peek("ada").await.unwrap()[0].remaining(), 1);
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(first.peek("ada").await.unwrap()[0].remaining(), 2);
+    assert_eq!(store.in_flight(), 0);
+}
