@@ -26,7 +26,8 @@ use crate::{
 ///
 /// - **Closed.** So many failures in a row open it, with one warning. [`Unavailable`](ErrorKind::Unavailable),
 ///   [`Timeout`](ErrorKind::Timeout) and [`Throttled`](ErrorKind::Throttled) are failures; a reply ends the row; any other
-///   error, a timeout during which the store was still sending, and a dropped call do neither.
+///   error and a dropped call do neither. A timeout during which the store was still sending is a tenth of a failure: one
+///   long answer says nothing, fifty in a row without a reply say that the store is too slow for its limit.
 /// - **Open.** Every call is answered `Unavailable`, not applied, by [`call_now`](Store::call_now) already. A task of its
 ///   own sends [`Op::Ping`], and no user's request is tried on the store.
 /// - **Half open.** A ping came back: the second follows at once. Two in a row close it, with one more warning.
@@ -58,7 +59,7 @@ impl<T: Store> Breaker<T> {
             failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),
             name: inner.info().name,
-            open_after: open_after.get(),
+            open_after: open_after.get().saturating_mul(FAILURE),
             open_for: open_for.clamp(SHORTEST, LONGEST),
             runtime,
             probe: Mutex::new(None),
@@ -81,11 +82,12 @@ impl<T: Store> Breaker<T> {
     fn note(&self, result: &Result<Reply, StoreError>) {
         match result {
             Ok(_) => self.circuit.succeeded(),
-            Err(error) if is_failure(error) && self.circuit.failed() => {
-                let why: &dyn Error = error.source().unwrap_or(error);
-                self.open(why);
+            Err(error) => {
+                if self.circuit.failed(weight(error)) {
+                    let why: &dyn Error = error.source().unwrap_or(error);
+                    self.open(why);
+                }
             }
-            Err(_) => {}
         }
     }
 
@@ -98,7 +100,7 @@ impl<T: Store> Breaker<T> {
         self.circuit.successes.store(0, Relaxed);
         tracing::warn!(
             store = self.circuit.name,
-            failures = self.circuit.failures.load(Relaxed),
+            failures = self.circuit.failures(),
             error = %why,
             "the store fails: calls are refused until it answers a ping"
         );
@@ -165,6 +167,7 @@ impl<T: fmt::Debug> fmt::Debug for Breaker<T> {
 /// What a breaker knows without its store, so that a handle to it keeps no store alive.
 struct Circuit {
     state: AtomicU8,
+    /// In tenths, as is `open_after`.
     failures: AtomicU32,
     successes: AtomicU32,
     name: &'static str,
@@ -196,19 +199,23 @@ impl Circuit {
         }
     }
 
-    /// Counts a failure. Whether it was the last one.
+    /// Counts a failure of this weight. Whether it was the last one.
     #[cold]
-    fn failed(&self) -> bool {
+    fn failed(&self, weight: u32) -> bool {
         // What was sent before it opened and fails now is no news.
-        self.is_closed() && self.failures.fetch_add(1, Relaxed) + 1 >= self.open_after
+        if weight == 0 || !self.is_closed() {
+            return false;
+        }
+        self.failures.fetch_add(weight, Relaxed) + weight >= self.open_after
     }
 
+    /// Closes it, under the lock on `probe` that the caller holds.
     fn close(&self) {
-        let _probe = self.probe.lock();
+        // Before the state: once that is closed, the next failure is the first.
+        self.failures.store(0, Relaxed);
         if self.state.swap(CLOSED, Relaxed) == CLOSED {
             return;
         }
-        self.failures.store(0, Relaxed);
         tracing::warn!(
             store = self.name,
             "the store is back: calls are let through"
@@ -226,7 +233,7 @@ impl BreakerControl for Circuit {
     }
 
     fn failures(&self) -> u32 {
-        self.failures.load(Relaxed)
+        self.failures.load(Relaxed) / FAILURE
     }
 
     fn successes(&self) -> u32 {
@@ -234,10 +241,11 @@ impl BreakerControl for Circuit {
     }
 
     fn reset(&self) {
+        let mut probe = self.probe.lock();
         self.close();
         // The task must not ping on into a later outage, whose own task counts for itself.
-        if let Some(probe) = self.probe.lock().take() {
-            probe.abort();
+        if let Some(task) = probe.take() {
+            task.abort();
         }
     }
 }
@@ -259,6 +267,7 @@ async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>, fir
             }
             circuit.turn(OPEN, HALF_OPEN);
             if circuit.successes.fetch_add(1, Relaxed) + 1 >= CLOSE_AFTER {
+                let _probe = circuit.probe.lock();
                 return circuit.close();
             }
         }
@@ -268,13 +277,16 @@ async fn probe_until_closed<T: Store>(store: Weak<T>, circuit: Arc<Circuit>, fir
     }
 }
 
-fn is_failure(error: &StoreError) -> bool {
+/// How much an error says against the store, in tenths of a failure.
+fn weight(error: &StoreError) -> u32 {
+    let is_late = |error: &StoreError| {
+        let source = error.source();
+        source.is_some_and(|source| source.is::<StillReceiving>())
+    };
     match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Throttled => true,
-        ErrorKind::Timeout => !error
-            .source()
-            .is_some_and(|source| source.is::<StillReceiving>()),
-        _ => false,
+        ErrorKind::Timeout if is_late(error) => LATE,
+        ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Throttled => FAILURE,
+        _ => 0,
     }
 }
 
@@ -282,6 +294,8 @@ const fn refused() -> StoreError {
     StoreError::not_applied(ErrorKind::Unavailable)
 }
 
+const FAILURE: u32 = 10;
+const LATE: u32 = 1;
 const OPEN_AFTER: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
 const OPEN_FOR: Duration = Duration::from_secs(1);
 /// The longest between two pings.

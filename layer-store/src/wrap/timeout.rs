@@ -14,7 +14,7 @@ use crate::{Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Wa
 /// | What ran out | Error | Counts for a [`Breaker`](super::Breaker) |
 /// | --- | --- | --- |
 /// | the limit | [`Timeout`](ErrorKind::Timeout), outcome unknown | yes |
-/// | the limit, while the store was still receiving | the same | no: the store lives, the answer is long |
+/// | the limit, while the store was still receiving | the same | a tenth: the store lives, the answer is long or late |
 /// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), outcome unknown | no |
 /// | the caller's deadline, before the call | `Deadline`, not applied | no |
 ///
@@ -78,7 +78,7 @@ impl<T: Store> Store for Timeout<T> {
     }
 }
 
-/// The source of a [`Timeout`](ErrorKind::Timeout) that says nothing against the store: bytes came in during the call.
+/// The source of a [`Timeout`](ErrorKind::Timeout) that says little against the store: bytes came in during the call.
 #[derive(Debug)]
 pub(crate) struct StillReceiving;
 

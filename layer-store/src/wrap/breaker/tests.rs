@@ -98,6 +98,20 @@ async fn what_says_nothing_against_the_store_does_not_count() {
     assert_eq!(state(&store), BreakerState::Open);
 }
 
+/// Every reply comes, and comes too late for whoever waited for it.
+#[tokio::test(start_paused = true)]
+async fn fifty_late_answers_in_a_row_open_it_and_one_in_time_ends_the_row() {
+    let (fake, store) = breaker(Mode::Drip);
+    gets(&store, 49).await;
+    fake.turn(Mode::Reply);
+    gets(&store, 1).await;
+    fake.turn(Mode::Drip);
+    gets(&store, 49).await;
+    assert_eq!(state(&store), BreakerState::Closed);
+    gets(&store, 1).await;
+    assert_eq!(state(&store), BreakerState::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_open_nothing_but_a_ping_each_second_is_sent() {
     let (fake, store) = breaker(Mode::Hang);
