@@ -256,7 +256,7 @@ impl Target {
         tls: bool,
     ) -> Result<Self, ConfigError> {
         Ok(Self::Redis(
-            Settings::new(host, port, tls)?.with_password(password),
+            Settings::at(&host, port, tls)?.with_password(password),
         ))
     }
 
@@ -269,7 +269,7 @@ impl Target {
 #[cfg(not(feature = "redis"))]
 fn missing_feature() -> ConfigError {
     ConfigError::new(
-        "Redis needs the feature `redis` of layer-store (`redis-tls` for `rediss://`): add it, or write `memory://`",
+        "Redis needs the feature `redis` (`redis-tls` for `rediss://`) of the layer crate or of layer-store: write `cargo add <crate> --features redis`, or `memory://`",
     )
 }
 
@@ -537,6 +537,33 @@ mod tests {
             let message = Target::from_url(url).unwrap_err().to_string();
             assert!(message.contains("memory://"), "{url}: {message}");
             assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_host_that_is_none_is_an_error_and_no_outage() {
+        for host in [
+            "localhost:6379",
+            "redis://:hunter2@h",
+            "h/1",
+            "a b",
+            "[::1",
+            "@h",
+        ] {
+            let message = env(&[("REDIS_HOST", host)]).unwrap_err();
+            assert!(message.contains("write a name or an address"), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+        for host in [
+            "localhost",
+            "redis_1",
+            "10.0.0.7",
+            "::1",
+            "[::1]",
+            "cache.internal.",
+        ] {
+            assert!(env(&[("REDIS_HOST", host)]).is_ok(), "{host}");
         }
     }
 

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use percent_encoding::percent_decode_str;
 use redis::{ProtocolVersion, RedisConnectionInfo};
@@ -59,10 +59,24 @@ impl Settings {
         Ok(settings)
     }
 
-    pub(crate) fn new(host: String, port: u16, tls: bool) -> Result<Self, ConfigError> {
+    /// The same for a host by itself. One that no resolver could find is an error here, and no outage later.
+    pub(crate) fn at(host: &str, port: u16, tls: bool) -> Result<Self, ConfigError> {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let bare = bare.unwrap_or(host);
+        if bare.parse::<IpAddr>().is_err() && Host::parse(host).is_err() {
+            return Err(ConfigError::new(
+                "REDIS_HOST is no host: write a name or an address alone, with the port in REDIS_PORT, or a whole URL in REDIS_URL",
+            ));
+        }
+        Self::new(bare.to_owned(), port, tls)
+    }
+
+    fn new(host: String, port: u16, tls: bool) -> Result<Self, ConfigError> {
         if tls && cfg!(not(feature = "redis-tls")) {
             return Err(ConfigError::new(
-                "TLS to Redis needs the feature `redis-tls` of layer-store: add it, or write `redis://`",
+                "TLS to Redis needs the feature `redis-tls` of the layer crate or of layer-store: write `cargo add <crate> --features redis-tls`, or `redis://`",
             ));
         }
         if port == 0 {
