@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --example rate-limit-axum
-//! REDIS_URL=redis://127.0.0.1 cargo run --example rate-limit-axum -- 127.0.0.1:3001
+//! REDIS_URL=redis://127.0.0.1 cargo run --example rate-limit-axum    # the same, shared by all that use this Redis
 //!
 //! curl -i http://127.0.0.1:3000/                              # 20 at once, then 429
 //! curl -i http://127.0.0.1:3000/report -H 'x-api-key: ada'    # 5 a day for each key

@@ -136,6 +136,7 @@ mod vary;
 pub mod body;
 pub mod future;
 
+pub use layer_http::Body;
 pub use layer_store as store;
 
 pub use self::{

@@ -179,9 +179,12 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use layer_http::{
+    Body, ClientIp, Head, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, Missing, OrRefuse,
+    OrSkip, PeerAddr, PeerIp, Problem, Rebuild, header, key_fn,
+};
 #[cfg(feature = "axum")]
-pub use layer_http::path_param;
-pub use layer_http::{ClientIp, Head, Identity, KeyExtractor, PeerAddr, PeerIp, header, key_fn};
+pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
 pub use self::{

@@ -40,7 +40,13 @@
 //! - A [`Policy`] names whom it counts ([`Policy::by`]); a request that does not say is counted by its peer, in a bucket apart.
 //! - Several policies ([`RateLimitLayer::and`]) are all or nothing. Those of one subject are one atomic command; each
 //!   further subject costs one more, and the earlier are given back when a later one refuses. Between the two a concurrent
-//!   request may be refused for a place that is about to be given back.
+//!   request may be refused for a place that is about to be given back; and since it is given back a moment after it was
+//!   taken, as much more than the bound may pass as is earned in that moment.
+//! - Policies of one name on one store share their buckets, and an unnamed policy is named by its quota: the same quota in two
+//!   layers counts a request that passes both twice, and two services on one Redis spend each other's. Write
+//!   [`Policy::named`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
+//! - A request that does not say whom it counts for is answered 400 where `or_refuse()` was written. A path parameter that
+//!   the route does not have is 500, with one error event. Both are problem documents, and nothing is charged.
 //! - Time is Redis' own, or the memory store's clock: a client's clock decides nothing.
 //! - A response handed out by [`Limiter::check`]'s [`Refused::to_response`] is the layer's own.
 //!
@@ -51,7 +57,7 @@
 //! | whom a policy counts | the peer's address, IPv6 by its /64 |
 //! | burst | the limit |
 //! | failure mode | none: [`Quota::fail_open`] or [`Quota::fail_closed`] |
-//! | name | the quota's text, such as `100/min` |
+//! | name | the quota's text, such as `100/min`: equal quotas share their buckets |
 //! | cost | 1 |
 //! | headers | on |
 //!
@@ -71,12 +77,15 @@
 //! | a command applied whose reply was lost | may be charged though refused; it is never repeated | the same |
 //!
 //! Of several policies, one that fails closed is enough for a 503. A check takes 100 ms at the most, however many commands it
-//! needs (or what `Options::deadline` said); with the breaker open it takes none.
+//! needs (or what `Options::deadline` said); with the breaker open it takes none. The breaker tells of an outage; whatever else
+//! keeps a limit from being checked, such as a Redis user who may not run scripts, is warned of at each doubling of its number.
+//!
+//! A store over a network needs a tokio runtime with its timer and its driver; the memory store needs none.
 //!
 //! # Cancellation
 //!
-//! A request that is dropped while the store is asked was charged once or not at all. Nothing is held between a request and
-//! its response.
+//! A request that is dropped while the store is asked was charged once or not at all; of several subjects, those that were
+//! charged already are given back. Nothing is held between a request and its response.
 //!
 //! # Features
 //!
@@ -100,9 +109,12 @@ mod service;
 mod set;
 mod verdict;
 
+pub use layer_http::{
+    Body, ClientIp, Head, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, Missing, OrRefuse,
+    OrSkip, PeerAddr, PeerIp, header, key_fn,
+};
 #[cfg(feature = "axum")]
-pub use layer_http::path_param;
-pub use layer_http::{ClientIp, Head, Identity, KeyExtractor, PeerAddr, PeerIp, header, key_fn};
+pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
 pub use self::{

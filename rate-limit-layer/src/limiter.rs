@@ -76,6 +76,9 @@ impl Limiter {
 
     /// Says how `subject` stands with each policy, in their order, and changes nothing.
     ///
+    /// A subject is of the kind that its extractor gives: a peer is an [`IpAddr`](std::net::IpAddr), what stands in a header is
+    /// text. The text of an address is somebody else, who owes nothing.
+    ///
     /// # Errors
     ///
     /// Those of the store.
@@ -92,6 +95,17 @@ impl Limiter {
 
     /// Forgets what `subject` was charged: it stands as if it had never come. That holds for all policies of this limiter,
     /// and for the buckets apart in which `subject`, as a peer, is counted for requests that do not say whom they are from.
+    ///
+    /// ```
+    /// # use rate_limit_layer::{Quota, RateLimitLayer, store::{MemoryStore, SharedStore}};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// let limit = RateLimitLayer::new(store, Quota::per_minute(100).fail_open());
+    /// let peer: std::net::IpAddr = "203.0.113.9".parse()?; // the text itself would be another subject
+    /// limit.handle().reset(peer).await?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///

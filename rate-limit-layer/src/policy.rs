@@ -44,7 +44,9 @@ impl Policy {
     /// Names the policy, in its headers and in the store. By default its name is its quota's text, such as `100/min`.
     ///
     /// Policies of one name on one store share their buckets, across layers and processes. A named policy keeps its state when
-    /// its quota changes; one without a name starts anew.
+    /// its quota changes; one without a name starts anew. While two quotas of one name are in use, as when a deployment rolls
+    /// out, a refusal under the smaller burst forgives what is owed beyond it, under the larger one too: else whoever owes more
+    /// than the new burst allows would be locked out.
     ///
     /// # Panics
     ///

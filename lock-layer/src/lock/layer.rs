@@ -121,7 +121,8 @@ impl LockLayer {
         self
     }
 
-    /// Lets every request pass unlocked if `false`, without a change of type.
+    /// Lets every request pass unlocked if `false`, without a change of type. A handler then finds no
+    /// [`LockContext`](crate::LockContext) in its request: who may be switched off takes `Option<Extension<LockContext>>`.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         Arc::make_mut(&mut self.shared).enabled = enabled;
