@@ -7,7 +7,7 @@ use std::{convert::Infallible, time::Duration};
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use layer_store::{SharedStore, connect};
-use rate_limit_layer::{KeyExtractor, Limiter, Quota, RateLimitLayer, Verdict, header};
+use rate_limit_layer::{KeyExtractor, Limiter, Quota, RateLimitLayer, Standing, Verdict, header};
 use tests::{RedisServer, unique};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -81,6 +81,34 @@ async fn subjects_cost_a_command_each_and_a_refusal_is_given_back() {
     assert_eq!(ask(&layer, "bob").await, StatusCode::OK);
     assert_eq!(ask(&layer, "eve").await, StatusCode::OK);
     assert_eq!(ask(&layer, "kim").await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn peek_and_reset_do_what_they_say_and_no_more() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let daily = Limiter::new(store.clone(), Quota::per_day(3).fail_closed());
+    let both = daily.clone().and(Quota::per_day(5).fail_closed());
+    let left = async |limiter: &Limiter, subject: &str| {
+        let standings = limiter.peek(subject).await.unwrap();
+        standings
+            .iter()
+            .map(Standing::remaining)
+            .collect::<Vec<_>>()
+    };
+    for subject in ["ada", "ada", "bob"] {
+        assert!(both.check(subject).await.is_admitted());
+    }
+    for _ in 0..3 {
+        assert_eq!(left(&both, "ada").await, [1, 3], "a look charges nothing");
+    }
+    assert_eq!(left(&both, "nobody").await, [3, 5]);
+
+    daily.reset("ada").await.unwrap();
+    assert_eq!(left(&both, "ada").await, [3, 3], "the other policy stands");
+    assert_eq!(left(&both, "bob").await, [2, 4], "as does everybody else");
+    both.reset("ada").await.unwrap();
+    assert_eq!(left(&both, "ada").await, left(&both, "nobody").await);
 }
 
 #[tokio::test]

@@ -80,6 +80,15 @@ fn an_admitted_request_without_headers_allocates_nothing() {
 
 #[test]
 fn both_headers_cost_at_most_four() {
-    let with_headers = allocations(layer());
-    assert!((1..=4).contains(&with_headers), "{with_headers}");
+    let on_the_same = Quota::per_day(1_000).fail_open();
+    let by_header = on_the_same.clone().named("key").by(header("x-api-key"));
+    for layer in [
+        layer(),
+        layer().and(on_the_same.clone()),
+        layer().and(by_header.clone()),
+        layer().and(on_the_same).and(by_header),
+    ] {
+        let with_headers = allocations(layer);
+        assert!((1..=4).contains(&with_headers), "{with_headers}");
+    }
 }

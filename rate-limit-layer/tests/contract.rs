@@ -135,6 +135,21 @@ async fn any_body_is_carried_default_or_not() {
     service.oneshot(Request::new(())).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_body_that_is_dropped_takes_the_inner_one_along() {
+    let body = std::sync::Arc::new(());
+    let count = body.clone();
+    let counted = tower::service_fn(move |_: Request<()>| {
+        let body = body.clone();
+        async { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let service = layer(SharedStore::new(MemoryStore::new())).layer(counted);
+    let response = service.clone().oneshot(Request::new(())).await.unwrap();
+    let held = std::sync::Arc::strong_count(&count);
+    drop(response);
+    assert_eq!(std::sync::Arc::strong_count(&count), held - 1);
+}
+
 #[test]
 fn public_types_cross_threads() {
     fn check<T: Send + Sync + 'static>() {}

@@ -1,6 +1,12 @@
 //! The limiter without HTTP, on a clock that goes as a test says.
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
 
 use layer_store::{Clock, ManualClock, MemoryStore, SharedStore};
 use rate_limit_layer::{Limiter, Quota, Verdict};
@@ -43,4 +49,33 @@ async fn a_clock_that_goes_back_an_hour_locks_nobody_out() {
     assert_eq!(refused.retry_after(), Duration::from_secs(60));
     clock.advance(Duration::from_secs(60));
     assert!(limiter.check("ada").await.is_admitted());
+}
+
+/// Four threads on two processors are held up between any two instructions.
+#[test]
+fn threads_together_never_pass_more_than_the_bound() {
+    const BURST: u64 = 20;
+    let quota = Quota::per_second(1_000_000).burst(BURST as u32);
+    let store = SharedStore::new(MemoryStore::new());
+    let limiter = Limiter::new(store, quota.fail_closed());
+    let clock = Clock::system();
+    let (passed, start) = (AtomicU64::new(0), clock.now());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while clock.now() < start + 300_000 {
+                    let check = pin!(limiter.check("ada"));
+                    match check.poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(Verdict::Admitted(_)) => passed.fetch_add(1, Relaxed),
+                        Poll::Ready(_) => 0,
+                        Poll::Pending => panic!("a store in memory never waits"),
+                    };
+                }
+            });
+        }
+    });
+    let bound = BURST + (clock.now() - start);
+    let passed = passed.load(Relaxed);
+    assert!(passed <= bound, "{passed} of {bound}");
+    assert!(passed > 1_000, "{passed}");
 }
