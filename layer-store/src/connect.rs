@@ -103,10 +103,13 @@ pub async fn connect_from_env_or_memory() -> Result<SharedStore, ConfigError> {
 async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigError> {
     let options = options.checked()?;
     match target {
-        Target::Memory => Ok(match options.prefix {
-            None => SharedStore::new(MemoryStore::new()),
-            Some(prefix) => SharedStore::new(Namespace::new(MemoryStore::new(), prefix)),
-        }),
+        Target::Memory => {
+            let store = MemoryStore::with_capacity(options.capacity);
+            Ok(match options.prefix {
+                None => SharedStore::new(store),
+                Some(prefix) => SharedStore::new(Namespace::new(store, prefix)),
+            })
+        }
         #[cfg(feature = "redis")]
         Target::Redis(settings) => open_redis(settings, options).await,
     }
@@ -156,7 +159,7 @@ fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Context, Identity, Key, KeySpace, Kind, Store, StoreExt, Ttl};
+    use crate::{Context, ErrorKind, Identity, Key, KeySpace, Kind, Store, StoreExt, Ttl};
 
     #[test]
     fn a_memory_store_needs_no_runtime() {
@@ -177,6 +180,20 @@ mod tests {
             panic!("it waits");
         };
         assert!(error.to_string().contains("tokio runtime"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_memory_store_holds_as_many_as_its_options_say() {
+        let store = connect_with("memory://", Options::new().capacity(1)).await;
+        let (store, space) = (store.unwrap(), KeySpace::new(Kind::Data, "s"));
+        let ttl = Ttl::from_millis(60_000).unwrap();
+        let cx = Context::new("test");
+        for (name, expected) in [("ada", None), ("bob", Some(ErrorKind::Full))] {
+            let identity = Identity::from(name);
+            let key = Key::new(&space, identity.subject());
+            let put = store.put_if_absent(&cx, &key, &"1".into(), ttl).await;
+            assert_eq!(put.err().map(|error| error.kind()), expected);
+        }
     }
 
     #[tokio::test]

@@ -50,17 +50,18 @@ struct Aligned(Mutex<Shard>);
 const SHARDS: usize = 1024;
 /// A small store has fewer shards, so that each has a choice when it must make room.
 const PER_SHARD: usize = 64;
-/// The bound of [`MemoryStore::new`].
-const CAPACITY: usize = 1_000_000;
 /// How often an insert looks for room that others take before it.
 const TRIES: usize = 8;
 /// So many keys of a program need no allocation.
 const FEW: usize = 8;
 
 impl MemoryStore {
+    /// The bound of [`new`](Self::new).
+    pub(crate) const CAPACITY: usize = 1_000_000;
+
     /// An empty store of at most 1,000,000 entries.
     pub fn new() -> Self {
-        Self::with_capacity(CAPACITY)
+        Self::with_capacity(Self::CAPACITY)
     }
 
     /// An empty store of at most `entries`.

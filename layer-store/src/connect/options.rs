@@ -1,8 +1,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, Prefix};
+use crate::{ConfigError, MemoryStore, Prefix};
 
-/// How a store that is reached over a network is guarded, and what stands before its keys.
+/// How a store that is reached over a network is guarded, how much one in memory holds, and what stands before the keys.
 ///
 /// # Defaults
 ///
@@ -11,6 +11,7 @@ use crate::{ConfigError, Prefix};
 /// | [`deadline`](Self::deadline) | 100 ms |
 /// | [`open_after`](Self::open_after) | 5 failures |
 /// | [`open_for`](Self::open_for) | 1 s |
+/// | [`capacity`](Self::capacity) | 1,000,000 entries |
 /// | [`prefix`](Self::prefix) | none |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct Options {
     deadline: Duration,
     open_after: u32,
     open_for: Duration,
+    capacity: usize,
     pub(super) prefix: Option<String>,
     #[cfg(feature = "redis-tls")]
     ca_pem: Option<Vec<u8>>,
@@ -31,6 +33,7 @@ impl Options {
             deadline: Duration::from_millis(100),
             open_after: 5,
             open_for: Duration::from_secs(1),
+            capacity: MemoryStore::CAPACITY,
             prefix: None,
             #[cfg(feature = "redis-tls")]
             ca_pem: None,
@@ -52,6 +55,13 @@ impl Options {
     /// How long the breaker stays open before it asks for the first time whether the store is back.
     pub const fn open_for(mut self, open_for: Duration) -> Self {
         self.open_for = open_for;
+        self
+    }
+
+    /// How many entries a `memory://` store holds. It counts entries and not bytes: for cached answers of up to a megabyte
+    /// write as many as there are megabytes to spare.
+    pub const fn capacity(mut self, entries: usize) -> Self {
+        self.capacity = entries;
         self
     }
 
@@ -81,6 +91,12 @@ impl Options {
         if self.open_for.is_zero() {
             return Err(zero("an open_for", "Duration::from_secs(1)"));
         }
+        if self.capacity == 0 {
+            return Err(zero(
+                "a capacity",
+                "how many entries it may hold, as in 100_000",
+            ));
+        }
         if self.prefix.as_deref() == Some("") {
             return Err(ConfigError::new(
                 "an empty prefix sets nothing apart: write a name, or leave `prefix` out",
@@ -91,6 +107,7 @@ impl Options {
             open_after: NonZeroU32::new(self.open_after)
                 .ok_or_else(|| zero("an open_after", "5"))?,
             open_for: self.open_for,
+            capacity: self.capacity,
             prefix: self.prefix.as_deref().map(Prefix::new),
             #[cfg(feature = "redis-tls")]
             ca_pem: self.ca_pem,
@@ -113,6 +130,7 @@ pub(super) struct Checked {
     pub(super) deadline: Duration,
     pub(super) open_after: NonZeroU32,
     pub(super) open_for: Duration,
+    pub(super) capacity: usize,
     pub(super) prefix: Option<Prefix>,
     #[cfg(feature = "redis-tls")]
     pub(super) ca_pem: Option<Vec<u8>>,
@@ -128,6 +146,7 @@ mod tests {
             Options::new().deadline(Duration::ZERO),
             Options::new().open_after(0),
             Options::new().open_for(Duration::ZERO),
+            Options::new().capacity(0),
             Options::new().prefix(""),
         ];
         for options in all {
