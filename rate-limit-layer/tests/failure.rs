@@ -70,6 +70,13 @@ async fn a_store_that_hangs_costs_exactly_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_no_clock_can_count_is_none() {
+    let endless = wrap::Timeout::new(troubled(), Duration::MAX);
+    let limiter = Limiter::new(SharedStore::new(endless), closed());
+    assert!(limiter.check("ada").await.is_admitted());
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_commands_share_one_budget() {
     let store = troubled();
     let mut calls = 0;
