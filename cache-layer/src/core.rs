@@ -17,6 +17,8 @@ use crate::{
 /// What all clones of one cache share.
 pub(crate) struct Core {
     pub(crate) store: SharedStore,
+    /// The same store for calls that wait, which end in time whatever it does.
+    pub(crate) waiting: SharedStore,
     pub(crate) flights: Arc<Flights>,
     pub(crate) hints: Bounded<Arc<Hint>>,
     /// Until when a key that answered with something uncacheable is not asked for.
@@ -39,7 +41,8 @@ pub(crate) enum Detached<T> {
 impl Core {
     pub(crate) fn new(store: SharedStore) -> Self {
         Self {
-            store: store.limited(CALL_LIMIT),
+            waiting: store.clone().limited(CALL_LIMIT),
+            store,
             flights: Arc::default(),
             hints: Bounded::new(HINTS),
             refused: Bounded::new(HINTS),
@@ -51,7 +54,7 @@ impl Core {
 
     /// One deadline for the commands of a lookup together, however many they are.
     pub(crate) fn context_until(&self) -> Context {
-        CONTEXT.within(self.store.info().call_limit.unwrap_or(CALL_LIMIT))
+        CONTEXT.within(self.waiting.info().call_limit.unwrap_or(CALL_LIMIT))
     }
 
     /// Whether what is at `address` is known to answer with what cannot be stored.

@@ -233,7 +233,7 @@ impl Shared {
                 Entrance::LookAgain => return Entered::LookAgain,
                 Entrance::Lead(leading) => lead = Some(leading),
                 Entrance::PlantFirst => {
-                    if plant(&core.store, &cx, address, &mut found.seen)
+                    if plant(&core.waiting, &cx, address, &mut found.seen)
                         .await
                         .is_none()
                     {
@@ -242,7 +242,7 @@ impl Shared {
                 }
             }
         }
-        let Some(fence) = plant(&core.store, &cx, address, &mut found.seen).await else {
+        let Some(fence) = plant(&core.waiting, &cx, address, &mut found.seen).await else {
             if let Some(lead) = lead {
                 lead.refuse();
             }

@@ -92,7 +92,7 @@ impl Core {
     async fn destroy(&self, scopes: &[Scope]) -> Result<(), StoreError> {
         let keys: Vec<Key<'_>> = scopes.iter().flat_map(Scope::keys).collect();
         let op = Op::DeleteMany(&keys);
-        self.store.apply(&op, &CONTEXT).await.map(drop)
+        self.waiting.apply(&op, &CONTEXT).await.map(drop)
     }
 
     fn repeat_in_background(self: &Arc<Self>) {

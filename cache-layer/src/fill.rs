@@ -102,7 +102,7 @@ impl Fill {
             }
         }
         if !new.is_empty() {
-            let stamps = learn(&self.core.store, cx, &new, &self.fence).await?;
+            let stamps = learn(&self.core.waiting, cx, &new, &self.fence).await?;
             tags.extend(new.into_iter().zip(stamps));
         }
         Some(tags)
@@ -177,7 +177,7 @@ impl Fill {
         }
         ops.push(set(variant.as_ref().unwrap_or(&base), value, ttl));
 
-        let replies = self.core.store.batch(cx, &ops).await.ok()?;
+        let replies = self.core.waiting.batch(cx, &ops).await.ok()?;
         for ((_, stamp), reply) in due.iter().zip(&replies) {
             if matches!(reply, Ok(Reply::Count(1))) {
                 self.core.extended(&stamp.token);

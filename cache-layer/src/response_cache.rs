@@ -194,7 +194,7 @@ impl ResponseCache {
                 Entrance::Lead(lead) => break lead,
                 Entrance::Follow(follower) => return Err(follower.outcome().await),
                 Entrance::PlantFirst => {
-                    if plant(&core.store, &cx, address, &mut found.seen)
+                    if plant(&core.waiting, &cx, address, &mut found.seen)
                         .await
                         .is_none()
                     {
@@ -203,7 +203,7 @@ impl ResponseCache {
                 }
             }
         };
-        let Some(fence) = plant(&core.store, &cx, address, &mut found.seen).await else {
+        let Some(fence) = plant(&core.waiting, &cx, address, &mut found.seen).await else {
             lead.refuse();
             return Ok(None);
         };

@@ -104,7 +104,7 @@ impl Core {
         let mut search = Search::new(address, request, self.hints.get(&address.text));
         let cx = self.context_until();
         while search.step != Step::Done {
-            let values = self.store.get_many(&cx, &search.keys()).await?;
+            let values = self.waiting.get_many(&cx, &search.keys()).await?;
             search.take(values);
         }
         Ok(self.found(search, landed))

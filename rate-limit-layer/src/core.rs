@@ -157,30 +157,21 @@ impl Core {
 
     /// Charges claims, if the store needs no waiting. `None`: nothing was charged, ask [`charge`](Self::charge).
     pub(crate) fn charge_now(&self, claims: &Claims<'_>, cost: u32) -> Option<Outcome> {
-        let mut tally = Tally::default();
-        while let Some(group) = Group::next(&self.buckets, claims, tally.seen) {
+        let mut check = Unfinished::new(self, claims, cost);
+        while let Some(group) = Group::next(&self.buckets, claims, check.tally.seen) {
             let args = group.args(&self.buckets, |rate| rate.price(cost) as i64);
-            let Some(reply) = self.store.call_now(&group.op(&args), &CX) else {
-                self.refund(claims, tally.charged, cost);
-                return None;
-            };
-            if let Some(outcome) = self.count(&mut tally, &group, &reply, cost) {
-                self.refund(claims, tally.charged, cost);
+            let reply = self.store.call_now(&group.op(&args), &CX)?;
+            if let Some(outcome) = self.count(&mut check.tally, &group, &reply, cost) {
                 return Some(outcome);
             }
         }
-        Some(Outcome::Admitted(tally.tightest))
+        Some(Outcome::Admitted(check.finish().tightest))
     }
 
     /// Charges claims, a command for each subject among them, all within one deadline.
     pub(crate) async fn charge(&self, claims: &Claims<'_>, cost: u32) -> Outcome {
         let cx = CX.within(self.budget);
-        let mut check = Unfinished {
-            core: self,
-            claims,
-            cost,
-            tally: Tally::default(),
-        };
+        let mut check = Unfinished::new(self, claims, cost);
         while let Some(group) = Group::next(&self.buckets, claims, check.tally.seen) {
             let args = group.args(&self.buckets, |rate| rate.price(cost) as i64);
             let reply = self.waiting.apply(&group.op(&args), &cx).await;
@@ -409,7 +400,8 @@ struct Tally {
     tightest: Option<Account>,
 }
 
-/// A check that waits. Dropped unfinished, because it was refused or nobody waits for it any more, it gives back what it charged.
+/// A check under way. Dropped unfinished, because it was refused, has to wait, or nobody waits for it any more, it gives back what
+/// it charged.
 struct Unfinished<'a, 'b> {
     core: &'a Core,
     claims: &'a Claims<'b>,
@@ -417,7 +409,16 @@ struct Unfinished<'a, 'b> {
     tally: Tally,
 }
 
-impl Unfinished<'_, '_> {
+impl<'a, 'b> Unfinished<'a, 'b> {
+    fn new(core: &'a Core, claims: &'a Claims<'b>, cost: u32) -> Self {
+        Self {
+            core,
+            claims,
+            cost,
+            tally: Tally::default(),
+        }
+    }
+
     fn finish(mut self) -> Tally {
         mem::take(&mut self.tally)
     }
