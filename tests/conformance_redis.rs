@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use layer_store::{
-    Arg, Context, Identity, Key, KeySpace, Kind, Op, Options, SharedStore, StoreExt, Ttl, Value,
+    Arg, Context, Identity, Key, KeySpace, Op, Options, SharedStore, StoreExt, Ttl, Value,
     conformance::programs::{LIMITED, LOOK},
     connect_with,
 };
@@ -35,9 +35,9 @@ async fn a_process_has_one_connection() {
         .map(|task: u64| {
             let store = store.clone();
             tokio::spawn(async move {
-                let space = KeySpace::new(Kind::Data, "visits");
+                let space = KeySpace::new("data", "visits");
                 let subject = Identity::Int(task);
-                let key = Key::new(&space, subject.subject());
+                let key = Key::new(&space, subject.as_ref());
                 for _ in 0..20 {
                     let args = [Arg::Int(100), Arg::Int(60_000)];
                     store.run(&CX, &LIMITED, &[key], &args).await.unwrap();
@@ -71,9 +71,9 @@ async fn a_process_has_one_connection() {
 async fn every_operation_is_one_command() {
     let server = RedisServer::start();
     let store = patient(&server, Options::new()).await;
-    let space = KeySpace::new(Kind::Data, "visits");
+    let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
-    let key = Key::new(&space, ada.subject());
+    let key = Key::new(&space, ada.as_ref());
     let (one, two) = (Value::from("1"), Value::from("2"));
     let args = [Arg::Int(100), Arg::Int(60_000)];
     let mut monitor = server.monitor();
@@ -125,9 +125,9 @@ async fn every_operation_is_one_command() {
 async fn a_flushed_script_is_sent_again_and_run_once() {
     let server = RedisServer::start();
     let store = patient(&server, Options::new()).await;
-    let space = KeySpace::new(Kind::Data, "visits");
+    let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
-    let key = Key::new(&space, ada.subject());
+    let key = Key::new(&space, ada.as_ref());
     let args = [Arg::Int(100), Arg::Int(60_000)];
     for count in 1..=20 {
         if count % 2 == 0 {
@@ -142,9 +142,9 @@ async fn a_flushed_script_is_sent_again_and_run_once() {
 async fn what_stands_in_redis_is_plain_text_with_its_own_end() {
     let server = RedisServer::start();
     let store = patient(&server, Options::new().prefix("shop")).await;
-    let space = KeySpace::new(Kind::Data, "visits");
+    let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada:1");
-    let key = Key::new(&space, ada.subject()).with_rest(b"*");
+    let key = Key::new(&space, ada.as_ref()).with_rest(b"*");
     let text = "shop:{ada%3A1}:data:visits:%2A";
 
     store

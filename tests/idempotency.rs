@@ -19,7 +19,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use layer_store::{
     Arg, ErrorKind, MemoryStore, Op, SharedStore,
-    conformance::{Random, Trouble, TroubledStore, twins::Twins},
+    conformance::{Fault, FaultInjector, Random, twins::Twins},
     connect,
 };
 use lock_layer::{IdempotencyLayer, Identity, PROGRAMS, Refusal, RunOutcome, Scope};
@@ -226,7 +226,7 @@ async fn a_panic_is_settled_by_the_mode_before_it_goes_on() {
 #[tokio::test]
 async fn a_client_that_leaves_at_any_moment_finds_its_answer_later() {
     for place in Place::all() {
-        let slow = TroubledStore::new(place.store().await);
+        let slow = FaultInjector::new(place.store().await);
         slow.delay(Duration::from_millis(3));
         for mode in MODES {
             let handler = Handler::new();
@@ -268,13 +268,13 @@ async fn a_client_that_leaves_at_any_moment_finds_its_answer_later() {
 async fn a_claim_whose_reply_came_too_late_is_no_request_in_progress() {
     for place in Place::all() {
         for mode in MODES {
-            let slow = TroubledStore::new(place.store().await);
+            let slow = FaultInjector::new(place.store().await);
             let service =
                 Handler::new().counting(mode(SharedStore::new(slow.clone()), Scope::global()));
             let mut calls = 0;
-            slow.trouble_by(move |_| {
+            slow.inject_by(move |_| {
                 calls += 1;
-                (calls == 1).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+                (calls == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
             });
             let key = unique();
             assert_eq!(
@@ -303,14 +303,14 @@ async fn a_claim_whose_reply_came_too_late_is_no_request_in_progress() {
 async fn a_store_lost_during_the_run_never_makes_it_run_again() {
     for place in Place::all() {
         for mode in MODES {
-            let lossy = TroubledStore::new(place.store().await);
+            let lossy = FaultInjector::new(place.store().await);
             let handler = Handler::new();
             let layer = mode(SharedStore::new(lossy.clone()), Scope::global());
             let (gone, heal) = (lossy.clone(), lossy.clone());
             let service = handler.under(layer, move |run, _| {
-                gone.trouble_by(|op| {
+                gone.inject_by(|op| {
                     let program = matches!(op, Op::Run { .. });
-                    program.then_some(Trouble::LoseReply(ErrorKind::Timeout))
+                    program.then_some(Fault::LoseReply(ErrorKind::Timeout))
                 });
                 async move { created(&format!("run {run}")) }
             });

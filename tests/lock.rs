@@ -14,9 +14,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use layer_store::{
-    Arg, Context, ErrorKind, Key, KeySpace, Kind, MemoryStore, Op, Outcome, SharedStore, StoreExt,
-    Subject,
-    conformance::{Random, Trouble, TroubledStore, twins::Twins},
+    Arg, Context, Effect, ErrorKind, IdentityRef, Key, KeySpace, MemoryStore, Op, SharedStore,
+    StoreExt,
+    conformance::{Fault, FaultInjector, Random, twins::Twins},
     connect,
 };
 use lock_layer::{AcquireError, Guard, LockContext, LockLayer, Locks, PROGRAMS, Released, header};
@@ -253,13 +253,13 @@ async fn fences_rise_over_release_expiry_flushall_and_an_empty_restart() {
     }
 
     // One whose holder died: here a store that renews and releases nothing.
-    let dying = TroubledStore::new(connect(&server.url()).await.unwrap());
+    let dying = FaultInjector::new(connect(&server.url()).await.unwrap());
     let guard = locks(dying.clone())
         .group("car:7")
         .try_acquire(["1"])
         .await
         .unwrap();
-    dying.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    dying.fail(ErrorKind::Unavailable, Effect::NotApplied);
     higher(&guard);
     drop(guard);
     let guard = eventually(|| car.try_acquire(["1"])).await;
@@ -274,12 +274,12 @@ async fn fences_rise_over_release_expiry_flushall_and_an_empty_restart() {
 #[tokio::test]
 async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
     for place in Place::all() {
-        let dying = TroubledStore::new(place.store().await);
+        let dying = FaultInjector::new(place.store().await);
         let car = locks(dying.clone()).group("car:7");
         let late = car.try_acquire(["1"]).await.unwrap();
-        dying.trouble_by(|op| match op {
+        dying.inject_by(|op| match op {
             Op::Run { program, .. } if program.name() != "lock_acquire" => {
-                Some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+                Some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
             }
             _ => None,
         });
@@ -312,13 +312,13 @@ async fn a_server_that_stands_still_is_a_loss_told_in_time() {
 #[tokio::test]
 async fn a_reply_that_comes_late_is_no_refusal_and_leaves_no_lock() {
     for place in Place::all() {
-        let slow = TroubledStore::new(place.store().await);
+        let slow = FaultInjector::new(place.store().await);
         let car = locks(slow.clone()).group("car:7");
         // Applied each time; the reply of the first is lost, as one is that comes after its deadline.
         let mut calls = 0;
-        slow.trouble_by(move |_| {
+        slow.inject_by(move |_| {
             calls += 1;
-            (calls == 1).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+            (calls == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
         });
         let guard = car.try_acquire(["1", "2"]).await.unwrap();
         assert_eq!(guard.release().await.unwrap(), Released::Held);
@@ -383,8 +383,8 @@ async fn a_lock_that_was_deleted_is_put_back_unless_somebody_was_let_in() {
             let name = unique();
             let car = locks(store.clone()).group(name.as_str());
             let guard = car.try_acquire(["1"]).await.unwrap();
-            let space = KeySpace::new(Kind::Lock, "unit");
-            let key = Key::new(&space, Subject::Text(name.as_bytes())).with_rest(b"1");
+            let space = KeySpace::new("lock", "unit");
+            let key = Key::new(&space, IdentityRef::Text(name.as_bytes())).with_rest(b"1");
             let cx = Context::new("test");
             assert!(store.delete(&cx, &key).await.unwrap());
             if let_in {

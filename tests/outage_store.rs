@@ -6,8 +6,8 @@ use std::{
 };
 
 use layer_store::{
-    Arg, BreakerState, Context, ErrorKind, Identity, Key, KeySpace, Kind, Outcome, SharedStore,
-    Store, StoreError, StoreExt, Ttl, conformance::programs::LIMITED, connect,
+    Arg, BreakerState, Context, Effect, ErrorKind, Identity, Key, KeySpace, SharedStore, Store,
+    StoreError, StoreExt, Ttl, conformance::programs::LIMITED, connect,
 };
 use tests::{Logs, RedisServer};
 
@@ -21,7 +21,7 @@ async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
     for failed in 0..5 {
         let error = within(LIMIT, count(&store)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "call {failed}");
-        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(error.effect(), Effect::Unknown);
     }
     assert_eq!(state(&store), BreakerState::Open);
 
@@ -32,7 +32,7 @@ async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
         let error = count(&store).await.unwrap_err();
         waits.push(now() - start);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.outcome(), Outcome::NotApplied);
+        assert_eq!(error.effect(), Effect::NotApplied);
     }
     waits.sort_unstable();
     assert!(waits[990] < Duration::from_millis(5), "{:?}", waits[990]);
@@ -113,7 +113,7 @@ async fn a_primary_that_became_a_replica_is_left_until_it_is_one_again() {
     let () = server.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let error = within(LIMIT, count(&store)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(error.effect(), Effect::NotApplied);
     let () = server.command(&["REPLICAOF", "NO", "ONE"]);
     recovers(&store).await;
     assert_eq!(server.clients().len(), 1);
@@ -184,9 +184,9 @@ async fn a_wrong_password_is_an_error_that_does_not_repeat_it() {
 
 /// Counts one key up. What it then says.
 async fn count(store: &SharedStore) -> Result<i64, StoreError> {
-    let space = KeySpace::new(Kind::Data, "visits");
+    let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
-    let key = Key::new(&space, ada.subject());
+    let key = Key::new(&space, ada.as_ref());
     let args = [Arg::Int(1_000_000), Arg::Int(TTL.as_millis() as i64)];
     let reply = store.run(&CX, &LIMITED, &[key], &args).await?;
     Ok(reply.int(1).expect("the program replies a count"))

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use layer_store::{
-    Arg, Clock, Data, ManualClock, MemoryStore, SharedStore,
+    Arg, Clock, ManualClock, MemoryStore, Output, SharedStore,
     conformance::{Random, twins::Twins},
 };
 use rate_limit_layer::{Limiter, PROGRAM, Quota, Verdict};
@@ -110,7 +110,7 @@ async fn memory_is_exact() {
         let (clock, hand) = Clock::manual(START);
         let store = SharedStore::new(MemoryStore::with_clock(1_000, clock));
         let limiter = Limiter::new(store, quota.fail_closed());
-        let mut subject = Subject {
+        let mut subject = IdentityRef {
             limiter,
             hand,
             model: Model::new(quota),
@@ -132,13 +132,13 @@ async fn memory_is_exact() {
     }
 }
 
-struct Subject {
+struct IdentityRef {
     limiter: Limiter,
     hand: ManualClock,
     model: Model,
 }
 
-impl Subject {
+impl IdentityRef {
     async fn check(&mut self, cost: u32, wait: bool) {
         let before = self.standing().await;
         match (
@@ -346,10 +346,14 @@ async fn foreign_values_are_errors() {
         let reply: Vec<i64> = script.query(&mut connection).unwrap();
         assert_eq!(reply, [-1], "{odd:?}");
 
-        let mut cells = [layer_store::Cell::until(odd.into(), None)];
-        let mut txn = layer_store::Txn::new(START, &mut cells);
+        let mut slots = [layer_store::Slot::until(odd.into(), None)];
+        let mut transaction = layer_store::Transaction::new(START, &mut slots);
         let args = [Arg::Int(1), Arg::Int(1_000), Arg::Int(1)];
-        assert_eq!(PROGRAM.run(&mut txn, &args), Data::ints(&[-1]), "{odd:?}");
+        assert_eq!(
+            PROGRAM.run(&mut transaction, &args),
+            Output::ints(&[-1]),
+            "{odd:?}"
+        );
     }
 }
 

@@ -4,8 +4,7 @@ use std::convert::Infallible;
 
 use http::{Request, Response};
 use layer_store::{
-    ErrorKind, MemoryStore, Outcome, SharedStore, conformance::TroubledStore, connect,
-    wrap::Breaker,
+    Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector, connect, wrap::Breaker,
 };
 use rate_limit_layer::{Limiter, Quota, RateLimitLayer, Verdict};
 use tests::{Logs, RedisServer};
@@ -51,8 +50,8 @@ async fn a_full_store_is_told_of_and_says_what_to_do() {
 #[tokio::test]
 async fn an_outage_is_told_of_by_the_breaker_or_else_by_the_limiter() {
     let gone = || {
-        let store = TroubledStore::new(MemoryStore::new()).networked();
-        store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+        let store = FaultInjector::new(MemoryStore::new()).networked();
+        store.fail(ErrorKind::Unavailable, Effect::NotApplied);
         store
     };
     let logs = Logs::capture();

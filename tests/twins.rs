@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use layer_store::{
-    Arg, Class, Data, Program, Ttl, Txn, Value,
+    Arg, Output, Program, Retention, Transaction, Ttl, Value,
     conformance::{
         Random,
         programs::{LIMITED, LOOK, STAMP, TRANSFER, WRITE},
@@ -36,7 +36,7 @@ async fn step(
     program: &'static Program,
     time: Duration,
     random: &mut Random,
-) -> Result<Data, Difference> {
+) -> Result<Output, Difference> {
     let ttl = Arg::Int(1 + random.below(WINDOW.as_millis() as u64) as i64);
     let bytes: Vec<u8> = (0..random.below(20))
         .map(|_| random.number() as u8)
@@ -105,16 +105,16 @@ async fn first_difference(server: &RedisServer, program: &'static Program) -> Op
 }
 
 /// Writes the time under the first key every second time, under the second always; replies what it wrote.
-fn twin(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
-    let now = txn.now();
+fn twin(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    let now = transaction.now();
     let millis = args[0].int().expect("a number");
     let ttl = Ttl::from_millis(millis as u64).expect("not zero");
-    match txn.get(0) {
-        Some(_) => txn.delete(0),
-        None => txn.set(0, Value::pair(now, 0), ttl),
+    match transaction.get(0) {
+        Some(_) => transaction.delete(0),
+        None => transaction.set(0, Value::pair(now, 0), ttl),
     }
-    txn.set(1, Value::pair(now, 0), ttl);
-    Data::ints(&[now as i64])
+    transaction.set(1, Value::pair(now, 0), ttl);
+    Output::ints(&[now as i64])
 }
 
 /// The twin's body.
@@ -177,7 +177,7 @@ fn program(name: &'static str, body: String) -> &'static Program {
     Box::leak(Box::new(Program::new(
         name,
         body.leak(),
-        Class::Pinned,
+        Retention::Pinned,
         twin,
     )))
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use layer_store::{Key, KeySpace, Subject};
+use layer_store::{IdentityRef, Key, KeySpace};
 
 use crate::scope::{Scopes, epoch_key, tag_key};
 
@@ -18,7 +18,7 @@ pub(crate) struct Address {
 impl Address {
     /// Where the answer stands, or the rule that says how it varies.
     pub(crate) fn base(&self) -> Key<'_> {
-        Key::new(&self.space, Subject::Text(&self.text))
+        Key::new(&self.space, IdentityRef::Text(&self.text))
     }
 
     /// Where one variant stands.

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use layer_store::{Class, Clock, Cond, Context, Key, Op, Reply, Store, StoreExt, Ttl, Value};
+use layer_store::{
+    Clock, Condition, Context, Key, Op, Reply, Retention, Store, StoreExt, Ttl, Value,
+};
 
 use crate::{
     address::Address,
@@ -192,8 +194,8 @@ fn set<'a>(key: &'a Key<'a>, value: &'a Value, ttl: Ttl) -> Op<'a> {
         key,
         value,
         expiry: ttl.into(),
-        cond: Cond::Always,
-        class: Class::Evictable,
+        condition: Condition::Always,
+        retention: Retention::Evictable,
     }
 }
 

@@ -7,7 +7,7 @@ use http::{
         TRANSFER_ENCODING, UPGRADE,
     },
 };
-use layer_http::Head;
+use layer_http::RequestHead;
 
 use crate::{
     address::Address,
@@ -46,7 +46,7 @@ pub(crate) struct Pass {
 }
 
 impl Asked {
-    pub(crate) fn of(rule: &Rule, head: &Head<'_>) -> Self {
+    pub(crate) fn of(rule: &Rule, head: &RequestHead<'_>) -> Self {
         match bypass(rule, head) {
             Some(pass) => Self::Pass(pass),
             None => match address(rule, head) {
@@ -75,7 +75,7 @@ impl Pass {
     }
 }
 
-fn bypass(rule: &Rule, head: &Head<'_>) -> Option<Pass> {
+fn bypass(rule: &Rule, head: &RequestHead<'_>) -> Option<Pass> {
     let has = |name: HeaderName| head.headers.contains_key(name);
     if head.method != Method::GET && head.method != Method::HEAD {
         return Some(Pass {
@@ -113,7 +113,7 @@ fn has_content(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a framework may take the request for another than a GET.
-fn overrides_method(head: &Head<'_>) -> bool {
+fn overrides_method(head: &RequestHead<'_>) -> bool {
     let query = head.original_uri().query().unwrap_or_default();
     let in_query = query
         .split('&')
@@ -125,7 +125,7 @@ fn overrides_method(head: &Head<'_>) -> bool {
 }
 
 /// The full key: host, path as sent, query. None: the host is not one.
-fn address(rule: &Rule, head: &Head<'_>) -> Option<Address> {
+fn address(rule: &Rule, head: &RequestHead<'_>) -> Option<Address> {
     let uri = head.original_uri();
     let path = uri.path();
     if !path.starts_with('/') {
@@ -147,7 +147,7 @@ fn address(rule: &Rule, head: &Head<'_>) -> Option<Address> {
 
 /// The host in lower case without a default port: what was asked in the URI, else in `Host`. It holds no slash, so that no
 /// host and path can be those of others. A request without a host has the empty one.
-fn host(head: &Head<'_>) -> Option<String> {
+fn host(head: &RequestHead<'_>) -> Option<String> {
     let authority = head
         .original_uri()
         .authority()
@@ -203,7 +203,7 @@ mod tests {
 
     fn text(request: http::request::Builder) -> Option<String> {
         let request = request.body(()).unwrap();
-        match Asked::of(&Rule::new(), &Head::of(&request)) {
+        match Asked::of(&Rule::new(), &RequestHead::of(&request)) {
             Asked::Question(question) => {
                 Some(String::from_utf8(question.address.text.to_vec()).unwrap())
             }
@@ -245,7 +245,7 @@ mod tests {
     fn what_is_no_plain_get_passes_by() {
         let detail = |request: http::request::Builder| {
             let request = request.body(()).unwrap();
-            match Asked::of(&Rule::new(), &Head::of(&request)) {
+            match Asked::of(&Rule::new(), &RequestHead::of(&request)) {
                 Asked::Pass(pass) => (pass.why, pass.detail, pass.is_unsafe),
                 Asked::Question(_) => panic!("it passes"),
             }

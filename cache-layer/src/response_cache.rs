@@ -2,7 +2,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use layer_store::{Clock, KeySpace, Kind, SharedStore};
+use layer_store::{Clock, KeySpace, SharedStore};
 
 use crate::{
     address::Address,
@@ -53,7 +53,7 @@ impl ResponseCache {
         Self {
             core: Arc::new(Core::new(store)),
             // A stored format. No layer's name gives this one.
-            objects: Arc::new(KeySpace::new(Kind::Entry, "1o")),
+            objects: Arc::new(KeySpace::new("entry", "1o")),
         }
     }
 

@@ -4,7 +4,7 @@ use http::{
     HeaderName,
     header::{AUTHORIZATION, COOKIE},
 };
-use layer_store::{Clock, KeySpace, Kind};
+use layer_store::{Clock, KeySpace};
 
 use crate::cache_status::Member;
 
@@ -44,7 +44,7 @@ impl Rule {
             max_body: 2 * 1024 * 1024,
             name: "cache".into(),
             member: Member::new("cache"),
-            space: Arc::new(KeySpace::new(Kind::Entry, "")),
+            space: Arc::new(KeySpace::new("entry", "")),
             clock: Clock::system(),
         };
         rule.move_in();
@@ -75,6 +75,6 @@ impl Rule {
             Profile::Rfc => "1r",
         };
         let name = format!("{profile}/{}", self.name);
-        self.space = Arc::new(KeySpace::new(Kind::Entry, &name));
+        self.space = Arc::new(KeySpace::new("entry", &name));
     }
 }

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, sync::LazyLock};
 
-use layer_store::{Key, KeySpace, Kind, Subject};
+use layer_store::{IdentityRef, Key, KeySpace};
 use percent_encoding::percent_decode_str;
 
 use crate::purge::PurgeError;
@@ -165,7 +165,7 @@ impl Set {
             Self::Tag => &spaces.tag,
             Self::Epoch => &spaces.epoch,
         };
-        Key::new(space, Subject::Text(text.as_bytes()))
+        Key::new(space, IdentityRef::Text(text.as_bytes()))
     }
 }
 
@@ -223,7 +223,7 @@ struct Spaces {
 }
 
 static SPACES: LazyLock<Spaces> = LazyLock::new(|| {
-    let space = |name| KeySpace::new(Kind::Stamp, name);
+    let space = |name| KeySpace::new("stamp", name);
     Spaces {
         pages: space("pages"),
         page: space("page"),

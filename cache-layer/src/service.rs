@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use layer_http::{Body, Head};
+use layer_http::{Body, RequestHead};
 use tower_service::Service;
 
 use crate::{
@@ -59,7 +59,7 @@ where
         if !shared.rule.enabled || shared.is_inside(request.extensions()) {
             return ResponseFuture::passing(self.inner.clone(), request, None);
         }
-        let head = Head::of(&request);
+        let head = RequestHead::of(&request);
         let pass = match Asked::of(&shared.rule, &head) {
             Asked::Pass(pass) => pass,
             Asked::Question(question) => {

@@ -1,4 +1,6 @@
-use layer_store::{Class, Cond, Context, Key, Op, Reply, SharedStore, StoreExt, Ttl, Value};
+use layer_store::{
+    Condition, Context, Key, Op, Reply, Retention, SharedStore, StoreExt, Ttl, Value,
+};
 
 use crate::{
     address::Address,
@@ -178,8 +180,8 @@ async fn plant_keys(
         key,
         value,
         expiry: PLANTED.into(),
-        cond: Cond::Absent,
-        class: Class::Evictable,
+        condition: Condition::Absent,
+        retention: Retention::Evictable,
     };
     let ops: Vec<Op<'_>> = keys
         .iter()

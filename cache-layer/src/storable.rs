@@ -146,7 +146,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use layer_http::Head;
+    use layer_http::RequestHead;
 
     use super::*;
     use crate::question::Asked;
@@ -164,7 +164,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        let Asked::Question(question) = Asked::of(rule, &Head::of(&request)) else {
+        let Asked::Question(question) = Asked::of(rule, &RequestHead::of(&request)) else {
             panic!("a question");
         };
         let mut response = Response::builder().status(status);
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn a_failure_says_nothing_about_the_next_answer() {
         let request = Request::get("/").body(()).unwrap();
-        let Asked::Question(question) = Asked::of(&safe(), &Head::of(&request)) else {
+        let Asked::Question(question) = Asked::of(&safe(), &RequestHead::of(&request)) else {
             panic!("a question");
         };
         let lasting = |status| {

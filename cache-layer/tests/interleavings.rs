@@ -17,8 +17,7 @@ use std::{
 use cache_layer::{
     ResponseCache, Tags,
     store::{
-        Context, Identity, Key, KeySpace, Kind, MemoryStore, SharedStore, StoreExt,
-        conformance::Random,
+        Context, Identity, Key, KeySpace, MemoryStore, SharedStore, StoreExt, conformance::Random,
     },
 };
 use cases::{
@@ -179,22 +178,22 @@ impl World {
     /// The store may lose anything that it holds.
     async fn forget(&mut self) {
         let places = [
-            (Kind::Stamp, "pages", ""),
-            (Kind::Stamp, "pages", "/a"),
-            (Kind::Stamp, "page", PAGE),
-            (Kind::Stamp, "objects", ""),
-            (Kind::Stamp, "objects", "a"),
-            (Kind::Stamp, "object", OBJECT),
-            (Kind::Stamp, "tag", "t"),
-            (Kind::Stamp, "tag", "u"),
-            (Kind::Stamp, "epoch", ""),
-            (Kind::Entry, "1/cache", PAGE),
-            (Kind::Entry, "1o", OBJECT),
+            ("stamp", "pages", ""),
+            ("stamp", "pages", "/a"),
+            ("stamp", "page", PAGE),
+            ("stamp", "objects", ""),
+            ("stamp", "objects", "a"),
+            ("stamp", "object", OBJECT),
+            ("stamp", "tag", "t"),
+            ("stamp", "tag", "u"),
+            ("stamp", "epoch", ""),
+            ("entry", "1/cache", PAGE),
+            ("entry", "1o", OBJECT),
         ];
         let (kind, space, text) = places[self.random.below(11) as usize];
         let space = KeySpace::new(kind, space);
         let subject = Identity::from(text);
-        let key = Key::new(&space, subject.subject());
+        let key = Key::new(&space, subject.as_ref());
         self.store
             .delete(&Context::new("test"), &key)
             .await

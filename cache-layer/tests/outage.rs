@@ -7,14 +7,14 @@ use std::time::Duration;
 use cache_layer::{
     CacheLayer, PurgeError,
     store::{
-        ErrorKind, MemoryStore, Outcome, SharedStore, conformance::TroubledStore, wrap::Timeout,
+        Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector, wrap::Timeout,
     },
 };
 use cases::{FRESH, Handler, Site};
 use tokio::time::Instant;
 
-fn troubled() -> (TroubledStore<MemoryStore>, Site) {
-    let store = TroubledStore::new(MemoryStore::new()).networked();
+fn fault_injector() -> (FaultInjector<MemoryStore>, Site) {
+    let store = FaultInjector::new(MemoryStore::new()).networked();
     let limited = Timeout::new(store.clone(), Duration::from_millis(100));
     let handler = Handler::text(&[FRESH], |_, n| n.to_string());
     (store, Site::new(&SharedStore::new(limited), handler))
@@ -22,7 +22,7 @@ fn troubled() -> (TroubledStore<MemoryStore>, Site) {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_costs_its_limit_once() {
-    let (store, site) = troubled();
+    let (store, site) = fault_injector();
     store.hang();
     let start = Instant::now();
     let reply = site.get("/").await;
@@ -45,7 +45,7 @@ async fn a_store_that_hangs_costs_its_limit_once() {
 /// A store of one's own, or a bare Redis one: the layer keeps the time that it does not.
 #[tokio::test(start_paused = true)]
 async fn a_store_without_a_limit_gets_one() {
-    let store = TroubledStore::new(MemoryStore::new()).networked();
+    let store = FaultInjector::new(MemoryStore::new()).networked();
     let handler = Handler::text(&[FRESH], |_, n| n.to_string());
     let site = Site::new(&SharedStore::new(store.clone()), handler);
     store.hang();
@@ -56,7 +56,7 @@ async fn a_store_without_a_limit_gets_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_and_its_plants_have_one_deadline() {
-    let (store, site) = troubled();
+    let (store, site) = fault_injector();
     store.delay(Duration::from_millis(60));
     let start = Instant::now();
     let reply = site.try_send(cases::request("/", &[])).await.unwrap();
@@ -70,11 +70,11 @@ async fn a_lookup_and_its_plants_have_one_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_the_handlers_turn() {
-    let (store, site) = troubled();
+    let (store, site) = fault_injector();
     for (kind, outcome) in [
-        (ErrorKind::Unavailable, Outcome::NotApplied),
-        (ErrorKind::Full, Outcome::NotApplied),
-        (ErrorKind::Corrupt, Outcome::Unknown),
+        (ErrorKind::Unavailable, Effect::NotApplied),
+        (ErrorKind::Full, Effect::NotApplied),
+        (ErrorKind::Corrupt, Effect::Unknown),
     ] {
         store.fail(kind, outcome);
         assert_eq!(site.get("/").await.status, 200);
@@ -87,15 +87,15 @@ async fn a_store_that_fails_is_the_handlers_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_purge_is_repeated_before_anything_is_served() {
-    let (store, site) = troubled();
+    let (store, site) = fault_injector();
     site.get("/cars/7").await;
-    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     let failed = site.cache.purge_path("/cars/7").await;
     assert!(matches!(failed, Err(PurgeError::Store(_))));
-    store.trouble_by(|op| match format!("{op:?}").starts_with("DeleteMany") {
-        true => Some(cache_layer::store::conformance::Trouble::Fail(
+    store.inject_by(|op| match format!("{op:?}").starts_with("DeleteMany") {
+        true => Some(cache_layer::store::conformance::Fault::Fail(
             ErrorKind::Unavailable,
-            Outcome::NotApplied,
+            Effect::NotApplied,
         )),
         false => None,
     });
@@ -114,8 +114,8 @@ async fn a_failed_purge_is_repeated_before_anything_is_served() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_purge_is_repeated_in_the_background() {
-    let (store, site) = troubled();
-    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let (store, site) = fault_injector();
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     assert!(site.cache.purge_tag("t").await.is_err());
     store.heal();
     store.take_calls();
@@ -127,15 +127,15 @@ async fn a_failed_purge_is_repeated_in_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn a_purge_that_fails_does_not_change_the_handlers_answer() {
-    let (store, site) = troubled();
-    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let (store, site) = fault_injector();
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     let put = http::Request::put("/cars/7").body(String::new()).unwrap();
     assert_eq!(site.send(put).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_cache_that_is_switched_off_does_nothing() {
-    let store = TroubledStore::new(MemoryStore::new()).networked();
+    let store = FaultInjector::new(MemoryStore::new()).networked();
     let handler = Handler::text(&[FRESH], |_, n| n.to_string());
     let layer = CacheLayer::new(SharedStore::new(store.clone())).enabled(false);
     let site = Site::with(layer, handler);

@@ -12,7 +12,7 @@ use self::{
     cidr::network,
     list::{Elements, address, forwarded_for},
 };
-use crate::{Head, KeyExtractor, Missing, key::header_name};
+use crate::{KeyExtractor, OnMissing, RequestHead, key::header_name};
 
 /// Counts for the address at the other end of the connection, and believes no header.
 ///
@@ -21,16 +21,16 @@ use crate::{Head, KeyExtractor, Missing, key::header_name};
 ///
 /// axum notes the address if it is served through `app.into_make_service_with_connect_info::<SocketAddr>()`; other
 /// servers insert a [`PeerAddr`](crate::PeerAddr). Where no address is known, as over a Unix socket, all requests share
-/// one bucket ([`Missing::Shared`]), unless [`or_refuse`](KeyExtractor::or_refuse) or
+/// one bucket ([`OnMissing::Shared`]), unless [`or_refuse`](KeyExtractor::or_refuse) or
 /// [`or_skip`](KeyExtractor::or_skip) is written.
 ///
 /// ```
-/// use layer_http::{Head, KeyExtractor, PeerAddr, PeerIp};
+/// use layer_http::{RequestHead, KeyExtractor, PeerAddr, PeerIp};
 ///
 /// # let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 4711));
 /// let mut request = http::Request::get("/").header("x-forwarded-for", "1.2.3.4").body(()).unwrap();
 /// request.extensions_mut().insert(PeerAddr(peer));
-/// assert_eq!(PeerIp.extract(&Head::of(&request)), Some(peer.ip().into()));
+/// assert_eq!(PeerIp.extract(&RequestHead::of(&request)), Some(peer.ip().into()));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerIp;
@@ -49,7 +49,7 @@ pub struct PeerIp;
 /// # Example
 ///
 /// ```
-/// use layer_http::{ClientIp, Head, Identity, KeyExtractor, PeerAddr};
+/// use layer_http::{ClientIp, RequestHead, Identity, KeyExtractor, PeerAddr};
 ///
 /// let client = ClientIp::behind(["10.0.0.0/8", "fd00::/8"]);
 ///
@@ -58,10 +58,10 @@ pub struct PeerIp;
 ///     .body(())
 ///     .unwrap();
 /// request.extensions_mut().insert(PeerAddr(([10, 0, 0, 1], 4711).into()));
-/// assert_eq!(client.extract(&Head::of(&request)), Some(Identity::V4(0xcb00_7109)));
+/// assert_eq!(client.extract(&RequestHead::of(&request)), Some(Identity::V4(0xcb00_7109)));
 ///
 /// request.extensions_mut().insert(PeerAddr(([203, 0, 113, 7], 4711).into()));
-/// assert_eq!(client.extract(&Head::of(&request)), Some(Identity::V4(0xcb00_7107)));
+/// assert_eq!(client.extract(&RequestHead::of(&request)), Some(Identity::V4(0xcb00_7107)));
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientIp {
@@ -120,7 +120,7 @@ impl ClientIp {
         }
     }
 
-    fn client(&self, head: &Head<'_>) -> Option<IpAddr> {
+    fn client(&self, head: &RequestHead<'_>) -> Option<IpAddr> {
         let peer = head.peer_addr()?.ip();
         if !self.trusts(peer) {
             return Some(peer);
@@ -155,22 +155,22 @@ impl ClientIp {
 
 impl KeyExtractor for PeerIp {
     #[inline]
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         head.peer_addr().map(|peer| peer.ip().into())
     }
 
-    fn missing(&self) -> Missing {
-        Missing::Shared
+    fn missing(&self) -> OnMissing {
+        OnMissing::Shared
     }
 }
 
 impl KeyExtractor for ClientIp {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         self.client(head).map(Identity::from)
     }
 
-    fn missing(&self) -> Missing {
-        Missing::Shared
+    fn missing(&self) -> OnMissing {
+        OnMissing::Shared
     }
 }
 

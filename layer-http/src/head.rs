@@ -6,7 +6,7 @@ use crate::framework;
 
 /// The head of a request, borrowed: what a [`KeyExtractor`](crate::KeyExtractor) sees.
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     /// The request's method.
     pub method: &'a Method,
     /// The URI as it stands, from which nested routers strip their prefix: see [`original_uri`](Self::original_uri).
@@ -25,17 +25,17 @@ pub struct Head<'a> {
 /// ```
 /// # use http::Request;
 /// # use std::net::SocketAddr;
-/// use layer_http::{Head, PeerAddr};
+/// use layer_http::{RequestHead, PeerAddr};
 ///
 /// # let peer = SocketAddr::from(([192, 0, 2, 7], 4711));
 /// let mut request = Request::new(());
 /// request.extensions_mut().insert(PeerAddr(peer));
-/// assert_eq!(Head::of(&request).peer_addr(), Some(peer));
+/// assert_eq!(RequestHead::of(&request).peer_addr(), Some(peer));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
-impl<'a> Head<'a> {
+impl<'a> RequestHead<'a> {
     /// The head of `request`.
     #[inline]
     pub fn of<B>(request: &'a Request<B>) -> Self {
@@ -81,18 +81,18 @@ mod tests {
     #[test]
     fn it_borrows_for_as_long_as_the_request() {
         fn path<B>(request: &Request<B>) -> &str {
-            Head::of(request).path()
+            RequestHead::of(request).path()
         }
         let request = Request::post("/a%20b?c").body(()).unwrap();
         assert_eq!(path(&request), "/a%20b");
-        assert_eq!(Head::of(&request).method, "POST");
-        assert_eq!(Head::of(&request).uri, "/a%20b?c");
-        assert_eq!(Head::of(&request).matched_path(), None);
+        assert_eq!(RequestHead::of(&request).method, "POST");
+        assert_eq!(RequestHead::of(&request).uri, "/a%20b?c");
+        assert_eq!(RequestHead::of(&request).matched_path(), None);
     }
 
     #[test]
     fn no_extension_is_no_peer() {
-        assert_eq!(Head::of(&Request::new(())).peer_addr(), None);
+        assert_eq!(RequestHead::of(&Request::new(())).peer_addr(), None);
     }
 
     #[cfg(feature = "axum")]
@@ -109,11 +109,11 @@ mod tests {
         #[test]
         fn the_original_uri_is_the_one_before_routers_stripped_it() {
             let mut request = Request::get("/cars").body(()).unwrap();
-            assert_eq!(Head::of(&request).original_uri(), "/cars");
+            assert_eq!(RequestHead::of(&request).original_uri(), "/cars");
 
             let original = OriginalUri(Uri::from_static("/api/cars?q"));
             request.extensions_mut().insert(original);
-            let head = Head::of(&request);
+            let head = RequestHead::of(&request);
             assert_eq!(head.original_uri(), "/api/cars?q");
             assert_eq!(head.path(), "/api/cars");
             assert_eq!(head.uri, "/cars");
@@ -122,7 +122,7 @@ mod tests {
         #[tokio::test]
         async fn a_service_made_with_connect_info_knows_its_peer() {
             async fn ask(request: axum::extract::Request) {
-                let peer = Head::of(&request).peer_addr();
+                let peer = RequestHead::of(&request).peer_addr();
                 assert_eq!(peer, Some(SocketAddr::from(([192, 0, 2, 7], 80))));
             }
             let connection = Router::new()
@@ -141,13 +141,13 @@ mod tests {
             let mut request = Request::new(());
 
             request.extensions_mut().insert(PeerAddr(address(1)));
-            assert_eq!(Head::of(&request).peer_addr(), Some(address(1)));
+            assert_eq!(RequestHead::of(&request).peer_addr(), Some(address(1)));
 
             request.extensions_mut().insert(MockConnectInfo(address(2)));
-            assert_eq!(Head::of(&request).peer_addr(), Some(address(2)));
+            assert_eq!(RequestHead::of(&request).peer_addr(), Some(address(2)));
 
             request.extensions_mut().insert(ConnectInfo(address(3)));
-            assert_eq!(Head::of(&request).peer_addr(), Some(address(3)));
+            assert_eq!(RequestHead::of(&request).peer_addr(), Some(address(3)));
         }
     }
 }

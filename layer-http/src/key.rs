@@ -3,29 +3,29 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 use layer_store::Identity;
 
-use crate::Head;
+use crate::RequestHead;
 
 /// Says whom a request counts for.
 ///
 /// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], `path_param` and [`key_fn`] make the usual ones.
 ///
 /// ```
-/// use layer_http::{Head, Identity, KeyExtractor, Missing, header};
+/// use layer_http::{RequestHead, Identity, KeyExtractor, OnMissing, header};
 ///
 /// /// Counts for the tenant in front of the host name.
 /// struct Tenant;
 ///
 /// impl KeyExtractor for Tenant {
-///     fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+///     fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
 ///         let (tenant, _) = head.headers.get("host")?.to_str().ok()?.split_once('.')?;
 ///         Some(Identity::from(tenant))
 ///     }
 /// }
 ///
 /// let request = http::Request::get("/").header("host", "ada.example.com").body(()).unwrap();
-/// assert_eq!(Tenant.extract(&Head::of(&request)), Some(Identity::from("ada")));
-/// assert_eq!(Tenant.missing(), Missing::UsePeer);
-/// assert_eq!(Tenant.or_refuse().missing(), Missing::Refuse);
+/// assert_eq!(Tenant.extract(&RequestHead::of(&request)), Some(Identity::from("ada")));
+/// assert_eq!(Tenant.missing(), OnMissing::UsePeer);
+/// assert_eq!(Tenant.or_refuse().missing(), OnMissing::Refuse);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say whom a request counts for",
@@ -35,11 +35,11 @@ use crate::Head;
 )]
 pub trait KeyExtractor: Send + Sync + 'static {
     /// Whom the request counts for; None if it does not say, and then [`missing`](Self::missing) decides.
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>>;
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>>;
 
     /// What becomes of a request that does not say. By default it counts for its peer, in a bucket apart.
-    fn missing(&self) -> Missing {
-        Missing::UsePeer
+    fn missing(&self) -> OnMissing {
+        OnMissing::UsePeer
     }
 
     /// Refuses requests that do not say.
@@ -62,7 +62,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
 /// What becomes of a request whose extractor found nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Missing {
+pub enum OnMissing {
     /// It counts for its peer's address, in a bucket apart from those of the identities.
     UsePeer,
     /// All such requests share one bucket, and the first is told of in a warning: no peer address is known, as the
@@ -79,16 +79,16 @@ pub enum Missing {
 /// Counts for the value of the header `name`, such as an API key's.
 ///
 /// The value is taken without the white space around it. A request without that header, with an empty one, or with more
-/// than one line of it says nothing (see [`Missing`]): were the lines of a repeated one counted together, a client
+/// than one line of it says nothing (see [`OnMissing`]): were the lines of a repeated one counted together, a client
 /// could add a line to its valid key and have a new bucket with each.
 ///
 /// Nobody has checked the value: put the layer inside the authentication, or add a policy by address.
 ///
 /// ```
-/// use layer_http::{Head, Identity, KeyExtractor, header};
+/// use layer_http::{RequestHead, Identity, KeyExtractor, header};
 ///
 /// let request = http::Request::get("/").header("x-api-key", "ada").body(()).unwrap();
-/// assert_eq!(header("x-api-key").extract(&Head::of(&request)), Some(Identity::from("ada")));
+/// assert_eq!(header("x-api-key").extract(&RequestHead::of(&request)), Some(Identity::from("ada")));
 /// ```
 ///
 /// # Panics
@@ -116,10 +116,10 @@ pub fn header(name: &'static str) -> Header {
 /// # check(by_user); check(by_host); check(by_both);
 /// ```
 ///
-/// A function is named with its lifetime: `fn user<'a>(head: &Head<'a>) -> Option<Identity<'a>>`, then `key_fn(user)`.
+/// A function is named with its lifetime: `fn user<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>>`, then `key_fn(user)`.
 pub fn key_fn<F>(identify: F) -> KeyFn<F>
 where
-    F: for<'a> Fn(&Head<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
+    F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
 {
     KeyFn { identify }
 }
@@ -149,7 +149,7 @@ pub struct OrSkip<K> {
 }
 
 impl KeyExtractor for Header {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         let mut lines = head.headers.get_all(&self.name).iter();
         match (lines.next(), lines.next()) {
             (Some(line), None) => Some(line.as_bytes().trim_ascii())
@@ -162,9 +162,9 @@ impl KeyExtractor for Header {
 
 impl<F> KeyExtractor for KeyFn<F>
 where
-    F: for<'a> Fn(&Head<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
+    F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
 {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         (self.identify)(head)
     }
 }
@@ -176,41 +176,41 @@ impl<F> fmt::Debug for KeyFn<F> {
 }
 
 impl<K: KeyExtractor> KeyExtractor for OrRefuse<K> {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         self.key.extract(head)
     }
 
-    fn missing(&self) -> Missing {
-        Missing::Refuse
+    fn missing(&self) -> OnMissing {
+        OnMissing::Refuse
     }
 }
 
 impl<K: KeyExtractor> KeyExtractor for OrSkip<K> {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         self.key.extract(head)
     }
 
-    fn missing(&self) -> Missing {
-        Missing::Skip
+    fn missing(&self) -> OnMissing {
+        OnMissing::Skip
     }
 }
 
 impl<K: KeyExtractor + ?Sized> KeyExtractor for Box<K> {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         (**self).extract(head)
     }
 
-    fn missing(&self) -> Missing {
+    fn missing(&self) -> OnMissing {
         (**self).missing()
     }
 }
 
 impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         (**self).extract(head)
     }
 
-    fn missing(&self) -> Missing {
+    fn missing(&self) -> OnMissing {
         (**self).missing()
     }
 }
@@ -249,7 +249,7 @@ mod tests {
             ("{*}", "{*}"),
         ] {
             let request = request(&[line.as_bytes()]);
-            assert_eq!(key.extract(&Head::of(&request)), Some(value.into()));
+            assert_eq!(key.extract(&RequestHead::of(&request)), Some(value.into()));
         }
     }
 
@@ -263,9 +263,13 @@ mod tests {
             &[&b"ada"[..], b"ada"],
             &[&b"ada"[..], b""],
         ] {
-            assert_eq!(key.extract(&Head::of(&request(lines))), None, "{lines:?}");
+            assert_eq!(
+                key.extract(&RequestHead::of(&request(lines))),
+                None,
+                "{lines:?}"
+            );
         }
-        assert_eq!(key.missing(), Missing::UsePeer);
+        assert_eq!(key.missing(), OnMissing::UsePeer);
     }
 
     #[test]
@@ -276,7 +280,7 @@ mod tests {
 
     #[test]
     fn closures_name_borrowed_owned_and_numeric_identities() {
-        fn named<'a>(head: &Head<'a>) -> Option<Identity<'a>> {
+        fn named<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
             Some(Identity::from(head.path()))
         }
         let prefix = String::from("key ");
@@ -284,7 +288,7 @@ mod tests {
             Box::new(key_fn(|head| {
                 Some(head.headers.get("x-api-key")?.as_bytes().into())
             })),
-            Box::new(key_fn(|head: &Head<'_>| {
+            Box::new(key_fn(|head: &RequestHead<'_>| {
                 Some(Identity::from(head.headers.get("x-api-key")?.as_bytes()))
             })),
             Box::new(key_fn(move |head| {
@@ -300,7 +304,7 @@ mod tests {
         request.extensions_mut().insert(7_u64);
         let found = keys
             .iter()
-            .map(|key| key.extract(&Head::of(&request)).unwrap());
+            .map(|key| key.extract(&RequestHead::of(&request)).unwrap());
         let expected = [
             "ada".into(),
             "ada".into(),
@@ -319,13 +323,13 @@ mod tests {
         let refusing: Arc<dyn KeyExtractor> = Arc::new(header("x-api-key").or_refuse());
         let skipping: Box<dyn KeyExtractor> = Box::new(header("x-api-key").or_skip());
         for (key, missing) in [
-            (&refusing as &dyn KeyExtractor, Missing::Refuse),
-            (&skipping, Missing::Skip),
-            (&Box::new(header("x-api-key")), Missing::UsePeer),
+            (&refusing as &dyn KeyExtractor, OnMissing::Refuse),
+            (&skipping, OnMissing::Skip),
+            (&Box::new(header("x-api-key")), OnMissing::UsePeer),
         ] {
             assert_eq!(key.missing(), missing);
-            assert_eq!(key.extract(&Head::of(&with)), Some("ada".into()));
-            assert_eq!(key.extract(&Head::of(&without)), None);
+            assert_eq!(key.extract(&RequestHead::of(&with)), Some("ada".into()));
+            assert_eq!(key.extract(&RequestHead::of(&without)), None);
         }
     }
 
@@ -343,7 +347,7 @@ mod tests {
             let Ok(value) = HeaderValue::from_bytes(&line) else { return Ok(()) };
             let mut request = Request::new(());
             request.headers_mut().insert("x-api-key", value);
-            match header("x-api-key").extract(&Head::of(&request)) {
+            match header("x-api-key").extract(&RequestHead::of(&request)) {
                 Some(Identity::Text(text)) => prop_assert_eq!(&*text, line.trim_ascii()),
                 other => prop_assert!(other.is_none() && line.trim_ascii().is_empty()),
             }

@@ -7,10 +7,10 @@
 //!
 //! ```
 //! use http::{Request, Response, StatusCode};
-//! use layer_http::{Body, Head, KeyExtractor, Problem, header};
+//! use layer_http::{Body, RequestHead, KeyExtractor, Problem, header};
 //!
 //! fn answer<B>(request: &Request<()>, inner: impl FnOnce() -> Response<B>) -> Response<Body<B>> {
-//!     match header("x-api-key").extract(&Head::of(request)) {
+//!     match header("x-api-key").extract(&RequestHead::of(request)) {
 //!         Some(_) => inner().map(Body::inner),
 //!         None => Problem::new(StatusCode::UNAUTHORIZED, "about:blank", "Unauthorized")
 //!             .detail("send the header x-api-key")
@@ -34,10 +34,10 @@
     feature = "axum",
     doc = "- [`path_param`]: a parameter of the route, such as the `id` of `/cars/{id}`."
 )]
-//! - [`key_fn`]: whatever a closure finds in the [`Head`].
+//! - [`key_fn`]: whatever a closure finds in the [`RequestHead`].
 //!
 //! An IPv6 address is always its /64 network, and an IPv4-mapped one that IPv4 address. A request that does not say is a
-//! matter of [`Missing`]; [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) are written
+//! matter of [`OnMissing`]; [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) are written
 //! choices:
 //!
 //! | Extractor | A request that does not say |
@@ -50,7 +50,7 @@
 //!
 //! - The peer's address is known only if the service was made by `into_make_service_with_connect_info::<SocketAddr>()`.
 //!   Tests may add a `MockConnectInfo`; other servers insert a [`PeerAddr`].
-//! - Nested routers strip their prefix from the URI. [`Head::path`] and `path_param` read the one the client sent.
+//! - Nested routers strip their prefix from the URI. [`RequestHead::path`] and `path_param` read the one the client sent.
 //! - `Router::layer`, `Router::route_layer` and a layer on a route know the matched route, prefixes of nested routers
 //!   included. A layer around the whole router, a fallback, and the outside of `nest_service` do not.
 //! - `Router::layer` also sees requests that match no route; `route_layer` does not.
@@ -66,14 +66,18 @@
 mod body;
 mod client_ip;
 mod content;
+mod error;
 mod framework;
 mod head;
+mod hop_by_hop;
 mod key;
 #[cfg(feature = "axum")]
 mod path_param;
 mod problem;
 mod ready;
 mod rebuild;
+mod resolve;
+mod retry_after;
 
 #[cfg(feature = "axum")]
 pub use self::path_param::{PathParam, path_param};
@@ -81,11 +85,15 @@ pub use self::{
     body::Body,
     client_ip::{ClientIp, InvalidCidr, PeerIp},
     content::Content,
-    head::{Head, PeerAddr},
-    key::{Header, KeyExtractor, KeyFn, Missing, OrRefuse, OrSkip, header, key_fn},
+    error::BoxError,
+    head::{PeerAddr, RequestHead},
+    hop_by_hop::strip_hop_by_hop,
+    key::{Header, KeyExtractor, KeyFn, OnMissing, OrRefuse, OrSkip, header, key_fn},
     problem::{PROBLEM_JSON, Problem},
     ready::take_ready,
     rebuild::Rebuild,
+    resolve::{Resolved, resolve},
+    retry_after::retry_after,
 };
 pub use layer_store::Identity;
 

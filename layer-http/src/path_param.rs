@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use layer_store::Identity;
 use percent_encoding::percent_decode_str;
 
-use crate::{Head, KeyExtractor, Missing};
+use crate::{KeyExtractor, OnMissing, RequestHead};
 
 /// Counts for the value of the path parameter `name`, such as the `id` of `/cars/{id}`; `{*rest}` is a parameter too.
 ///
@@ -12,12 +12,12 @@ use crate::{Head, KeyExtractor, Missing};
 ///
 /// The layer must stand where the route is known: on the route (`get(show).layer(..)`), or on its router through
 /// `Router::route_layer`. `Router::layer` also sees requests that match no route, which have no parameter, and a layer
-/// around the whole router sees none. A request whose route has no such parameter, or two, is [`Missing::Misconfigured`].
+/// around the whole router sees none. A request whose route has no such parameter, or two, is [`OnMissing::Misconfigured`].
 ///
 /// ```
-/// use layer_http::{KeyExtractor, Missing, path_param};
+/// use layer_http::{KeyExtractor, OnMissing, path_param};
 ///
-/// assert_eq!(path_param("id").missing(), Missing::Misconfigured);
+/// assert_eq!(path_param("id").missing(), OnMissing::Misconfigured);
 /// ```
 pub fn path_param(name: &'static str) -> PathParam {
     PathParam { name }
@@ -30,13 +30,13 @@ pub struct PathParam {
 }
 
 impl KeyExtractor for PathParam {
-    fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         let value = capture(head.matched_path()?, head.path(), self.name)?;
         Some(Identity::Text(Cow::from(percent_decode_str(value))))
     }
 
-    fn missing(&self) -> Missing {
-        Missing::Misconfigured
+    fn missing(&self) -> OnMissing {
+        OnMissing::Misconfigured
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         let mut seen = 0;
         for (name, value) in &params {
             let name: &'static str = name.to_owned().leak();
-            let ours = path_param(name).extract(&Head::of(&request));
+            let ours = path_param(name).extract(&RequestHead::of(&request));
             if ours != Some(Identity::from(value)) {
                 return (StatusCode::CONFLICT, format!("{name}: {ours:?}")).into_response();
             }
@@ -241,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn router_layer_and_route_layer_know_the_route() {
         async fn ask(request: Request, _: Next) -> String {
-            match path_param("id").extract(&Head::of(&request)) {
+            match path_param("id").extract(&RequestHead::of(&request)) {
                 Some(Identity::Text(id)) => String::from_utf8(id.into_owned()).unwrap(),
                 _ => "nobody".to_owned(),
             }
@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn values_are_bytes_and_need_not_be_text() {
         async fn ask(request: Request, _: Next) -> StatusCode {
-            let id = path_param("id").extract(&Head::of(&request));
+            let id = path_param("id").extract(&RequestHead::of(&request));
             assert_eq!(id, Some(Identity::from(&b"\xff/\0"[..])));
             StatusCode::OK
         }
@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn outside_a_router_it_is_misconfigured() {
         let request = Request::get("/cars/7").body(Body::empty()).unwrap();
-        assert_eq!(path_param("id").extract(&Head::of(&request)), None);
-        assert_eq!(path_param("id").missing(), Missing::Misconfigured);
-        assert_eq!(path_param("id").or_skip().missing(), Missing::Skip);
+        assert_eq!(path_param("id").extract(&RequestHead::of(&request)), None);
+        assert_eq!(path_param("id").missing(), OnMissing::Misconfigured);
+        assert_eq!(path_param("id").or_skip().missing(), OnMissing::Skip);
     }
 
     proptest! {

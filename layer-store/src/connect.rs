@@ -5,7 +5,7 @@ use self::{
     environment::{from_env, prefix_from_env},
     target::Target,
 };
-use crate::{ConfigError, MemoryStore, SharedStore, wrap::Namespace};
+use crate::{ConfigError, MemoryStore, SharedStore, wrap::Prefix};
 #[cfg(feature = "redis")]
 use crate::{
     RedisStore, Store,
@@ -107,7 +107,7 @@ async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigErr
             let store = MemoryStore::with_capacity(options.capacity);
             Ok(match options.prefix {
                 None => SharedStore::new(store),
-                Some(prefix) => SharedStore::new(Namespace::new(store, prefix)),
+                Some(prefix) => SharedStore::new(Prefix::new(store, prefix)),
             })
         }
         #[cfg(feature = "redis")]
@@ -138,7 +138,7 @@ async fn open_redis(
     };
     Ok(match options.prefix.take() {
         None => guarded(store, &options, outage),
-        Some(prefix) => guarded(Namespace::new(store, prefix), &options, outage),
+        Some(prefix) => guarded(Prefix::new(store, prefix), &options, outage),
     })
 }
 
@@ -159,7 +159,7 @@ fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Context, ErrorKind, Identity, Key, KeySpace, Kind, Store, StoreExt, Ttl};
+    use crate::{Context, ErrorKind, Identity, Key, KeySpace, Store, StoreExt, Ttl};
 
     #[test]
     fn a_memory_store_needs_no_runtime() {
@@ -185,12 +185,12 @@ mod tests {
     #[tokio::test]
     async fn a_memory_store_holds_as_many_as_its_options_say() {
         let store = connect_with("memory://", Options::new().capacity(1)).await;
-        let (store, space) = (store.unwrap(), KeySpace::new(Kind::Data, "s"));
+        let (store, space) = (store.unwrap(), KeySpace::new("data", "s"));
         let ttl = Ttl::from_millis(60_000).unwrap();
         let cx = Context::new("test");
         for (name, expected) in [("ada", None), ("bob", Some(ErrorKind::Full))] {
             let identity = Identity::from(name);
-            let key = Key::new(&space, identity.subject());
+            let key = Key::new(&space, identity.as_ref());
             let put = store.put_if_absent(&cx, &key, &"1".into(), ttl).await;
             assert_eq!(put.err().map(|error| error.kind()), expected);
         }
@@ -202,9 +202,9 @@ mod tests {
         let prefixed = connect_with("memory://", Options::new().prefix("shop"))
             .await
             .unwrap();
-        let space = KeySpace::new(Kind::Data, "s");
+        let space = KeySpace::new("data", "s");
         let ada = Identity::from("ada");
-        let key = Key::new(&space, ada.subject());
+        let key = Key::new(&space, ada.as_ref());
         let cx = Context::new("test");
         for store in [plain, prefixed] {
             let ttl = Ttl::from_millis(60_000).unwrap();

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc};
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: ErrorKind,
-    outcome: Outcome,
+    effect: Effect,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -36,7 +36,7 @@ pub enum ErrorKind {
 
 /// Whether a failed operation may have been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum Effect {
     /// It was not: it may be repeated.
     NotApplied,
     /// It may have been: the request was sent and no reply came.
@@ -48,7 +48,7 @@ impl StoreError {
     pub const fn not_applied(kind: ErrorKind) -> Self {
         Self {
             kind,
-            outcome: Outcome::NotApplied,
+            effect: Effect::NotApplied,
             source: None,
         }
     }
@@ -57,7 +57,7 @@ impl StoreError {
     pub const fn unknown(kind: ErrorKind) -> Self {
         Self {
             kind,
-            outcome: Outcome::Unknown,
+            effect: Effect::Unknown,
             source: None,
         }
     }
@@ -75,8 +75,8 @@ impl StoreError {
     }
 
     /// Whether the operation may have been applied.
-    pub const fn outcome(&self) -> Outcome {
-        self.outcome
+    pub const fn effect(&self) -> Effect {
+        self.effect
     }
 }
 
@@ -94,9 +94,9 @@ impl fmt::Display for StoreError {
             ErrorKind::Unsupported => "the store does not support the operation",
             ErrorKind::Corrupt => "the stored value or the reply is not readable",
         })?;
-        match self.outcome {
-            Outcome::NotApplied => Ok(()),
-            Outcome::Unknown => f.write_str("; the operation may have been applied"),
+        match self.effect {
+            Effect::NotApplied => Ok(()),
+            Effect::Unknown => f.write_str("; the operation may have been applied"),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::future::Future;
 
 use crate::{
-    Arg, Class, Cond, Context, Data, ErrorKind, Key, Op, Program, Reply, Store, StoreError, Ttl,
+    Arg, Condition, Context, Key, Op, Output, Program, Reply, Retention, Store, StoreError, Ttl,
     Value,
 };
 
@@ -35,12 +35,7 @@ pub trait StoreExt: Store {
         cx: &Context,
         key: &Key<'_>,
     ) -> impl Future<Output = Result<Option<Value>, StoreError>> + Send {
-        async move {
-            match self.apply(&Op::Get(key), cx).await? {
-                Reply::Value(value) => Ok(value),
-                _ => Err(odd()),
-            }
-        }
+        async move { self.apply(&Op::Get(key), cx).await?.into_value() }
     }
 
     /// Reads several values, not as of one instant.
@@ -50,10 +45,8 @@ pub trait StoreExt: Store {
         keys: &[Key<'_>],
     ) -> impl Future<Output = Result<Vec<Option<Value>>, StoreError>> + Send {
         async move {
-            match self.apply(&Op::GetMany(keys), cx).await? {
-                Reply::Values(values) if values.len() == keys.len() => Ok(values),
-                _ => Err(odd()),
-            }
+            let reply = self.apply(&Op::GetMany(keys), cx).await?;
+            reply.into_values(keys.len())
         }
     }
 
@@ -66,7 +59,15 @@ pub trait StoreExt: Store {
         ttl: Ttl,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async move {
-            let set = set(self, cx, key, value, ttl, Cond::Always, Class::Evictable);
+            let set = set(
+                self,
+                cx,
+                key,
+                value,
+                ttl,
+                Condition::Always,
+                Retention::Evictable,
+            );
             set.await.map(drop)
         }
     }
@@ -80,10 +81,20 @@ pub trait StoreExt: Store {
         ttl: Ttl,
     ) -> impl Future<Output = Result<Option<Value>, StoreError>> + Send {
         async move {
-            match set(self, cx, key, value, ttl, Cond::Absent, Class::Pinned).await? {
+            match set(
+                self,
+                cx,
+                key,
+                value,
+                ttl,
+                Condition::Absent,
+                Retention::Pinned,
+            )
+            .await?
+            {
                 (true, _) => Ok(None),
                 (false, Some(existing)) => Ok(Some(existing)),
-                (false, None) => Err(odd()),
+                (false, None) => Err(Reply::unexpected()),
             }
         }
     }
@@ -98,7 +109,15 @@ pub trait StoreExt: Store {
         ttl: Ttl,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send {
         async move {
-            let set = set(self, cx, key, new, ttl, Cond::Equals(old), Class::Pinned);
+            let set = set(
+                self,
+                cx,
+                key,
+                new,
+                ttl,
+                Condition::Equals(old),
+                Retention::Pinned,
+            );
             set.await.map(|(applied, _)| applied)
         }
     }
@@ -114,7 +133,7 @@ pub trait StoreExt: Store {
                 key,
                 if_equals: None,
             };
-            count(self.apply(&op, cx).await?).map(|count| count > 0)
+            Ok(self.apply(&op, cx).await?.into_count()? > 0)
         }
     }
 
@@ -130,7 +149,7 @@ pub trait StoreExt: Store {
                 key,
                 if_equals: Some(old),
             };
-            count(self.apply(&op, cx).await?).map(|count| count > 0)
+            Ok(self.apply(&op, cx).await?.into_count()? > 0)
         }
     }
 
@@ -140,7 +159,7 @@ pub trait StoreExt: Store {
         cx: &Context,
         keys: &[Key<'_>],
     ) -> impl Future<Output = Result<u64, StoreError>> + Send {
-        async move { count(self.apply(&Op::DeleteMany(keys), cx).await?) }
+        async move { self.apply(&Op::DeleteMany(keys), cx).await?.into_count() }
     }
 
     /// Moves a value's expiry. Whether it was moved.
@@ -157,7 +176,7 @@ pub trait StoreExt: Store {
                 ttl,
                 only_longer,
             };
-            count(self.apply(&op, cx).await?).map(|count| count > 0)
+            Ok(self.apply(&op, cx).await?.into_count()? > 0)
         }
     }
 
@@ -168,17 +187,14 @@ pub trait StoreExt: Store {
         program: &'static Program,
         keys: &[Key<'_>],
         args: &[Arg<'_>],
-    ) -> impl Future<Output = Result<Data, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Output, StoreError>> + Send {
         async move {
             let op = Op::Run {
                 program,
                 keys,
                 args,
             };
-            match self.apply(&op, cx).await? {
-                Reply::Data(data) => Ok(data),
-                _ => Err(odd()),
-            }
+            self.apply(&op, cx).await?.into_output()
         }
     }
 
@@ -189,21 +205,14 @@ pub trait StoreExt: Store {
         ops: &[Op<'_>],
     ) -> impl Future<Output = Result<Vec<Result<Reply, StoreError>>, StoreError>> + Send {
         async move {
-            match self.apply(&Op::Batch(ops), cx).await? {
-                Reply::Batch(replies) if replies.len() == ops.len() => Ok(replies),
-                _ => Err(odd()),
-            }
+            let reply = self.apply(&Op::Batch(ops), cx).await?;
+            reply.into_batch(ops.len())
         }
     }
 
     /// Asks for a sign of life.
     fn ping(&self, cx: &Context) -> impl Future<Output = Result<(), StoreError>> + Send {
-        async move {
-            match self.apply(&Op::Ping, cx).await? {
-                Reply::Pong => Ok(()),
-                _ => Err(odd()),
-            }
-        }
+        async move { self.apply(&Op::Ping, cx).await?.into_pong() }
     }
 }
 
@@ -215,30 +224,15 @@ async fn set<St: Store + ?Sized>(
     key: &Key<'_>,
     value: &Value,
     ttl: Ttl,
-    cond: Cond<'_>,
-    class: Class,
+    condition: Condition<'_>,
+    retention: Retention,
 ) -> Result<(bool, Option<Value>), StoreError> {
     let op = Op::Set {
         key,
         value,
         expiry: ttl.into(),
-        cond,
-        class,
+        condition,
+        retention,
     };
-    match store.apply(&op, cx).await? {
-        Reply::Set { applied, existing } => Ok((applied, existing)),
-        _ => Err(odd()),
-    }
-}
-
-fn count(reply: Reply) -> Result<u64, StoreError> {
-    match reply {
-        Reply::Count(count) => Ok(count),
-        _ => Err(odd()),
-    }
-}
-
-/// A reply of another operation: it may have been applied.
-fn odd() -> StoreError {
-    StoreError::unknown(ErrorKind::Corrupt)
+    store.apply(&op, cx).await?.into_set()
 }

@@ -3,7 +3,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Who a request counts for: what a key extractor gives. It lends its [`subject`](Self::subject) to a [`Key`](crate::Key).
+/// Who a request counts for: what a key extractor gives. It lends its [reference](Self::as_ref) to a [`Key`](crate::Key).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity<'a> {
     /// An IPv4 address.
@@ -18,7 +18,7 @@ pub enum Identity<'a> {
 
 /// An [`Identity`] on loan, as small as a [`Key`](crate::Key) needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subject<'a> {
+pub enum IdentityRef<'a> {
     /// See [`Identity::V4`].
     V4(u32),
     /// See [`Identity::V6`].
@@ -32,12 +32,12 @@ pub enum Subject<'a> {
 impl Identity<'_> {
     /// What a [`Key`](crate::Key) takes.
     #[inline]
-    pub fn subject(&self) -> Subject<'_> {
+    pub fn as_ref(&self) -> IdentityRef<'_> {
         match self {
-            Self::V4(address) => Subject::V4(*address),
-            Self::V6(network) => Subject::V6(*network),
-            Self::Int(number) => Subject::Int(*number),
-            Self::Text(text) => Subject::Text(text),
+            Self::V4(address) => IdentityRef::V4(*address),
+            Self::V6(network) => IdentityRef::V6(*network),
+            Self::Int(number) => IdentityRef::Int(*number),
+            Self::Text(text) => IdentityRef::Text(text),
         }
     }
 

@@ -3,9 +3,9 @@ use std::{fmt, sync::OnceLock};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::Subject;
+use crate::IdentityRef;
 
-/// A name in a store: whose (the [`Subject`]) and what (a [`KeySpace`], and within it a rest).
+/// A name in a store: whose (the [`IdentityRef`]) and what (a [`KeySpace`], and within it a rest).
 ///
 /// A key borrows its parts and allocates nothing. It carries a 128-bit identity made from them under seeds of this
 /// process, which is all that the memory store compares; only a store that speaks text [`render`](Self::render)s it.
@@ -21,52 +21,32 @@ pub struct Key<'a> {
     tag: Id,
     id: Id,
     space: &'a KeySpace,
-    subject: Subject<'a>,
+    subject: IdentityRef<'a>,
     rest: &'a [u8],
-    prefix: Option<&'a Within<'a>>,
+    prefix: Option<&'a PrefixChain<'a>>,
 }
 
 /// What kind of value, and which use of it: built once, where a policy or a cache is built.
 #[derive(Clone)]
 pub struct KeySpace {
     id: Id,
-    kind: Kind,
+    kind: &'static str,
     name: Box<str>,
     /// `kind:name`, escaped, or `kind:#hash` if that is too long.
     text: Box<str>,
 }
 
-/// What kind of value stands under a key: the first word after the subject. All kinds are listed here, and nowhere else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Whatever a caller of its own keeps.
-    Data,
-    /// The state of a rate limit.
-    Limit,
-    /// A cached answer.
-    Entry,
-    /// What stands for a set of cached answers, and falls with a purge.
-    Stamp,
-    /// Who holds a unit.
-    Lock,
-    /// The last fence given for a unit.
-    Fence,
-    /// What became of a request with an idempotency key.
-    Record,
-}
-
-/// A text before every key of a [`Namespace`](crate::wrap::Namespace).
+/// A text before every key of a [`Prefix`](crate::wrap::Prefix).
 #[derive(Clone, Debug)]
-pub struct Prefix {
+pub struct KeyPrefix {
     id: Id,
     text: Box<str>,
 }
 
 /// One prefix on the way from a caller to its store, on the stack of the wrapper that adds it.
 #[derive(Clone, Copy)]
-pub(crate) struct Within<'a> {
-    prefix: &'a Prefix,
+pub(crate) struct PrefixChain<'a> {
+    prefix: &'a KeyPrefix,
     outer: Option<&'a Self>,
 }
 
@@ -76,7 +56,7 @@ pub(crate) type Id = [u64; 2];
 impl<'a> Key<'a> {
     /// The key of `subject` in `space`.
     #[inline]
-    pub fn new(space: &'a KeySpace, subject: Subject<'a>) -> Self {
+    pub fn new(space: &'a KeySpace, subject: IdentityRef<'a>) -> Self {
         let tag = tag_of(subject);
         Self {
             tag,
@@ -110,7 +90,7 @@ impl<'a> Key<'a> {
     /// Appends the key's text.
     pub fn render(&self, out: &mut Vec<u8>) {
         let mut within = self.prefix;
-        while let Some(Within { prefix, outer }) = within {
+        while let Some(PrefixChain { prefix, outer }) = within {
             out.extend_from_slice(prefix.text.as_bytes());
             out.push(b':');
             within = *outer;
@@ -136,7 +116,7 @@ impl<'a> Key<'a> {
     }
 
     /// The key behind one more prefix.
-    pub(crate) fn within<'b>(&self, within: &'b Within<'b>) -> Key<'b>
+    pub(crate) fn within<'b>(&self, within: &'b PrefixChain<'b>) -> Key<'b>
     where
         'a: 'b,
     {
@@ -147,16 +127,16 @@ impl<'a> Key<'a> {
         }
     }
 
-    pub(crate) fn prefix(&self) -> Option<&'a Within<'a>> {
+    pub(crate) fn prefix(&self) -> Option<&'a PrefixChain<'a>> {
         self.prefix
     }
 
     fn prefixed_id(&self, id: Id) -> Id {
         // The prefixes stand in the order from the innermost wrapper out; they were applied from the outermost in.
-        fn apply(id: Id, within: Option<&Within<'_>>) -> Id {
+        fn apply(id: Id, within: Option<&PrefixChain<'_>>) -> Id {
             match within {
                 None => id,
-                Some(Within { prefix, outer }) => chain(apply(id, *outer), prefix.id),
+                Some(PrefixChain { prefix, outer }) => chain(apply(id, *outer), prefix.id),
             }
         }
         apply(id, self.prefix)
@@ -171,13 +151,33 @@ impl fmt::Debug for Key<'_> {
 }
 
 impl KeySpace {
-    /// The space of `kind` named `name`, such as a policy's.
-    pub fn new(kind: Kind, name: &str) -> Self {
+    /// Makes the space of values of one `kind` under one `name`, such as a policy's.
+    ///
+    /// `kind` is a short word of the layer that owns the values. The known ones:
+    ///
+    /// | Kind | Layer | Values |
+    /// | --- | --- | --- |
+    /// | `limit` | `rate-limit-layer` | the state of a rate limit |
+    /// | `entry` | `cache-layer` | a stored response or object |
+    /// | `stamp` | `cache-layer` | a token that a purge deletes |
+    /// | `lock` | `lock-layer` | who holds a unit |
+    /// | `fence` | `lock-layer` | the last fencing token of a unit |
+    /// | `record` | `lock-layer` | the outcome of a request with an idempotency key |
+    /// | `data` | examples and the conformance kit | anything |
+    ///
+    /// Take another word for a layer of your own.
+    ///
+    /// # Panics
+    ///
+    /// If `kind` is not 1 to 16 lower-case ASCII letters.
+    #[track_caller]
+    pub fn new(kind: &'static str, name: &str) -> Self {
+        assert!(
+            (1..=16).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_lowercase()),
+            "{kind:?} cannot be the kind of a key: write 1 to 16 lower-case letters, such as \"limit\""
+        );
         let mut space = Self {
-            id: chain(
-                hash(KIND, kind.as_str().as_bytes()),
-                hash(NAME, name.as_bytes()),
-            ),
+            id: chain(hash(KIND, kind.as_bytes()), hash(NAME, name.as_bytes())),
             kind,
             name: name.into(),
             text: Box::default(),
@@ -196,7 +196,7 @@ impl KeySpace {
     }
 
     fn render_with(&self, rest: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(self.kind.as_str().as_bytes());
+        out.extend_from_slice(self.kind.as_bytes());
         out.push(b':');
         let start = out.len();
         escape(self.name.as_bytes(), out);
@@ -214,21 +214,7 @@ impl fmt::Debug for KeySpace {
     }
 }
 
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Limit => "limit",
-            Self::Entry => "entry",
-            Self::Stamp => "stamp",
-            Self::Lock => "lock",
-            Self::Fence => "fence",
-            Self::Record => "record",
-        }
-    }
-}
-
-impl Prefix {
+impl KeyPrefix {
     /// A prefix; it is escaped like every other part.
     pub fn new(text: &str) -> Self {
         let mut escaped = Vec::new();
@@ -242,25 +228,25 @@ impl Prefix {
     }
 }
 
-impl<'a> Within<'a> {
-    pub(crate) fn new(prefix: &'a Prefix, outer: Option<&'a Self>) -> Self {
+impl<'a> PrefixChain<'a> {
+    pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
     }
 }
 
 /// The subject as the hash tag. Each kind has a form that no other can take: a text has no bare `:`, `%` or `#`.
-fn render_subject(subject: Subject<'_>, out: &mut Vec<u8>) {
+fn render_subject(subject: IdentityRef<'_>, out: &mut Vec<u8>) {
     match subject {
-        Subject::V4(address) => {
+        IdentityRef::V4(address) => {
             let text = std::net::Ipv4Addr::from_bits(address).to_string();
             out.extend_from_slice(b"ip:");
             out.extend_from_slice(text.as_bytes());
         }
-        Subject::V6(network) => out.extend_from_slice(format!("ip:{network:016x}").as_bytes()),
-        Subject::Int(number) => out.extend_from_slice(format!("int:{number}").as_bytes()),
+        IdentityRef::V6(network) => out.extend_from_slice(format!("ip:{network:016x}").as_bytes()),
+        IdentityRef::Int(number) => out.extend_from_slice(format!("int:{number}").as_bytes()),
         // An empty hash tag is none: a Cluster would then hash the whole key.
-        Subject::Text([]) => out.push(b'%'),
-        Subject::Text(text) => {
+        IdentityRef::Text([]) => out.push(b'%'),
+        IdentityRef::Text(text) => {
             let start = out.len();
             escape(text, out);
             shorten(start, out);
@@ -315,12 +301,12 @@ fn seeds() -> &'static Seeds {
 }
 
 #[inline]
-fn tag_of(subject: Subject<'_>) -> Id {
+fn tag_of(subject: IdentityRef<'_>) -> Id {
     match subject {
-        Subject::V4(address) => spread(V4, u64::from(address)),
-        Subject::V6(network) => spread(V6, network),
-        Subject::Int(number) => spread(INT, number),
-        Subject::Text(text) => hash(TEXT, text),
+        IdentityRef::V4(address) => spread(V4, u64::from(address)),
+        IdentityRef::V6(network) => spread(V6, network),
+        IdentityRef::Int(number) => spread(INT, number),
+        IdentityRef::Text(text) => hash(TEXT, text),
     }
 }
 

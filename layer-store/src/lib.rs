@@ -7,14 +7,14 @@
 //! # Example
 //!
 //! ```
-//! use layer_store::{Context, Identity, Key, KeySpace, Kind, MemoryStore, SharedStore, StoreExt, Ttl, Value};
+//! use layer_store::{Context, Identity, Key, KeySpace, MemoryStore, SharedStore, StoreExt, Ttl, Value};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! let store = SharedStore::new(MemoryStore::new());
 //! let cx = Context::new("example");
-//! let visits = KeySpace::new(Kind::Data, "visits");
+//! let visits = KeySpace::new("data", "visits");
 //! let ada = Identity::from("ada");
-//! let key = Key::new(&visits, ada.subject());
+//! let key = Key::new(&visits, ada.as_ref());
 //!
 //! store.put(&cx, &key, &Value::from("1"), Ttl::from_millis(60_000).unwrap()).await?;
 //! assert_eq!(store.get(&cx, &key).await?, Some(Value::from("1")));
@@ -33,14 +33,15 @@
 //!
 //! # When the store fails
 //!
-//! Every [`StoreError`] says whether the operation may have happened ([`Outcome`]): retries and fallbacks decide on that.
+//! Every [`StoreError`] says whether the operation may have happened ([`Effect`]): retries and fallbacks decide on that.
 //!
 //! # Features
 //!
 //! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
 //! - `redis-tls`: `rediss://`, through rustls with ring.
-//! - `test-util`: the [conformance kit](conformance), faulty stores, and the harness that compares a program with its twin.
+//! - `test-util`: the [conformance kit](conformance), buggy stores, and the harness that compares a program with its twin.
 
+mod caller;
 mod clock;
 mod connect;
 mod context;
@@ -51,8 +52,15 @@ mod info;
 mod key;
 mod memory;
 mod op;
+mod output;
 mod program;
+mod protocol;
+mod reply;
+mod retention;
+mod shared;
 mod store;
+mod transaction;
+mod ttl;
 mod value;
 mod watch;
 
@@ -65,18 +73,26 @@ pub mod wrap;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 pub use self::{
+    caller::Caller,
     clock::{Clock, ManualClock},
     connect::{Options, connect, connect_from_env, connect_from_env_or_memory, connect_with},
     context::Context,
-    error::{ConfigError, ErrorKind, Outcome, StoreError},
+    error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
-    identity::{Identity, Subject},
+    identity::{Identity, IdentityRef},
     info::{BreakerHandle, BreakerState, Health, StoreInfo},
-    key::{Key, KeySpace, Kind, Prefix},
+    key::{Key, KeyPrefix, KeySpace},
     memory::MemoryStore,
-    op::{Class, Cond, Expiry, Op, Reply, Ttl},
-    program::{Arg, Cell, Data, Datum, Ints, Program, Txn},
-    store::{SharedStore, Store},
+    op::{Condition, Op},
+    output::Output,
+    program::{Arg, Program},
+    protocol::{Protocol, Scratch},
+    reply::Reply,
+    retention::Retention,
+    shared::SharedStore,
+    store::Store,
+    transaction::{Slot, Transaction},
+    ttl::{Expiry, Ttl},
     value::Value,
     watch::Watch,
 };

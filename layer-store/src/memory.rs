@@ -12,10 +12,10 @@ use self::{
     shard::{Shard, Was},
 };
 use crate::{
-    Arg, Class, Clock, Cond, Context, Data, ErrorKind, Expiry, Key, Op, Program, Reply, Store,
-    StoreError, StoreInfo, Ttl, Txn, Value, Watch,
+    Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
+    Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
     op::{check_batch, check_program},
-    program::{Cell, expiry},
+    transaction::{Slot, expiry},
 };
 
 mod counts;
@@ -25,7 +25,7 @@ mod table;
 /// A store in the memory of this process: sharded, bounded, and never waiting.
 ///
 /// It keeps an entry until it expires, or until there has to be room: then what has expired goes first, then what is
-/// [`Evictable`](Class::Evictable) and was not read lately. What is [`Pinned`](Class::Pinned) is never dropped early; a
+/// [`Evictable`](Retention::Evictable) and was not read lately. What is [`Pinned`](Retention::Pinned) is never dropped early; a
 /// store full of it answers [`Full`](ErrorKind::Full). Clones share their entries; nothing outlives the process.
 ///
 /// # Defaults
@@ -163,9 +163,9 @@ impl Shared {
                 key,
                 value,
                 expiry,
-                cond,
-                class,
-            } => return self.set(key, value, expiry, cond, class, now),
+                condition,
+                retention,
+            } => return self.set(key, value, expiry, condition, retention, now),
             Op::Delete { key, if_equals } => Reply::Count(self.delete(key, if_equals, now)?),
             Op::DeleteMany(keys) => {
                 let mut count = 0;
@@ -183,7 +183,7 @@ impl Shared {
                 program,
                 keys,
                 args,
-            } => Reply::Data(self.run(program, keys, args, now)?),
+            } => Reply::Output(self.run(program, keys, args, now)?),
             Op::Batch(ops) => {
                 check_batch(ops)?;
                 Reply::Batch(ops.iter().map(|op| self.apply(op)).collect())
@@ -196,7 +196,7 @@ impl Shared {
         let mut shard = self.shard(key).lock();
         let at = shard.find(key.id())?;
         shard.read(at);
-        shard.cell(at).get(now).cloned()
+        shard.slot(at).get(now).cloned()
     }
 
     fn set(
@@ -204,16 +204,16 @@ impl Shared {
         key: &Key<'_>,
         value: &Value,
         wanted: Expiry,
-        cond: Cond<'_>,
-        class: Class,
+        condition: Condition<'_>,
+        retention: Retention,
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_cell(key, class, now, |cell, written| {
-            let standing = cell.get(now);
-            let applied = match cond {
-                Cond::Always => true,
-                Cond::Absent => standing.is_none(),
-                Cond::Equals(old) => standing == Some(old),
+        self.with_cell(key, retention, now, |slot, written| {
+            let standing = slot.get(now);
+            let applied = match condition {
+                Condition::Always => true,
+                Condition::Absent => standing.is_none(),
+                Condition::Equals(old) => standing == Some(old),
             };
             if !applied {
                 let existing = standing.cloned();
@@ -221,10 +221,10 @@ impl Shared {
             }
             let ends = match (wanted.ttl(), wanted) {
                 (Some(ttl), _) => Some(expiry(now, ttl)),
-                (None, Expiry::KEEP) if standing.is_some() => cell.expires(),
+                (None, Expiry::KEEP) if standing.is_some() => slot.expires(),
                 (None, _) => None,
             };
-            *cell = Cell::until(value.clone(), ends);
+            *slot = Slot::until(value.clone(), ends);
             *written = true;
             let existing = None;
             Reply::Set { applied, existing }
@@ -237,14 +237,14 @@ impl Shared {
         if_equals: Option<&Value>,
         now: u64,
     ) -> Result<u64, StoreError> {
-        self.with_cell(key, Class::Pinned, now, |cell, written| {
-            let goes = match (cell.get(now), if_equals) {
+        self.with_cell(key, Retention::Pinned, now, |slot, written| {
+            let goes = match (slot.get(now), if_equals) {
                 (None, _) => false,
                 (Some(_), None) => true,
                 (Some(standing), Some(value)) => standing == value,
             };
             if goes {
-                *cell = Cell::absent();
+                *slot = Slot::absent();
                 *written = true;
             }
             u64::from(goes)
@@ -262,13 +262,13 @@ impl Shared {
         let Some(at) = shard.find(key.id()) else {
             return Ok(0);
         };
-        let cell = shard.cell(at);
+        let slot = shard.slot(at);
         let ends = expiry(now, ttl);
-        let lives_longer = cell.expires().is_none_or(|standing| standing >= ends);
-        if cell.get(now).is_none() || (only_longer && lives_longer) {
+        let lives_longer = slot.expires().is_none_or(|standing| standing >= ends);
+        if slot.get(now).is_none() || (only_longer && lives_longer) {
             return Ok(0);
         }
-        cell.set_ends(ends);
+        slot.set_ends(ends);
         let change = shard.moved(at);
         self.counts.settle(change, ends);
         Ok(1)
@@ -287,18 +287,18 @@ impl Shared {
             drop(shard);
             return self.run_new(program, key, args, now);
         };
-        let cell = shard.cell(at);
-        let was = Was::of(cell);
-        let mut txn = Txn::new(now, slice::from_mut(cell));
-        let data = program.run(&mut txn, args);
-        if txn.written() != 0 && !was.holds_for(cell, program.class()) {
-            let ends = cell.ends();
-            let change = shard.rewritten(at, was, program.class());
+        let slot = shard.slot(at);
+        let was = Was::of(slot);
+        let mut transaction = Transaction::new(now, slice::from_mut(slot));
+        let data = program.run(&mut transaction, args);
+        if transaction.written() != 0 && !was.holds_for(slot, program.retention()) {
+            let ends = slot.ends();
+            let change = shard.rewritten(at, was, program.retention());
             self.counts.settle(change, ends);
         }
         // Before the reply is moved: the unlock waits until all that it is made of is written, a move would stall on it.
         drop(shard);
-        Ok(Reply::Data(data))
+        Ok(Reply::Output(data))
     }
 
     #[cold]
@@ -309,45 +309,45 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_cell(key, program.class(), now, |cell, written| {
-            let mut txn = Txn::new(now, slice::from_mut(cell));
-            let data = program.run(&mut txn, args);
-            *written = txn.written() != 0;
-            Reply::Data(data)
+        self.with_cell(key, program.retention(), now, |slot, written| {
+            let mut transaction = Transaction::new(now, slice::from_mut(slot));
+            let data = program.run(&mut transaction, args);
+            *written = transaction.written() != 0;
+            Reply::Output(data)
         })
     }
 
-    /// Gives `write` the cell of `key`, and keeps what it did to it if it says that it did. It runs again if room had to be made.
+    /// Gives `write` the slot of `key`, and keeps what it did to it if it says that it did. It runs again if room had to be made.
     fn with_cell<T>(
         &self,
         key: &Key<'_>,
-        class: Class,
+        retention: Retention,
         now: u64,
-        mut write: impl FnMut(&mut Cell, &mut bool) -> T,
+        mut write: impl FnMut(&mut Slot, &mut bool) -> T,
     ) -> Result<T, StoreError> {
         for _ in 0..TRIES {
             let mut shard = self.shard(key).lock();
             if let Some(at) = shard.find(key.id()) {
-                let cell = shard.cell(at);
-                let was = Was::of(cell);
+                let slot = shard.slot(at);
+                let was = Was::of(slot);
                 let mut written = false;
-                let reply = write(cell, &mut written);
+                let reply = write(slot, &mut written);
                 if written {
-                    let ends = cell.ends();
-                    let change = shard.rewritten(at, was, class);
+                    let ends = slot.ends();
+                    let change = shard.rewritten(at, was, retention);
                     self.counts.settle(change, ends);
                 }
                 return Ok(reply);
             }
-            let mut cell = Cell::absent();
+            let mut slot = Slot::absent();
             let mut written = false;
-            let reply = write(&mut cell, &mut written);
-            let ends = cell.ends();
+            let reply = write(&mut slot, &mut written);
+            let ends = slot.ends();
             if !written || ends == 0 {
                 return Ok(reply);
             }
             if self.counts.reserve(1) {
-                let change = shard.insert(key.id(), cell, class, now);
+                let change = shard.insert(key.id(), slot, retention, now);
                 self.counts.settle(change, ends);
                 return Ok(reply);
             }
@@ -359,45 +359,45 @@ impl Shared {
         Err(StoreError::not_applied(ErrorKind::Full))
     }
 
-    /// A program over several keys: on copies of their cells, which go back together.
+    /// A program over several keys: on copies of their slots, which go back together.
     fn run(
         &self,
         program: &'static Program,
         keys: &[Key<'_>],
         args: &[Arg<'_>],
         now: u64,
-    ) -> Result<Data, StoreError> {
+    ) -> Result<Output, StoreError> {
         check_program(keys)?;
-        let mut few: [Cell; FEW] = array::from_fn(|_| Cell::absent());
+        let mut few: [Slot; FEW] = array::from_fn(|_| Slot::absent());
         let mut many = Vec::new();
-        let cells = match few.get_mut(..keys.len()) {
-            Some(cells) => cells,
+        let slots = match few.get_mut(..keys.len()) {
+            Some(slots) => slots,
             None => {
-                many.resize(keys.len(), Cell::absent());
+                many.resize(keys.len(), Slot::absent());
                 &mut many[..]
             }
         };
         for _ in 0..TRIES {
             let mut shard = self.shard(&keys[0]).lock();
-            for (key, cell) in keys.iter().zip(&mut *cells) {
-                *cell = match shard.find(key.id()) {
-                    Some(at) => shard.cell(at).clone(),
-                    None => Cell::absent(),
+            for (key, slot) in keys.iter().zip(&mut *slots) {
+                *slot = match shard.find(key.id()) {
+                    Some(at) => shard.slot(at).clone(),
+                    None => Slot::absent(),
                 };
             }
-            let mut txn = Txn::new(now, cells);
-            let data = program.run(&mut txn, args);
-            let written = txn.written();
+            let mut transaction = Transaction::new(now, slots);
+            let data = program.run(&mut transaction, args);
+            let written = transaction.written();
             let is_new = |&i: &usize| shard.find(keys[i].id()).is_none();
             let new = bits(written)
                 .filter(is_new)
                 .fold(0, |new, i| new | 1_u128 << i);
-            let added = bits(new).filter(|&i| cells[i].ends() != 0).count();
+            let added = bits(new).filter(|&i| slots[i].ends() != 0).count();
             if self.counts.reserve(added) {
                 // What stands is written first: an insert sweeps, and could take an expired one, whose place nobody reserved.
                 for i in bits(written & !new).chain(bits(new)) {
-                    let cell = mem::replace(&mut cells[i], Cell::absent());
-                    self.write_back(&mut shard, &keys[i], cell, program.class(), now);
+                    let slot = mem::replace(&mut slots[i], Slot::absent());
+                    self.write_back(&mut shard, &keys[i], slot, program.retention(), now);
                 }
                 return Ok(data);
             }
@@ -409,18 +409,25 @@ impl Shared {
         Err(StoreError::not_applied(ErrorKind::Full))
     }
 
-    /// Writes a cell for which, if it is new, room is reserved.
-    fn write_back(&self, shard: &mut Shard, key: &Key<'_>, new: Cell, class: Class, now: u64) {
+    /// Writes a slot for which, if it is new, room is reserved.
+    fn write_back(
+        &self,
+        shard: &mut Shard,
+        key: &Key<'_>,
+        new: Slot,
+        retention: Retention,
+        now: u64,
+    ) {
         let ends = new.ends();
         let change = match shard.find(key.id()) {
             Some(at) => {
-                let cell = shard.cell(at);
-                let was = Was::of(cell);
-                *cell = new;
-                shard.rewritten(at, was, class)
+                let slot = shard.slot(at);
+                let was = Was::of(slot);
+                *slot = new;
+                shard.rewritten(at, was, retention)
             }
             None if ends == 0 => return,
-            None => shard.insert(key.id(), new, class, now),
+            None => shard.insert(key.id(), new, retention, now),
         };
         self.counts.settle(change, ends);
     }

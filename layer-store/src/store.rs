@@ -1,6 +1,6 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::future::Future;
 
-use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch, wrap};
+use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch};
 
 /// Where counters, cached answers and locks are kept.
 ///
@@ -44,94 +44,4 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is known of this store without asking it anything.
     fn info(&self) -> StoreInfo;
-}
-
-/// A store behind a pointer: what layers hold. Cloning shares the store.
-#[derive(Clone)]
-pub struct SharedStore(Arc<dyn DynStore>);
-
-impl SharedStore {
-    /// Shares `store`.
-    pub fn new(store: impl Store) -> Self {
-        Self(Arc::new(store))
-    }
-
-    /// The same store, with a [`Timeout`](crate::wrap::Timeout) of `limit` on each call, unless it has a limit of its own: what
-    /// a layer holds, whatever store it was given.
-    #[must_use]
-    pub fn limited(self, limit: Duration) -> Self {
-        match self.info().call_limit {
-            Some(_) => self,
-            None => Self::new(wrap::Timeout::new(self, limit)),
-        }
-    }
-
-    /// Closes the circuit breaker at once, as after an outage that an operator knows to be over.
-    ///
-    /// A store without a breaker ignores it.
-    pub fn reset_breaker(&self) {
-        if let Some(breaker) = self.info().health.breaker {
-            breaker.reset();
-        }
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl Store for SharedStore {
-    fn call<'a>(
-        &'a self,
-        op: &'a Op<'a>,
-        cx: &'a Context,
-    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a {
-        self.0.call_dyn(op, cx)
-    }
-
-    #[inline]
-    fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        self.0.call_now_dyn(op, cx)
-    }
-
-    fn watch(&self, key: &Key<'_>) -> Watch {
-        self.0.watch_dyn(key)
-    }
-
-    fn info(&self) -> StoreInfo {
-        self.0.info_dyn()
-    }
-}
-
-impl fmt::Debug for SharedStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SharedStore")
-            .field(&self.info().name)
-            .finish()
-    }
-}
-
-type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Send + 'a>>;
-
-/// [`Store`] as a `dyn`: the same four methods, the future of `call` boxed.
-trait DynStore: Send + Sync {
-    fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a>;
-    fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>>;
-    fn watch_dyn(&self, key: &Key<'_>) -> Watch;
-    fn info_dyn(&self) -> StoreInfo;
-}
-
-impl<St: Store> DynStore for St {
-    fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a> {
-        Box::pin(self.call(op, cx))
-    }
-
-    fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        self.call_now(op, cx)
-    }
-
-    fn watch_dyn(&self, key: &Key<'_>) -> Watch {
-        self.watch(key)
-    }
-
-    fn info_dyn(&self) -> StoreInfo {
-        self.info()
-    }
 }

@@ -2,7 +2,7 @@
 
 use layer_store::{
     Clock, ManualClock, MemoryStore,
-    conformance::{CASES, Case, Fault, FaultyStore, Trial, TroubledStore},
+    conformance::{Bug, BuggyStore, CASES, Case, FaultInjector, Trial},
 };
 
 /// It answers at once, on the system's clock.
@@ -26,16 +26,16 @@ mod memory_on_a_manual_clock {
 mod memory_behind_a_network {
     use super::*;
 
-    layer_store::conformance_tests!(async { TroubledStore::new(MemoryStore::new()).networked() });
+    layer_store::conformance_tests!(async { FaultInjector::new(MemoryStore::new()).networked() });
 }
 
 #[tokio::test]
 async fn each_seeded_fault_is_caught() {
-    for &fault in Fault::ALL {
+    for &fault in Bug::ALL {
         let mut caught = Vec::new();
         for case in CASES {
             let (store, clock) = memory();
-            let trial = Trial::with_clock(FaultyStore::new(store, fault), clock);
+            let trial = Trial::with_clock(BuggyStore::new(store, fault), clock);
             if !passes(*case, trial).await {
                 caught.push(case.name());
             }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use layer_store::{
-    Arg, Context, Data, ErrorKind, Identity, Key, Op, Program, Reply, Store, StoreError,
+    Arg, Context, ErrorKind, Identity, Key, Op, Output, Program, Reply, Store, StoreError,
 };
 use tokio::time::Instant;
 
@@ -131,7 +131,7 @@ impl Claim {
         }
     }
 
-    fn released(&self, reply: Data) -> Result<Released, StoreError> {
+    fn released(&self, reply: Output) -> Result<Released, StoreError> {
         Ok(match count(reply)? == self.units.len() as u64 {
             true => Released::Held,
             false => Released::Ended,
@@ -155,7 +155,7 @@ impl Claim {
         &self,
         program: &'static Program,
         args: &[Arg<'_>],
-    ) -> Option<Result<Data, StoreError>> {
+    ) -> Option<Result<Output, StoreError>> {
         let keys = self.keys();
         let op = Op::Run {
             program,
@@ -171,7 +171,7 @@ impl Claim {
         program: &'static Program,
         args: &[Arg<'_>],
         until: Instant,
-    ) -> Result<Data, StoreError> {
+    ) -> Result<Output, StoreError> {
         let keys = self.keys();
         let op = Op::Run {
             program,
@@ -183,7 +183,7 @@ impl Claim {
 
     /// A lock and a fence for each unit. All share the group as their tag.
     fn keys(&self) -> Vec<Key<'_>> {
-        let subject = self.group.subject();
+        let subject = self.group.as_ref();
         let lock = Key::new(&self.shared.locks, subject);
         let fence = Key::new(&self.shared.fences, subject);
         let units = self.units.iter();
@@ -193,7 +193,7 @@ impl Claim {
     }
 }
 
-fn granted(reply: Result<Data, StoreError>, sent: Instant) -> Result<Grant, Denied> {
+fn granted(reply: Result<Output, StoreError>, sent: Instant) -> Result<Grant, Denied> {
     let reply = reply.map_err(Denied::Unavailable)?;
     match (reply.int(0), reply.int(1)) {
         (Some(1), Some(fence)) => Ok(Grant {
@@ -207,14 +207,14 @@ fn granted(reply: Result<Data, StoreError>, sent: Instant) -> Result<Grant, Deni
     }
 }
 
-fn data(reply: Reply) -> Result<Data, StoreError> {
+fn data(reply: Reply) -> Result<Output, StoreError> {
     match reply {
-        Reply::Data(data) => Ok(data),
+        Reply::Output(data) => Ok(data),
         _ => Err(odd()),
     }
 }
 
-fn count(data: Data) -> Result<u64, StoreError> {
+fn count(data: Output) -> Result<u64, StoreError> {
     data.int(0).map(|count| count as u64).ok_or_else(odd)
 }
 

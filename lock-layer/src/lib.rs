@@ -180,8 +180,8 @@ mod token;
 mod testing;
 
 pub use layer_http::{
-    Body, ClientIp, Head, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, Missing, OrRefuse,
-    OrSkip, PeerAddr, PeerIp, Problem, Rebuild, header, key_fn,
+    Body, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrRefuse,
+    OrSkip, PeerAddr, PeerIp, Problem, Rebuild, RequestHead, header, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, path_param};

@@ -1,6 +1,6 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use layer_store::{Identity, KeySpace, Kind, SharedStore};
+use layer_store::{Identity, KeySpace, SharedStore};
 
 use crate::{
     AcquireError, Busy, Guard, InvalidLease,
@@ -64,8 +64,8 @@ impl Locks {
             shared: Arc::new(Shared {
                 store,
                 lease: Lease::DEFAULT,
-                locks: KeySpace::new(Kind::Lock, UNIT),
-                fences: KeySpace::new(Kind::Fence, UNIT),
+                locks: KeySpace::new("lock", UNIT),
+                fences: KeySpace::new("fence", UNIT),
                 title: "Locked",
             }),
         }

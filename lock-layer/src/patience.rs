@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use layer_store::{Context, ErrorKind, Op, Outcome, Reply, SharedStore, Store, StoreError};
+use layer_store::{Context, Effect, ErrorKind, Op, Reply, SharedStore, Store, StoreError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long a command is repeated, and when.
@@ -48,7 +48,7 @@ impl Patience {
 
     /// Whether to ask again after `error`, once it is time to.
     pub(crate) async fn outlasts(&mut self, error: &StoreError) -> bool {
-        self.unsure |= error.outcome() == Outcome::Unknown;
+        self.unsure |= error.effect() == Effect::Unknown;
         let passes = matches!(
             error.kind(),
             ErrorKind::Unavailable

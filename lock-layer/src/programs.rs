@@ -1,6 +1,6 @@
 //! The atomic steps, each a Lua body and its Rust twin.
 
-use layer_store::{Arg, Class, Data, Program, Ttl, Txn, Value};
+use layer_store::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
 use crate::{record, token::Token};
 
@@ -8,7 +8,7 @@ use crate::{record, token::Token};
 pub(crate) static ACQUIRE: Program = Program::new(
     "lock_acquire",
     include_str!("lua/acquire.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     acquire,
 );
 
@@ -16,7 +16,7 @@ pub(crate) static ACQUIRE: Program = Program::new(
 pub(crate) static EXTEND: Program = Program::new(
     "lock_extend",
     include_str!("lua/extend.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     extend,
 );
 
@@ -24,7 +24,7 @@ pub(crate) static EXTEND: Program = Program::new(
 pub(crate) static RELEASE: Program = Program::new(
     "lock_release",
     include_str!("lua/release.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     release,
 );
 
@@ -32,7 +32,7 @@ pub(crate) static RELEASE: Program = Program::new(
 pub(crate) static REVOKE: Program = Program::new(
     "lock_revoke",
     include_str!("lua/revoke.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     revoke,
 );
 
@@ -40,7 +40,7 @@ pub(crate) static REVOKE: Program = Program::new(
 pub(crate) static WRITE: Program = Program::new(
     "record_write",
     include_str!("lua/write.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     write,
 );
 
@@ -48,86 +48,89 @@ pub(crate) static WRITE: Program = Program::new(
 pub(crate) static REMOVE: Program = Program::new(
     "record_remove",
     include_str!("lua/remove.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     remove,
 );
 
-fn acquire(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let token = bytes(args, 0);
     let (mut held, mut own, mut wait) = (None, 0, 0);
-    for unit in 0..txn.len() / 2 {
-        match txn.get(2 * unit) {
+    for unit in 0..transaction.len() / 2 {
+        match transaction.get(2 * unit) {
             None => {}
             Some(lock) if is_of(lock, token) => own += 1,
             Some(_) => {
                 held = held.or(Some(unit));
-                wait = wait.max(txn.ttl(2 * unit).map_or(0, Ttl::as_millis));
+                wait = wait.max(transaction.ttl(2 * unit).map_or(0, Ttl::as_millis));
             }
         }
     }
     if let Some(unit) = held {
-        return Data::ints(&[0, wait as i64, unit as i64]);
+        return Output::ints(&[0, wait as i64, unit as i64]);
     }
-    let fence = match txn.get(0) {
-        Some(lock) if 2 * own == txn.len() => fence_in(lock),
+    let fence = match transaction.get(0) {
+        Some(lock) if 2 * own == transaction.len() => fence_in(lock),
         _ => {
-            let last = (0..txn.len() / 2).map(|unit| last_fence(txn, unit));
-            last.fold(txn.now(), |fence, last| fence.max(last + 1))
+            let last = (0..transaction.len() / 2).map(|unit| last_fence(transaction, unit));
+            last.fold(transaction.now(), |fence, last| fence.max(last + 1))
         }
     };
-    put(txn, token, fence, ttl(args, 1), ttl(args, 2));
-    Data::ints(&[1, fence as i64])
+    put(transaction, token, fence, ttl(args, 1), ttl(args, 2));
+    Output::ints(&[1, fence as i64])
 }
 
-fn extend(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (token, fence) = (bytes(args, 0), number(args, 1));
     let lock = lock_value(token, fence);
     let mut reply = 1;
-    for unit in 0..txn.len() / 2 {
-        match txn.get(2 * unit) {
+    for unit in 0..transaction.len() / 2 {
+        match transaction.get(2 * unit) {
             Some(stands) if *stands == lock => {}
-            None if has_fence(txn, unit, fence) => reply = 2,
-            _ => return Data::ints(&[0]),
+            None if has_fence(transaction, unit, fence) => reply = 2,
+            _ => return Output::ints(&[0]),
         }
     }
-    put(txn, token, fence, ttl(args, 2), ttl(args, 3));
-    Data::ints(&[reply])
+    put(transaction, token, fence, ttl(args, 2), ttl(args, 3));
+    Output::ints(&[reply])
 }
 
-fn release(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn release(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (token, fence, life) = (bytes(args, 0), number(args, 1), ttl(args, 2));
     let mut count = 0;
-    for unit in 0..txn.len() / 2 {
-        if txn.get(2 * unit).is_some_and(|lock| is_of(lock, token)) {
-            txn.delete(2 * unit);
+    for unit in 0..transaction.len() / 2 {
+        if transaction
+            .get(2 * unit)
+            .is_some_and(|lock| is_of(lock, token))
+        {
+            transaction.delete(2 * unit);
             count += 1;
         }
-        if has_fence(txn, unit, fence) {
-            txn.set(2 * unit + 1, Value::pair(fence + 1, 0), life);
+        if has_fence(transaction, unit, fence) {
+            transaction.set(2 * unit + 1, Value::pair(fence + 1, 0), life);
         }
     }
-    Data::ints(&[count])
+    Output::ints(&[count])
 }
 
-fn revoke(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn revoke(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let life = ttl(args, 0);
     let mut count = 0;
-    for unit in 0..txn.len() / 2 {
-        if txn.get(2 * unit).is_some() {
-            txn.delete(2 * unit);
+    for unit in 0..transaction.len() / 2 {
+        if transaction.get(2 * unit).is_some() {
+            transaction.delete(2 * unit);
             count += 1;
         }
-        if txn.get(2 * unit + 1).is_some() {
-            let spent = last_fence(txn, unit) + 1;
-            txn.set(2 * unit + 1, Value::pair(spent, 0), life);
+        if transaction.get(2 * unit + 1).is_some() {
+            let spent = last_fence(transaction, unit) + 1;
+            transaction.set(2 * unit + 1, Value::pair(spent, 0), life);
         }
     }
-    Data::ints(&[count])
+    Output::ints(&[count])
 }
 
-fn write(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (life, new) = (ttl(args, 0), bytes(args, 1));
-    let allowed = txn.get(0).is_none_or(|old| {
+    let allowed = transaction.get(0).is_none_or(|old| {
         old.with_bytes(|old| {
             let own = || same_range(old, new, 2, record::PREFIX);
             let state = || old.starts_with(b"1P") || same_range(old, new, 0, 2);
@@ -135,29 +138,31 @@ fn write(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
         })
     });
     if !allowed {
-        return Data::ints(&[0]);
+        return Output::ints(&[0]);
     }
-    txn.set(0, Value::from(new), life);
-    Data::ints(&[1])
+    transaction.set(0, Value::from(new), life);
+    Output::ints(&[1])
 }
 
-fn remove(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn remove(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let claim = bytes(args, 0);
     let is_claim = |old: &[u8]| !old.is_empty() && &old[..old.len().min(record::PREFIX)] == claim;
-    let stands = txn.get(0).is_some_and(|old| old.with_bytes(is_claim));
+    let stands = transaction
+        .get(0)
+        .is_some_and(|old| old.with_bytes(is_claim));
     if !stands {
-        return Data::ints(&[0]);
+        return Output::ints(&[0]);
     }
-    txn.delete(0);
-    Data::ints(&[1])
+    transaction.delete(0);
+    Output::ints(&[1])
 }
 
 /// Every unit's lock and fence.
-fn put(txn: &mut Txn<'_>, token: &[u8], fence: u64, lease: Ttl, life: Ttl) {
+fn put(transaction: &mut Transaction<'_>, token: &[u8], fence: u64, lease: Ttl, life: Ttl) {
     let lock = lock_value(token, fence);
-    for unit in 0..txn.len() / 2 {
-        txn.set(2 * unit, lock.clone(), lease);
-        txn.set(2 * unit + 1, Value::pair(fence, 0), life);
+    for unit in 0..transaction.len() / 2 {
+        transaction.set(2 * unit, lock.clone(), lease);
+        transaction.set(2 * unit + 1, Value::pair(fence, 0), life);
     }
 }
 
@@ -179,13 +184,14 @@ fn fence_in(lock: &Value) -> u64 {
     .unwrap_or(0)
 }
 
-fn last_fence(txn: &Txn<'_>, unit: usize) -> u64 {
-    let fence = txn.get(2 * unit + 1).and_then(Value::as_pair);
+fn last_fence(transaction: &Transaction<'_>, unit: usize) -> u64 {
+    let fence = transaction.get(2 * unit + 1).and_then(Value::as_pair);
     fence.map_or(0, |(fence, _)| fence)
 }
 
-fn has_fence(txn: &Txn<'_>, unit: usize, fence: u64) -> bool {
-    txn.get(2 * unit + 1)
+fn has_fence(transaction: &Transaction<'_>, unit: usize, fence: u64) -> bool {
+    transaction
+        .get(2 * unit + 1)
         .is_some_and(|last| *last == Value::pair(fence, 0))
 }
 

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use layer_http::{Head, KeyExtractor, PeerIp, key_fn};
+use layer_http::{KeyExtractor, PeerIp, RequestHead, key_fn};
 use layer_store::Identity;
 
 /// Whose idempotency keys they are: a key of one client never answers another's request.
@@ -27,7 +27,7 @@ impl Scope {
     /// the answer is 500 and an error event: serve axum with `into_make_service_with_connect_info::<SocketAddr>()`.
     pub fn by<F>(identify: F) -> Self
     where
-        F: for<'a> Fn(&Head<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
+        F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
     {
         Self {
             by: Some(Arc::new(key_fn(identify))),
@@ -41,7 +41,7 @@ impl Scope {
     }
 
     /// Whose request it is, and whether that is only its peer. None if nobody is known.
-    pub(crate) fn client<'a>(&self, head: &Head<'a>) -> Option<(Identity<'a>, bool)> {
+    pub(crate) fn client<'a>(&self, head: &RequestHead<'a>) -> Option<(Identity<'a>, bool)> {
         match &self.by {
             None => Some((Identity::from(""), false)),
             Some(by) => match by.extract(head) {

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use layer_store::{
-    Clock, Context, ManualClock, MemoryStore, SharedStore, conformance::TroubledStore,
+    Clock, Context, ManualClock, MemoryStore, SharedStore, conformance::FaultInjector,
 };
 
 pub(crate) const CX: Context = Context::new("test");
 
 /// A store in trouble on demand, whose time passes with tokio's.
 pub(crate) struct World {
-    pub(crate) troubled: TroubledStore<MemoryStore>,
+    pub(crate) fault_injector: FaultInjector<MemoryStore>,
     clock: Clock,
     hand: ManualClock,
 }
@@ -23,7 +23,7 @@ impl World {
     pub(crate) fn near() -> Self {
         let (clock, hand) = Clock::manual(NOW);
         Self {
-            troubled: TroubledStore::new(MemoryStore::with_clock(100_000, clock.clone())),
+            fault_injector: FaultInjector::new(MemoryStore::with_clock(100_000, clock.clone())),
             clock,
             hand,
         }
@@ -33,13 +33,13 @@ impl World {
     pub(crate) fn far() -> Self {
         let near = Self::near();
         Self {
-            troubled: near.troubled.networked(),
+            fault_injector: near.fault_injector.networked(),
             ..near
         }
     }
 
     pub(crate) fn store(&self) -> SharedStore {
-        SharedStore::new(self.troubled.clone())
+        SharedStore::new(self.fault_injector.clone())
     }
 
     pub(crate) fn clock(&self) -> Clock {

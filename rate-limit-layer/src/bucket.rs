@@ -4,8 +4,8 @@ use std::{
 };
 
 use http::StatusCode;
-use layer_http::{Content, Head, KeyExtractor, Missing, PeerIp, Problem};
-use layer_store::{Arg, Identity, Key, KeySpace, Kind, Subject};
+use layer_http::{Content, KeyExtractor, OnMissing, PeerIp, Problem, RequestHead};
+use layer_store::{Arg, Identity, IdentityRef, Key, KeySpace};
 use sfv::{KeyRef, ListSerializer, StringRef, integer, key_ref};
 
 use crate::{
@@ -66,8 +66,8 @@ impl Bucket {
             rate: quota.rate(),
             mode: policy.mode,
             extractor: policy.extractor,
-            space: KeySpace::new(Kind::Limit, &name),
-            peer_space: KeySpace::new(Kind::Limit, &format!("{name}{PEER}")),
+            space: KeySpace::new("limit", &name),
+            peer_space: KeySpace::new("limit", &format!("{name}{PEER}")),
             item: list_of(&name, &[]).into(),
             problem: quota_exceeded([&*name]).to_content(),
             said: Arc::new(Once::new()),
@@ -77,7 +77,7 @@ impl Bucket {
 
     /// Whom the request says it counts for.
     #[inline]
-    pub(crate) fn extract<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    pub(crate) fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         match &self.extractor {
             Some(extractor) => extractor.extract(head),
             None => PeerIp.extract(head),
@@ -86,7 +86,7 @@ impl Bucket {
 
     /// The peer's address, if that is whom the policy counts for, and it is known.
     #[inline]
-    pub(crate) fn extract_peer<'a>(&self, head: &Head<'a>) -> Option<Identity<'a>> {
+    pub(crate) fn extract_peer<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
         match self.extractor {
             Some(_) => None,
             None => PeerIp.extract(head),
@@ -94,7 +94,11 @@ impl Bucket {
     }
 
     /// Whom the request counts for.
-    pub(crate) fn claim<'a>(&self, bucket: usize, head: &Head<'a>) -> Result<Claim<'a>, NoClaim> {
+    pub(crate) fn claim<'a>(
+        &self,
+        bucket: usize,
+        head: &RequestHead<'a>,
+    ) -> Result<Claim<'a>, NoClaim> {
         match self.extract(head) {
             Some(identity) => Ok(Claim {
                 bucket,
@@ -109,21 +113,21 @@ impl Bucket {
     fn claim_without_identity<'a>(
         &self,
         bucket: usize,
-        head: &Head<'a>,
+        head: &RequestHead<'a>,
     ) -> Result<Claim<'a>, NoClaim> {
         let missing = match &self.extractor {
             Some(extractor) => extractor.missing(),
             None => PeerIp.missing(),
         };
         let peer = match missing {
-            Missing::Skip => return Err(NoClaim::Skip),
-            Missing::Refuse => return Err(NoClaim::Refuse),
-            Missing::Misconfigured => {
+            OnMissing::Skip => return Err(NoClaim::Skip),
+            OnMissing::Refuse => return Err(NoClaim::Refuse),
+            OnMissing::Misconfigured => {
                 self.say_misconfigured(head);
                 return Err(NoClaim::Misconfigured);
             }
-            Missing::UsePeer => PeerIp.extract(head),
-            Missing::Shared => None,
+            OnMissing::UsePeer => PeerIp.extract(head),
+            OnMissing::Shared => None,
         };
         if peer.is_none() {
             self.say_no_peer();
@@ -135,7 +139,7 @@ impl Bucket {
         })
     }
 
-    fn say_misconfigured(&self, head: &Head<'_>) {
+    fn say_misconfigured(&self, head: &RequestHead<'_>) {
         self.said.call_once(|| {
             tracing::error!(
                 policy = &*self.name,
@@ -157,7 +161,7 @@ impl Bucket {
 
     /// The key of a claim.
     #[inline]
-    pub(crate) fn key<'a>(&'a self, subject: Subject<'a>, fallback: bool) -> Key<'a> {
+    pub(crate) fn key<'a>(&'a self, subject: IdentityRef<'a>, fallback: bool) -> Key<'a> {
         let space = if fallback {
             &self.peer_space
         } else {

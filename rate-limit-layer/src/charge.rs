@@ -1,4 +1,4 @@
-use layer_store::{Arg, Class, Data, Datum, Program, Txn};
+use layer_store::{Arg, Output, Program, Retention, Transaction};
 
 use crate::gcra;
 
@@ -6,14 +6,16 @@ use crate::gcra;
 pub(crate) static CHARGE: Program = Program::new(
     "charge",
     include_str!("lua/charge.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     charge,
 );
 
-fn charge(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     match args {
-        [units, full, charge] if txn.len() == 1 => charge_one(txn, Terms::new(units, full, charge)),
-        _ => charge_all(txn, args),
+        [units, full, charge] if transaction.len() == 1 => {
+            charge_one(transaction, Terms::new(units, full, charge))
+        }
+        _ => charge_all(transaction, args),
     }
 }
 
@@ -38,12 +40,12 @@ impl Terms {
 
     /// What is owed before the charge, and whether that was cut. `None` if the value is not of this form.
     #[inline]
-    fn debt(self, txn: &Txn<'_>, index: usize) -> Option<(u64, bool)> {
-        let state = match txn.get(index) {
+    fn debt(self, transaction: &Transaction<'_>, index: usize) -> Option<(u64, bool)> {
+        let state = match transaction.get(index) {
             Some(value) => Some(value.as_pair()?),
             None => None,
         };
-        Some(gcra::debt(self.units, self.full, state, txn.now()))
+        Some(gcra::debt(self.units, self.full, state, transaction.now()))
     }
 
     /// A look and a refund are always allowed: a debt may be a little over `full`.
@@ -56,7 +58,7 @@ impl Terms {
     #[inline(always)]
     fn settle(
         self,
-        txn: &mut Txn<'_>,
+        transaction: &mut Transaction<'_>,
         index: usize,
         (debt, cut): (u64, bool),
         admitted: bool,
@@ -68,10 +70,10 @@ impl Terms {
         };
         if self.charge != 0 && (admitted || cut) {
             if owed == 0 {
-                txn.delete(index);
+                transaction.delete(index);
             } else {
-                let (value, ttl) = gcra::keep(self.units, owed, txn.now());
-                txn.set(index, value, ttl);
+                let (value, ttl) = gcra::keep(self.units, owed, transaction.now());
+                transaction.set(index, value, ttl);
             }
         }
         owed as i64
@@ -79,68 +81,32 @@ impl Terms {
 }
 
 #[inline]
-fn charge_one(txn: &mut Txn<'_>, terms: Terms) -> Data {
-    let Some(debt) = terms.debt(txn, 0) else {
-        return Data::ints(&[MALFORMED]);
+fn charge_one(transaction: &mut Transaction<'_>, terms: Terms) -> Output {
+    let Some(debt) = terms.debt(transaction, 0) else {
+        return Output::ints(&[MALFORMED]);
     };
     let admitted = terms.allows(debt.0);
-    let owed = terms.settle(txn, 0, debt, admitted);
-    Data::ints(&[i64::from(admitted), owed])
+    let owed = terms.settle(transaction, 0, debt, admitted);
+    Output::ints(&[i64::from(admitted), owed])
 }
 
-fn charge_all(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let terms = args
         .chunks_exact(3)
         .map(|terms| Terms::new(&terms[0], &terms[1], &terms[2]));
     let mut admitted = true;
     for (index, terms) in terms.clone().enumerate() {
-        match terms.debt(txn, index) {
+        match terms.debt(transaction, index) {
             Some((debt, _)) => admitted &= terms.allows(debt),
-            None => return Data::ints(&[MALFORMED]),
+            None => return Output::ints(&[MALFORMED]),
         }
     }
-    let mut reply = Reply::new(i64::from(admitted));
+    let mut output = Output::ints(&[i64::from(admitted)]);
     for (index, terms) in terms.enumerate() {
-        let debt = terms.debt(txn, index).unwrap_or_default();
-        reply.push(terms.settle(txn, index, debt, admitted));
+        let debt = terms.debt(transaction, index).unwrap_or_default();
+        output.push_int(terms.settle(transaction, index, debt, admitted));
     }
-    reply.into()
-}
-
-/// Up to four numbers without an allocation.
-enum Reply {
-    Few([i64; 4], usize),
-    Many(Vec<Datum>),
-}
-
-impl Reply {
-    const fn new(first: i64) -> Self {
-        Self::Few([first, 0, 0, 0], 1)
-    }
-
-    fn push(&mut self, number: i64) {
-        match self {
-            Self::Few(numbers, len) if *len < 4 => {
-                numbers[*len] = number;
-                *len += 1;
-            }
-            Self::Few(numbers, _) => {
-                let mut many: Vec<_> = numbers.iter().copied().map(Datum::Int).collect();
-                many.push(Datum::Int(number));
-                *self = Self::Many(many);
-            }
-            Self::Many(many) => many.push(Datum::Int(number)),
-        }
-    }
-}
-
-impl From<Reply> for Data {
-    fn from(reply: Reply) -> Self {
-        match reply {
-            Reply::Few(numbers, len) => Self::ints(&numbers[..len]),
-            Reply::Many(many) => Self::List(many),
-        }
-    }
+    output
 }
 
 /// The reply if a value is not of this form.

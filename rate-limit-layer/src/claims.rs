@@ -35,7 +35,7 @@ impl<'a> Claims<'a> {
 
     fn key<'b>(&'b self, buckets: &'b [Bucket], place: usize) -> Option<Key<'b>> {
         let claim = self.0[place].as_ref()?;
-        Some(buckets[place].key(claim.identity.subject(), claim.fallback))
+        Some(buckets[place].key(claim.identity.as_ref(), claim.fallback))
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use layer_http::Head;
+use layer_http::RequestHead;
 use layer_store::{
-    Context, Data, ErrorKind, Identity, Key, Op, Reply, SharedStore, Store, StoreError, StoreExt,
-    Subject,
+    Context, ErrorKind, Identity, IdentityRef, Key, Op, Output, Reply, SharedStore, Store,
+    StoreError, StoreExt,
 };
 
 use crate::{
@@ -92,22 +92,24 @@ impl Core {
     /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
     /// charged, ask [`check_now`](Self::check_now).
     #[inline]
-    pub(crate) fn check_peer_now(&self, head: &Head<'_>, cost: u32) -> Option<Outcome> {
+    pub(crate) fn check_peer_now(&self, head: &RequestHead<'_>, cost: u32) -> Option<Outcome> {
         let [bucket] = &*self.buckets else {
             return None;
         };
         let identity = bucket.extract_peer(head)?;
-        self.charge_one_now(bucket, identity.subject(), cost)
+        self.charge_one_now(bucket, identity.as_ref(), cost)
     }
 
     /// Charges a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
-    pub(crate) fn check_now(&self, head: &Head<'_>, cost: u32) -> Option<Result<Outcome, NoClaim>> {
+    pub(crate) fn check_now(
+        &self,
+        head: &RequestHead<'_>,
+        cost: u32,
+    ) -> Option<Result<Outcome, NoClaim>> {
         if let [bucket] = &*self.buckets
             && let Some(identity) = bucket.extract(head)
         {
-            return self
-                .charge_one_now(bucket, identity.subject(), cost)
-                .map(Ok);
+            return self.charge_one_now(bucket, identity.as_ref(), cost).map(Ok);
         }
         match self.claims(head) {
             Ok(claims) => self.charge_now(&claims, cost).map(Ok),
@@ -116,7 +118,12 @@ impl Core {
     }
 
     #[inline]
-    fn charge_one_now(&self, bucket: &Bucket, subject: Subject<'_>, cost: u32) -> Option<Outcome> {
+    fn charge_one_now(
+        &self,
+        bucket: &Bucket,
+        subject: IdentityRef<'_>,
+        cost: u32,
+    ) -> Option<Outcome> {
         let key = bucket.key(subject, false);
         let op = Op::Run {
             program: &CHARGE,
@@ -124,8 +131,8 @@ impl Core {
             args: &bucket.args(bucket.rate.price(cost) as i64),
         };
         let reply = self.store.call_now(&op, &CX);
-        if let Some(Ok(Reply::Data(Data::Ints(numbers)))) = &reply
-            && let [1, debt] = *numbers.as_slice()
+        if let Some(Ok(Reply::Output(output))) = &reply
+            && let Some(&[1, debt]) = output.inline_ints()
         {
             // Numbers own nothing: what is left to drop is known to be nothing.
             mem::forget(reply);
@@ -137,7 +144,11 @@ impl Core {
     }
 
     /// Charges a request, waiting for the store.
-    pub(crate) async fn check(&self, head: &Head<'_>, cost: u32) -> Result<Outcome, NoClaim> {
+    pub(crate) async fn check(
+        &self,
+        head: &RequestHead<'_>,
+        cost: u32,
+    ) -> Result<Outcome, NoClaim> {
         let claims = self.claims(head)?;
         Ok(self.charge(&claims, cost).await)
     }
@@ -184,7 +195,7 @@ impl Core {
 
     /// How a subject stands with each policy.
     pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Account>, StoreError> {
-        let keys: Vec<_> = self.keys(identity.subject(), false).collect();
+        let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
         let args: Vec<_> = self
             .buckets
             .iter()
@@ -198,13 +209,13 @@ impl Core {
 
     /// Forgets what a subject was charged.
     pub(crate) async fn reset(&self, identity: &Identity<'_>) -> Result<(), StoreError> {
-        let subject = identity.subject();
+        let subject = identity.as_ref();
         let named = self.keys(subject, false);
         let keys: Vec<_> = named.chain(self.keys(subject, true)).collect();
         self.waiting.delete_many(&CX, &keys).await.map(drop)
     }
 
-    fn claims<'a>(&self, head: &Head<'a>) -> Result<Claims<'a>, NoClaim> {
+    fn claims<'a>(&self, head: &RequestHead<'a>) -> Result<Claims<'a>, NoClaim> {
         let mut claims = Claims::default();
         for (index, bucket) in self.buckets.iter().enumerate() {
             match bucket.claim(index, head) {
@@ -216,7 +227,11 @@ impl Core {
         Ok(claims)
     }
 
-    fn keys<'a>(&'a self, subject: Subject<'a>, fallback: bool) -> impl Iterator<Item = Key<'a>> {
+    fn keys<'a>(
+        &'a self,
+        subject: IdentityRef<'a>,
+        fallback: bool,
+    ) -> impl Iterator<Item = Key<'a>> {
         let buckets = self.buckets.iter();
         buckets.map(move |bucket| bucket.key(subject, fallback))
     }
@@ -247,7 +262,7 @@ impl Core {
     #[inline]
     fn read(&self, reply: &Result<Reply, StoreError>, members: Set, cost: u32) -> Option<Outcome> {
         match reply {
-            Ok(Reply::Data(data)) => match data.int(0) {
+            Ok(Reply::Output(data)) => match data.int(0) {
                 Some(1) => match self.tightest(data, members) {
                     Some(account) => Some(Outcome::Admitted(Some(account))),
                     None => self.failed(&corrupt(), members),
@@ -265,7 +280,7 @@ impl Core {
 
     /// Of the accounts in a reply, the one with the fewest requests left.
     #[inline]
-    fn tightest(&self, data: &Data, members: Set) -> Option<Account> {
+    fn tightest(&self, data: &Output, members: Set) -> Option<Account> {
         members
             .iter()
             .enumerate()
@@ -274,7 +289,7 @@ impl Core {
     }
 
     /// Which of the accounts in a reply refuse, and until when the last of them does.
-    fn refusal(&self, data: &Data, members: Set, cost: u32) -> Option<Refusal> {
+    fn refusal(&self, data: &Output, members: Set, cost: u32) -> Option<Refusal> {
         let mut refusal: Option<Refusal> = None;
         for (place, bucket) in members.iter().enumerate() {
             let account = Account::read(data, place + 1, bucket)?;

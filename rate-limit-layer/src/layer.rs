@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
-use layer_http::{Body, Content, Head};
+use layer_http::{Body, Content, RequestHead};
 use layer_store::SharedStore;
 use tower_layer::Layer;
 
@@ -135,17 +135,17 @@ impl Shared {
         }
         self.limiter
             .core()
-            .check_peer_now(&Head::of(req), self.cost)
+            .check_peer_now(&RequestHead::of(req), self.cost)
     }
 
     /// What becomes of a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
     #[inline]
-    pub(crate) fn check_now(&self, head: &Head<'_>) -> Option<Result<Outcome, NoClaim>> {
+    pub(crate) fn check_now(&self, head: &RequestHead<'_>) -> Option<Result<Outcome, NoClaim>> {
         self.limiter.core().check_now(head, self.cost)
     }
 
     /// What becomes of a request.
-    pub(crate) async fn check(&self, head: &Head<'_>) -> Result<Outcome, NoClaim> {
+    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Outcome, NoClaim> {
         self.limiter.core().check(head, self.cost).await
     }
 

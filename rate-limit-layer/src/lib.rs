@@ -110,8 +110,8 @@ mod set;
 mod verdict;
 
 pub use layer_http::{
-    Body, ClientIp, Head, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, Missing, OrRefuse,
-    OrSkip, PeerAddr, PeerIp, header, key_fn,
+    Body, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrRefuse,
+    OrSkip, PeerAddr, PeerIp, RequestHead, header, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, path_param};

@@ -4,7 +4,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, Head, take_ready};
+use layer_http::{Body, RequestHead, take_ready};
 use tower_service::Service;
 
 use crate::{
@@ -93,7 +93,7 @@ impl<S> RateLimit<S> {
         S::Future: Send,
         ReqBody: Send + 'static,
     {
-        match self.shared.check_now(&Head::of(&req)) {
+        match self.shared.check_now(&RequestHead::of(&req)) {
             Some(Ok(Outcome::Admitted(account))) => {
                 let response = self.inner.call(req);
                 ResponseFuture::calling(response, self.shared.mark(account))
@@ -117,7 +117,7 @@ async fn check<S, ReqBody>(
 where
     S: Service<Request<ReqBody>>,
 {
-    let head = Head::of(&req);
+    let head = RequestHead::of(&req);
     match shared.check(&head).await {
         Ok(Outcome::Admitted(account)) => Checked::Call {
             response: inner.call(req),

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use layer_store::Data;
+use layer_store::Output;
 
 use crate::{Quota, bucket::Bucket, core::Core, set::Set};
 
@@ -171,7 +171,7 @@ impl fmt::Debug for Refused {
 impl Account {
     /// The account at a place of a reply to [`CHARGE`](crate::charge::CHARGE). `None` if there is none.
     #[inline]
-    pub(crate) fn read(data: &Data, place: usize, bucket: usize) -> Option<Self> {
+    pub(crate) fn read(data: &Output, place: usize, bucket: usize) -> Option<Self> {
         let debt = u64::try_from(data.int(place)?).ok()?;
         Some(Self { bucket, debt })
     }

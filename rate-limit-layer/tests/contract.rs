@@ -9,7 +9,7 @@ use std::{
 
 use axum::body::Body;
 use http::{Request, Response};
-use layer_store::{MemoryStore, SharedStore, conformance::TroubledStore};
+use layer_store::{MemoryStore, SharedStore, conformance::FaultInjector};
 use rate_limit_layer::{
     Limiter, Policy, Quota, RateLimit, RateLimitLayer, Refused, Standing, Unavailable, Verdict,
     future::ResponseFuture,
@@ -53,7 +53,7 @@ fn layer(store: SharedStore) -> RateLimitLayer {
 async fn the_instance_that_is_called_was_polled_ready() {
     for store in [
         SharedStore::new(MemoryStore::new()),
-        SharedStore::new(TroubledStore::new(MemoryStore::new()).networked()),
+        SharedStore::new(FaultInjector::new(MemoryStore::new()).networked()),
     ] {
         let mut service = layer(store).layer(Strict::default());
         for _ in 0..3 {

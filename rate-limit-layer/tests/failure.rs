@@ -11,8 +11,8 @@ use std::{
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode};
 use layer_store::{
-    ErrorKind, MemoryStore, Op, Outcome, SharedStore,
-    conformance::{Trouble, TroubledStore},
+    Effect, ErrorKind, MemoryStore, Op, SharedStore,
+    conformance::{Fault, FaultInjector},
     wrap,
 };
 use rate_limit_layer::{
@@ -25,8 +25,8 @@ const OK: StatusCode = StatusCode::OK;
 const DOWN: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const BUDGET: Duration = Duration::from_millis(100);
 
-fn troubled() -> TroubledStore<MemoryStore> {
-    TroubledStore::new(MemoryStore::new()).networked()
+fn fault_injector() -> FaultInjector<MemoryStore> {
+    FaultInjector::new(MemoryStore::new()).networked()
 }
 
 fn open() -> Policy {
@@ -53,7 +53,7 @@ async fn a_store_that_hangs_costs_exactly_the_budget() {
     for (policy, expected) in [(open(), OK), (closed(), DOWN)] {
         // With and without a limit of its own.
         for wrapped in [false, true] {
-            let store = troubled();
+            let store = fault_injector();
             store.hang();
             let shared = match wrapped {
                 true => SharedStore::new(wrap::Timeout::new(store.clone(), BUDGET)),
@@ -71,21 +71,21 @@ async fn a_store_that_hangs_costs_exactly_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_no_clock_can_count_is_none() {
-    let endless = wrap::Timeout::new(troubled(), Duration::MAX);
+    let endless = wrap::Timeout::new(fault_injector(), Duration::MAX);
     let limiter = Limiter::new(SharedStore::new(endless), closed());
     assert!(limiter.check("ada").await.is_admitted());
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_commands_share_one_budget() {
-    let store = troubled();
+    let store = fault_injector();
     let mut calls = 0;
-    store.trouble_by(move |_| {
+    store.inject_by(move |_| {
         calls += 1;
         Some(if calls == 1 {
-            Trouble::Delay(Duration::from_millis(70))
+            Fault::Delay(Duration::from_millis(70))
         } else {
-            Trouble::Hang
+            Fault::Hang
         })
     });
     let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
@@ -97,8 +97,8 @@ async fn several_commands_share_one_budget() {
 
 #[tokio::test]
 async fn a_store_that_is_gone_is_answered_as_the_policy_says() {
-    let store = troubled();
-    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let store = fault_injector();
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     let shared = SharedStore::new(store.clone());
 
     let passed = ask(&RateLimitLayer::new(shared.clone(), open()), "ada").await;
@@ -129,8 +129,8 @@ async fn a_store_that_is_gone_is_answered_as_the_policy_says() {
 
 #[tokio::test]
 async fn one_policy_that_fails_closed_is_enough() {
-    let store = troubled();
-    store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+    let store = fault_injector();
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     let shared = SharedStore::new(store);
     let together = Limiter::new(shared.clone(), open()).and(closed().named("closed"));
     assert!(matches!(
@@ -149,13 +149,13 @@ async fn one_policy_that_fails_closed_is_enough() {
 
 #[tokio::test]
 async fn a_charge_is_given_back_when_a_later_command_fails() {
-    let store = troubled();
+    let store = fault_injector();
     let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
         .and(closed().named("key").by(header("x-api-key")));
     let mut runs = 0;
-    store.trouble_by(move |_| {
+    store.inject_by(move |_| {
         runs += 1;
-        (runs == 2).then_some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+        (runs == 2).then_some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
     });
     assert_eq!(ask(&layer, "ada").await.status(), DOWN);
     // The refund is not waited for.
@@ -172,7 +172,7 @@ async fn a_charge_is_given_back_when_a_later_command_fails() {
 
 #[tokio::test]
 async fn a_command_whose_reply_was_lost_is_never_repeated() {
-    let store = troubled();
+    let store = fault_injector();
     store.lose_replies(ErrorKind::Timeout);
     let limiter = Limiter::new(SharedStore::new(store.clone()), open());
     assert!(limiter.check("ada").await.is_admitted());
@@ -205,16 +205,16 @@ async fn a_full_store_follows_the_failure_mode_with_a_reason_of_its_own() {
 
 #[tokio::test]
 async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
-    use layer_store::{Class, Cond, Expiry, Identity, Key, KeySpace, Kind, Store, Value};
+    use layer_store::{Condition, Expiry, Identity, Key, KeySpace, Retention, Store, Value};
     let memory = MemoryStore::new();
-    let space = KeySpace::new(Kind::Limit, "2/h");
+    let space = KeySpace::new("limit", "2/h");
     let ada = Identity::from("ada");
     let set = Op::Set {
-        key: &Key::new(&space, ada.subject()),
+        key: &Key::new(&space, ada.as_ref()),
         value: &Value::from("not ours"),
         expiry: Expiry::NEVER,
-        cond: Cond::Always,
-        class: Class::Pinned,
+        condition: Condition::Always,
+        retention: Retention::Pinned,
     };
     memory
         .call_now(&set, &layer_store::Context::new("test"))
@@ -231,7 +231,7 @@ async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_answers_at_once_and_asks_for_nothing() {
-    let store = troubled();
+    let store = fault_injector();
     let timeout = wrap::Timeout::new(store.clone(), BUDGET);
     let breaker = wrap::Breaker::new(timeout, tokio::runtime::Handle::current());
     let layer = RateLimitLayer::new(SharedStore::new(breaker), closed());
@@ -261,7 +261,7 @@ async fn an_open_breaker_answers_at_once_and_asks_for_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_leaves_nothing_behind() {
-    let store = troubled();
+    let store = fault_injector();
     store.hang();
     let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open());
     let mut service = layer.layer(service_fn(|_: Request<Body>| async {
@@ -283,15 +283,15 @@ async fn a_request_that_is_dropped_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_is_dropped_between_two_subjects_gives_the_first_its_charge_back() {
-    let store = troubled();
+    let store = fault_injector();
     let shared = SharedStore::new(store.clone());
     let by_key = closed().named("key").by(header("x-api-key"));
     let layer = RateLimitLayer::new(shared.clone(), by_key.clone())
         .and(closed().named("other").by(header("x-other")));
     let mut calls = 0;
-    store.trouble_by(move |_| {
+    store.inject_by(move |_| {
         calls += 1;
-        (calls == 2).then_some(Trouble::Hang)
+        (calls == 2).then_some(Fault::Hang)
     });
     let first = Limiter::new(shared, by_key);
     {

@@ -29,7 +29,7 @@ use std::{
 use bytes::Bytes;
 use cache_layer::{
     Cache, CacheLayer, ResponseCache,
-    store::{Key, Prefix, SharedStore, wrap::Namespace},
+    store::{Key, KeyPrefix, SharedStore, wrap::Prefix},
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -145,7 +145,7 @@ macro_rules! purge_cases {
 
 /// A store for one test: its keys are apart from those of all others.
 pub fn apart(store: impl cache_layer::store::Store) -> SharedStore {
-    SharedStore::new(Namespace::new(store, Prefix::new(&unique())))
+    SharedStore::new(Prefix::new(store, KeyPrefix::new(&unique())))
 }
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cache_layer::{
     Invalidate, PurgeError, Tags,
-    store::{Context, Identity, Key, KeySpace, Kind, Op, Reply, SharedStore, Store, Ttl},
+    store::{Context, Identity, Key, KeySpace, Op, Reply, SharedStore, Store, Ttl},
 };
 use futures_util::FutureExt;
 use http::{Request, StatusCode};
@@ -295,9 +295,9 @@ pub async fn stamps_live_on_with_their_entries(store: SharedStore) {
     let cx = Context::new("test");
     let just_below = Ttl::from_millis(2 * 24 * 60 * 60 * 1_000 - 60_000).unwrap();
     for (name, text) in [("pages", ""), ("pages", "/cars"), ("page", "/cars/7")] {
-        let space = KeySpace::new(Kind::Stamp, name);
+        let space = KeySpace::new("stamp", name);
         let subject = Identity::from(text);
-        let key = Key::new(&space, subject.subject());
+        let key = Key::new(&space, subject.as_ref());
         let touch = Op::Touch {
             key: &key,
             ttl: just_below,

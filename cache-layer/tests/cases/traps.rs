@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cache_layer::{
     CacheLayer,
-    store::{Clock, Context, Identity, Key, KeySpace, Kind, SharedStore, StoreExt, Ttl, Value},
+    store::{Clock, Context, Identity, Key, KeySpace, SharedStore, StoreExt, Ttl, Value},
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
@@ -597,9 +597,9 @@ pub async fn what_is_uncacheable_does_not_queue(store: SharedStore) {
 
 pub async fn other_peoples_keys_survive_a_purge(store: SharedStore) {
     let cx = Context::new("test");
-    let space = KeySpace::new(Kind::Data, "theirs");
+    let space = KeySpace::new("data", "theirs");
     let cars = Identity::from("/cars");
-    let key = Key::new(&space, cars.subject());
+    let key = Key::new(&space, cars.as_ref());
     store
         .put(
             &cx,
@@ -640,9 +640,9 @@ pub async fn extensions_reach_the_handler_and_its_answer_the_client(store: Share
 pub async fn garbage_under_a_key_is_a_miss(store: SharedStore) {
     let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
     let cx = Context::new("test");
-    let space = KeySpace::new(Kind::Entry, "1/cache");
+    let space = KeySpace::new("entry", "1/cache");
     let page = Identity::from("/");
-    let key = Key::new(&space, page.subject());
+    let key = Key::new(&space, page.as_ref());
     site.get("/").await;
     let stored = store
         .get(&cx, &key)
@@ -661,8 +661,8 @@ pub async fn garbage_under_a_key_is_a_miss(store: SharedStore) {
         assert_eq!(site.get("/").await.body, body);
     }
     // A stamp that a later version wrote: nothing is known, so nothing is served and nothing stored.
-    let stamps = KeySpace::new(Kind::Stamp, "page");
-    let stamp = Key::new(&stamps, page.subject());
+    let stamps = KeySpace::new("stamp", "page");
+    let stamp = Key::new(&stamps, page.as_ref());
     store
         .put(&cx, &stamp, &Value::from("2abcdefghijk"), minute)
         .await

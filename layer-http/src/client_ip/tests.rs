@@ -28,14 +28,20 @@ fn request(peer: &str, name: &str, lines: &[impl AsRef<[u8]>]) -> Request<()> {
 fn client(peer: &str, lines: &[impl AsRef<[u8]>]) -> Identity<'static> {
     let request = request(peer, "x-forwarded-for", lines);
     let client = ClientIp::behind(["10.0.0.0/8", "fd00::/8"]);
-    client.extract(&Head::of(&request)).unwrap().into_owned()
+    client
+        .extract(&RequestHead::of(&request))
+        .unwrap()
+        .into_owned()
 }
 
 /// Whom `forwarded` names behind `PROXY` and its like.
 fn forwarded(lines: &[impl AsRef<[u8]>]) -> Identity<'static> {
     let request = request(PROXY, "forwarded", lines);
     let client = ClientIp::behind(["10.0.0.0/8", "fd00::/8"]).header("Forwarded");
-    client.extract(&Head::of(&request)).unwrap().into_owned()
+    client
+        .extract(&RequestHead::of(&request))
+        .unwrap()
+        .into_owned()
 }
 
 fn id(text: &str) -> Identity<'static> {
@@ -50,7 +56,7 @@ fn the_peer_counts_as_its_network_and_no_header_is_believed() {
         ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"),
     ] {
         let request = request(peer, "x-forwarded-for", &["1.2.3.4"]);
-        assert_eq!(PeerIp.extract(&Head::of(&request)), Some(id(same)));
+        assert_eq!(PeerIp.extract(&RequestHead::of(&request)), Some(id(same)));
     }
 }
 
@@ -61,7 +67,7 @@ fn ten_thousand_addresses_of_one_subscriber_are_one() {
         let address = Ipv6Addr::from_bits(network | host << 48 | host).to_string();
         let request = request(&address, "x-forwarded-for", &[""]);
         assert_eq!(
-            PeerIp.extract(&Head::of(&request)),
+            PeerIp.extract(&RequestHead::of(&request)),
             Some(id("2001:db8:0:7::"))
         );
         assert_eq!(client(PROXY, &[address]), id("2001:db8:0:7::"));
@@ -73,11 +79,11 @@ fn without_a_peer_nobody_is_named_and_all_share_a_bucket() {
     let request = Request::get("/").header("x-forwarded-for", "1.2.3.4");
     let request = request.body(()).unwrap();
     let client = ClientIp::behind(["0.0.0.0/1", "128.0.0.0/1"]);
-    assert_eq!(PeerIp.extract(&Head::of(&request)), None);
-    assert_eq!(client.extract(&Head::of(&request)), None);
-    assert_eq!(PeerIp.missing(), Missing::Shared);
-    assert_eq!(client.missing(), Missing::Shared);
-    assert_eq!(PeerIp.or_refuse().missing(), Missing::Refuse);
+    assert_eq!(PeerIp.extract(&RequestHead::of(&request)), None);
+    assert_eq!(client.extract(&RequestHead::of(&request)), None);
+    assert_eq!(PeerIp.missing(), OnMissing::Shared);
+    assert_eq!(client.missing(), OnMissing::Shared);
+    assert_eq!(PeerIp.or_refuse().missing(), OnMissing::Refuse);
 }
 
 #[test]
@@ -98,7 +104,7 @@ fn a_trusted_peer_is_known_in_every_notation() {
 fn without_trusted_proxies_no_header_is_believed() {
     let request = request(PROXY, "x-forwarded-for", &["1.2.3.4"]);
     let client = ClientIp::behind([""; 0]);
-    assert_eq!(client.extract(&Head::of(&request)), Some(id(PROXY)));
+    assert_eq!(client.extract(&RequestHead::of(&request)), Some(id(PROXY)));
 }
 
 #[test]
@@ -250,7 +256,7 @@ fn one_header_is_read_and_no_other() {
     headers.insert("x-real-ip", HeaderValue::from_static("203.0.113.9"));
 
     let client = ClientIp::behind([PROXY]);
-    let with = |client: ClientIp| client.extract(&Head::of(&request));
+    let with = |client: ClientIp| client.extract(&RequestHead::of(&request));
     assert_eq!(
         with(client.clone().header("x-real-ip")),
         Some(id("203.0.113.9"))
@@ -465,7 +471,7 @@ proptest! {
         let [one, other] = [one, other].map(|octets| {
             let mapped = Ipv4Addr::from(octets).to_ipv6_mapped().to_string();
             let request = request(&mapped, "x-forwarded-for", &[""]);
-            PeerIp.extract(&Head::of(&request)).map(Identity::into_owned)
+            PeerIp.extract(&RequestHead::of(&request)).map(Identity::into_owned)
         });
         prop_assert_ne!(one, other);
     }

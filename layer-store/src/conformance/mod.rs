@@ -17,34 +17,34 @@
 //!
 //! # The kit's own test
 //!
-//! [`FaultyStore`] spoils a sound store by one [`Fault`] at a time, and some case catches each. A kit that nothing fails
+//! [`BuggyStore`] spoils a sound store by one [`Bug`] at a time, and some case catches each. A kit that nothing fails
 //! proves nothing.
 //!
 //! # For tests of layers
 //!
-//! [`TroubledStore`] records what it is asked and, on demand, fails, hangs, delays or loses its replies.
+//! [`FaultInjector`] records what it is asked and, on demand, fails, hangs, delays or loses its replies.
 //! [`twins`] holds a [`Program`](crate::Program)'s Lua body against its Rust twin.
 
 pub mod cases;
 pub mod programs;
 pub mod twins;
 
-mod faulty;
+mod buggy;
+mod fault_injector;
 mod names;
 mod random;
 mod trial;
-mod troubled;
 
 use std::{fmt, future::Future, pin::Pin};
 
 use crate::StoreError;
 
 pub use self::{
-    faulty::{Fault, FaultyStore},
+    buggy::{Bug, BuggyStore},
+    fault_injector::{Fault, FaultInjector},
     names::unique,
     random::Random,
     trial::Trial,
-    troubled::{Trouble, TroubledStore},
 };
 
 /// Makes a named test of every conformance case, on the store (or [`Trial`]) that the future gives.

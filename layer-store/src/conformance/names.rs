@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{Key, KeySpace, Kind, Subject};
+use crate::{IdentityRef, Key, KeySpace};
 
 /// A name that nobody else has, in this process or another: lower-case letters and digits.
 pub fn unique() -> String {
@@ -18,7 +18,7 @@ pub(super) struct Names(KeySpace);
 
 impl Names {
     pub(super) fn fresh() -> Self {
-        Self(KeySpace::new(Kind::Data, &unique()))
+        Self(KeySpace::new("data", &unique()))
     }
 
     /// A key under a tag of its own.
@@ -27,7 +27,7 @@ impl Names {
     }
 
     pub(super) fn key_of<'a>(&'a self, subject: &'a [u8]) -> Key<'a> {
-        Key::new(&self.0, Subject::Text(subject))
+        Key::new(&self.0, IdentityRef::Text(subject))
     }
 
     /// A key under the tag that all of these share.

@@ -1,12 +1,12 @@
 //! Small programs that the cases run, each a Lua body and its twin.
 
-use crate::{Arg, Class, Data, Datum, Program, Ttl, Txn, Value};
+use crate::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
 /// Counts the key up to a limit. Arguments: the limit; the time to live in ms. Reply: 1 if it was counted; the count.
 pub static LIMITED: Program = Program::new(
     "limited",
     include_str!("lua/limited.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     limited,
 );
 
@@ -15,86 +15,101 @@ pub static LIMITED: Program = Program::new(
 pub static TRANSFER: Program = Program::new(
     "transfer",
     include_str!("lua/transfer.lua"),
-    Class::Pinned,
+    Retention::Pinned,
     transfer,
 );
 
 /// Changes nothing. Reply: for each key its value or nil, and its life left in ms (-1: for ever, -2: nothing there).
-pub static LOOK: Program =
-    Program::new("look", include_str!("lua/look.lua"), Class::Evictable, look);
+pub static LOOK: Program = Program::new(
+    "look",
+    include_str!("lua/look.lua"),
+    Retention::Evictable,
+    look,
+);
 
 /// Writes the time under the key. Argument: the time to live in ms. Reply: now; the stamp before or 0; in Unix µs.
-pub static STAMP: Program =
-    Program::new("stamp", include_str!("lua/stamp.lua"), Class::Pinned, stamp);
+pub static STAMP: Program = Program::new(
+    "stamp",
+    include_str!("lua/stamp.lua"),
+    Retention::Pinned,
+    stamp,
+);
 
 /// Writes any bytes under the key. Arguments: the time to live in ms; the bytes. Reply: the bytes; nil.
 pub static WRITE: Program = Program::new(
     "write",
     include_str!("lua/write.lua"),
-    Class::Evictable,
+    Retention::Evictable,
     write,
 );
 
-fn limited(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
-    let count = number(txn, 0);
+fn limited(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    let count = number(transaction, 0);
     if count >= int(args, 0) {
-        return Data::ints(&[0, count]);
+        return Output::ints(&[0, count]);
     }
-    put(txn, 0, count + 1, ttl(args, 1));
-    Data::ints(&[1, count + 1])
+    put(transaction, 0, count + 1, ttl(args, 1));
+    Output::ints(&[1, count + 1])
 }
 
-fn transfer(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn transfer(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let amount = int(args, 0);
-    let (from, to) = (number(txn, 0), number(txn, 1));
+    let (from, to) = (number(transaction, 0), number(transaction, 1));
     if from < amount {
-        return Data::ints(&[0, from, to]);
+        return Output::ints(&[0, from, to]);
     }
     let (from, to) = (from - amount, to + amount);
     match from {
-        0 => txn.delete(0),
-        _ => put(txn, 0, from, ttl(args, 1)),
+        0 => transaction.delete(0),
+        _ => put(transaction, 0, from, ttl(args, 1)),
     }
-    put(txn, 1, to, ttl(args, 1));
-    Data::ints(&[1, from, to])
+    put(transaction, 1, to, ttl(args, 1));
+    Output::ints(&[1, from, to])
 }
 
-fn look(txn: &mut Txn<'_>, _: &[Arg<'_>]) -> Data {
-    let mut reply = Vec::with_capacity(2 * txn.len());
-    for index in 0..txn.len() {
-        let value = txn.get(index).cloned();
-        let life = match (&value, txn.ttl(index)) {
+fn look(transaction: &mut Transaction<'_>, _: &[Arg<'_>]) -> Output {
+    let mut output = Output::new();
+    for index in 0..transaction.len() {
+        let value = transaction.get(index).cloned();
+        let life = match (&value, transaction.ttl(index)) {
             (None, _) => -2,
             (Some(_), None) => -1,
             (Some(_), Some(ttl)) => ttl.as_millis() as i64,
         };
-        reply.push(value.map_or(Datum::Nil, Datum::Value));
-        reply.push(Datum::Int(life));
+        match value {
+            Some(value) => output.push_value(value),
+            None => output.push_nil(),
+        }
+        output.push_int(life);
     }
-    reply.into()
+    output
 }
 
-fn stamp(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
-    let now = txn.now() as i64;
-    let before = number(txn, 0);
-    put(txn, 0, now, ttl(args, 0));
-    Data::ints(&[now, before])
+fn stamp(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    let now = transaction.now() as i64;
+    let before = number(transaction, 0);
+    put(transaction, 0, now, ttl(args, 0));
+    Output::ints(&[now, before])
 }
 
-fn write(txn: &mut Txn<'_>, args: &[Arg<'_>]) -> Data {
+fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let bytes = Value::from(args[1].bytes().expect("the last argument is bytes"));
-    txn.set(0, bytes.clone(), ttl(args, 0));
-    vec![Datum::Value(bytes), Datum::Nil].into()
+    transaction.set(0, bytes.clone(), ttl(args, 0));
+    let mut output = Output::new();
+    output.push_value(bytes);
+    output.push_nil();
+    output
 }
 
-fn number(txn: &Txn<'_>, index: usize) -> i64 {
-    txn.get(index)
+fn number(transaction: &Transaction<'_>, index: usize) -> i64 {
+    transaction
+        .get(index)
         .and_then(Value::as_pair)
         .map_or(0, |(number, _)| number as i64)
 }
 
-fn put(txn: &mut Txn<'_>, index: usize, number: i64, ttl: Ttl) {
-    txn.set(index, Value::pair(number as u64, 0), ttl);
+fn put(transaction: &mut Transaction<'_>, index: usize, number: i64, ttl: Ttl) {
+    transaction.set(index, Value::pair(number as u64, 0), ttl);
 }
 
 fn int(args: &[Arg<'_>], index: usize) -> i64 {

@@ -9,7 +9,7 @@
 use std::{error::Error, fmt, future::Future, time::Duration};
 
 use super::unique;
-use crate::{Arg, Cell, Data, Datum, Program, Txn, Value};
+use crate::{Arg, Output, Program, Slot, Transaction, Value};
 
 /// A connection to a real Redis, whatever client it is made of.
 pub trait Connection: Send {
@@ -41,7 +41,7 @@ pub struct Twins<C> {
     script: String,
     keys: Vec<String>,
     lives: String,
-    cells: Vec<Cell>,
+    slots: Vec<Slot>,
     now: u64,
     steps: u64,
 }
@@ -64,7 +64,7 @@ impl<C: Connection> Twins<C> {
             script: script(program),
             keys: (0..keys).map(|key| format!("{{{tag}}}:{key}")).collect(),
             lives: format!("{{{tag}}}:lives"),
-            cells: vec![Cell::absent(); keys],
+            slots: vec![Slot::absent(); keys],
             now: START,
             steps: 0,
         }
@@ -105,7 +105,7 @@ impl<C: Connection> Twins<C> {
         time: Duration,
         keys: &[usize],
         args: &[Arg<'_>],
-    ) -> Result<Data, Difference> {
+    ) -> Result<Output, Difference> {
         self.steps += 1;
         self.now += time.as_micros() as u64;
         self.expire().await?;
@@ -119,15 +119,15 @@ impl<C: Connection> Twins<C> {
         Ok(data)
     }
 
-    fn run_twin(&mut self, keys: &[usize], args: &[Arg<'_>]) -> Data {
-        let mut cells: Vec<_> = keys.iter().map(|&key| self.cells[key].clone()).collect();
-        let mut txn = Txn::new(self.now, &mut cells);
-        let data = self.program.run(&mut txn, args);
-        let written = txn.written();
+    fn run_twin(&mut self, keys: &[usize], args: &[Arg<'_>]) -> Output {
+        let mut slots: Vec<_> = keys.iter().map(|&key| self.slots[key].clone()).collect();
+        let mut transaction = Transaction::new(self.now, &mut slots);
+        let data = self.program.run(&mut transaction, args);
+        let written = transaction.written();
         // As a store does: what was not written does not go back.
-        for (index, (&key, cell)) in keys.iter().zip(cells).enumerate() {
+        for (index, (&key, slot)) in keys.iter().zip(slots).enumerate() {
             if written & (1 << index) != 0 {
-                self.cells[key] = cell;
+                self.slots[key] = slot;
             }
         }
         data
@@ -163,12 +163,12 @@ impl<C: Connection> Twins<C> {
         command.extend(keys.iter().map(String::as_str));
         let values = list(self.send(&command).await?);
         let lives = self.lives().await?;
-        for (key, cell) in self.cells.iter().enumerate() {
+        for (key, slot) in self.slots.iter().enumerate() {
             let stands = match &values[key] {
                 Answer::Bytes(bytes) => Some(Value::from(&bytes[..])),
                 _ => None,
             };
-            let expected = cell.get(self.now);
+            let expected = slot.get(self.now);
             if stands.as_ref() != expected {
                 let what = format!(
                     "under key {key} the script left {}, its twin {}",
@@ -177,7 +177,7 @@ impl<C: Connection> Twins<C> {
                 );
                 return Err(self.difference(what));
             }
-            let ends = expected.and(cell.expires()).map(u128::from);
+            let ends = expected.and(slot.expires()).map(u128::from);
             if lives[key] != ends {
                 let what = format!(
                     "the script lets key {key} end at {:?} (Unix µs, None: never), its twin at {ends:?}",
@@ -280,21 +280,20 @@ fn ends(note: &Answer) -> Option<u128> {
     Some(since + ms * 1_000)
 }
 
-fn is_same(answer: &Answer, data: &Data) -> bool {
+fn is_same(answer: &Answer, output: &Output) -> bool {
     let Answer::List(answers) = answer else {
         return false;
     };
-    let answers: Option<Vec<_>> = answers.iter().map(datum).collect();
-    answers.is_some_and(|answers| Data::from(answers) == *data)
-}
-
-fn datum(answer: &Answer) -> Option<Datum> {
-    match answer {
-        Answer::Nil => Some(Datum::Nil),
-        Answer::Int(number) => Some(Datum::Int(*number)),
-        Answer::Bytes(bytes) => Some(Datum::Value(Value::from(&bytes[..]))),
-        Answer::List(_) => None,
+    let mut answered = Output::new();
+    for answer in answers {
+        match answer {
+            Answer::Nil => answered.push_nil(),
+            Answer::Int(number) => answered.push_int(*number),
+            Answer::Bytes(bytes) => answered.push_value(Value::from(&bytes[..])),
+            Answer::List(_) => return false,
+        }
     }
+    answered == *output
 }
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");

@@ -1,6 +1,6 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, MemoryStore, Prefix};
+use crate::{ConfigError, KeyPrefix, MemoryStore};
 
 /// How a store that is reached over a network is guarded, how much one in memory holds, and what stands before the keys.
 ///
@@ -108,7 +108,7 @@ impl Options {
                 .ok_or_else(|| zero("an open_after", "5"))?,
             open_for: self.open_for,
             capacity: self.capacity,
-            prefix: self.prefix.as_deref().map(Prefix::new),
+            prefix: self.prefix.as_deref().map(KeyPrefix::new),
             #[cfg(feature = "redis-tls")]
             ca_pem: self.ca_pem,
         })
@@ -131,7 +131,7 @@ pub(super) struct Checked {
     pub(super) open_after: NonZeroU32,
     pub(super) open_for: Duration,
     pub(super) capacity: usize,
-    pub(super) prefix: Option<Prefix>,
+    pub(super) prefix: Option<KeyPrefix>,
     #[cfg(feature = "redis-tls")]
     pub(super) ca_pem: Option<Vec<u8>>,
 }

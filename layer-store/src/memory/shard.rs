@@ -1,5 +1,5 @@
 use super::table::Table;
-use crate::{key::Id, op::Class, program::Cell};
+use crate::{key::Id, retention::Retention, transaction::Slot};
 
 /// A part of the store behind one lock: all the keys of some tags.
 #[derive(Debug, Default)]
@@ -12,11 +12,11 @@ pub(super) struct Shard {
     evictable: u32,
 }
 
-/// In a cell: it may be dropped before it ends.
+/// In a slot: it may be dropped before it ends.
 const EVICTABLE: u64 = 1 << 63;
-/// In an evictable cell: it was read since the hand last passed.
+/// In an evictable slot: it was read since the hand last passed.
 const READ: u64 = 1 << 62;
-/// How many slots an insert looks at for expired entries: twice what it adds, so that the dead never pile up.
+/// How many places an insert looks at for expired entries: twice what it adds, so that the dead never pile up.
 const SWEPT_BY_INSERT: usize = 2;
 
 impl Shard {
@@ -26,8 +26,8 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn cell(&mut self, at: usize) -> &mut Cell {
-        self.table.cell(at)
+    pub(super) fn slot(&mut self, at: usize) -> &mut Slot {
+        self.table.slot(at)
     }
 
     /// When the first of these may end, in Unix microseconds; never if there is none.
@@ -41,17 +41,23 @@ impl Shard {
     /// Notes that an entry was read, which spares it once when there has to be room.
     #[inline]
     pub(super) fn read(&mut self, at: usize) {
-        let cell = self.table.cell(at);
-        if cell.flag(EVICTABLE) && !cell.flag(READ) {
-            cell.set_flag(READ, true);
+        let slot = self.table.slot(at);
+        if slot.flag(EVICTABLE) && !slot.flag(READ) {
+            slot.set_flag(READ, true);
         }
     }
 
     /// Adds an entry that is not there.
-    pub(super) fn insert(&mut self, id: Id, mut cell: Cell, class: Class, now: u64) -> Change {
+    pub(super) fn insert(
+        &mut self,
+        id: Id,
+        mut slot: Slot,
+        retention: Retention,
+        now: u64,
+    ) -> Change {
         let mut change = Change::default();
         for _ in 0..SWEPT_BY_INSERT {
-            change += self.step(|cell| cell.ends() <= now);
+            change += self.step(|slot| slot.ends() <= now);
         }
         // Before it grows it must be full of the living; and it grows unless the dead made room for a while.
         if self.table.is_crowded(1) && self.soonest() <= now {
@@ -63,27 +69,27 @@ impl Shard {
         if self.table.len() == 0 {
             self.soonest = u64::MAX;
         }
-        cell.set_flag(EVICTABLE, class == Class::Evictable);
-        cell.set_flag(READ, false);
-        self.soonest = self.soonest.min(cell.ends());
-        change.evictable += isize::from(class == Class::Evictable);
-        self.evictable += u32::from(class == Class::Evictable);
-        self.table.insert(id, cell);
+        slot.set_flag(EVICTABLE, retention == Retention::Evictable);
+        slot.set_flag(READ, false);
+        self.soonest = self.soonest.min(slot.ends());
+        change.evictable += isize::from(retention == Retention::Evictable);
+        self.evictable += u32::from(retention == Retention::Evictable);
+        self.table.insert(id, slot);
         change
     }
 
-    /// Settles an entry whose cell was written in place: `was` is of the cell from before.
-    pub(super) fn rewritten(&mut self, at: usize, was: Was, class: Class) -> Change {
-        let cell = self.table.cell(at);
-        if cell.ends() == 0 {
-            cell.set_flag(EVICTABLE, was.evictable);
+    /// Settles an entry whose slot was written in place: `was` is of the slot from before.
+    pub(super) fn rewritten(&mut self, at: usize, was: Was, retention: Retention) -> Change {
+        let slot = self.table.slot(at);
+        if slot.ends() == 0 {
+            slot.set_flag(EVICTABLE, was.evictable);
             return self.remove(at);
         }
-        let evictable = class == Class::Evictable;
+        let evictable = retention == Retention::Evictable;
         if evictable {
-            cell.set_flag(EVICTABLE, true);
+            slot.set_flag(EVICTABLE, true);
         }
-        self.soonest = self.soonest.min(cell.ends());
+        self.soonest = self.soonest.min(slot.ends());
         if was.evictable == evictable {
             return Change::default();
         }
@@ -96,15 +102,15 @@ impl Shard {
 
     /// Settles an entry whose end was moved.
     pub(super) fn moved(&mut self, at: usize) -> Change {
-        self.soonest = self.soonest.min(self.table.cell(at).ends());
+        self.soonest = self.soonest.min(self.table.slot(at).ends());
         Change::default()
     }
 
     /// Removes the entry at a taken index.
     pub(super) fn remove(&mut self, at: usize) -> Change {
-        let evictable = self.table.cell(at).flag(EVICTABLE);
-        // `remove` tells a taken slot by its end.
-        self.table.cell(at).set_ends(1);
+        let evictable = self.table.slot(at).flag(EVICTABLE);
+        // `remove` tells a taken place by its end.
+        self.table.slot(at).set_ends(1);
         self.table.remove(at);
         self.evictable -= u32::from(evictable);
         Change {
@@ -120,9 +126,9 @@ impl Shard {
             change += self.sweep(now);
         }
         while change.len == 0 && self.evictable > 0 {
-            change += self.step(|cell| {
-                let spared = !cell.flag(EVICTABLE) || cell.flag(READ);
-                cell.set_flag(READ, false);
+            change += self.step(|slot| {
+                let spared = !slot.flag(EVICTABLE) || slot.flag(READ);
+                slot.set_flag(READ, false);
                 !spared
             });
         }
@@ -133,9 +139,9 @@ impl Shard {
         let mut change = Change::default();
         self.soonest = u64::MAX;
         let mut at = 0;
-        while at < self.table.slots() {
-            match self.table.taken(at).map(|cell| cell.ends()) {
-                // What moves up into the slot is looked at next.
+        while at < self.table.places() {
+            match self.table.taken(at).map(|slot| slot.ends()) {
+                // What moves up into the place is looked at next.
                 Some(ends) if ends <= now => change += self.remove(at),
                 Some(ends) => {
                     self.soonest = self.soonest.min(ends);
@@ -147,13 +153,13 @@ impl Shard {
         change
     }
 
-    /// Looks at the slot under the hand and removes its entry if `goes`. What moves up into the slot is looked at next.
-    fn step(&mut self, goes: impl FnOnce(&mut Cell) -> bool) -> Change {
+    /// Looks at the place under the hand and removes its entry if `goes`. What moves up into the place is looked at next.
+    fn step(&mut self, goes: impl FnOnce(&mut Slot) -> bool) -> Change {
         let at = self.hand as usize;
         if self.table.taken(at).is_some_and(goes) {
             return self.remove(at);
         }
-        self.hand = if at + 1 < self.table.slots() {
+        self.hand = if at + 1 < self.table.places() {
             self.hand + 1
         } else {
             0
@@ -162,7 +168,7 @@ impl Shard {
     }
 }
 
-/// What the counts of shard and store know of an entry, from before its cell is written.
+/// What the counts of shard and store know of an entry, from before its slot is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Was {
     evictable: bool,
@@ -171,19 +177,19 @@ pub(super) struct Was {
 
 impl Was {
     #[inline]
-    pub(super) fn of(cell: &Cell) -> Self {
+    pub(super) fn of(slot: &Slot) -> Self {
         Self {
-            evictable: cell.flag(EVICTABLE),
-            ends: cell.ends(),
+            evictable: slot.flag(EVICTABLE),
+            ends: slot.ends(),
         }
     }
 
-    /// Whether the counts hold for the cell as it is written now, so that there is nothing to settle: pinned before and after,
+    /// Whether the counts hold for the slot as it is written now, so that there is nothing to settle: pinned before and after,
     /// and ending no sooner. Such is nearly every charge of a limit, and it then leaves the line of the lock alone, on which
     /// others wait.
     #[inline]
-    pub(super) fn holds_for(self, cell: &Cell, class: Class) -> bool {
-        class == Class::Pinned && !self.evictable && cell.ends() >= self.ends
+    pub(super) fn holds_for(self, slot: &Slot, retention: Retention) -> bool {
+        retention == Retention::Pinned && !self.evictable && slot.ends() >= self.ends
     }
 }
 
@@ -211,8 +217,8 @@ mod tests {
     fn a_sweep_goes_on_behind_an_expired_first_slot() {
         let mut shard = Shard::default();
         for (place, ends) in [(0, 10), (1 << 62, 30), (1 << 63, 10), (3 << 62, 20)] {
-            let cell = Cell::until(Value::pair(1, 0), Some(ends));
-            let _ = shard.insert([1, place], cell, Class::Pinned, 1);
+            let slot = Slot::until(Value::pair(1, 0), Some(ends));
+            let _ = shard.insert([1, place], slot, Retention::Pinned, 1);
         }
         assert_eq!(shard.evict(10).len, -2);
         assert_eq!(shard.soonest(), 20);

@@ -1,24 +1,24 @@
 use std::mem;
 
-use crate::{key::Id, program::Cell};
+use crate::{key::Id, transaction::Slot};
 
 /// One shard's entries: a single array, in the order of their identities.
 ///
 /// Linear probing, but for the order: an entry stands at its home or after it, nothing empty between, and the array is
 /// sorted. A look-up stops at the first larger identity, growth is one pass from left to right, by a quarter, and 40 bytes
-/// a slot are all that an entry costs.
+/// a place are all that an entry costs.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Homes are spread over the first `homes`; behind them there is room to be pushed into. The last slot is empty.
-    slots: Vec<Slot>,
+    /// Homes are spread over the first `homes`; behind them there is room to be pushed into. The last place is empty.
+    places: Vec<Place>,
     homes: u32,
     len: u32,
 }
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Place {
     id: Id,
-    pub(super) cell: Cell,
+    pub(super) slot: Slot,
 }
 
 impl Table {
@@ -26,9 +26,9 @@ impl Table {
         self.len as usize
     }
 
-    /// How many slots: what an index is below.
-    pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+    /// How many places: what an index is below.
+    pub(super) fn places(&self) -> usize {
+        self.places.len()
     }
 
     #[inline]
@@ -38,11 +38,11 @@ impl Table {
         }
         let mut at = self.home(id);
         loop {
-            let slot = self.slots.get(at)?;
-            if slot.is(id) && slot.is_taken() {
+            let place = self.places.get(at)?;
+            if place.is(id) && place.is_taken() {
                 return Some(at);
             }
-            if !slot.is_taken() || slot.is_after(id) {
+            if !place.is_taken() || place.is_after(id) {
                 return None;
             }
             at += 1;
@@ -50,16 +50,16 @@ impl Table {
     }
 
     #[inline]
-    pub(super) fn cell(&mut self, at: usize) -> &mut Cell {
-        &mut self.slots[at].cell
+    pub(super) fn slot(&mut self, at: usize) -> &mut Slot {
+        &mut self.places[at].slot
     }
 
-    /// The cell at an index below [`slots`](Self::slots), if one is taken there.
-    pub(super) fn taken(&mut self, at: usize) -> Option<&mut Cell> {
-        self.slots
+    /// The slot at an index below [`places`](Self::places), if one is taken there.
+    pub(super) fn taken(&mut self, at: usize) -> Option<&mut Slot> {
+        self.places
             .get_mut(at)
-            .filter(|slot| slot.is_taken())
-            .map(|slot| &mut slot.cell)
+            .filter(|place| place.is_taken())
+            .map(|place| &mut place.slot)
     }
 
     /// Whether one more entry would leave less than so many eighths of the homes free.
@@ -67,21 +67,23 @@ impl Table {
         u64::from(self.len + 1) * 8 > u64::from(self.homes) * (8 - eighths)
     }
 
-    /// Adds an entry that is not there. The cell is not absent.
-    pub(super) fn insert(&mut self, id: Id, cell: Cell) {
+    /// Adds an entry that is not there. The slot is not absent.
+    pub(super) fn insert(&mut self, id: Id, slot: Slot) {
         if self.is_crowded(1) {
             self.grow();
         }
         let mut at = self.home(id);
-        while self.slots[at].is_taken() && !self.slots[at].is_after(id) {
+        while self.places[at].is_taken() && !self.places[at].is_after(id) {
             at += 1;
         }
-        let run = self.slots[at..].iter().take_while(|slot| slot.is_taken());
+        let run = self.places[at..]
+            .iter()
+            .take_while(|place| place.is_taken());
         let end = at + run.count();
-        self.slots[end] = Slot { id, cell };
-        self.slots[at..=end].rotate_right(1);
-        if end + 1 == self.slots.len() {
-            self.slots.push(Slot::empty());
+        self.places[end] = Place { id, slot };
+        self.places[at..=end].rotate_right(1);
+        if end + 1 == self.places.len() {
+            self.places.push(Place::empty());
         }
         self.len += 1;
     }
@@ -89,11 +91,11 @@ impl Table {
     /// Removes the entry at a taken index; what was pushed past its home moves up.
     pub(super) fn remove(&mut self, at: usize) {
         let mut hole = at;
-        while self.slots[hole + 1].is_taken() && self.home(self.slots[hole + 1].id) <= hole {
-            self.slots.swap(hole, hole + 1);
+        while self.places[hole + 1].is_taken() && self.home(self.places[hole + 1].id) <= hole {
+            self.places.swap(hole, hole + 1);
             hole += 1;
         }
-        self.slots[hole] = Slot::empty();
+        self.places[hole] = Place::empty();
         self.len -= 1;
     }
 
@@ -101,16 +103,16 @@ impl Table {
     pub(super) fn grow(&mut self) {
         let homes = self.homes + (self.homes / 4).max(4);
         let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
-        for slot in mem::take(&mut self.slots) {
-            if slot.is_taken() {
-                let at = home(slot.id, homes).max(grown.len());
-                grown.resize_with(at, Slot::empty);
-                grown.push(slot);
+        for place in mem::take(&mut self.places) {
+            if place.is_taken() {
+                let at = home(place.id, homes).max(grown.len());
+                grown.resize_with(at, Place::empty);
+                grown.push(place);
             }
         }
-        let slots = grown.capacity().max(grown.len() + 1);
-        grown.resize_with(slots, Slot::empty);
-        self.slots = grown;
+        let places = grown.capacity().max(grown.len() + 1);
+        grown.resize_with(places, Place::empty);
+        self.places = grown;
         self.homes = homes;
     }
 
@@ -120,17 +122,17 @@ impl Table {
     }
 }
 
-impl Slot {
+impl Place {
     fn empty() -> Self {
         Self {
             id: [0; 2],
-            cell: Cell::absent(),
+            slot: Slot::absent(),
         }
     }
 
     #[inline]
     fn is_taken(&self) -> bool {
-        self.cell.ends() != 0
+        self.slot.ends() != 0
     }
 
     /// Word by word, in registers: two arrays are compared in memory.
@@ -163,27 +165,27 @@ mod tests {
 
     #[test]
     fn a_slot_is_forty_bytes() {
-        assert_eq!(size_of::<Slot>(), 40);
+        assert_eq!(size_of::<Place>(), 40);
     }
 
-    fn cell(number: u64) -> Cell {
-        Cell::until(Value::pair(number, 0), None)
+    fn slot(number: u64) -> Slot {
+        Slot::until(Value::pair(number, 0), None)
     }
 
     fn assert_same(table: &mut Table, model: &BTreeMap<(u64, u64), u64>) {
         assert_eq!(table.len(), model.len());
         for (&(b, a), &number) in model {
             let at = table.find([a, b]).unwrap();
-            assert_eq!(table.cell(at).get(1), Some(&Value::pair(number, 0)));
+            assert_eq!(table.slot(at).get(1), Some(&Value::pair(number, 0)));
         }
         let order: Vec<_> = table
-            .slots
+            .places
             .iter()
-            .filter(|slot| slot.is_taken())
-            .map(|slot| (slot.id[1], slot.id[0]))
+            .filter(|place| place.is_taken())
+            .map(|place| (place.id[1], place.id[0]))
             .collect();
         assert!(order.is_sorted());
-        assert!(table.slots.last().is_none_or(|slot| !slot.is_taken()));
+        assert!(table.places.last().is_none_or(|place| !place.is_taken()));
     }
 
     proptest! {
@@ -197,8 +199,8 @@ mod tests {
             for (n, (insert, a, b, high)) in steps.into_iter().enumerate() {
                 let b = if high { u64::MAX - b } else { b };
                 match (table.find([a, b]), insert) {
-                    (Some(at), true) => *table.cell(at) = cell(n as u64),
-                    (None, true) => table.insert([a, b], cell(n as u64)),
+                    (Some(at), true) => *table.slot(at) = slot(n as u64),
+                    (None, true) => table.insert([a, b], slot(n as u64)),
                     (Some(at), false) => table.remove(at),
                     (None, false) => {}
                 }
@@ -217,9 +219,9 @@ mod tests {
         let mut table = Table::default();
         for n in 0..10_000_u64 {
             let spread = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            table.insert([n, spread], cell(n));
+            table.insert([n, spread], slot(n));
         }
-        let bytes = table.slots.capacity() * size_of::<Slot>() / 10_000;
+        let bytes = table.places.capacity() * size_of::<Place>() / 10_000;
         assert!(bytes <= 60, "{bytes}");
     }
 }

@@ -3,7 +3,7 @@ use std::{mem::size_of, sync::Arc, thread, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Identity, KeySpace, Kind, ManualClock};
+use crate::{Identity, KeySpace, ManualClock};
 
 const CX: Context = Context::new("test");
 /// 2026-12-01, a time like any other.
@@ -19,32 +19,32 @@ fn millis(millis: u64) -> Ttl {
 }
 
 /// Writes `value` under the key of `number`.
-fn set(store: &MemoryStore, number: u64, ttl: Ttl, class: Class) -> Result<(), ErrorKind> {
-    let space = KeySpace::new(Kind::Data, "");
+fn set(store: &MemoryStore, number: u64, ttl: Ttl, retention: Retention) -> Result<(), ErrorKind> {
+    let space = KeySpace::new("data", "");
     let identity = Identity::Int(number);
     let op = Op::Set {
-        key: &Key::new(&space, identity.subject()),
+        key: &Key::new(&space, identity.as_ref()),
         value: &Value::pair(number, 0),
         expiry: ttl.into(),
-        cond: Cond::Always,
-        class,
+        condition: Condition::Always,
+        retention,
     };
     let reply = store.call_now(&op, &CX).unwrap();
     reply.map(drop).map_err(|error| error.kind())
 }
 
-static WRITE: Program = Program::new("write", "", Class::Pinned, |txn, args| {
+static WRITE: Program = Program::new("write", "", Retention::Pinned, |transaction, args| {
     let [number, ttl] = [0, 1].map(|i| args[i].int().unwrap() as u64);
-    txn.set(0, Value::pair(number, 0), millis(ttl));
-    Data::ints(&[])
+    transaction.set(0, Value::pair(number, 0), millis(ttl));
+    Output::ints(&[])
 });
 
 /// The same by a program of one key.
 fn write(store: &MemoryStore, number: u64, ttl: u64) -> Result<(), ErrorKind> {
-    let space = KeySpace::new(Kind::Data, "");
+    let space = KeySpace::new("data", "");
     let op = Op::Run {
         program: &WRITE,
-        keys: &[Key::new(&space, crate::Subject::Int(number))],
+        keys: &[Key::new(&space, crate::IdentityRef::Int(number))],
         args: &[Arg::Int(number as i64), Arg::Int(ttl as i64)],
     };
     let reply = store.call_now(&op, &CX).unwrap();
@@ -52,9 +52,9 @@ fn write(store: &MemoryStore, number: u64, ttl: u64) -> Result<(), ErrorKind> {
 }
 
 fn holds(store: &MemoryStore, number: u64) -> bool {
-    let space = KeySpace::new(Kind::Data, "");
+    let space = KeySpace::new("data", "");
     let identity = Identity::Int(number);
-    let key = Key::new(&space, identity.subject());
+    let key = Key::new(&space, identity.as_ref());
     match store.call_now(&Op::Get(&key), &CX).unwrap().unwrap() {
         Reply::Value(value) => value == Some(Value::pair(number, 0)),
         reply => panic!("{reply:?}"),
@@ -69,7 +69,7 @@ fn a_shard_is_one_line() {
 #[test]
 fn an_entry_ends_with_its_time() {
     let (store, clock) = store(10);
-    set(&store, 1, millis(5), Class::Pinned).unwrap();
+    set(&store, 1, millis(5), Retention::Pinned).unwrap();
     clock.advance(Duration::from_micros(4_999));
     assert!(holds(&store, 1));
     clock.advance(Duration::from_micros(1));
@@ -80,10 +80,10 @@ fn an_entry_ends_with_its_time() {
 fn ten_times_the_bound_stays_within_it_and_loses_nothing_pinned() {
     let (store, _clock) = store(2_000);
     for n in 0..1_000 {
-        set(&store, n, millis(60_000), Class::Pinned).unwrap();
+        set(&store, n, millis(60_000), Retention::Pinned).unwrap();
     }
     for n in 1_000..20_000 {
-        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+        set(&store, n, millis(60_000), Retention::Evictable).unwrap();
         assert!(store.len() <= 2_000);
     }
     assert!((0..1_000).all(|n| holds(&store, n)));
@@ -94,26 +94,26 @@ fn ten_times_the_bound_stays_within_it_and_loses_nothing_pinned() {
 fn a_store_full_of_pinned_entries_says_so_until_the_first_one_ends() {
     let (store, clock) = store(2_000);
     for n in 0..2_000 {
-        set(&store, n, millis(1_000 + n), Class::Pinned).unwrap();
+        set(&store, n, millis(1_000 + n), Retention::Pinned).unwrap();
     }
     for n in 2_000..20_000 {
         assert_eq!(
-            set(&store, n, millis(9), Class::Pinned),
+            set(&store, n, millis(9), Retention::Pinned),
             Err(ErrorKind::Full)
         );
         assert_eq!(
-            set(&store, n, millis(9), Class::Evictable),
+            set(&store, n, millis(9), Retention::Evictable),
             Err(ErrorKind::Full)
         );
     }
     assert!((0..2_000).all(|n| holds(&store, n)));
     // What is there can still be written.
-    set(&store, 7, millis(5_000), Class::Pinned).unwrap();
+    set(&store, 7, millis(5_000), Retention::Pinned).unwrap();
 
     clock.advance(Duration::from_millis(1_000));
-    set(&store, 20_000, millis(60_000), Class::Pinned).unwrap();
+    set(&store, 20_000, millis(60_000), Retention::Pinned).unwrap();
     assert_eq!(
-        set(&store, 20_001, millis(60_000), Class::Pinned),
+        set(&store, 20_001, millis(60_000), Retention::Pinned),
         Err(ErrorKind::Full)
     );
     assert!((1..2_000).all(|n| holds(&store, n)));
@@ -123,22 +123,22 @@ fn a_store_full_of_pinned_entries_says_so_until_the_first_one_ends() {
 fn a_full_store_takes_again_what_a_shorter_life_or_a_delete_sets_free() {
     let (store, clock) = store(100);
     for n in 0..100 {
-        set(&store, n, millis(60_000), Class::Pinned).unwrap();
+        set(&store, n, millis(60_000), Retention::Pinned).unwrap();
     }
     assert_eq!(
-        set(&store, 100, millis(9), Class::Pinned),
+        set(&store, 100, millis(9), Retention::Pinned),
         Err(ErrorKind::Full)
     );
-    set(&store, 5, millis(10), Class::Pinned).unwrap();
+    set(&store, 5, millis(10), Retention::Pinned).unwrap();
     clock.advance(Duration::from_millis(10));
-    set(&store, 100, millis(60_000), Class::Pinned).unwrap();
+    set(&store, 100, millis(60_000), Retention::Pinned).unwrap();
     assert_eq!(
-        set(&store, 101, millis(9), Class::Pinned),
+        set(&store, 101, millis(9), Retention::Pinned),
         Err(ErrorKind::Full)
     );
 
-    let space = KeySpace::new(Kind::Data, "");
-    let key = Key::new(&space, crate::Subject::Int(6));
+    let space = KeySpace::new("data", "");
+    let key = Key::new(&space, crate::IdentityRef::Int(6));
     let delete = Op::Delete {
         key: &key,
         if_equals: None,
@@ -147,7 +147,7 @@ fn a_full_store_takes_again_what_a_shorter_life_or_a_delete_sets_free() {
         store.call_now(&delete, &CX),
         Some(Ok(Reply::Count(1)))
     ));
-    set(&store, 101, millis(60_000), Class::Pinned).unwrap();
+    set(&store, 101, millis(60_000), Retention::Pinned).unwrap();
     assert_eq!(store.len(), 100);
 }
 
@@ -167,13 +167,13 @@ fn a_program_that_shortens_a_life_sets_free_as_well() {
 #[test]
 fn what_a_program_pins_is_evictable_no_more() {
     let (store, _clock) = store(100);
-    set(&store, 0, millis(60_000), Class::Evictable).unwrap();
+    set(&store, 0, millis(60_000), Retention::Evictable).unwrap();
     write(&store, 0, 60_000).unwrap();
     for n in 1..100 {
         write(&store, n, 60_000).unwrap();
     }
     let full = Err(ErrorKind::Full);
-    assert_eq!(set(&store, 100, millis(9), Class::Evictable), full);
+    assert_eq!(set(&store, 100, millis(9), Retention::Evictable), full);
     assert!(holds(&store, 0));
 }
 
@@ -181,11 +181,11 @@ fn what_a_program_pins_is_evictable_no_more() {
 fn what_was_read_lately_outlives_what_was_not() {
     let (store, _clock) = store(100);
     for n in 0..100 {
-        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+        set(&store, n, millis(60_000), Retention::Evictable).unwrap();
     }
     for n in 100..10_000 {
         assert!(holds(&store, 0), "after {n}");
-        set(&store, n, millis(60_000), Class::Evictable).unwrap();
+        set(&store, n, millis(60_000), Retention::Evictable).unwrap();
     }
 }
 
@@ -194,7 +194,7 @@ fn inserts_sweep_what_has_expired() {
     let (store, clock) = store(1_000_000);
     for round in 0..12 {
         for n in 0..30_000 {
-            set(&store, round * 30_000 + n, millis(10), Class::Pinned).unwrap();
+            set(&store, round * 30_000 + n, millis(10), Retention::Pinned).unwrap();
         }
         clock.advance(Duration::from_millis(10));
     }
@@ -214,7 +214,7 @@ fn threads_never_pass_the_bound() {
             let store = store.clone();
             thread::spawn(move || {
                 for n in 0..5_000 {
-                    let _ = set(&store, n * 4 + thread, millis(60_000), Class::Evictable);
+                    let _ = set(&store, n * 4 + thread, millis(60_000), Retention::Evictable);
                     assert!(store.len() <= 500 + 4);
                 }
             })
@@ -227,25 +227,25 @@ fn threads_never_pass_the_bound() {
     assert_eq!((0..20_000).filter(|&n| holds(&store, n)).count(), 500);
 }
 
-static SPREAD: Program = Program::new("spread", "", Class::Pinned, |txn, args| {
-    for i in 0..txn.len() {
-        txn.set(
+static SPREAD: Program = Program::new("spread", "", Retention::Pinned, |transaction, args| {
+    for i in 0..transaction.len() {
+        transaction.set(
             i,
             Value::pair(args[0].int().unwrap() as u64, 0),
             millis(60_000),
         );
     }
-    Data::ints(&[])
+    Output::ints(&[])
 });
 
 #[test]
 fn a_program_writes_all_of_its_keys_or_none() {
     let (store, _clock) = store(10);
-    let space = KeySpace::new(Kind::Data, "");
+    let space = KeySpace::new("data", "");
     let rests: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
     let keys: Vec<_> = rests
         .iter()
-        .map(|rest| Key::new(&space, crate::Subject::Int(1)).with_rest(rest.as_bytes()))
+        .map(|rest| Key::new(&space, crate::IdentityRef::Int(1)).with_rest(rest.as_bytes()))
         .collect();
     let run = |keys| {
         store
@@ -271,9 +271,10 @@ fn a_program_writes_all_of_its_keys_or_none() {
 /// An insert sweeps, and the expired entry that it takes may be one that the same program is about to write.
 #[test]
 fn a_program_over_new_and_expired_keys_counts_each_once() {
-    let space = KeySpace::new(Kind::Data, "");
+    let space = KeySpace::new("data", "");
     let rests: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
-    let key = |n: usize| Key::new(&space, crate::Subject::Int(1)).with_rest(rests[n].as_bytes());
+    let key =
+        |n: usize| Key::new(&space, crate::IdentityRef::Int(1)).with_rest(rests[n].as_bytes());
     for expired in 1..8 {
         let (store, clock) = store(64);
         let run = |keys: &[Key<'_>]| {
@@ -342,8 +343,8 @@ proptest! {
                 Step::Set(..) | Step::Run(..) => {
                     let (key, ttl, pinned, done) = match step {
                         Step::Run(key, ttl) => (key, ttl, true, write(&store, key, ttl)),
-                        Step::Set(key, ttl, true) => (key, ttl, true, set(&store, key, millis(ttl), Class::Pinned)),
-                        Step::Set(key, ttl, _) => (key, ttl, false, set(&store, key, millis(ttl), Class::Evictable)),
+                        Step::Set(key, ttl, true) => (key, ttl, true, set(&store, key, millis(ttl), Retention::Pinned)),
+                        Step::Set(key, ttl, _) => (key, ttl, false, set(&store, key, millis(ttl), Retention::Evictable)),
                         _ => unreachable!(),
                     };
                     let others = model.iter().filter(|&(&other, &(_, pinned))| other != key && pinned).count();
@@ -360,8 +361,8 @@ proptest! {
                     (Some((_, pinned)), held) => prop_assert!(held || !pinned),
                 },
                 Step::Delete(key) => {
-                    let space = KeySpace::new(Kind::Data, "");
-                    let key_of = Key::new(&space, crate::Subject::Int(key));
+                    let space = KeySpace::new("data", "");
+                    let key_of = Key::new(&space, crate::IdentityRef::Int(key));
                     store.call_now(&Op::Delete { key: &key_of, if_equals: None }, &CX).unwrap().unwrap();
                     model.remove(&key);
                 }

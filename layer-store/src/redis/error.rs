@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use redis::{RedisError, ServerError, ServerErrorKind};
 
-use crate::{ErrorKind, Outcome, StoreError};
+use crate::{Effect, ErrorKind, StoreError};
 
 /// Why an operation has no reply.
 pub(super) enum Failure {
@@ -37,10 +37,10 @@ pub(crate) enum DialError {
 }
 
 impl Failure {
-    fn classify(&self) -> (ErrorKind, Outcome) {
-        use Outcome::{NotApplied, Unknown};
+    fn classify(&self) -> (ErrorKind, Effect) {
+        use Effect::{NotApplied, Unknown};
         match self {
-            Self::Wrong(error) => (error.kind(), error.outcome()),
+            Self::Wrong(error) => (error.kind(), error.effect()),
             Self::NotConnected(_) => (ErrorKind::Unavailable, NotApplied),
             Self::Lost(error) if error.is_timeout() => (ErrorKind::Timeout, Unknown),
             Self::Lost(error) if error.kind() == redis::ErrorKind::Parse => {
@@ -59,10 +59,10 @@ impl Failure {
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        let (kind, outcome) = failure.classify();
-        let error = match outcome {
-            Outcome::NotApplied => Self::not_applied(kind),
-            Outcome::Unknown => Self::unknown(kind),
+        let (kind, effect) = failure.classify();
+        let error = match effect {
+            Effect::NotApplied => Self::not_applied(kind),
+            Effect::Unknown => Self::unknown(kind),
         };
         match failure {
             Failure::Wrong(error) => error,
@@ -266,17 +266,17 @@ mod tests {
         ] {
             let error = StoreError::from(Failure::Refused(server(line)));
             assert_eq!(
-                (error.kind(), error.outcome()),
-                (kind, Outcome::NotApplied),
+                (error.kind(), error.effect()),
+                (kind, Effect::NotApplied),
                 "{line}"
             );
             // A script that was refused as a whole did nothing; one that ended half way may have.
             let error = StoreError::from(Failure::Program(server(line)));
-            let outcome = match kind {
-                Rejected => Outcome::Unknown,
-                _ => Outcome::NotApplied,
+            let effect = match kind {
+                Rejected => Effect::Unknown,
+                _ => Effect::NotApplied,
             };
-            assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{line}");
+            assert_eq!((error.kind(), error.effect()), (kind, effect), "{line}");
         }
     }
 
@@ -292,17 +292,14 @@ mod tests {
             (io::ErrorKind::TimedOut, ErrorKind::Timeout),
         ] {
             let error = lost(kind);
-            assert_eq!(
-                (error.kind(), error.outcome()),
-                (expected, Outcome::Unknown)
-            );
+            assert_eq!((error.kind(), error.effect()), (expected, Effect::Unknown));
             assert!(error.source().is_some());
         }
         let garbage = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
         let error = StoreError::from(Failure::from(garbage));
         assert_eq!(
-            (error.kind(), error.outcome()),
-            (ErrorKind::Corrupt, Outcome::Unknown)
+            (error.kind(), error.effect()),
+            (ErrorKind::Corrupt, Effect::Unknown)
         );
     }
 
@@ -311,8 +308,8 @@ mod tests {
         let error = Arc::new(DialError::TookTooLong(Duration::from_secs(1)));
         let error = StoreError::from(Failure::from(error));
         assert_eq!(
-            (error.kind(), error.outcome()),
-            (ErrorKind::Unavailable, Outcome::NotApplied)
+            (error.kind(), error.effect()),
+            (ErrorKind::Unavailable, Effect::NotApplied)
         );
     }
 

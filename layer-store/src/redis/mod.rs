@@ -36,7 +36,7 @@ mod wire;
 /// | Operation | Command |
 /// | --- | --- |
 /// | `Get`, `GetMany` | `GET`, `MGET` |
-/// | `Set` | `SET`, with `NX GET` for `Cond::Absent`; a script for `Cond::Equals` |
+/// | `Set` | `SET`, with `NX GET` for `Condition::Absent`; a script for `Condition::Equals` |
 /// | `Delete`, `DeleteMany` | `DEL`; a script where `if_equals` is given |
 /// | `Touch` | `PEXPIRE`, with `GT` for `only_longer` |
 /// | `Run` | a script |

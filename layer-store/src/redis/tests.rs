@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Arg, Class, Data, ErrorKind, KeySpace, Kind, Outcome, Program, StoreExt, Subject};
+use crate::{Arg, Effect, ErrorKind, IdentityRef, KeySpace, Output, Program, Retention, StoreExt};
 
 const CX: Context = Context::new("test");
 const HELLO: &str = "%1\r\n$5\r\nproto\r\n:3\r\n";
@@ -24,7 +24,9 @@ const INFO: &str = "$11\r\nrun_id:abcd\r\n";
 const READONLY: &str = "-READONLY You can't write against a read only replica.\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
 
-static PROGRAM: Program = Program::new("p", "return {1}", Class::Pinned, |_, _| Data::ints(&[1]));
+static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_, _| {
+    Output::ints(&[1])
+});
 
 /// Answers each command by `answer`, and notes it. An empty answer is none; [`CLOSE`] ends the connection.
 struct Server {
@@ -137,22 +139,22 @@ async fn pass(time: Duration) {
 }
 
 async fn get(store: &RedisStore) -> Result<Option<crate::Value>, StoreError> {
-    let space = KeySpace::new(Kind::Data, "s");
-    store.get(&CX, &Key::new(&space, Subject::Int(1))).await
+    let space = KeySpace::new("data", "s");
+    store.get(&CX, &Key::new(&space, IdentityRef::Int(1))).await
 }
 
-async fn run(store: &RedisStore) -> Result<Data, StoreError> {
-    let space = KeySpace::new(Kind::Data, "s");
-    let keys = [Key::new(&space, Subject::Int(1))];
+async fn run(store: &RedisStore) -> Result<Output, StoreError> {
+    let space = KeySpace::new("data", "s");
+    let keys = [Key::new(&space, IdentityRef::Int(1))];
     store.run(&CX, &PROGRAM, &keys, &[Arg::Int(7)]).await
 }
 
-fn what(error: &StoreError) -> (ErrorKind, Outcome) {
-    (error.kind(), error.outcome())
+fn what(error: &StoreError) -> (ErrorKind, Effect) {
+    (error.kind(), error.effect())
 }
 
-const LOST: (ErrorKind, Outcome) = (ErrorKind::Unavailable, Outcome::Unknown);
-const NOT_SENT: (ErrorKind, Outcome) = (ErrorKind::Unavailable, Outcome::NotApplied);
+const LOST: (ErrorKind, Effect) = (ErrorKind::Unavailable, Effect::Unknown);
+const NOT_SENT: (ErrorKind, Effect) = (ErrorKind::Unavailable, Effect::NotApplied);
 
 #[tokio::test]
 async fn many_callers_share_one_attempt_and_one_connection() {
@@ -238,8 +240,8 @@ async fn a_server_without_hello_is_spoken_to_in_resp2() {
     assert_eq!(server.connections(), 2);
 
     // It is asked once, and not again by the next connection.
-    let space = KeySpace::new(Kind::Data, "s");
-    let key = Key::new(&space, Subject::Int(1));
+    let space = KeySpace::new("data", "s");
+    let key = Key::new(&space, IdentityRef::Int(1));
     let minute = crate::Ttl::from_millis(60_000).unwrap();
     let _ = store.put(&CX, &key, &"1".into(), minute).await;
     get(&store).await.unwrap();
@@ -306,8 +308,8 @@ async fn a_batch_is_one_trip_with_an_answer_for_each() {
     })
     .await;
     let store = server.store();
-    let space = KeySpace::new(Kind::Data, "s");
-    let keys = [1, 2].map(|i| Key::new(&space, Subject::Int(i)));
+    let space = KeySpace::new("data", "s");
+    let keys = [1, 2].map(|i| Key::new(&space, IdentityRef::Int(i)));
     let run = |keys| Op::Run {
         program: &PROGRAM,
         keys,
@@ -322,7 +324,7 @@ async fn a_batch_is_one_trip_with_an_answer_for_each() {
     ];
     let replies = store.batch(&CX, &ops).await.unwrap();
     assert_eq!(replies[0].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
-    assert!(matches!(&replies[1], Ok(Reply::Data(data)) if data.int(0) == Some(1)));
+    assert!(matches!(&replies[1], Ok(Reply::Output(data)) if data.int(0) == Some(1)));
     assert_eq!(replies[2].as_ref().unwrap_err().kind(), ErrorKind::CrossTag);
     assert!(matches!(&replies[3], Ok(Reply::Values(values)) if values.is_empty()));
     assert!(matches!(&replies[4], Ok(Reply::Pong)));
@@ -358,8 +360,8 @@ async fn a_replica_is_left_but_not_for_each_refused_write() {
     }
     assert_eq!(server.connections(), 2);
     pass(Duration::from_millis(600)).await;
-    let space = KeySpace::new(Kind::Data, "s");
-    let keys = [Key::new(&space, Subject::Int(1))];
+    let space = KeySpace::new("data", "s");
+    let keys = [Key::new(&space, IdentityRef::Int(1))];
     let old = crate::Value::from("1");
     let delete = Op::Delete {
         key: &keys[0],
@@ -431,9 +433,9 @@ async fn dropped_calls_shift_no_reply() {
     })
     .await;
     let store = server.store();
-    let space = KeySpace::new(Kind::Data, "s");
+    let space = KeySpace::new("data", "s");
     for i in 0..200_u64 {
-        let key = Key::new(&space, Subject::Int(i));
+        let key = Key::new(&space, IdentityRef::Int(i));
         let call = store.get(&CX, &key);
         match i % 3 {
             0 => assert_eq!(call.await.unwrap(), Some(i.to_string().into())),
@@ -469,7 +471,7 @@ async fn garbage_is_an_error_and_ends_the_connection() {
     for text in garbage {
         let limit = Duration::from_millis(200);
         match time::timeout(limit, get(&store)).await {
-            Ok(Err(error)) => assert_eq!(error.outcome(), Outcome::Unknown, "{text:?}"),
+            Ok(Err(error)) => assert_eq!(error.effect(), Effect::Unknown, "{text:?}"),
             // Read as nothing, or as the beginning of more.
             Ok(Ok(None)) | Err(_) => {}
             Ok(Ok(Some(value))) => panic!("{text:?} is read as {value:?}"),
@@ -559,9 +561,9 @@ async fn connect_tells_an_outage_from_a_refusal() {
     let sound = Server::start(sound).await;
     let options = patient.prefix("shop");
     let store = crate::connect_with(&sound.address, options).await.unwrap();
-    let space = KeySpace::new(Kind::Data, "s");
+    let space = KeySpace::new("data", "s");
     store
-        .get(&CX, &Key::new(&space, Subject::Int(1)))
+        .get(&CX, &Key::new(&space, IdentityRef::Int(1)))
         .await
         .unwrap();
     assert_eq!(sound.seen(), ["GET shop:{int:1}:data:s"]);

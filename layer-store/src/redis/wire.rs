@@ -6,7 +6,7 @@ use redis::{Cmd, ServerErrorKind, Value as Wire, cmd};
 
 use super::error::Failure;
 use crate::{
-    Arg, Cond, Data, Datum, ErrorKind, Expiry, Key, Op, Reply, StoreError, Value, op::check_program,
+    Arg, Condition, ErrorKind, Expiry, Key, Op, Output, Reply, StoreError, Value, op::check_program,
 };
 
 /// What one operation needs.
@@ -32,7 +32,7 @@ pub(super) enum Expected {
     StoredIfAbsent,
     StoredIfEqual,
     Count,
-    Data,
+    Output,
     Pong,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
             key,
             value,
             expiry,
-            cond: Cond::Equals(old),
+            condition: Condition::Equals(old),
             ..
         } => {
             check_size(value.len())?;
@@ -64,7 +64,7 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
             key,
             value,
             expiry,
-            cond,
+            condition,
             ..
         } => {
             check_size(value.len())?;
@@ -75,8 +75,8 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
                 Expiry::KEEP => command.arg("KEEPTTL"),
                 _ => push_expiry(command.arg("PX"), expiry),
             };
-            match cond {
-                Cond::Absent => (
+            match condition {
+                Condition::Absent => (
                     command.arg("NX").arg("GET").take(),
                     Expected::StoredIfAbsent,
                 ),
@@ -129,7 +129,7 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
                     }
                 };
             }
-            (command, Expected::Data)
+            (command, Expected::Output)
         }
         Op::Ping => (cmd("PING"), Expected::Pong),
         Op::Batch(_) => return Err(StoreError::not_applied(ErrorKind::Rejected)),
@@ -151,7 +151,7 @@ impl Expected {
     /// Reads the reply of RESP2 or RESP3.
     pub(super) fn read(self, value: Wire) -> Result<Reply, Failure> {
         match (self, value) {
-            (Self::Data, Wire::ServerError(error)) => Err(Failure::Program(error)),
+            (Self::Output, Wire::ServerError(error)) => Err(Failure::Program(error)),
             (_, Wire::ServerError(error)) => Err(Failure::Refused(error)),
             (Self::Value, value) => Ok(Reply::Value(bulk(value)?)),
             (Self::Values(len), Wire::Array(values)) if values.len() == len => {
@@ -165,7 +165,7 @@ impl Expected {
                 Ok(count) => Ok(Reply::Count(count)),
                 Err(_) => Err(Failure::Odd("a count")),
             },
-            (Self::Data, Wire::Array(values)) => Ok(Reply::Data(data(values)?)),
+            (Self::Output, Wire::Array(values)) => Ok(Reply::Output(output(values)?)),
             (Self::Pong, Wire::SimpleString(text)) if text == "PONG" => Ok(Reply::Pong),
             (expected, _) => Err(Failure::Odd(expected.name())),
         }
@@ -179,7 +179,7 @@ impl Expected {
             Self::StoredIfAbsent => "nothing, or what stands there",
             Self::StoredIfEqual => "1, or 0 and what stands there",
             Self::Count => "a count",
-            Self::Data => "an array",
+            Self::Output => "an array",
             Self::Pong => "PONG",
         }
     }
@@ -218,14 +218,17 @@ fn bulk(value: Wire) -> Result<Option<Value>, Failure> {
     }
 }
 
-fn data(values: Vec<Wire>) -> Result<Data, Failure> {
-    let data = values.into_iter().map(|value| match value {
-        Wire::Nil => Ok(Datum::Nil),
-        Wire::Int(number) => Ok(Datum::Int(number)),
-        Wire::BulkString(bytes) => Ok(Datum::Value(bytes.into())),
-        _ => Err(Failure::Odd("integers and strings")),
-    });
-    Ok(data.collect::<Result<Vec<_>, _>>()?.into())
+fn output(values: Vec<Wire>) -> Result<Output, Failure> {
+    let mut output = Output::new();
+    for value in values {
+        match value {
+            Wire::Nil => output.push_nil(),
+            Wire::Int(number) => output.push_int(number),
+            Wire::BulkString(bytes) => output.push_value(bytes.into()),
+            _ => return Err(Failure::Odd("integers and strings")),
+        }
+    }
+    Ok(output)
 }
 
 fn is_error(value: &Wire, kind: ServerErrorKind) -> bool {

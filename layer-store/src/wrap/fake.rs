@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Context, Data, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, ErrorKind, Key, Op, Output, Reply, Store, StoreError, StoreInfo, Watch};
 
 #[derive(Clone)]
 pub(super) struct Fake(Arc<State>);
@@ -112,7 +112,7 @@ fn reply(op: &Op<'_>) -> Reply {
             existing: None,
         },
         Op::Delete { .. } | Op::DeleteMany(_) | Op::Touch { .. } => Reply::Count(0),
-        Op::Run { .. } => Reply::Data(Data::ints(&[])),
+        Op::Run { .. } => Reply::Output(Output::ints(&[])),
         Op::Batch(ops) => Reply::Batch(ops.iter().map(|op| Ok(reply(op))).collect()),
         Op::Ping => Reply::Pong,
     }

@@ -1,13 +1,13 @@
 //! Wrappers round a store: each one small `impl` of [`Store`](crate::Store).
 //!
-//! Outermost first: [`Breaker`] > [`Timeout`] > [`Namespace`] > backend. [`connect`](crate::connect()) puts the first two
+//! Outermost first: [`Breaker`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts the first two
 //! round every store that is reached over a network, and the third where a prefix is set. A
 //! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two.
 
 mod breaker;
 #[cfg(test)]
 mod fake;
-mod namespace;
+mod prefix;
 mod timeout;
 
-pub use self::{breaker::Breaker, namespace::Namespace, timeout::Timeout};
+pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};

@@ -13,9 +13,9 @@ use crate::{Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Wa
 ///
 /// | What ran out | Error | Counts for a [`Breaker`](super::Breaker) |
 /// | --- | --- | --- |
-/// | the limit | [`Timeout`](ErrorKind::Timeout), outcome unknown | yes |
+/// | the limit | [`Timeout`](ErrorKind::Timeout), effect unknown | yes |
 /// | the limit, while the store was still receiving | the same | a tenth: the store lives, the answer is long or late |
-/// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), outcome unknown | no |
+/// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), effect unknown | no |
 /// | the caller's deadline, before the call | `Deadline`, not applied | no |
 ///
 /// A deadline that leaves a call at least nine tenths of the limit is taken for the limit. So a caller may set one deadline
@@ -177,16 +177,16 @@ mod tests {
         (result, start.elapsed(), fake.sent())
     }
 
-    fn error(result: Result<Reply, StoreError>) -> (ErrorKind, crate::Outcome) {
+    fn error(result: Result<Reply, StoreError>) -> (ErrorKind, crate::Effect) {
         let error = result.unwrap_err();
-        (error.kind(), error.outcome())
+        (error.kind(), error.effect())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_ends_at_the_limit() {
         for deadline in [None, Some(LIMIT), Some(LIMIT * 2)] {
             let (result, took, _) = ping(Mode::Hang, deadline).await;
-            assert_eq!(error(result), (ErrorKind::Timeout, crate::Outcome::Unknown));
+            assert_eq!(error(result), (ErrorKind::Timeout, crate::Effect::Unknown));
             assert_eq!(took, LIMIT);
         }
     }
@@ -194,10 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_callers_shorter_deadline_ends_it_and_is_named() {
         let (result, took, _) = ping(Mode::Hang, Some(Duration::from_millis(30))).await;
-        assert_eq!(
-            error(result),
-            (ErrorKind::Deadline, crate::Outcome::Unknown)
-        );
+        assert_eq!(error(result), (ErrorKind::Deadline, crate::Effect::Unknown));
         assert_eq!(took, Duration::from_millis(30));
     }
 
@@ -219,7 +216,7 @@ mod tests {
         let (result, took, sent) = ping(Mode::Reply, Some(Duration::ZERO)).await;
         assert_eq!(
             error(result),
-            (ErrorKind::Deadline, crate::Outcome::NotApplied)
+            (ErrorKind::Deadline, crate::Effect::NotApplied)
         );
         assert_eq!((took, sent.len()), (Duration::ZERO, 0));
     }

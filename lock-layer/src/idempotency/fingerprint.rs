@@ -1,13 +1,13 @@
 use http::header::{CONTENT_TYPE, HOST};
-use layer_http::Head;
-use layer_store::Subject;
+use layer_http::RequestHead;
+use layer_store::IdentityRef;
 
 use crate::token::Token;
 
 /// Whose request it is, within the scope.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client<'a> {
-    pub(super) subject: Subject<'a>,
+    pub(super) subject: IdentityRef<'a>,
     /// Whether the scope named nobody, so that the peer counts.
     pub(super) is_peer: bool,
 }
@@ -15,14 +15,14 @@ pub(super) struct Client<'a> {
 /// Under what a request's record stands: client, host, method, route and key, and nothing else that a store could show.
 ///
 /// The route and not the path, so that a key that was used for one car is known when it comes for another.
-pub(super) fn record_name(client: Client<'_>, head: &Head<'_>, key: &[u8]) -> Token {
+pub(super) fn record_name(client: Client<'_>, head: &RequestHead<'_>, key: &[u8]) -> Token {
     let mut fields = Fields::new("record");
     fields.add(if client.is_peer { b"peer" } else { b"named" });
     match client.subject {
-        Subject::V4(address) => fields.number(b"v4", u64::from(address)),
-        Subject::V6(network) => fields.number(b"v6", network),
-        Subject::Int(number) => fields.number(b"int", number),
-        Subject::Text(text) => {
+        IdentityRef::V4(address) => fields.number(b"v4", u64::from(address)),
+        IdentityRef::V6(network) => fields.number(b"v6", network),
+        IdentityRef::Int(number) => fields.number(b"int", number),
+        IdentityRef::Text(text) => {
             fields.add(b"text");
             fields.add(text);
         }
@@ -51,7 +51,7 @@ pub(super) fn record_name(client: Client<'_>, head: &Head<'_>, key: &[u8]) -> To
 }
 
 /// What a repeated request must have in common with the first.
-pub(super) fn fingerprint(head: &Head<'_>, body: &[u8]) -> Token {
+pub(super) fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Token {
     let uri = head.original_uri();
     let content_type = head.headers.get(CONTENT_TYPE);
     let mut fields = Fields::new("fingerprint");
@@ -105,7 +105,9 @@ mod tests {
                 .header("content-type", kind)
                 .body(())
                 .unwrap();
-            fingerprint(&Head::of(&request), body).as_bytes().to_vec()
+            fingerprint(&RequestHead::of(&request), body)
+                .as_bytes()
+                .to_vec()
         };
         let prints = [
             print("POST", "/a", "t", b"b"),
@@ -128,9 +130,9 @@ mod tests {
             .header("content-type", "text/plain")
             .body(())
             .unwrap();
-        let head = Head::of(&request);
+        let head = RequestHead::of(&request);
         let client = Client {
-            subject: Subject::Text(b"ada"),
+            subject: IdentityRef::Text(b"ada"),
             is_peer: false,
         };
         let text = |token: Token| String::from_utf8(token.as_bytes().to_vec()).unwrap();
@@ -146,20 +148,20 @@ mod tests {
     fn clients_hosts_and_keys_have_records_of_their_own() {
         let name = |subject, is_peer, host: &str, key: &[u8]| {
             let request = Request::post("/a").header("host", host).body(()).unwrap();
-            let name = record_name(Client { subject, is_peer }, &Head::of(&request), key);
+            let name = record_name(Client { subject, is_peer }, &RequestHead::of(&request), key);
             name.as_bytes().to_vec()
         };
         let names = [
-            name(Subject::Text(b"ada"), false, "h", b"k"),
-            name(Subject::Text(b"bob"), false, "h", b"k"),
-            name(Subject::Text(b"ada"), true, "h", b"k"),
-            name(Subject::Text(b"ada"), false, "i", b"k"),
-            name(Subject::Text(b"ada"), false, "h", b"l"),
-            name(Subject::Int(7), false, "h", b"k"),
-            name(Subject::V6(7), false, "h", b"k"),
-            name(Subject::V4(7), false, "h", b"k"),
+            name(IdentityRef::Text(b"ada"), false, "h", b"k"),
+            name(IdentityRef::Text(b"bob"), false, "h", b"k"),
+            name(IdentityRef::Text(b"ada"), true, "h", b"k"),
+            name(IdentityRef::Text(b"ada"), false, "i", b"k"),
+            name(IdentityRef::Text(b"ada"), false, "h", b"l"),
+            name(IdentityRef::Int(7), false, "h", b"k"),
+            name(IdentityRef::V6(7), false, "h", b"k"),
+            name(IdentityRef::V4(7), false, "h", b"k"),
         ];
-        assert_eq!(names[0], name(Subject::Text(b"ada"), false, "H", b"k"));
+        assert_eq!(names[0], name(IdentityRef::Text(b"ada"), false, "H", b"k"));
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 }

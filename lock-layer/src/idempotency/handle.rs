@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, Head, Rebuild};
+use layer_http::{Body, Rebuild, RequestHead};
 use layer_store::StoreError;
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -50,7 +50,7 @@ where
         Err(refusal) => return Ok(refusal.into_response()),
     };
     let req = Request::from_parts(parts, ReqBody::rebuild(body.clone()));
-    let fingerprint = fingerprint(&Head::of(&req), &body);
+    let fingerprint = fingerprint(&RequestHead::of(&req), &body);
     let run = Run::new(shared, name, fingerprint);
     let claimed = match run.claim_now() {
         Some(Ok(Claimed::Standing(record))) => return Ok(answer(record, &run)),

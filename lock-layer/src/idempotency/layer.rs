@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::Head;
-use layer_store::{Clock, KeySpace, Kind, SharedStore, Ttl};
+use layer_http::RequestHead;
+use layer_store::{Clock, KeySpace, SharedStore, Ttl};
 use tower_layer::Layer;
 
 use super::{
@@ -95,7 +95,7 @@ impl IdempotencyLayer {
                 most_response: MIB,
                 kept_for: DAY,
                 expected: EXPECTED,
-                records: KeySpace::new(Kind::Record, "http"),
+                records: KeySpace::new("record", "http"),
                 clock: Clock::system(),
                 enabled: true,
             }),
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     /// Under what a request's record stands.
-    pub(super) fn record_name(&self, head: &Head<'_>) -> Result<Token, Refusal> {
+    pub(super) fn record_name(&self, head: &RequestHead<'_>) -> Result<Token, Refusal> {
         let key = key::read(head.headers)?;
         let Some((identity, is_peer)) = self.scope.client(head) else {
             tracing::error!(
@@ -196,7 +196,7 @@ impl Shared {
             return Err(Refusal::ClientUnknown);
         };
         let client = Client {
-            subject: identity.subject(),
+            subject: identity.as_ref(),
             is_peer,
         };
         Ok(record_name(client, head, &key))

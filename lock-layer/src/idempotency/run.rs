@@ -7,8 +7,8 @@ use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Body as HttpBody;
 use layer_http::{Body, Content};
 use layer_store::{
-    Arg, Class, Cond, Context, ErrorKind, Key, Op, Program, Reply, Store, StoreError, Subject, Ttl,
-    Value,
+    Arg, Condition, Context, ErrorKind, IdentityRef, Key, Op, Program, Reply, Retention, Store,
+    StoreError, Ttl, Value,
 };
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
@@ -101,8 +101,8 @@ impl Run {
             key,
             value,
             expiry: self.claim_life().into(),
-            cond: Cond::Absent,
-            class: Class::Pinned,
+            condition: Condition::Absent,
+            retention: Retention::Pinned,
         }
     }
 
@@ -274,13 +274,16 @@ impl Run {
             args,
         };
         match ask(&self.shared.store, &op, CX, until).await? {
-            Reply::Data(data) => data.int(0).map(|done| done == 1).ok_or_else(odd),
+            Reply::Output(data) => data.int(0).map(|done| done == 1).ok_or_else(odd),
             _ => Err(odd()),
         }
     }
 
     fn key(&self) -> Key<'_> {
-        Key::new(&self.shared.records, Subject::Text(self.name.as_bytes()))
+        Key::new(
+            &self.shared.records,
+            IdentityRef::Text(self.name.as_bytes()),
+        )
     }
 }
 

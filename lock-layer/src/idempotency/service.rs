@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, Head, Rebuild, take_ready};
+use layer_http::{Body, Rebuild, RequestHead, take_ready};
 use tower_service::Service;
 
 use super::{future::ResponseFuture, handle::handle, layer::Shared};
@@ -47,7 +47,7 @@ where
         if !self.shared.guards(req.method()) {
             return ResponseFuture::passing(self.inner.call(req));
         }
-        match self.shared.record_name(&Head::of(&req)) {
+        match self.shared.record_name(&RequestHead::of(&req)) {
             // The instance that reported ready travels with the request, its clone stays behind.
             Ok(name) => {
                 let inner = take_ready(&mut self.inner);

@@ -18,8 +18,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use layer_http::PeerAddr;
 use layer_store::{
-    ErrorKind, Identity, Key, KeySpace, Kind, Op, Outcome, StoreExt, Subject, Ttl, Value,
-    conformance::Trouble,
+    Effect, ErrorKind, Identity, IdentityRef, Key, KeySpace, Op, StoreExt, Ttl, Value,
+    conformance::Fault,
 };
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
@@ -155,10 +155,10 @@ fn is_replay(response: &Answered) -> bool {
 }
 
 /// Programs of this name fail so from now on.
-fn fail_program(world: &World, name: &'static str, outcome: Outcome) {
-    world.troubled.trouble_by(move |op| match op {
+fn fail_program(world: &World, name: &'static str, outcome: Effect) {
+    world.fault_injector.inject_by(move |op| match op {
         Op::Run { program, .. } if program.name() == name => {
-            Some(Trouble::Fail(ErrorKind::Unavailable, outcome))
+            Some(Fault::Fail(ErrorKind::Unavailable, outcome))
         }
         _ => None,
     });
@@ -206,14 +206,14 @@ async fn a_first_run_costs_two_commands_and_a_repetition_one() {
         let key = layer_store::conformance::unique();
         let first = tokio::spawn(service.clone().oneshot(post(&key, "car 7")));
         settle().await;
-        assert_eq!(world.troubled.take_calls(), ["set"]);
+        assert_eq!(world.fault_injector.take_calls(), ["set"]);
         let duplicate = send(&service, post(&key, "car 7")).await;
         assert_eq!(duplicate.status(), StatusCode::CONFLICT);
-        assert_eq!(world.troubled.take_calls(), ["set"]);
+        assert_eq!(world.fault_injector.take_calls(), ["set"]);
         first.await.unwrap().unwrap();
-        assert_eq!(world.troubled.take_calls(), ["run"]);
+        assert_eq!(world.fault_injector.take_calls(), ["run"]);
         assert!(is_replay(&send(&service, post(&key, "car 7")).await));
-        assert_eq!(world.troubled.take_calls(), ["set"]);
+        assert_eq!(world.fault_injector.take_calls(), ["set"]);
     }
 }
 
@@ -340,7 +340,7 @@ async fn a_missing_or_impossible_key_is_refused_without_asking_the_store() {
             assert_eq!(problem(response).await, expected);
         }
         assert_eq!(handler.runs(), 0);
-        assert!(world.troubled.calls().is_empty());
+        assert!(world.fault_injector.calls().is_empty());
     }
 }
 
@@ -356,14 +356,14 @@ async fn a_quoted_key_and_the_longest_are_keys_and_other_methods_need_none() {
     assert!(is_replay(&send(&service, post(&"k".repeat(255), "")).await));
     assert_eq!(handler.runs(), 2);
 
-    world.troubled.take_calls();
+    world.fault_injector.take_calls();
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let mut request = post("k", "");
         *request.method_mut() = method;
         let response = send(&service, request).await;
         assert_eq!(response.status(), StatusCode::CREATED);
     }
-    assert!(world.troubled.calls().is_empty());
+    assert!(world.fault_injector.calls().is_empty());
     let off = Handler::new().counting(&layer.clone().enabled(false));
     assert!(!is_replay(&send(&off, post("k", "")).await));
     let put = Handler::new().counting(&layer.methods([Method::PUT]));
@@ -437,13 +437,13 @@ async fn a_client_that_leaves_at_any_moment_changes_nothing() {
                 created(&format!("run {run}"))
             });
             let key = layer_store::conformance::unique();
-            world.troubled.delay(Duration::from_millis(10));
+            world.fault_injector.delay(Duration::from_millis(10));
             let first = tokio::spawn(service.clone().oneshot(post(&key, "car 7")));
             settle().await;
             world.pass(Duration::from_millis(millis)).await;
             first.abort();
             world.pass(Duration::from_millis(60)).await;
-            world.troubled.heal();
+            world.fault_injector.heal();
             let second = send(&service, post(&key, "car 7")).await;
             assert!(is_replay(&second), "left after {millis} ms");
             assert_eq!(text(second).await, "run 1");
@@ -459,8 +459,8 @@ async fn without_the_store_no_handler_runs() {
         let handler = Handler::new();
         let service = handler.counting(&layer);
         world
-            .troubled
-            .fail(ErrorKind::Unavailable, Outcome::NotApplied);
+            .fault_injector
+            .fail(ErrorKind::Unavailable, Effect::NotApplied);
         let response = send(&service, post("1", "car 7")).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
@@ -470,7 +470,7 @@ async fn without_the_store_no_handler_runs() {
         );
         assert_eq!(problem(response).await, "store-unavailable");
 
-        world.troubled.hang();
+        world.fault_injector.hang();
         let began = tokio::time::Instant::now();
         let response = send(&service, post("1", "car 7")).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -485,14 +485,14 @@ async fn a_claim_whose_reply_was_lost_is_no_request_in_progress() {
     for layer in both(&world) {
         let service = Handler::new().counting(&layer);
         let mut asked = 0;
-        world.troubled.trouble_by(move |_| {
+        world.fault_injector.inject_by(move |_| {
             asked += 1;
-            (asked <= 2).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+            (asked <= 2).then_some(Fault::LoseReply(ErrorKind::Timeout))
         });
         let key = layer_store::conformance::unique();
         let first = send(&service, post(&key, "car 7")).await;
         assert_eq!(first.status(), StatusCode::CREATED);
-        world.troubled.heal();
+        world.fault_injector.heal();
         assert!(is_replay(&send(&service, post(&key, "car 7")).await));
     }
 }
@@ -503,11 +503,11 @@ async fn a_claim_given_up_is_taken_back_once_the_store_is() {
     for layer in both(&world) {
         let handler = Handler::new();
         let service = handler.counting(&layer);
-        world.troubled.lose_replies(ErrorKind::Timeout);
+        world.fault_injector.lose_replies(ErrorKind::Timeout);
         let key = layer_store::conformance::unique();
         let first = send(&service, post(&key, "car 7")).await;
         assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
-        world.troubled.heal();
+        world.fault_injector.heal();
         world.pass(Duration::from_secs(2)).await;
         let second = send(&service, post(&key, "car 7")).await;
         assert_eq!(second.status(), StatusCode::CREATED);
@@ -517,7 +517,7 @@ async fn a_claim_given_up_is_taken_back_once_the_store_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_lost_after_the_handler_delays_the_record_and_not_the_response() {
-    for outcome in [Outcome::NotApplied, Outcome::Unknown] {
+    for outcome in [Effect::NotApplied, Effect::Unknown] {
         let world = World::far();
         for layer in both(&world) {
             let handler = Handler::new();
@@ -529,7 +529,7 @@ async fn a_store_lost_after_the_handler_delays_the_record_and_not_the_response()
             let early = send(&service, post(&key, "car 7")).await;
             assert_eq!(problem(early).await, "in-progress");
             world.pass(Duration::from_secs(20)).await;
-            world.troubled.heal();
+            world.fault_injector.heal();
             world.pass(Duration::from_secs(2)).await;
             let late = send(&service, post(&key, "car 7")).await;
             assert!(is_replay(&late));
@@ -544,16 +544,16 @@ async fn a_record_that_was_written_though_the_reply_was_lost_stays() {
     let [layer, _] = both(&world);
     let service = Handler::new().counting(&layer);
     let mut writes = 0;
-    world.troubled.trouble_by(move |op| match op {
+    world.fault_injector.inject_by(move |op| match op {
         Op::Run { .. } => {
             writes += 1;
-            (writes == 1).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+            (writes == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
         }
         _ => None,
     });
     send(&service, post("1", "car 7")).await;
     world.pass(Duration::from_secs(1)).await;
-    assert_eq!(world.troubled.take_calls(), ["set", "run", "run"]);
+    assert_eq!(world.fault_injector.take_calls(), ["set", "run", "run"]);
     assert!(is_replay(&send(&service, post("1", "car 7")).await));
 }
 
@@ -563,17 +563,17 @@ fn forget(world: &World, key: &str) -> impl Future<Output = ()> {
     let request = post(key, "");
     async move {
         let client = super::fingerprint::Client {
-            subject: Subject::Text(b""),
+            subject: IdentityRef::Text(b""),
             is_peer: false,
         };
-        let head = layer_http::Head::of(&request);
+        let head = layer_http::RequestHead::of(&request);
         let name = super::fingerprint::record_name(
             client,
             &head,
             request.headers()["idempotency-key"].as_bytes(),
         );
-        let space = KeySpace::new(Kind::Record, "http");
-        let key = Key::new(&space, Subject::Text(name.as_bytes()));
+        let space = KeySpace::new("record", "http");
+        let key = Key::new(&space, IdentityRef::Text(name.as_bytes()));
         let mut text = Vec::new();
         key.render(&mut text);
         let text = String::from_utf8(text).unwrap();
@@ -828,13 +828,14 @@ async fn a_record_that_cannot_be_read_is_no_leave_to_run() {
     let handler = Handler::new();
     let service = handler.counting(&layer);
     let client = super::fingerprint::Client {
-        subject: Subject::Text(b""),
+        subject: IdentityRef::Text(b""),
         is_peer: false,
     };
     let request = post("1", "");
-    let name = super::fingerprint::record_name(client, &layer_http::Head::of(&request), b"1");
-    let space = KeySpace::new(Kind::Record, "http");
-    let key = Key::new(&space, Subject::Text(name.as_bytes()));
+    let name =
+        super::fingerprint::record_name(client, &layer_http::RequestHead::of(&request), b"1");
+    let space = KeySpace::new("record", "http");
+    let key = Key::new(&space, IdentityRef::Text(name.as_bytes()));
     let ttl = Ttl::from_millis(60_000).unwrap();
     world
         .store()

@@ -1,7 +1,7 @@
 use std::{fmt, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode};
-use layer_http::{Body, Head, KeyExtractor, Missing, PeerIp, Problem};
+use layer_http::{Body, KeyExtractor, OnMissing, PeerIp, Problem, RequestHead};
 use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
 
@@ -172,21 +172,21 @@ impl<S> Layer<S> for LockLayer {
 }
 
 impl Shared {
-    pub(super) fn begin<B>(&self, head: &Head<'_>) -> Begun<B> {
+    pub(super) fn begin<B>(&self, head: &RequestHead<'_>) -> Begun<B> {
         if !self.enabled {
             return Begun::Pass;
         }
         let group = match self.key.extract(head) {
             Some(identity) => self.group_of(head, "", &identity),
             None => match self.key.missing() {
-                Missing::Skip => return Begun::Pass,
-                Missing::Refuse => return Begun::Refused(unnamed()),
-                Missing::Misconfigured => return Begun::Refused(misconfigured()),
-                Missing::UsePeer => match PeerIp.extract(head) {
+                OnMissing::Skip => return Begun::Pass,
+                OnMissing::Refuse => return Begun::Refused(unnamed()),
+                OnMissing::Misconfigured => return Begun::Refused(misconfigured()),
+                OnMissing::UsePeer => match PeerIp.extract(head) {
                     Some(peer) => self.group_of(head, "/peer", &peer),
                     None => self.group_of(head, "/peer", &Identity::from("")),
                 },
-                Missing::Shared => self.group_of(head, "/peer", &Identity::from("")),
+                OnMissing::Shared => self.group_of(head, "/peer", &Identity::from("")),
             },
         };
         match self.locks.group(group).claim([UNIT]) {
@@ -196,7 +196,12 @@ impl Shared {
     }
 
     /// `prefix:identity`. One prefix has one extractor, so the kinds of identity need not be told apart.
-    fn group_of(&self, head: &Head<'_>, apart: &str, identity: &Identity<'_>) -> Identity<'static> {
+    fn group_of(
+        &self,
+        head: &RequestHead<'_>,
+        apart: &str,
+        identity: &Identity<'_>,
+    ) -> Identity<'static> {
         let prefix = match &self.group {
             Some(name) => name,
             None => head.matched_path().unwrap_or_default(),

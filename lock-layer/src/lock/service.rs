@@ -5,7 +5,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, Head, take_ready};
+use layer_http::{Body, RequestHead, take_ready};
 use tower_service::Service;
 
 use super::{
@@ -42,7 +42,7 @@ where
     }
 
     fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
-        let claim = match self.shared.begin(&Head::of(&req)) {
+        let claim = match self.shared.begin(&RequestHead::of(&req)) {
             Begun::Pass => return ResponseFuture::calling(self.inner.call(req), None),
             Begun::Refused(response) => return ResponseFuture::refused(response),
             Begun::Lock(claim) => claim,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use layer_http::{KeyExtractor, PeerAddr, header};
-use layer_store::{ErrorKind, Outcome};
+use layer_store::{Effect, ErrorKind};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
@@ -155,8 +155,8 @@ async fn without_the_store_no_handler_runs() {
         #[expect(unreachable_code, reason = "it gives the closure its type")]
         Reply::Ok(Response::default())
     }));
-    for outcome in [Outcome::NotApplied, Outcome::Unknown] {
-        world.troubled.fail(ErrorKind::Unavailable, outcome);
+    for outcome in [Effect::NotApplied, Effect::Unknown] {
+        world.fault_injector.fail(ErrorKind::Unavailable, outcome);
         let response = service.clone().oneshot(put("7")).await.unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
@@ -179,7 +179,7 @@ async fn a_layer_that_is_off_locks_nothing() {
                 Ok::<_, Infallible>(Response::new(()))
             }));
     service.oneshot(put("7")).await.unwrap();
-    assert!(world.troubled.calls().is_empty());
+    assert!(world.fault_injector.calls().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use layer_store::{
-    ErrorKind, Key, MemoryStore, Outcome, StoreExt, Subject,
-    conformance::{Trouble, TroubledStore},
+    Effect, ErrorKind, IdentityRef, Key, MemoryStore, StoreExt,
+    conformance::{Fault, FaultInjector},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -110,9 +110,9 @@ async fn a_holder_knows_of_its_loss_before_anybody_else_is_let_in() {
                 began.elapsed()
             }
         });
-        world.troubled.trouble_by(|op| match op {
+        world.fault_injector.inject_by(|op| match op {
             layer_store::Op::Run { program, .. } if program.name() == "lock_extend" => {
-                Some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+                Some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
             }
             _ => None,
         });
@@ -138,7 +138,7 @@ async fn a_loss_is_known_even_while_a_renewal_hangs() {
     let world = World::far();
     let car = locks(&world).group("car:7");
     let guard = car.try_acquire(["1"]).await.unwrap();
-    world.troubled.hang();
+    world.fault_injector.hang();
     world.pass(LEASE).await;
     assert!(guard.is_lost());
     guard.lost().await;
@@ -150,10 +150,10 @@ async fn an_outage_shorter_than_the_lease_loses_nothing() {
     let car = locks(&world).group("car:7");
     let guard = car.try_acquire(["1"]).await.unwrap();
     world
-        .troubled
-        .fail(ErrorKind::Unavailable, Outcome::NotApplied);
+        .fault_injector
+        .fail(ErrorKind::Unavailable, Effect::NotApplied);
     world.pass(LEASE * 2 / 3).await;
-    world.troubled.heal();
+    world.fault_injector.heal();
     world.pass(LEASE * 3).await;
     assert!(!guard.is_lost());
 }
@@ -174,9 +174,9 @@ async fn fences_rise_over_release_expiry_and_a_store_that_forgot() {
             guard.release().await.unwrap();
         }
         world.pass(Duration::from_millis(1)).await;
-        for kind in [Kind::Lock, Kind::Fence] {
+        for kind in ["lock", "fence"] {
             let space = KeySpace::new(kind, "unit");
-            let key = Key::new(&space, Subject::Text(b"car:7")).with_rest(b"2");
+            let key = Key::new(&space, IdentityRef::Text(b"car:7")).with_rest(b"2");
             world.store().delete(&CX, &key).await.unwrap();
         }
         assert!(car.try_acquire(["2"]).await.unwrap().fence() > last);
@@ -196,8 +196,8 @@ async fn a_lock_that_was_evicted_is_put_back_unless_somebody_was_let_in() {
             let name = layer_store::conformance::unique();
             let car = locks(&world).group(name.as_str());
             let guard = car.try_acquire(["1"]).await.unwrap();
-            let space = space_of(Kind::Lock);
-            let key = Key::new(&space, Subject::Text(name.as_bytes()));
+            let space = space_of("lock");
+            let key = Key::new(&space, IdentityRef::Text(name.as_bytes()));
             let store = world.store();
             assert!(store.delete(&CX, &key.with_rest(b"1")).await.unwrap());
             let let_in = match other {
@@ -216,7 +216,7 @@ async fn a_lock_that_was_evicted_is_put_back_unless_somebody_was_let_in() {
     }
 }
 
-fn space_of(kind: Kind) -> KeySpace {
+fn space_of(kind: &'static str) -> KeySpace {
     KeySpace::new(kind, UNIT)
 }
 
@@ -227,8 +227,8 @@ async fn a_fence_is_above_the_last_one_whatever_the_time() {
         let ahead = car.try_acquire(["1"]).await.unwrap().fence() + 3_600_000_000;
         settle().await;
         // What a server whose clock was an hour ahead has left.
-        let space = space_of(Kind::Fence);
-        let key = Key::new(&space, Subject::Text(b"car:7")).with_rest(b"1");
+        let space = space_of("fence");
+        let key = Key::new(&space, IdentityRef::Text(b"car:7")).with_rest(b"1");
         let ttl = layer_store::Ttl::from_millis(60_000).unwrap();
         let value = layer_store::Value::pair(ahead, 0);
         world.store().put(&CX, &key, &value, ttl).await.unwrap();
@@ -263,9 +263,9 @@ async fn a_renewal_seen_too_late_revives_no_lock_that_was_told_lost() {
         .try_acquire(["1"])
         .await
         .unwrap();
-    world.troubled.delay(Duration::from_millis(10));
+    world.fault_injector.delay(Duration::from_millis(10));
     world.pass(LEASE / 3 + Duration::from_millis(5)).await;
-    assert_eq!(world.troubled.in_flight(), 1);
+    assert_eq!(world.fault_injector.in_flight(), 1);
     // A runtime that does nothing for so long.
     world.jump(LEASE * 9 / 10).await;
     assert!(guard.is_lost());
@@ -279,15 +279,15 @@ async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
         let car = locks(&world).group("car:7");
         let late = car.try_acquire(["1"]).await.unwrap();
         // Its renewals fail, as those of a process that was stopped do.
-        world.troubled.trouble_by(|op| match op {
+        world.fault_injector.inject_by(|op| match op {
             layer_store::Op::Run { program, .. } if program.name() != "lock_acquire" => {
-                Some(Trouble::Fail(ErrorKind::Unavailable, Outcome::NotApplied))
+                Some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
             }
             _ => None,
         });
         world.pass(LEASE).await;
         let next = car.try_acquire(["1"]).await.unwrap();
-        world.troubled.heal();
+        world.fault_injector.heal();
         assert_eq!(late.release().await.unwrap(), Released::Ended);
         settle().await;
         assert!(is_busy(car.try_acquire(["1"]).await));
@@ -299,16 +299,16 @@ async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
 async fn a_lost_reply_is_asked_for_again_and_is_no_refusal() {
     let world = World::far();
     let mut lost = 0;
-    world.troubled.trouble_by(move |_| {
+    world.fault_injector.inject_by(move |_| {
         lost += 1;
-        (lost <= 2).then_some(Trouble::LoseReply(ErrorKind::Timeout))
+        (lost <= 2).then_some(Fault::LoseReply(ErrorKind::Timeout))
     });
     let guard = locks(&world)
         .group("car:7")
         .try_acquire(["1"])
         .await
         .unwrap();
-    assert_eq!(world.troubled.calls(), ["run"; 3]);
+    assert_eq!(world.fault_injector.calls(), ["run"; 3]);
     assert_eq!(guard.release().await.unwrap(), Released::Held);
 }
 
@@ -316,13 +316,13 @@ async fn a_lost_reply_is_asked_for_again_and_is_no_refusal() {
 async fn a_claim_given_up_leaves_no_lock_once_the_store_is_back() {
     let world = World::far();
     let car = locks(&world).group("car:7");
-    world.troubled.lose_replies(ErrorKind::Timeout);
+    world.fault_injector.lose_replies(ErrorKind::Timeout);
     let result = car.try_acquire(["1"]).await;
     assert!(
         matches!(result, Err(AcquireError::Unavailable(_))),
         "{result:?}"
     );
-    world.troubled.heal();
+    world.fault_injector.heal();
     world.pass(LEASE / 2).await;
     assert_eq!(car.held(["1"]).await.unwrap(), 0);
 }
@@ -332,15 +332,15 @@ async fn a_caller_that_leaves_while_it_waits_leaves_nothing_locked() {
     let world = World::far();
     let car = locks(&world).group("car:7");
     for millis in [0, 1, 99, 100, 101] {
-        world.troubled.delay(Duration::from_millis(100));
+        world.fault_injector.delay(Duration::from_millis(100));
         let acquire = tokio::spawn(car.try_acquire(["1"]));
         world.pass(Duration::from_millis(millis)).await;
         acquire.abort();
         drop(acquire);
         world.pass(Duration::from_millis(250)).await;
-        world.troubled.heal();
+        world.fault_injector.heal();
         assert_eq!(car.held(["1"]).await.unwrap(), 0, "left after {millis} ms");
-        assert_eq!(world.troubled.in_flight(), 0);
+        assert_eq!(world.fault_injector.in_flight(), 0);
     }
 }
 
@@ -352,12 +352,12 @@ async fn taken_and_broken_are_told_apart_and_a_store_that_hangs_is_not_waited_fo
     assert!(is_busy(car.try_acquire(["1"]).await));
 
     world
-        .troubled
-        .fail(ErrorKind::Unavailable, Outcome::NotApplied);
+        .fault_injector
+        .fail(ErrorKind::Unavailable, Effect::NotApplied);
     let error = car.try_acquire(["1"]).await.unwrap_err();
     assert!(matches!(error, AcquireError::Unavailable(_)), "{error}");
 
-    world.troubled.hang();
+    world.fault_injector.hang();
     let began = Instant::now();
     let error = car.try_acquire(["2"]).await.unwrap_err();
     assert!(matches!(error, AcquireError::Unavailable(_)), "{error}");
@@ -418,12 +418,12 @@ fn the_texts_of_keys_are_a_stored_format() {
     let text = |kind| {
         let space = KeySpace::new(kind, UNIT);
         let mut text = Vec::new();
-        let key = Key::new(&space, Subject::Text(b"car:7")).with_rest(b"2026-12-01");
+        let key = Key::new(&space, IdentityRef::Text(b"car:7")).with_rest(b"2026-12-01");
         key.render(&mut text);
         String::from_utf8(text).unwrap()
     };
-    assert_eq!(text(Kind::Lock), "{car%3A7}:lock:unit:2026-12-01");
-    assert_eq!(text(Kind::Fence), "{car%3A7}:fence:unit:2026-12-01");
+    assert_eq!(text("lock"), "{car%3A7}:lock:unit:2026-12-01");
+    assert_eq!(text("fence"), "{car%3A7}:fence:unit:2026-12-01");
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn guards_and_locks_go_anywhere() {
     check::<crate::LockContext>();
     check::<AcquireError>();
     fn is_send(_: impl Send + 'static) {}
-    let locks = Locks::new(SharedStore::new(TroubledStore::new(MemoryStore::new())));
+    let locks = Locks::new(SharedStore::new(FaultInjector::new(MemoryStore::new())));
     is_send(locks.group("g").try_acquire(["1"]));
 }
 

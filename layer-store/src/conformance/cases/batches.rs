@@ -1,6 +1,6 @@
 use super::{CX, LONG, Names, Trial, Verdict};
 use crate::{
-    Arg, Class, Cond, Data, ErrorKind, Op, Outcome, Reply, StoreExt, Value,
+    Arg, Condition, Effect, ErrorKind, Op, Output, Reply, Retention, StoreExt, Value,
     conformance::programs::LIMITED,
 };
 
@@ -9,12 +9,12 @@ pub async fn a_batch_answers_in_order(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b] = ["a", "b"].map(|subject| names.key(subject));
     let (one, two) = (Value::from("1"), Value::from("2"));
-    let put = |key, value, cond| Op::Set {
+    let put = |key, value, condition| Op::Set {
         key,
         value,
         expiry: LONG.into(),
-        cond,
-        class: Class::Evictable,
+        condition,
+        retention: Retention::Evictable,
     };
     let counter = [names.unit("counter")];
     let args = [Arg::Int(1), Arg::Int(60_000)];
@@ -28,10 +28,10 @@ pub async fn a_batch_answers_in_order(trial: &Trial) -> Verdict {
             &CX,
             &[
                 Op::Get(&a),
-                put(&a, &one, Cond::Always),
+                put(&a, &one, Condition::Always),
                 Op::Get(&a),
-                put(&a, &two, Cond::Absent),
-                put(&a, &two, Cond::Equals(&one)),
+                put(&a, &two, Condition::Absent),
+                put(&a, &two, Condition::Equals(&one)),
                 count,
                 count,
                 Op::GetMany(&[a, b]),
@@ -64,8 +64,8 @@ pub async fn a_batch_answers_in_order(trial: &Trial) -> Verdict {
         Reply::Value(Some(one)),
         refused,
         applied,
-        Reply::Data(Data::ints(&[1, 1])),
-        Reply::Data(Data::ints(&[0, 1])),
+        Reply::Output(Output::ints(&[1, 1])),
+        Reply::Output(Output::ints(&[0, 1])),
         Reply::Values(vec![Some(two), None]),
         Reply::Count(1),
         Reply::Count(1),
@@ -94,8 +94,8 @@ pub async fn a_batch_goes_on_after_a_failure(trial: &Trial) -> Verdict {
         key: &key,
         value: &value,
         expiry: LONG.into(),
-        cond: Cond::Always,
-        class: Class::Evictable,
+        condition: Condition::Always,
+        retention: Retention::Evictable,
     };
     let replies = store
         .batch(&CX, &[Op::Ping, failing, put, failing, Op::Get(&key)])
@@ -107,8 +107,8 @@ pub async fn a_batch_goes_on_after_a_failure(trial: &Trial) -> Verdict {
     let nested = store.batch(&CX, &[Op::Batch(&[Op::Ping])]).await;
     let error = nested.expect_err("a batch holds no batch");
     assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Rejected, Outcome::NotApplied)
+        (error.kind(), error.effect()),
+        (ErrorKind::Rejected, Effect::NotApplied)
     );
     Ok(())
 }
@@ -125,7 +125,7 @@ fn is_same(reply: &Reply, wanted: &Reply) -> bool {
             },
         ) => applied == wanted && existing == standing,
         (Reply::Count(reply), Reply::Count(wanted)) => reply == wanted,
-        (Reply::Data(reply), Reply::Data(wanted)) => reply == wanted,
+        (Reply::Output(reply), Reply::Output(wanted)) => reply == wanted,
         (Reply::Pong, Reply::Pong) => true,
         _ => false,
     }

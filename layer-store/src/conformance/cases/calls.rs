@@ -5,7 +5,9 @@ use std::{
 };
 
 use super::{CX, LONG, Names, Trial, Verdict};
-use crate::{Arg, Class, Cond, Op, Reply, Store, StoreExt, Value, conformance::programs::LIMITED};
+use crate::{
+    Arg, Condition, Op, Reply, Retention, Store, StoreExt, Value, conformance::programs::LIMITED,
+};
 
 /// `call` alone gives what `call_now` gives, for a caller that never asks the latter.
 pub async fn call_answers_without_call_now(trial: &Trial) -> Verdict {
@@ -16,8 +18,8 @@ pub async fn call_answers_without_call_now(trial: &Trial) -> Verdict {
         key: &key,
         value: &value,
         expiry: LONG.into(),
-        cond: Cond::Absent,
-        class: Class::Evictable,
+        condition: Condition::Absent,
+        retention: Retention::Evictable,
     };
     let reply = store.call(&put, &CX).await?;
     assert!(matches!(reply, Reply::Set { applied: true, .. }));
@@ -43,7 +45,7 @@ pub async fn call_now_without_an_answer_did_nothing(trial: &Trial) -> Verdict {
             Some(result) => result?,
             None => store.call(&count, &CX).await?,
         };
-        let Reply::Data(data) = reply else {
+        let Reply::Output(data) = reply else {
             panic!("a program replied {reply:?}");
         };
         assert_eq!(data.int(1), Some(answered), "each was counted once");

@@ -1,5 +1,5 @@
 use super::{CX, LONG, Names, Trial, Verdict, set, text};
-use crate::{Cond, StoreExt, Value};
+use crate::{Condition, StoreExt, Value};
 
 /// On a live key `put_if_absent` reports the value that stands and leaves it alone.
 pub async fn put_if_absent_keeps_the_first_value(trial: &Trial) -> Verdict {
@@ -55,16 +55,16 @@ pub async fn compare_and_set_replaces_the_right_value_alone(trial: &Trial) -> Ve
     let key = names.key("compared");
     let (right, wrong) = (Value::from("right"), Value::from("righ"));
 
-    let absent = set(store, &key, "new", LONG, Cond::Equals(&right)).await?;
+    let absent = set(store, &key, "new", LONG, Condition::Equals(&right)).await?;
     assert_eq!(absent, (false, None));
     assert_eq!(store.get(&CX, &key).await?, None);
 
     store.put(&CX, &key, &right, LONG).await?;
-    let refused = set(store, &key, "new", LONG, Cond::Equals(&wrong)).await?;
+    let refused = set(store, &key, "new", LONG, Condition::Equals(&wrong)).await?;
     assert_eq!(refused, (false, Some(right.clone())));
     assert_eq!(store.get(&CX, &key).await?, Some(right.clone()));
 
-    let (applied, _) = set(store, &key, "new", LONG, Cond::Equals(&right)).await?;
+    let (applied, _) = set(store, &key, "new", LONG, Condition::Equals(&right)).await?;
     assert!(applied);
     assert_eq!(text(store.get(&CX, &key).await?).as_deref(), Some("new"));
     Ok(())

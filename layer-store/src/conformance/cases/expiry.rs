@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{CX, LONG, Names, Trial, Verdict, life, ms, set};
-use crate::{Cond, Expiry, StoreExt, Value, conformance::programs::LOOK};
+use crate::{Condition, Expiry, StoreExt, Value, conformance::programs::LOOK};
 
 /// A value is there until its time to live has passed, and not after; to the millisecond where time is exact.
 pub async fn a_value_ends_to_the_millisecond(trial: &Trial) -> Verdict {
@@ -39,7 +39,7 @@ pub async fn an_expired_value_is_absent_to_every_operation(trial: &Trial) -> Ver
                 assert_eq!(put, None);
             }
             3 => {
-                let replaced = set(store, &key, "new", LONG, Cond::Equals(&old)).await?;
+                let replaced = set(store, &key, "new", LONG, Condition::Equals(&old)).await?;
                 assert_eq!(replaced, (false, None));
             }
             4 => assert!(!store.compare_and_delete(&CX, &key, &old).await?),
@@ -62,7 +62,7 @@ pub async fn a_time_to_live_is_kept_in_milliseconds(trial: &Trial) -> Verdict {
     // Rounded to seconds it were 10,000 or 11,000.
     let put = life(store, &key).await?;
     assert!((10_001..=10_999).contains(&put), "{put} ms of 10999 left");
-    set(store, &key, "2", ms(20_999), Cond::Always).await?;
+    set(store, &key, "2", ms(20_999), Condition::Always).await?;
     let set = life(store, &key).await?;
     assert!((20_001..=20_999).contains(&set), "{set} ms of 20999 left");
     store.touch(&CX, &key, ms(30_999), false).await?;
@@ -78,12 +78,12 @@ pub async fn a_time_to_live_is_kept_in_milliseconds(trial: &Trial) -> Verdict {
 pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("anew");
-    set(store, &key, "1", LONG, Cond::Always).await?;
-    set(store, &key, "2", ms(60_000), Cond::Always).await?;
+    set(store, &key, "1", LONG, Condition::Always).await?;
+    set(store, &key, "2", ms(60_000), Condition::Always).await?;
     assert!((1..=60_000).contains(&life(store, &key).await?));
-    set(store, &key, "3", Expiry::NEVER, Cond::Always).await?;
+    set(store, &key, "3", Expiry::NEVER, Condition::Always).await?;
     assert_eq!(life(store, &key).await?, -1);
-    set(store, &key, "4", ms(60_000), Cond::Equals(&"3".into())).await?;
+    set(store, &key, "4", ms(60_000), Condition::Equals(&"3".into())).await?;
     assert!((1..=60_000).contains(&life(store, &key).await?));
     Ok(())
 }
@@ -92,17 +92,24 @@ pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> Verdict {
 pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let [ends, never, fresh] = ["ends", "never", "fresh"].map(|subject| names.key(subject));
-    set(store, &ends, "1", ms(60_000), Cond::Always).await?;
-    set(store, &ends, "2", Expiry::KEEP, Cond::Always).await?;
+    set(store, &ends, "1", ms(60_000), Condition::Always).await?;
+    set(store, &ends, "2", Expiry::KEEP, Condition::Always).await?;
     assert!((1..=60_000).contains(&life(store, &ends).await?));
-    set(store, &ends, "3", Expiry::KEEP, Cond::Equals(&"2".into())).await?;
+    set(
+        store,
+        &ends,
+        "3",
+        Expiry::KEEP,
+        Condition::Equals(&"2".into()),
+    )
+    .await?;
     assert!((1..=60_000).contains(&life(store, &ends).await?));
     assert_eq!(store.get(&CX, &ends).await?, Some("3".into()));
 
-    set(store, &never, "1", Expiry::NEVER, Cond::Always).await?;
-    set(store, &never, "2", Expiry::KEEP, Cond::Always).await?;
+    set(store, &never, "1", Expiry::NEVER, Condition::Always).await?;
+    set(store, &never, "2", Expiry::KEEP, Condition::Always).await?;
     assert_eq!(life(store, &never).await?, -1);
-    set(store, &fresh, "1", Expiry::KEEP, Cond::Absent).await?;
+    set(store, &fresh, "1", Expiry::KEEP, Condition::Absent).await?;
     assert_eq!(life(store, &fresh).await?, -1);
     for key in [ends, never, fresh] {
         store.delete(&CX, &key).await?;
@@ -114,11 +121,11 @@ pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> Verdict {
 pub async fn a_refused_write_changes_nothing(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("refused");
-    set(store, &key, "1", ms(60_000), Cond::Always).await?;
+    set(store, &key, "1", ms(60_000), Condition::Always).await?;
     for expiry in [LONG.into(), ms(1_000).into(), Expiry::NEVER] {
-        let (applied, _) = set(store, &key, "2", expiry, Cond::Absent).await?;
+        let (applied, _) = set(store, &key, "2", expiry, Condition::Absent).await?;
         assert!(!applied);
-        let (applied, _) = set(store, &key, "2", expiry, Cond::Equals(&"0".into())).await?;
+        let (applied, _) = set(store, &key, "2", expiry, Condition::Equals(&"0".into())).await?;
         assert!(!applied);
         let left = life(store, &key).await?;
         assert!((30_000..=60_000).contains(&left), "{left} ms of 60000 left");
@@ -131,7 +138,7 @@ pub async fn a_refused_write_changes_nothing(trial: &Trial) -> Verdict {
 pub async fn touch_moves_the_expiry(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let [key, absent] = ["touched", "absent"].map(|subject| names.key(subject));
-    set(store, &key, "1", Expiry::NEVER, Cond::Always).await?;
+    set(store, &key, "1", Expiry::NEVER, Condition::Always).await?;
     for ttl in [60_000, 600_000, 30_000] {
         assert!(store.touch(&CX, &key, ms(ttl), false).await?);
         let left = life(store, &key).await?;
@@ -149,13 +156,13 @@ pub async fn touch_moves_the_expiry(trial: &Trial) -> Verdict {
 pub async fn touch_only_longer_never_shortens(trial: &Trial) -> Verdict {
     let (store, names) = (trial.store(), Names::fresh());
     let [key, never] = ["touched", "never"].map(|subject| names.key(subject));
-    set(store, &key, "1", ms(60_000), Cond::Always).await?;
+    set(store, &key, "1", ms(60_000), Condition::Always).await?;
     assert!(!store.touch(&CX, &key, ms(1_000), true).await?);
     assert!(life(store, &key).await? > 30_000);
     assert!(store.touch(&CX, &key, LONG, true).await?);
     assert!(life(store, &key).await? > 60_000);
 
-    set(store, &never, "1", Expiry::NEVER, Cond::Always).await?;
+    set(store, &never, "1", Expiry::NEVER, Condition::Always).await?;
     assert!(!store.touch(&CX, &never, LONG, true).await?);
     assert_eq!(life(store, &never).await?, -1);
     store.delete(&CX, &never).await?;

@@ -1,8 +1,8 @@
 use super::{CX, LONG, Names, Trial, Verdict};
 use crate::{
-    Arg, Identity, Key, KeySpace, Kind, Prefix, Store, StoreExt, Value,
+    Arg, Identity, Key, KeyPrefix, KeySpace, Store, StoreExt, Value,
     conformance::{programs::LIMITED, unique},
-    wrap::Namespace,
+    wrap::Prefix,
 };
 
 /// Whatever a subject or rest holds (patterns, braces, line ends, NUL, bytes that are no UTF-8, a megabyte), it names one
@@ -48,7 +48,7 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> Verdict {
         .into();
     let spaces: Vec<_> = names
         .iter()
-        .map(|name| KeySpace::new(Kind::Data, name))
+        .map(|name| KeySpace::new("data", name))
         .collect();
     let subjects = [
         Identity::from("a"),
@@ -67,7 +67,7 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> Verdict {
     for space in &spaces {
         for subject in &subjects {
             for rest in ["", "a", "b", "a:b", "ab", "7"] {
-                keys.push(Key::new(space, subject.subject()).with_rest(rest.as_bytes()));
+                keys.push(Key::new(space, subject.as_ref()).with_rest(rest.as_bytes()));
             }
         }
     }
@@ -83,13 +83,13 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> Verdict {
 /// The same key in two namespaces, in none, and in two nested in either order, is as many keys; to programs too.
 pub async fn namespaces_are_apart(trial: &Trial) -> Verdict {
     let names = Names::fresh();
-    let [a, b] = [unique(), unique()].map(|prefix| Prefix::new(&prefix));
-    let within = |store, prefix: &Prefix| Namespace::new(store, prefix.clone());
+    let [a, b] = [unique(), unique()].map(|prefix| KeyPrefix::new(&prefix));
+    let within = |store, prefix: &KeyPrefix| Prefix::new(store, prefix.clone());
     let bare = trial.store().clone();
     let in_a = within(bare.clone(), &a);
     let in_b = within(bare.clone(), &b);
-    let in_ab = Namespace::new(within(bare.clone(), &a), b.clone());
-    let in_ba = Namespace::new(within(bare.clone(), &b), a.clone());
+    let in_ab = Prefix::new(within(bare.clone(), &a), b.clone());
+    let in_ba = Prefix::new(within(bare.clone(), &b), a.clone());
 
     let key = names.key("shared");
     count_to(&bare, &key, 1).await?;

@@ -50,7 +50,7 @@ pub use self::{
 
 use super::{Trial, names::Names, programs::LOOK};
 use crate::{
-    Class, Cond, Context, Expiry, Key, Op, Reply, Store, StoreError, StoreExt, Ttl, Value,
+    Condition, Context, Expiry, Key, Op, Reply, Retention, Store, StoreError, StoreExt, Ttl, Value,
 };
 
 type Verdict = Result<(), StoreError>;
@@ -78,14 +78,14 @@ async fn set(
     key: &Key<'_>,
     value: &str,
     expiry: impl Into<Expiry>,
-    cond: Cond<'_>,
+    condition: Condition<'_>,
 ) -> Result<(bool, Option<Value>), StoreError> {
     let op = Op::Set {
         key,
         value: &value.into(),
         expiry: expiry.into(),
-        cond,
-        class: Class::Pinned,
+        condition,
+        retention: Retention::Pinned,
     };
     match store.apply(&op, &CX).await? {
         Reply::Set { applied, existing } => Ok((applied, existing)),

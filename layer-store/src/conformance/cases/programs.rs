@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{CX, LONG, Names, Trial, Verdict, life, set, text};
 use crate::{
-    Arg, Cond, ErrorKind, Expiry, Key, Outcome, StoreError, StoreExt, Value,
+    Arg, Condition, Effect, ErrorKind, Expiry, Key, StoreError, StoreExt, Value,
     conformance::programs::{LIMITED, LOOK, STAMP, TRANSFER, WRITE},
 };
 
@@ -96,7 +96,7 @@ pub async fn a_program_reads_and_writes_what_operations_do(trial: &Trial) -> Ver
     assert_eq!(store.get(&CX, &a).await?, None);
     assert_eq!(store.get(&CX, &b).await?, Some(Value::pair(7, 0)));
 
-    set(store, &b, "x", Expiry::NEVER, Cond::Always).await?;
+    set(store, &b, "x", Expiry::NEVER, Condition::Always).await?;
     let seen = store.run(&CX, &LOOK, &[b, a], &[]).await?;
     assert_eq!(seen.len(), 4);
     assert_eq!((seen.value(0), seen.int(1)), (Some(&"x".into()), Some(-1)));
@@ -153,8 +153,8 @@ pub async fn a_program_needs_one_tag(trial: &Trial) -> Verdict {
         .await
         .expect_err("two tags are refused");
     assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::CrossTag, Outcome::NotApplied)
+        (error.kind(), error.effect()),
+        (ErrorKind::CrossTag, Effect::NotApplied)
     );
     let read = store.get_many(&CX, &[a, b]).await?;
     assert_eq!(read, [Some("7".into()), None]);
@@ -175,8 +175,8 @@ pub async fn a_program_needs_keys_and_none_twice(trial: &Trial) -> Verdict {
             .await
             .expect_err("no keys, too many or one twice are refused");
         assert_eq!(
-            (error.kind(), error.outcome()),
-            (ErrorKind::Rejected, Outcome::NotApplied)
+            (error.kind(), error.effect()),
+            (ErrorKind::Rejected, Effect::NotApplied)
         );
     }
     Ok(())

@@ -2,9 +2,11 @@ use proptest::prelude::*;
 use redis::parse_redis_value;
 
 use super::*;
-use crate::{Class, KeySpace, Kind, Outcome, Program, Subject, Ttl};
+use crate::{Effect, IdentityRef, KeySpace, Program, Retention, Ttl};
 
-static PROGRAM: Program = Program::new("p", "return {1}", Class::Pinned, |_, _| Data::ints(&[1]));
+static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_, _| {
+    Output::ints(&[1])
+});
 
 const A: &str = "{a}:data:s";
 
@@ -23,11 +25,11 @@ fn words(op: &Op<'_>, scripts: Scripts) -> Vec<String> {
 }
 
 fn key<'a>(space: &'a KeySpace, name: &'a str) -> Key<'a> {
-    Key::new(space, Subject::Text(name.as_bytes()))
+    Key::new(space, IdentityRef::Text(name.as_bytes()))
 }
 
 fn space() -> KeySpace {
-    KeySpace::new(Kind::Data, "s")
+    KeySpace::new("data", "s")
 }
 
 fn wire(text: &str) -> Wire {
@@ -45,13 +47,13 @@ fn operations_are_native_commands() {
     let (value, old) = (Value::pair(7, 3), Value::from("old"));
     let ttl = Ttl::from_millis(1_500).unwrap();
     let keys = [a, b];
-    let set = |expiry, cond| {
+    let set = |expiry, condition| {
         let op = Op::Set {
             key: &a,
             value: &value,
             expiry,
-            cond,
-            class: Class::Pinned,
+            condition,
+            retention: Retention::Pinned,
         };
         words(&op, Scripts::ByText)
     };
@@ -67,16 +69,16 @@ fn operations_are_native_commands() {
     assert_eq!(words(&Op::Ping, Scripts::BySha1), ["PING"]);
 
     assert_eq!(
-        set(ttl.into(), Cond::Always),
+        set(ttl.into(), Condition::Always),
         ["SET", A, "7:3", "PX", "1500"]
     );
-    assert_eq!(set(Expiry::NEVER, Cond::Always), ["SET", A, "7:3"]);
+    assert_eq!(set(Expiry::NEVER, Condition::Always), ["SET", A, "7:3"]);
     assert_eq!(
-        set(Expiry::KEEP, Cond::Always),
+        set(Expiry::KEEP, Condition::Always),
         ["SET", A, "7:3", "KEEPTTL"]
     );
     assert_eq!(
-        set(ttl.into(), Cond::Absent),
+        set(ttl.into(), Condition::Absent),
         ["SET", A, "7:3", "PX", "1500", "NX", "GET"]
     );
     for (expiry, life) in [
@@ -86,7 +88,7 @@ fn operations_are_native_commands() {
     ] {
         let script = COMPARE_AND_SET.text;
         assert_eq!(
-            set(expiry, Cond::Equals(&old)),
+            set(expiry, Condition::Equals(&old)),
             ["EVAL", script, "1", A, "old", life, "7:3"]
         );
     }
@@ -167,7 +169,7 @@ fn impossible_operations_are_refused_before_anything_is_sent() {
         let Err(error) = plan(&op, Scripts::BySha1) else {
             panic!("{op:?} is sent");
         };
-        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotApplied));
+        assert_eq!((error.kind(), error.effect()), (kind, Effect::NotApplied));
     }
     assert!(check_size(MAX_VALUE).is_ok());
     assert_eq!(
@@ -210,11 +212,11 @@ fn replies_of_both_protocols_are_read() {
         ),
         (Expected::StoredIfEqual, "*2\r\n:0\r\n_\r\n", refused(None)),
         (Expected::Count, ":3\r\n", Reply::Count(3)),
-        (Expected::Data, "*0\r\n", Reply::Data(Data::ints(&[]))),
+        (Expected::Output, "*0\r\n", Reply::Output(Output::ints(&[]))),
         (
-            Expected::Data,
+            Expected::Output,
             "*2\r\n:1\r\n:-2\r\n",
-            Reply::Data(Data::ints(&[1, -2])),
+            Reply::Output(Output::ints(&[1, -2])),
         ),
         (Expected::Pong, "+PONG\r\n", Reply::Pong),
     ] {
@@ -225,15 +227,15 @@ fn replies_of_both_protocols_are_read() {
             "{expected:?} {text:?}"
         );
     }
-    let Ok(Reply::Data(data)) = read(Expected::Data, "*3\r\n:1\r\n$1\r\na\r\n_\r\n") else {
+    let Ok(Reply::Output(data)) = read(Expected::Output, "*3\r\n:1\r\n$1\r\na\r\n_\r\n") else {
         panic!("no data");
     };
     assert_eq!(data.int(0), Some(1));
     assert_eq!(data.value(1), Some(&Value::from("a")));
-    assert_eq!(
-        data,
-        Data::from(vec![Datum::Int(1), Datum::Value("a".into()), Datum::Nil])
-    );
+    let mut wanted = Output::ints(&[1]);
+    wanted.push_value("a".into());
+    wanted.push_nil();
+    assert_eq!(data, wanted);
 }
 
 #[test]
@@ -253,18 +255,18 @@ fn a_reply_of_another_shape_is_corrupt_and_may_be_applied() {
         (Expected::StoredIfEqual, "*2\r\n:0\r\n:0\r\n"),
         (Expected::Count, ":-1\r\n"),
         (Expected::Count, "$1\r\n1\r\n"),
-        (Expected::Data, ":1\r\n"),
-        (Expected::Data, "*1\r\n*0\r\n"),
-        (Expected::Data, "*1\r\n-ERR inside\r\n"),
-        (Expected::Data, "%1\r\n:1\r\n:1\r\n"),
+        (Expected::Output, ":1\r\n"),
+        (Expected::Output, "*1\r\n*0\r\n"),
+        (Expected::Output, "*1\r\n-ERR inside\r\n"),
+        (Expected::Output, "%1\r\n:1\r\n:1\r\n"),
         (Expected::Pong, "+OK\r\n"),
         (Expected::Pong, "$4\r\nPONG\r\n"),
     ] {
         let error = read(expected, text).unwrap_err();
-        let what = (error.kind(), error.outcome());
+        let what = (error.kind(), error.effect());
         assert_eq!(
             what,
-            (ErrorKind::Corrupt, Outcome::Unknown),
+            (ErrorKind::Corrupt, Effect::Unknown),
             "{expected:?} {text:?}"
         );
     }
@@ -295,7 +297,7 @@ proptest! {
         if let Ok(value) = parse_redis_value(&bytes) {
             for expected in [
                 Expected::Value, Expected::Values(1), Expected::Stored, Expected::StoredIfAbsent,
-                Expected::StoredIfEqual, Expected::Count, Expected::Data, Expected::Pong,
+                Expected::StoredIfEqual, Expected::Count, Expected::Output, Expected::Pong,
             ] {
                 let _ = expected.read(value.clone());
             }

@@ -5,7 +5,7 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::*;
 use crate::{
-    KeySpace, Kind, Outcome, SharedStore, Subject,
+    Effect, IdentityRef, KeySpace, SharedStore,
     wrap::{
         Timeout,
         fake::{Fake, Mode},
@@ -23,8 +23,8 @@ fn breaker(mode: Mode) -> (Fake, Breaker<Timeout<Fake>>) {
 }
 
 async fn get<T: Store>(store: &T) -> Result<Reply, StoreError> {
-    let space = KeySpace::new(Kind::Data, "s");
-    let key = Key::new(&space, Subject::Int(1));
+    let space = KeySpace::new("data", "s");
+    let key = Key::new(&space, IdentityRef::Int(1));
     store.call(&Op::Get(&key), &CX).await
 }
 
@@ -122,10 +122,10 @@ async fn while_open_nothing_but_a_ping_each_second_is_sent() {
         let asked = Instant::now();
         let error = get(&store).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.outcome(), Outcome::NotApplied);
+        assert_eq!(error.effect(), Effect::NotApplied);
         let now = store.call_now(&Op::Ping, &CX).unwrap().unwrap_err();
         assert_eq!(now.kind(), ErrorKind::Unavailable);
-        assert_eq!(now.outcome(), Outcome::NotApplied);
+        assert_eq!(now.effect(), Effect::NotApplied);
         assert_eq!(asked.elapsed(), Duration::ZERO);
         sleep(MS * 50).await;
     }

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Context, ErrorKind, Key, Op, Outcome, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, Effect, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
 
 /// A store for tests of what stands on it: it records what it is asked and is in trouble on demand.
 ///
@@ -19,14 +19,14 @@ use crate::{Context, ErrorKind, Key, Op, Outcome, Reply, Store, StoreError, Stor
 ///
 /// ```
 /// use layer_store::{
-///     Context, ErrorKind, MemoryStore, Outcome, StoreExt,
-///     conformance::TroubledStore,
+///     Context, ErrorKind, MemoryStore, Effect, StoreExt,
+///     conformance::FaultInjector,
 /// };
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let store = TroubledStore::new(MemoryStore::new());
+/// let store = FaultInjector::new(MemoryStore::new());
 /// let cx = Context::new("example");
-/// store.fail(ErrorKind::Unavailable, Outcome::NotApplied);
+/// store.fail(ErrorKind::Unavailable, Effect::NotApplied);
 /// assert_eq!(store.ping(&cx).await.unwrap_err().kind(), ErrorKind::Unavailable);
 /// store.heal();
 /// store.ping(&cx).await?;
@@ -34,19 +34,19 @@ use crate::{Context, ErrorKind, Key, Op, Outcome, Reply, Store, StoreError, Stor
 /// # Ok::<_, layer_store::StoreError>(())
 /// # }).unwrap();
 /// ```
-pub struct TroubledStore<T> {
+pub struct FaultInjector<T> {
     inner: Arc<T>,
     shared: Arc<Shared>,
     networked: bool,
 }
 
-/// What happens to a call of a [`TroubledStore`].
+/// What happens to a call of a [`FaultInjector`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Trouble {
+pub enum Fault {
     /// It fails so, and was not applied whatever the error says.
-    Fail(ErrorKind, Outcome),
-    /// It is applied, and fails so with [`Outcome::Unknown`].
+    Fail(ErrorKind, Effect),
+    /// It is applied, and fails so with [`Effect::Unknown`].
     LoseReply(ErrorKind),
     /// It is not applied and never ends.
     Hang,
@@ -54,7 +54,7 @@ pub enum Trouble {
     Delay(Duration),
 }
 
-type Choose = Box<dyn FnMut(&Op<'_>) -> Option<Trouble> + Send>;
+type Choose = Box<dyn FnMut(&Op<'_>) -> Option<Fault> + Send>;
 
 struct Shared {
     trouble: Mutex<Option<Choose>>,
@@ -62,7 +62,7 @@ struct Shared {
     in_flight: AtomicUsize,
 }
 
-impl<T: Store> TroubledStore<T> {
+impl<T: Store> FaultInjector<T> {
     /// A store without trouble, so far.
     pub fn new(inner: T) -> Self {
         Self {
@@ -84,32 +84,32 @@ impl<T: Store> TroubledStore<T> {
     }
 
     /// From now on every call fails so, unapplied.
-    pub fn fail(&self, kind: ErrorKind, outcome: Outcome) {
-        self.trouble(Trouble::Fail(kind, outcome));
+    pub fn fail(&self, kind: ErrorKind, effect: Effect) {
+        self.inject(Fault::Fail(kind, effect));
     }
 
-    /// From now on every call is applied and fails all the same, with [`Outcome::Unknown`].
+    /// From now on every call is applied and fails all the same, with [`Effect::Unknown`].
     pub fn lose_replies(&self, kind: ErrorKind) {
-        self.trouble(Trouble::LoseReply(kind));
+        self.inject(Fault::LoseReply(kind));
     }
 
     /// From now on no call ends, even after [`heal`](Self::heal).
     pub fn hang(&self) {
-        self.trouble(Trouble::Hang);
+        self.inject(Fault::Hang);
     }
 
     /// From now on every call waits first.
     pub fn delay(&self, time: Duration) {
-        self.trouble(Trouble::Delay(time));
+        self.inject(Fault::Delay(time));
     }
 
     /// From now on every call is in this trouble.
-    pub fn trouble(&self, trouble: Trouble) {
-        self.trouble_by(move |_| Some(trouble));
+    pub fn inject(&self, trouble: Fault) {
+        self.inject_by(move |_| Some(trouble));
     }
 
     /// From now on `choose` says for each operation, in the order they come, what happens to it; `None`: nothing.
-    pub fn trouble_by(&self, choose: impl FnMut(&Op<'_>) -> Option<Trouble> + Send + 'static) {
+    pub fn inject_by(&self, choose: impl FnMut(&Op<'_>) -> Option<Fault> + Send + 'static) {
         *self.shared.trouble.lock() = Some(Box::new(choose));
     }
 
@@ -139,7 +139,7 @@ impl<T: Store> TroubledStore<T> {
     }
 }
 
-impl<T> Clone for TroubledStore<T> {
+impl<T> Clone for FaultInjector<T> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -149,9 +149,9 @@ impl<T> Clone for TroubledStore<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for TroubledStore<T> {
+impl<T: fmt::Debug> fmt::Debug for FaultInjector<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TroubledStore")
+        f.debug_struct("FaultInjector")
             .field("inner", &self.inner)
             .field("networked", &self.networked)
             .field("calls", &self.shared.calls.lock().len())
@@ -160,20 +160,20 @@ impl<T: fmt::Debug> fmt::Debug for TroubledStore<T> {
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl<T: Store> Store for TroubledStore<T> {
+impl<T: Store> Store for FaultInjector<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let _in_flight = InFlight::new(&self.shared.in_flight);
         match self.shared.asked(op) {
             None => self.inner.call(op, cx).await,
-            Some(Trouble::Fail(kind, Outcome::NotApplied)) => Err(StoreError::not_applied(kind)),
-            Some(Trouble::Fail(kind, Outcome::Unknown)) => Err(StoreError::unknown(kind)),
-            Some(Trouble::LoseReply(kind)) => {
+            Some(Fault::Fail(kind, Effect::NotApplied)) => Err(StoreError::not_applied(kind)),
+            Some(Fault::Fail(kind, Effect::Unknown)) => Err(StoreError::unknown(kind)),
+            Some(Fault::LoseReply(kind)) => {
                 // An error of its own is one more reply that is lost.
                 let _ = self.inner.call(op, cx).await;
                 Err(StoreError::unknown(kind))
             }
-            Some(Trouble::Hang) => pending().await,
-            Some(Trouble::Delay(time)) => {
+            Some(Fault::Hang) => pending().await,
+            Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;
                 self.inner.call(op, cx).await
             }
@@ -201,7 +201,7 @@ impl<T: Store> Store for TroubledStore<T> {
 }
 
 impl Shared {
-    fn asked(&self, op: &Op<'_>) -> Option<Trouble> {
+    fn asked(&self, op: &Op<'_>) -> Option<Fault> {
         self.calls.lock().push(name(op));
         self.trouble.lock().as_mut()?(op)
     }
@@ -240,13 +240,13 @@ fn name(op: &Op<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Identity, KeySpace, Kind, MemoryStore, StoreExt, Ttl, Value, conformance::unique};
+    use crate::{Identity, KeySpace, MemoryStore, StoreExt, Ttl, Value, conformance::unique};
 
     const CX: Context = Context::new("test");
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_ends_only_by_being_dropped() {
-        let store = TroubledStore::new(MemoryStore::new());
+        let store = FaultInjector::new(MemoryStore::new());
         store.hang();
         let call = tokio::time::timeout(Duration::from_secs(1 << 20), store.ping(&CX));
         let ((), result) = tokio::join!(
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_delayed_call_takes_exactly_so_long() {
-        let store = TroubledStore::new(MemoryStore::new());
+        let store = FaultInjector::new(MemoryStore::new());
         store.delay(Duration::from_millis(70));
         let start = tokio::time::Instant::now();
         store.ping(&CX).await.unwrap();
@@ -275,37 +275,37 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_reply_is_applied_and_a_failure_is_not() {
-        let space = KeySpace::new(Kind::Data, &unique());
+        let space = KeySpace::new("data", &unique());
         let ada = Identity::from("ada");
-        let key = Key::new(&space, ada.subject());
+        let key = Key::new(&space, ada.as_ref());
         let ttl = Ttl::from_millis(60_000).unwrap();
-        let store = TroubledStore::new(MemoryStore::new());
+        let store = FaultInjector::new(MemoryStore::new());
 
-        store.fail(ErrorKind::Timeout, Outcome::Unknown);
+        store.fail(ErrorKind::Timeout, Effect::Unknown);
         let error = store.put(&CX, &key, &"1".into(), ttl).await.unwrap_err();
-        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(error.effect(), Effect::Unknown);
         store.heal();
         assert_eq!(store.get(&CX, &key).await.unwrap(), None);
 
         store.lose_replies(ErrorKind::Timeout);
         let error = store.put(&CX, &key, &"1".into(), ttl).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(error.effect(), Effect::Unknown);
         store.heal();
         assert_eq!(store.get(&CX, &key).await.unwrap(), Some(Value::from("1")));
     }
 
     #[tokio::test]
     async fn trouble_can_be_chosen_for_each_operation() {
-        let store = TroubledStore::new(MemoryStore::new()).networked();
+        let store = FaultInjector::new(MemoryStore::new()).networked();
         assert!(store.call_now(&Op::Ping, &CX).is_none());
         let mut pings = 0;
-        store.trouble_by(move |op| match op {
+        store.inject_by(move |op| match op {
             Op::Ping => {
                 pings += 1;
-                (pings == 2).then_some(Trouble::Fail(ErrorKind::Throttled, Outcome::NotApplied))
+                (pings == 2).then_some(Fault::Fail(ErrorKind::Throttled, Effect::NotApplied))
             }
-            _ => Some(Trouble::Hang),
+            _ => Some(Fault::Hang),
         });
         store.ping(&CX).await.unwrap();
         store.ping(&CX).await.unwrap_err();

@@ -1,26 +1,28 @@
-use crate::{Context, Key, Op, Prefix, Reply, Store, StoreError, StoreInfo, Watch, key::Within};
+use crate::{
+    Context, Key, KeyPrefix, Op, Reply, Store, StoreError, StoreInfo, Watch, key::PrefixChain,
+};
 
-/// Puts a [`Prefix`] before every key, so that several users of one store cannot meet.
+/// Puts a [`KeyPrefix`] before every key, so that several users of one store cannot meet.
 ///
-/// The prefix stands before the hash tag and moves no key to another slot. Namespaces nest, and their order counts. An
+/// The prefix stands before the hash tag and moves no key to another slot. Prefixes nest, and their order counts. An
 /// operation over up to four keys allocates nothing more here.
 #[derive(Clone, Debug)]
-pub struct Namespace<T> {
+pub struct Prefix<T> {
     inner: T,
-    prefix: Prefix,
+    prefix: KeyPrefix,
 }
 
-impl<T: Store> Namespace<T> {
+impl<T: Store> Prefix<T> {
     /// Puts `prefix` before every key of `inner`.
-    pub const fn new(inner: T, prefix: Prefix) -> Self {
+    pub const fn new(inner: T, prefix: KeyPrefix) -> Self {
         Self { inner, prefix }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl<T: Store> Store for Namespace<T> {
+impl<T: Store> Store for Prefix<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
-        let within = Within::new(&self.prefix, outer(op));
+        let within = PrefixChain::new(&self.prefix, outer(op));
         let keys = Keys::of(op, &within);
         let batch = keys.batch(op);
         self.inner.call(&keys.put_into(op, &batch), cx).await
@@ -28,14 +30,14 @@ impl<T: Store> Store for Namespace<T> {
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let within = Within::new(&self.prefix, outer(op));
+        let within = PrefixChain::new(&self.prefix, outer(op));
         let keys = Keys::of(op, &within);
         let batch = keys.batch(op);
         self.inner.call_now(&keys.put_into(op, &batch), cx)
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {
-        let within = Within::new(&self.prefix, key.prefix());
+        let within = PrefixChain::new(&self.prefix, key.prefix());
         self.inner.watch(&key.within(&within))
     }
 
@@ -60,7 +62,7 @@ enum Keys<'a> {
 
 impl<'a> Keys<'a> {
     #[inline]
-    fn of(op: &Op<'a>, within: &'a Within<'a>) -> Self {
+    fn of(op: &Op<'a>, within: &'a PrefixChain<'a>) -> Self {
         match op {
             Op::Ping => Self::None,
             Op::Get(key) | Op::Set { key, .. } | Op::Delete { key, .. } | Op::Touch { key, .. } => {
@@ -82,7 +84,7 @@ impl<'a> Keys<'a> {
     }
 
     #[inline]
-    fn of_slice(keys: &'a [Key<'a>], within: &'a Within<'a>) -> Self {
+    fn of_slice(keys: &'a [Key<'a>], within: &'a PrefixChain<'a>) -> Self {
         match keys {
             [] => Self::None,
             [key] => Self::One(key.within(within)),
@@ -121,8 +123,8 @@ impl<'a> Keys<'a> {
                 Op::Set {
                     value,
                     expiry,
-                    cond,
-                    class,
+                    condition,
+                    retention,
                     ..
                 },
                 [key],
@@ -130,8 +132,8 @@ impl<'a> Keys<'a> {
                 key,
                 value,
                 expiry,
-                cond,
-                class,
+                condition,
+                retention,
             },
             (Op::Delete { if_equals, .. }, [key]) => Op::Delete { key, if_equals },
             (
@@ -171,7 +173,7 @@ impl<'a> Keys<'a> {
 
 /// The prefixes that wrappers further out have added. They are the same on all keys of an operation, since whoever built
 /// the keys added none.
-fn outer<'a>(op: &Op<'a>) -> Option<&'a Within<'a>> {
+fn outer<'a>(op: &Op<'a>) -> Option<&'a PrefixChain<'a>> {
     match op {
         Op::Ping => None,
         Op::Get(key) | Op::Set { key, .. } | Op::Delete { key, .. } | Op::Touch { key, .. } => {
@@ -189,23 +191,21 @@ const FEW: usize = 4;
 mod tests {
     use super::*;
     use crate::{
-        Class, Cond, Data, Expiry, KeySpace, Kind, MemoryStore, Program, StoreExt, Subject, Ttl,
-        Value,
+        Condition, Expiry, IdentityRef, KeySpace, MemoryStore, Output, Program, Retention,
+        StoreExt, Ttl, Value,
         wrap::fake::{Fake, Mode},
     };
 
-    static NOTHING: Program =
-        Program::new(
-            "nothing",
-            "return {}",
-            Class::Pinned,
-            |_, _| Data::ints(&[]),
-        );
+    static NOTHING: Program = Program::new("nothing", "return {}", Retention::Pinned, |_, _| {
+        Output::ints(&[])
+    });
 
     #[tokio::test]
     async fn every_key_of_every_operation_is_behind_the_prefix() {
-        let space = KeySpace::new(Kind::Data, "s");
-        let keys: Vec<_> = (0..6).map(|i| Key::new(&space, Subject::Int(i))).collect();
+        let space = KeySpace::new("data", "s");
+        let keys: Vec<_> = (0..6)
+            .map(|i| Key::new(&space, IdentityRef::Int(i)))
+            .collect();
         let key = &keys[0];
         let value = Value::from("v");
         let ttl = Ttl::from_millis(1).unwrap();
@@ -213,8 +213,8 @@ mod tests {
             key,
             value: &value,
             expiry: Expiry::NEVER,
-            cond: Cond::Always,
-            class: Class::Evictable,
+            condition: Condition::Always,
+            retention: Retention::Evictable,
         };
         let one = [
             Op::Get(key),
@@ -263,26 +263,26 @@ mod tests {
                 expected = "batch get app:{int:0}:data:s, batch ".into();
             }
             let fake = Fake::new(Mode::Now);
-            let store = Namespace::new(fake.clone(), Prefix::new("app"));
+            let store = Prefix::new(fake.clone(), KeyPrefix::new("app"));
             store.call(op, &cx).await.unwrap();
             assert_eq!(fake.sent(), [expected.clone()]);
             store.call_now(op, &cx).unwrap().unwrap();
             assert_eq!(fake.sent(), [expected]);
         }
         let fake = Fake::new(Mode::Reply);
-        drop(Namespace::new(fake.clone(), Prefix::new("app")).watch(key));
+        drop(Prefix::new(fake.clone(), KeyPrefix::new("app")).watch(key));
         assert_eq!(fake.sent(), ["watch app:{int:0}:data:s"]);
     }
 
     #[tokio::test]
     async fn namespaces_nest_in_order() {
         let fake = Fake::new(Mode::Reply);
-        let store = Namespace::new(
-            Namespace::new(fake.clone(), Prefix::new("inner")),
-            Prefix::new("outer"),
+        let store = Prefix::new(
+            Prefix::new(fake.clone(), KeyPrefix::new("inner")),
+            KeyPrefix::new("outer"),
         );
-        let space = KeySpace::new(Kind::Data, "s");
-        let keys = [1, 2].map(|i| Key::new(&space, Subject::Int(i)));
+        let space = KeySpace::new("data", "s");
+        let keys = [1, 2].map(|i| Key::new(&space, IdentityRef::Int(i)));
         store.get_many(&Context::new("test"), &keys).await.unwrap();
         assert_eq!(
             fake.sent(),
@@ -294,11 +294,11 @@ mod tests {
     async fn two_namespaces_on_one_store_do_not_meet() {
         let memory = MemoryStore::new();
         let cx = Context::new("test");
-        let space = KeySpace::new(Kind::Data, "s");
-        let key = Key::new(&space, Subject::Int(1));
+        let space = KeySpace::new("data", "s");
+        let key = Key::new(&space, IdentityRef::Int(1));
         let ttl = Ttl::from_millis(60_000).unwrap();
-        let a = Namespace::new(memory.clone(), Prefix::new("a"));
-        let b = Namespace::new(memory.clone(), Prefix::new("b"));
+        let a = Prefix::new(memory.clone(), KeyPrefix::new("a"));
+        let b = Prefix::new(memory.clone(), KeyPrefix::new("b"));
         a.put(&cx, &key, &"of a".into(), ttl).await.unwrap();
         assert_eq!(a.get(&cx, &key).await.unwrap(), Some("of a".into()));
         assert_eq!(b.get(&cx, &key).await.unwrap(), None);

@@ -3,23 +3,23 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 
 use crate::{
-    Arg, Cell, Class, Clock, Cond, Context, Data, ErrorKind, Expiry, Key, Op, Program, Reply,
-    Store, StoreError, StoreInfo, Ttl, Txn, Value, Watch, op::check_program,
+    Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
+    Slot, Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, op::check_program,
 };
 
-/// A sound store with one [`Fault`], which some case of the kit must catch.
+/// A sound store with one [`Bug`], which some case of the kit must catch.
 #[derive(Debug)]
-pub struct FaultyStore<T> {
+pub struct BuggyStore<T> {
     inner: T,
-    fault: Fault,
-    /// What [`Fault::ShiftsReplies`] owes: a reply for each call that was dropped.
+    fault: Bug,
+    /// What [`Bug::ShiftsReplies`] owes: a reply for each call that was dropped.
     orphans: Mutex<VecDeque<Reply>>,
 }
 
-/// What is wrong with a [`FaultyStore`].
+/// What is wrong with a [`BuggyStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum Bug {
     /// A compare-and-set does not compare.
     IgnoresEquals,
     /// A put-if-absent reads, and writes later.
@@ -60,7 +60,7 @@ pub enum Fault {
     ActsUnasked,
 }
 
-impl Fault {
+impl Bug {
     /// Every fault.
     pub const ALL: &[Self] = &[
         Self::IgnoresEquals,
@@ -85,9 +85,9 @@ impl Fault {
     ];
 }
 
-impl<T: Store> FaultyStore<T> {
+impl<T: Store> BuggyStore<T> {
     /// Spoils `inner`.
-    pub fn new(inner: T, fault: Fault) -> Self {
+    pub fn new(inner: T, fault: Bug) -> Self {
         Self {
             inner,
             fault,
@@ -103,7 +103,7 @@ impl<T: Store> FaultyStore<T> {
                 keys,
                 args,
             } => self.run(program, keys, args, cx).await,
-            Op::Batch(ops) if self.fault == Fault::BatchStops => self.batch(ops, cx).await,
+            Op::Batch(ops) if self.fault == Bug::BatchStops => self.batch(ops, cx).await,
             Op::Batch(ops) => self.each(ops, cx).await,
             _ => {
                 let reply = self.inner.call(&self.spoil(op), cx).await?;
@@ -114,10 +114,10 @@ impl<T: Store> FaultyStore<T> {
 
     fn spoil<'a>(&self, mut op: Op<'a>) -> Op<'a> {
         match (self.fault, &mut op) {
-            (Fault::DeletesOthers, Op::Delete { if_equals, .. }) => *if_equals = None,
-            (Fault::DeletesFirstOnly, Op::DeleteMany(keys)) => *keys = &keys[..keys.len().min(1)],
-            (Fault::TouchShortens, Op::Touch { only_longer, .. }) => *only_longer = false,
-            (Fault::CountsSeconds, Op::Touch { ttl, .. }) => *ttl = whole_seconds(*ttl),
+            (Bug::DeletesOthers, Op::Delete { if_equals, .. }) => *if_equals = None,
+            (Bug::DeletesFirstOnly, Op::DeleteMany(keys)) => *keys = &keys[..keys.len().min(1)],
+            (Bug::TouchShortens, Op::Touch { only_longer, .. }) => *only_longer = false,
+            (Bug::CountsSeconds, Op::Touch { ttl, .. }) => *ttl = whole_seconds(*ttl),
             _ => {}
         }
         op
@@ -125,14 +125,12 @@ impl<T: Store> FaultyStore<T> {
 
     fn spoil_reply(&self, reply: Reply) -> Reply {
         match (self.fault, reply) {
-            (Fault::HidesEmpty, Reply::Value(Some(value))) if value.is_empty() => {
-                Reply::Value(None)
-            }
-            (Fault::SkipsMissing, Reply::Values(mut values)) => {
+            (Bug::HidesEmpty, Reply::Value(Some(value))) if value.is_empty() => Reply::Value(None),
+            (Bug::SkipsMissing, Reply::Values(mut values)) => {
                 values.retain(Option::is_some);
                 Reply::Values(values)
             }
-            (Fault::ShiftsReplies, reply @ Reply::Value(_)) => {
+            (Bug::ShiftsReplies, reply @ Reply::Value(_)) => {
                 let mut orphans = self.orphans.lock();
                 match orphans.pop_front() {
                     Some(orphan) => {
@@ -151,7 +149,7 @@ impl<T: Store> FaultyStore<T> {
             key,
             value,
             expiry,
-            cond,
+            condition,
             ..
         } = &mut op
         else {
@@ -160,8 +158,10 @@ impl<T: Store> FaultyStore<T> {
         let key = *key;
         let lossy;
         match self.fault {
-            Fault::IgnoresEquals if matches!(cond, Cond::Equals(_)) => *cond = Cond::Always,
-            Fault::RacesAbsent if *cond == Cond::Absent => {
+            Bug::IgnoresEquals if matches!(condition, Condition::Equals(_)) => {
+                *condition = Condition::Always
+            }
+            Bug::RacesAbsent if *condition == Condition::Absent => {
                 if let Reply::Value(Some(existing)) = self.inner.call(&Op::Get(key), cx).await? {
                     return Ok(Reply::Set {
                         applied: false,
@@ -169,16 +169,16 @@ impl<T: Store> FaultyStore<T> {
                     });
                 }
                 tokio::task::yield_now().await;
-                *cond = Cond::Always;
+                *condition = Condition::Always;
             }
-            Fault::ForgetsExpiry if *expiry == Expiry::KEEP => *expiry = Expiry::NEVER,
-            Fault::CountsSeconds => {
+            Bug::ForgetsExpiry if *expiry == Expiry::KEEP => *expiry = Expiry::NEVER,
+            Bug::CountsSeconds => {
                 if let Some(ttl) = expiry.ttl() {
                     *expiry = whole_seconds(ttl).into();
                 }
             }
-            Fault::NeverExpires => *expiry = Expiry::NEVER,
-            Fault::KeepsText => {
+            Bug::NeverExpires => *expiry = Expiry::NEVER,
+            Bug::KeepsText => {
                 lossy = value.with_bytes(|bytes| Value::from(&*String::from_utf8_lossy(bytes)));
                 *value = &lossy;
             }
@@ -192,8 +192,8 @@ impl<T: Store> FaultyStore<T> {
         } = &mut reply
         {
             match (self.fault, moved) {
-                (Fault::HidesExisting, _) => *existing = None,
-                (Fault::RefusedMovesExpiry, Some(ttl)) => {
+                (Bug::HidesExisting, _) => *existing = None,
+                (Bug::RefusedMovesExpiry, Some(ttl)) => {
                     let only_longer = false;
                     let touch = Op::Touch {
                         key,
@@ -222,16 +222,16 @@ impl<T: Store> FaultyStore<T> {
         };
         match self.fault {
             // What only looks has nothing to race for.
-            Fault::RacesPrograms if program.class() == Class::Pinned => {
+            Bug::RacesPrograms if program.retention() == Retention::Pinned => {
                 check_program(keys)?;
                 self.run_apart(program, keys, args, cx).await
             }
-            Fault::RunsTwice => {
+            Bug::RunsTwice => {
                 let reply = self.inner.call(&op, cx).await?;
                 self.inner.call(&op, cx).await?;
                 Ok(reply)
             }
-            Fault::IgnoresTags => match self.inner.call(&op, cx).await {
+            Bug::IgnoresTags => match self.inner.call(&op, cx).await {
                 Err(error) if error.kind() == ErrorKind::CrossTag => {
                     self.run_apart(program, keys, args, cx).await
                 }
@@ -250,45 +250,45 @@ impl<T: Store> FaultyStore<T> {
         cx: &Context,
     ) -> Result<Reply, StoreError> {
         let now = Clock::system().now();
-        let mut cells = Vec::with_capacity(keys.len());
+        let mut slots = Vec::with_capacity(keys.len());
         for key in keys {
-            cells.push(match self.inner.call(&Op::Get(key), cx).await? {
-                Reply::Value(Some(value)) => Cell::until(value, None),
-                _ => Cell::absent(),
+            slots.push(match self.inner.call(&Op::Get(key), cx).await? {
+                Reply::Value(Some(value)) => Slot::until(value, None),
+                _ => Slot::absent(),
             });
         }
         tokio::task::yield_now().await;
-        let mut txn = Txn::new(now, &mut cells);
-        let data: Data = program.run(&mut txn, args);
-        let written = txn.written();
-        for (index, (key, cell)) in keys.iter().zip(&cells).enumerate() {
+        let mut transaction = Transaction::new(now, &mut slots);
+        let data: Output = program.run(&mut transaction, args);
+        let written = transaction.written();
+        for (index, (key, slot)) in keys.iter().zip(&slots).enumerate() {
             if written & (1 << index) != 0 {
                 tokio::task::yield_now().await;
-                self.write_back(key, cell, program, now, cx).await?;
+                self.write_back(key, slot, program, now, cx).await?;
             }
         }
-        Ok(Reply::Data(data))
+        Ok(Reply::Output(data))
     }
 
     async fn write_back(
         &self,
         key: &Key<'_>,
-        cell: &Cell,
+        slot: &Slot,
         program: &Program,
         now: u64,
         cx: &Context,
     ) -> Result<(), StoreError> {
         let ttl = |expires: u64| Ttl::from_millis((expires - now).div_ceil(1_000));
-        let op = match cell.get(now) {
+        let op = match slot.get(now) {
             Some(value) => Op::Set {
                 key,
                 value,
-                expiry: cell
+                expiry: slot
                     .expires()
                     .and_then(ttl)
                     .map_or(Expiry::NEVER, Expiry::from),
-                cond: Cond::Always,
-                class: program.class(),
+                condition: Condition::Always,
+                retention: program.retention(),
             },
             None => Op::Delete {
                 key,
@@ -326,7 +326,7 @@ impl<T: Store> FaultyStore<T> {
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl<T: Store> Store for FaultyStore<T> {
+impl<T: Store> Store for BuggyStore<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let mut waiting = Waiting {
             store: self,
@@ -340,7 +340,7 @@ impl<T: Store> Store for FaultyStore<T> {
     }
 
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        if self.fault == Fault::ActsUnasked {
+        if self.fault == Bug::ActsUnasked {
             let _ = self.inner.call_now(op, cx);
         }
         None
@@ -357,13 +357,13 @@ impl<T: Store> Store for FaultyStore<T> {
 
 /// A call on its way.
 struct Waiting<'a, T: Store> {
-    store: &'a FaultyStore<T>,
+    store: &'a BuggyStore<T>,
     answered: bool,
 }
 
 impl<T: Store> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
-        if !self.answered && self.store.fault == Fault::ShiftsReplies {
+        if !self.answered && self.store.fault == Bug::ShiftsReplies {
             self.store.orphans.lock().push_back(Reply::Value(None));
         }
     }

@@ -1,0 +1,235 @@
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use crate::{Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo};
+
+/// One layer's way to its store: who asks, and how long a talk may take.
+///
+/// It drives a [`Protocol`] in one of two ways, and bounds both alike:
+///
+/// - [`run_now`](Self::run_now) for a store that answers at once, such as memory. It never waits.
+/// - [`run`](Self::run) for a store that waits. All operations of one talk share one deadline.
+///
+/// A layer tries `run_now` first. If that gives `None`, the protocol stands where it stopped, and `run` goes on from there.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use layer_store::{Caller, MemoryStore, Op, SharedStore};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let caller = Caller::new(SharedStore::new(MemoryStore::new()), "example");
+/// assert_eq!(caller.limit(), Duration::from_millis(100));
+/// caller.call(&Op::Ping).await?.into_pong()?;
+/// # Ok::<_, layer_store::StoreError>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Defaults
+///
+/// A talk takes at most the store's own limit on a call ([`StoreInfo::call_limit`]), or 100 ms if the store has none. A store
+/// without a limit gets that one.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    store: SharedStore,
+    /// The same store for calls that wait: they end in time whatever the store does.
+    bounded: SharedStore,
+    context: Context,
+    limit: Duration,
+}
+
+impl Caller {
+    /// Makes a caller with the default limit. `source` names the layer in metrics, such as `cache`.
+    pub fn new(store: SharedStore, source: &'static str) -> Self {
+        Self::with_limit(store, source, DEFAULT_LIMIT)
+    }
+
+    /// Makes a caller that uses `limit` where the store has no limit of its own.
+    pub fn with_limit(store: SharedStore, source: &'static str, limit: Duration) -> Self {
+        let bounded = store.clone().limited(limit);
+        Self {
+            limit: bounded.info().call_limit.unwrap_or(limit),
+            context: Context::new(source),
+            bounded,
+            store,
+        }
+    }
+
+    /// Returns the store.
+    pub const fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    /// Returns what is known of the store.
+    pub fn info(&self) -> StoreInfo {
+        self.bounded.info()
+    }
+
+    /// Returns how long a talk may take.
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Returns the deadline of a talk that begins now, on tokio's clock. `None` if the limit is too long for any clock.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.context.within(self.limit).deadline
+    }
+
+    /// Applies one operation if the store needs no waiting. `None`: nothing was done.
+    #[inline]
+    pub fn call_now(&self, op: &Op<'_>) -> Option<Result<Reply, StoreError>> {
+        self.store.call_now(op, &self.context)
+    }
+
+    /// Applies one operation and waits for its reply, within the limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn call<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+    ) -> impl Future<Output = Result<Reply, StoreError>> + Send + 'a {
+        self.call_by(op, None)
+    }
+
+    /// Applies one operation and waits for its reply until `deadline`, and never longer than the store's own limit on a call.
+    /// `None`: the limit alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn call_by<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, StoreError> {
+        match self.call_now(op) {
+            Some(reply) => reply,
+            None => {
+                let context = Context {
+                    deadline,
+                    ..self.context
+                };
+                self.bounded.call(op, &context).await
+            }
+        }
+    }
+
+    /// Drives `protocol` to its end if the store needs no waiting. `None`: it stopped before an operation that has to wait,
+    /// which was not done; [`run`](Self::run) goes on with it.
+    #[inline]
+    pub fn run_now<P: Protocol>(&self, protocol: &mut P) -> Option<P::Output> {
+        loop {
+            let reply = self.call_now(&protocol.ask(&mut Scratch::default()))?;
+            if let Some(output) = protocol.take(reply) {
+                return Some(output);
+            }
+        }
+    }
+
+    /// Drives `protocol` to its end. All of its operations share one deadline, [`limit`](Self::limit) from now.
+    ///
+    /// # Cancel safety
+    ///
+    /// The operation under way when the future is dropped may or may not have been applied.
+    pub async fn run<P: Protocol + Send + Sync>(&self, protocol: &mut P) -> P::Output {
+        self.run_by(protocol, self.deadline()).await
+    }
+
+    /// Drives `protocol` to its end under a deadline that it shares with others. `None`: each operation has the store's own
+    /// limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// The operation under way when the future is dropped may or may not have been applied.
+    pub async fn run_by<P: Protocol + Send + Sync>(
+        &self,
+        protocol: &mut P,
+        deadline: Option<Instant>,
+    ) -> P::Output {
+        loop {
+            let reply = {
+                let mut scratch = Scratch::default();
+                let op = protocol.ask(&mut scratch);
+                self.call_by(&op, deadline).await
+            };
+            if let Some(output) = protocol.take(reply) {
+                return output;
+            }
+        }
+    }
+}
+
+/// The limit of a talk where the store sets none.
+const DEFAULT_LIMIT: Duration = Duration::from_millis(100);
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, MemoryStore, conformance::FaultInjector};
+
+    /// Pings a number of times.
+    struct Pings(u32);
+
+    impl Protocol for Pings {
+        type Output = Result<(), StoreError>;
+
+        fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+            Op::Ping
+        }
+
+        fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
+            self.0 -= 1;
+            match reply.and_then(Reply::into_pong) {
+                Ok(()) if self.0 > 0 => None,
+                result => Some(result),
+            }
+        }
+    }
+
+    fn caller() -> (Caller, FaultInjector<MemoryStore>) {
+        let store = FaultInjector::new(MemoryStore::new());
+        let caller = Caller::new(SharedStore::new(store.clone()), "test");
+        (caller, store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_talk_that_could_not_end_now_goes_on_where_it_stopped() {
+        let (caller, store) = caller();
+        let mut talk = Pings(2);
+        assert!(caller.run_now(&mut talk).unwrap().is_ok());
+        assert_eq!(store.take_calls(), ["ping", "ping"]);
+
+        let mut talk = Pings(3);
+        store.delay(Duration::from_millis(1));
+        assert!(caller.run_now(&mut talk).is_none());
+        assert_eq!(talk.0, 3);
+        caller.run(&mut talk).await.unwrap();
+        assert_eq!(talk.0, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_operations_of_a_talk_share_one_deadline() {
+        let (caller, store) = caller();
+        store.delay(Duration::from_millis(60));
+        let begun = tokio::time::Instant::now();
+        let error = caller.run(&mut Pings(3)).await.unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::Deadline | ErrorKind::Timeout
+        ));
+        assert_eq!(begun.elapsed(), Duration::from_millis(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_call_ends_within_the_limit() {
+        let (caller, store) = caller();
+        store.hang();
+        let begun = tokio::time::Instant::now();
+        assert!(caller.call(&Op::Ping).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::from_millis(100));
+    }
+}
