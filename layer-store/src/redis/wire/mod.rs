@@ -306,8 +306,8 @@ fn sha1(text: &str) -> Box<str> {
     redis::Script::new(text).get_hash().into()
 }
 
-static COMPARE_AND_SET: Lua = Lua::new(include_str!("lua/compare_and_set.lua"));
-static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("lua/compare_and_delete.lua"));
+static COMPARE_AND_SET: Lua = Lua::new(include_str!("../lua/compare_and_set.lua"));
+static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("../lua/compare_and_delete.lua"));
 
 /// A Redis string: `proto-max-bulk-len` as it is shipped.
 pub(super) const MAX_VALUE: usize = 512 << 20;
