@@ -3,7 +3,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo};
+use crate::{
+    Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo, wrap::Timeout,
+};
 
 /// One layer's way to its store: who asks, and how long a talk may take.
 ///
@@ -159,6 +161,17 @@ impl Caller {
             if let Some(output) = protocol.take(reply) {
                 return output;
             }
+        }
+    }
+}
+
+impl SharedStore {
+    /// Puts a [`Timeout`] of `limit` on each call, unless the store has a limit of its own.
+    #[must_use]
+    pub fn limited(self, limit: Duration) -> Self {
+        match self.info().call_limit {
+            Some(_) => self,
+            None => Timeout::new(self, limit).into(),
         }
     }
 }

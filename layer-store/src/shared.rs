@@ -1,30 +1,36 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch, wrap};
+use crate::{Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
 
-/// A store behind a pointer: what layers hold. Cloning shares the store.
+/// A store behind a pointer, which layers hold. Cloning shares the store.
+///
+/// Every store of this crate becomes one with `into()`, so a layer can be given a [`MemoryStore`](crate::MemoryStore) as it
+/// is. For a store of your own write [`SharedStore::new(store)`](Self::new).
+///
+/// ```
+/// use layer_store::{MemoryStore, SharedStore, Store};
+///
+/// /// What a layer's constructor takes.
+/// fn layer(store: impl Into<SharedStore>) -> SharedStore {
+///     store.into()
+/// }
+///
+/// let memory = MemoryStore::new();
+/// assert_eq!(layer(memory.clone()).info().name, "memory");
+/// assert_eq!(layer(SharedStore::new(memory)).info().name, "memory");
+/// ```
 #[derive(Clone)]
 pub struct SharedStore(Arc<dyn DynStore>);
 
 impl SharedStore {
-    /// Shares `store`.
+    /// Shares any store.
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(store))
     }
 
-    /// The same store, with a [`Timeout`](crate::wrap::Timeout) of `limit` on each call, unless it has a limit of its own: what
-    /// a layer holds, whatever store it was given.
-    #[must_use]
-    pub fn limited(self, limit: Duration) -> Self {
-        match self.info().call_limit {
-            Some(_) => self,
-            None => Self::new(wrap::Timeout::new(self, limit)),
-        }
-    }
-
-    /// Closes the circuit breaker at once, as after an outage that an operator knows to be over.
+    /// Closes the store's circuit breaker at once, without waiting for its pings.
     ///
-    /// A store without a breaker ignores it.
+    /// For an operator who knows that an outage is over. Does nothing if the store has no breaker.
     pub fn reset_breaker(&self) {
         if let Some(breaker) = self.info().health.breaker {
             breaker.reset();
@@ -72,7 +78,7 @@ impl fmt::Debug for SharedStore {
 
 type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Send + 'a>>;
 
-/// [`Store`] as a `dyn`: the same four methods, the future of `call` boxed.
+/// The four methods of [`Store`] in a form that a `dyn` can have: the future of `call` is boxed.
 trait DynStore: Send + Sync {
     fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a>;
     fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>>;
@@ -109,7 +115,6 @@ mod tests {
         wrap::{Breaker, Prefix, Timeout},
     };
 
-    /// What a layer's `new(store, ..)` takes.
     fn name(store: impl Into<SharedStore>) -> &'static str {
         store.into().info().name
     }

@@ -1,11 +1,11 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::sleep;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::*;
 use crate::{
-    Effect, IdentityRef, KeySpace, SharedStore,
+    BreakerState, Effect, ErrorKind, IdentityRef, KeySpace, SharedStore,
     wrap::{
         Timeout,
         fake::{Fake, Mode},
