@@ -33,7 +33,7 @@ impl Options {
             deadline: Duration::from_millis(100),
             open_after: 5,
             open_for: Duration::from_secs(1),
-            capacity: MemoryStore::CAPACITY,
+            capacity: MemoryStore::DEFAULT_CAPACITY,
             prefix: None,
             #[cfg(feature = "redis-tls")]
             ca_pem: None,

@@ -1,19 +1,27 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::shard::Change;
+use super::shard::CountDelta;
 
-/// How much the store holds, and when it may hold more.
+/// The number of entries in the whole store, and the time before which a search for room is in vain.
 ///
-/// On lines of its own: every new entry writes it, and every operation reads what stands beside it.
+/// On cache lines of its own: every new entry writes it, and every operation reads its neighbours.
+///
+/// A store that is full of pinned entries would look through all shards at each write. So a search that finds nothing notes
+/// the time at which the first entry ends, in `full_until`:
+///
+/// - `UNKNOWN`: nothing is noted, a write that needs room searches.
+/// - `u64::MAX`: a search is under way. Whoever writes an entry meanwhile lowers the value to that entry's end, which the
+///   search may have passed already.
+/// - any other value: until that time nothing ends, so there is no room, unless some entry is evictable.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Counts {
     capacity: usize,
     len: AtomicUsize,
     evictable: AtomicUsize,
-    /// Where the next search for room begins.
+    /// The shard where the next search for room begins.
     cursor: AtomicUsize,
-    /// Once a search found nothing: when the first entry ends, in Unix microseconds. [`UNKNOWN`] until then.
+    /// In Unix microseconds.
     full_until: AtomicU64,
 }
 
@@ -38,33 +46,33 @@ impl Counts {
         self.len.load(Relaxed)
     }
 
-    /// Counts `new` entries in, unless that is more than the bound.
+    /// Counts `new` entries in. Returns false, and counts nothing, if they are too many.
     pub(super) fn reserve(&self, new: usize) -> bool {
         let more = |len: usize| Some(len + new).filter(|len| *len <= self.capacity);
         new == 0 || self.len.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
-    /// Counts what an operation changed beside what was reserved; `ends` is when the entry it wrote does.
-    pub(super) fn settle(&self, change: Change, ends: u64) {
+    /// Counts what an operation changed apart from the entries it reserved. `ends` is the end of the entry that it wrote.
+    pub(super) fn settle(&self, delta: CountDelta, ends: u64) {
         // Adding a negative number is adding its two's complement.
-        if change.len != 0 {
-            self.len.fetch_add(change.len as usize, Relaxed);
+        if delta.len != 0 {
+            self.len.fetch_add(delta.len as usize, Relaxed);
         }
-        if change.evictable != 0 {
-            self.evictable.fetch_add(change.evictable as usize, Relaxed);
+        if delta.evictable != 0 {
+            self.evictable.fetch_add(delta.evictable as usize, Relaxed);
         }
         if ends < self.full_until.load(Relaxed) {
             self.full_until.fetch_min(ends, Relaxed);
         }
     }
 
-    /// Whether a search for room would be in vain, as an earlier one was.
+    /// Returns true if a search for room would be in vain, because an earlier one was.
     pub(super) fn is_full_at(&self, now: u64) -> bool {
         let until = self.full_until.load(Relaxed);
         now < until && until != u64::MAX && self.evictable.load(Relaxed) == 0
     }
 
-    /// Begins a search, and says where. While it goes on, others lower `full_until` to what they write.
+    /// Begins a search for room. Returns the number of the shard to start with, to be taken modulo their count.
     pub(super) fn begin_search(&self) -> usize {
         self.full_until.store(u64::MAX, Relaxed);
         self.cursor.fetch_add(1, Relaxed)
@@ -75,7 +83,7 @@ impl Counts {
         self.full_until.store(UNKNOWN, Relaxed);
     }
 
-    /// Ends a search that found none before `soonest`.
+    /// Ends a search that found no room. `soonest` is the first end that it saw.
     pub(super) fn found_none(&self, soonest: u64) {
         self.full_until.fetch_min(soonest, Relaxed);
     }

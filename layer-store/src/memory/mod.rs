@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use self::{
     counts::Counts,
-    shard::{Shard, Was},
+    shard::{Before, Shard},
 };
 use crate::{
     Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
@@ -22,20 +22,37 @@ mod counts;
 mod shard;
 mod table;
 
-/// A store in the memory of this process: sharded, bounded, and never waiting.
+/// A store in the memory of this process. It is sharded and bounded, and its calls never wait.
 ///
-/// It keeps an entry until it expires, or until there has to be room: then what has expired goes first, then what is
-/// [`Evictable`](Retention::Evictable) and was not read lately. What is [`Pinned`](Retention::Pinned) is never dropped early; a
-/// store full of it answers [`Full`](ErrorKind::Full). Clones share their entries; nothing outlives the process.
+/// An entry stays until it expires, or until its place is needed. Expired entries go first, then
+/// [`Evictable`](Retention::Evictable) ones that were not read lately. A [`Pinned`](Retention::Pinned) entry is never dropped
+/// early: if all entries are pinned, a write of a new key fails with [`Full`](ErrorKind::Full). Clones share their entries.
+/// Nothing outlives the process.
+///
+/// ```
+/// use layer_store::{Clock, MemoryStore};
+///
+/// let store = MemoryStore::with_capacity(100_000);
+/// assert!(store.is_empty());
+///
+/// // For tests: a clock that the test moves.
+/// let (clock, time) = Clock::manual(0);
+/// let store = MemoryStore::with_clock(100, clock);
+/// time.advance(std::time::Duration::from_secs(60));
+/// # drop(store);
+/// ```
 ///
 /// # Defaults
 ///
-/// At most 1,000,000 entries, and the [system clock](Clock::system). A small entry takes about 55 bytes.
+/// | Setting | Default |
+/// | --- | --- |
+/// | capacity | 1,000,000 entries; a small one takes about 55 bytes |
+/// | clock | the [system clock](Clock::system) |
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Shared>);
 
 struct Shared {
-    /// A power of two of them.
+    /// Their number is a power of two.
     shards: Box<[Aligned]>,
     clock: Clock,
     counts: Counts,
@@ -46,44 +63,48 @@ struct Shared {
 #[repr(align(64))]
 struct Aligned(Mutex<Shard>);
 
-/// With this many a lock is all but never contended, and a shard's growth is short.
-const SHARDS: usize = 1024;
-/// A small store has fewer shards, so that each has a choice when it must make room.
-const PER_SHARD: usize = 64;
-/// How often an insert looks for room that others take before it.
-const TRIES: usize = 8;
-/// So many keys of a program need no allocation.
+/// Enough that two threads rarely meet at a lock, and that growing one shard takes a short time.
+const MAX_SHARDS: usize = 1024;
+/// A store for few entries has fewer shards, so that each shard has a choice when it must make room.
+const MIN_PER_SHARD: usize = 64;
+/// The attempts of a write to find room before others take it.
+const MAX_TRIES: usize = 8;
+/// A program with at most this many keys allocates nothing.
 const FEW: usize = 8;
 
 impl MemoryStore {
-    /// The bound of [`new`](Self::new).
-    pub(crate) const CAPACITY: usize = 1_000_000;
+    /// The capacity of [`new`](Self::new).
+    pub(crate) const DEFAULT_CAPACITY: usize = 1_000_000;
 
-    /// An empty store of at most 1,000,000 entries.
+    /// Makes an empty store of at most 1,000,000 entries.
     pub fn new() -> Self {
-        Self::with_capacity(Self::CAPACITY)
+        Self::with_capacity(Self::DEFAULT_CAPACITY)
     }
 
-    /// An empty store of at most `entries`.
+    /// Makes an empty store of at most `entries`.
     ///
     /// # Panics
     ///
-    /// If that is zero.
+    /// If `entries` is zero.
+    #[track_caller]
     pub fn with_capacity(entries: usize) -> Self {
         Self::with_clock(entries, Clock::system())
     }
 
-    /// An empty store of at most `entries`, on a clock of one's own.
+    /// Makes an empty store of at most `entries` that takes its time from `clock`.
     ///
     /// # Panics
     ///
-    /// If `entries` is zero: such a store would answer [`Full`](ErrorKind::Full) to whatever it is asked to keep.
+    /// If `entries` is zero: such a store could keep nothing.
+    #[track_caller]
     pub fn with_clock(entries: usize, clock: Clock) -> Self {
         assert!(
             entries > 0,
             "a store of no entries keeps nothing: write how many it may hold, as in with_capacity(100_000)"
         );
-        let shards = (entries / PER_SHARD).next_power_of_two().clamp(1, SHARDS);
+        let shards = (entries / MIN_PER_SHARD)
+            .next_power_of_two()
+            .min(MAX_SHARDS);
         Self(Arc::new(Shared {
             shards: (0..shards).map(|_| Aligned::default()).collect(),
             clock,
@@ -91,12 +112,12 @@ impl MemoryStore {
         }))
     }
 
-    /// How many entries it holds, those included that have expired and were not swept yet.
+    /// Returns the number of entries. Expired entries that were not removed yet are included.
     pub fn len(&self) -> usize {
         self.0.counts.len()
     }
 
-    /// Whether it holds none.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -214,20 +235,20 @@ impl Shared {
         retention: Retention,
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_cell(key, retention, now, |slot, written| {
-            let standing = slot.get(now);
+        self.with_slot(key, retention, now, |slot, written| {
+            let existing = slot.get(now);
             let applied = match condition {
                 Condition::Always => true,
-                Condition::Absent => standing.is_none(),
-                Condition::Equals(old) => standing == Some(old),
+                Condition::Absent => existing.is_none(),
+                Condition::Equals(old) => existing == Some(old),
             };
             if !applied {
-                let existing = standing.cloned();
+                let existing = existing.cloned();
                 return Reply::Set { applied, existing };
             }
             let ends = match (wanted.ttl(), wanted) {
                 (Some(ttl), _) => Some(expiry(now, ttl)),
-                (None, Expiry::KEEP) if standing.is_some() => slot.expires(),
+                (None, Expiry::KEEP) if existing.is_some() => slot.expires(),
                 (None, _) => None,
             };
             *slot = Slot::until(value.clone(), ends);
@@ -243,11 +264,11 @@ impl Shared {
         if_equals: Option<&Value>,
         now: u64,
     ) -> Result<u64, StoreError> {
-        self.with_cell(key, Retention::Pinned, now, |slot, written| {
+        self.with_slot(key, Retention::Pinned, now, |slot, written| {
             let goes = match (slot.get(now), if_equals) {
                 (None, _) => false,
                 (Some(_), None) => true,
-                (Some(standing), Some(value)) => standing == value,
+                (Some(existing), Some(value)) => existing == value,
             };
             if goes {
                 *slot = Slot::absent();
@@ -270,13 +291,13 @@ impl Shared {
         };
         let slot = shard.slot(at);
         let ends = expiry(now, ttl);
-        let lives_longer = slot.expires().is_none_or(|standing| standing >= ends);
+        let lives_longer = slot.expires().is_none_or(|current| current >= ends);
         if slot.get(now).is_none() || (only_longer && lives_longer) {
             return Ok(0);
         }
         slot.set_ends(ends);
-        let change = shard.moved(at);
-        self.counts.settle(change, ends);
+        let delta = shard.moved(at);
+        self.counts.settle(delta, ends);
         Ok(1)
     }
 
@@ -294,17 +315,18 @@ impl Shared {
             return self.run_new(program, key, args, now);
         };
         let slot = shard.slot(at);
-        let was = Was::of(slot);
+        let before = Before::of(slot);
         let mut transaction = Transaction::new(now, slice::from_mut(slot));
-        let data = program.run(&mut transaction, args);
-        if transaction.written() != 0 && !was.holds_for(slot, program.retention()) {
+        let output = program.run(&mut transaction, args);
+        if transaction.written() != 0 && !before.holds_for(slot, program.retention()) {
             let ends = slot.ends();
-            let change = shard.rewritten(at, was, program.retention());
-            self.counts.settle(change, ends);
+            let delta = shard.rewritten(at, before, program.retention());
+            self.counts.settle(delta, ends);
         }
-        // Before the reply is moved: the unlock waits until all that it is made of is written, a move would stall on it.
+        // Unlocked before the reply is moved: an unlock waits until the words of the reply are written, and a move right
+        // after that would stall on them.
         drop(shard);
-        Ok(Reply::Output(data))
+        Ok(Reply::Output(output))
     }
 
     #[cold]
@@ -315,36 +337,43 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_cell(key, program.retention(), now, |slot, written| {
+        self.with_slot(key, program.retention(), now, |slot, written| {
             let mut transaction = Transaction::new(now, slice::from_mut(slot));
-            let data = program.run(&mut transaction, args);
+            let output = program.run(&mut transaction, args);
             *written = transaction.written() != 0;
-            Reply::Output(data)
+            Reply::Output(output)
         })
     }
 
-    /// Gives `write` the slot of `key`, and keeps what it did to it if it says that it did. It runs again if room had to be made.
-    fn with_cell<T>(
+    /// Lends the slot of `key` to `write`, which says through its second argument if it wrote the slot.
+    ///
+    /// `write` runs again if room had to be made.
+    fn with_slot<T>(
         &self,
         key: &Key<'_>,
         retention: Retention,
         now: u64,
         mut write: impl FnMut(&mut Slot, &mut bool) -> T,
     ) -> Result<T, StoreError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let mut shard = self.shard(key).lock();
+            // ## A key that has an entry, expired or not: written in place
             if let Some(at) = shard.find(key.id()) {
                 let slot = shard.slot(at);
-                let was = Was::of(slot);
+                let before = Before::of(slot);
                 let mut written = false;
                 let reply = write(slot, &mut written);
                 if written {
                     let ends = slot.ends();
-                    let change = shard.rewritten(at, was, retention);
-                    self.counts.settle(change, ends);
+                    let delta = shard.rewritten(at, before, retention);
+                    self.counts.settle(delta, ends);
                 }
                 return Ok(reply);
             }
+            // ## A new key: written aside, and inserted if there is room
+            //
+            // Room is reserved in the count of the whole store before the entry is inserted, so that threads on other shards
+            // never pass the bound together.
             let mut slot = Slot::absent();
             let mut written = false;
             let reply = write(&mut slot, &mut written);
@@ -353,10 +382,13 @@ impl Shared {
                 return Ok(reply);
             }
             if self.counts.reserve(1) {
-                let change = shard.insert(key.id(), slot, retention, now);
-                self.counts.settle(change, ends);
+                let delta = shard.insert(key.id(), slot, retention, now);
+                self.counts.settle(delta, ends);
                 return Ok(reply);
             }
+            // ## No room: made here or in another shard, and then tried again
+            //
+            // Another shard is looked at only after this one is unlocked: no thread holds two locks.
             if !self.make_room_in(&mut shard, now) {
                 drop(shard);
                 self.make_room(now)?;
@@ -365,7 +397,9 @@ impl Shared {
         Err(StoreError::not_applied(ErrorKind::Full))
     }
 
-    /// A program over several keys: on copies of their slots, which go back together.
+    /// Runs a program over several keys, on copies of their slots that are written back together.
+    ///
+    /// All keys have one tag and so live in one shard, whose lock makes the program atomic.
     fn run(
         &self,
         program: &'static Program,
@@ -383,7 +417,7 @@ impl Shared {
                 &mut many[..]
             }
         };
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let mut shard = self.shard(&keys[0]).lock();
             for (key, slot) in keys.iter().zip(&mut *slots) {
                 *slot = match shard.find(key.id()) {
@@ -392,7 +426,7 @@ impl Shared {
                 };
             }
             let mut transaction = Transaction::new(now, slots);
-            let data = program.run(&mut transaction, args);
+            let output = program.run(&mut transaction, args);
             let written = transaction.written();
             let is_new = |&i: &usize| shard.find(keys[i].id()).is_none();
             let new = bits(written)
@@ -400,12 +434,13 @@ impl Shared {
                 .fold(0, |new, i| new | 1_u128 << i);
             let added = bits(new).filter(|&i| slots[i].ends() != 0).count();
             if self.counts.reserve(added) {
-                // What stands is written first: an insert sweeps, and could take an expired one, whose place nobody reserved.
+                // Existing entries are written first. An insert sweeps its shard and could remove one that has expired, for
+                // which no room was reserved.
                 for i in bits(written & !new).chain(bits(new)) {
                     let slot = mem::replace(&mut slots[i], Slot::absent());
                     self.write_back(&mut shard, &keys[i], slot, program.retention(), now);
                 }
-                return Ok(data);
+                return Ok(output);
             }
             if !self.make_room_in(&mut shard, now) {
                 drop(shard);
@@ -415,7 +450,7 @@ impl Shared {
         Err(StoreError::not_applied(ErrorKind::Full))
     }
 
-    /// Writes a slot for which, if it is new, room is reserved.
+    /// Writes one slot of a program. If its key is new, room was reserved for it.
     fn write_back(
         &self,
         shard: &mut Shard,
@@ -425,17 +460,17 @@ impl Shared {
         now: u64,
     ) {
         let ends = new.ends();
-        let change = match shard.find(key.id()) {
+        let delta = match shard.find(key.id()) {
             Some(at) => {
                 let slot = shard.slot(at);
-                let was = Was::of(slot);
+                let before = Before::of(slot);
                 *slot = new;
-                shard.rewritten(at, was, retention)
+                shard.rewritten(at, before, retention)
             }
             None if ends == 0 => return,
             None => shard.insert(key.id(), new, retention, now),
         };
-        self.counts.settle(change, ends);
+        self.counts.settle(delta, ends);
     }
 
     #[inline]
@@ -444,12 +479,12 @@ impl Shared {
     }
 
     fn make_room_in(&self, shard: &mut Shard, now: u64) -> bool {
-        let change = shard.evict(now);
-        self.counts.settle(change, u64::MAX);
-        change.len != 0
+        let delta = shard.evict(now);
+        self.counts.settle(delta, u64::MAX);
+        delta.len != 0
     }
 
-    /// Makes room in whichever shard has something to give. With none, remembers until when there will be none.
+    /// Makes room in the first shard that has something to drop. If none has, notes until when the next search is in vain.
     fn make_room(&self, now: u64) -> Result<(), StoreError> {
         let full = StoreError::not_applied(ErrorKind::Full);
         if self.counts.is_full_at(now) {
@@ -472,7 +507,7 @@ impl Shared {
     }
 }
 
-/// The places of the bits that are set.
+/// Returns the positions of the bits that are set.
 fn bits(mask: u128) -> impl Iterator<Item = usize> {
     (0..u128::BITS as usize).filter(move |i| mask >> i & 1 == 1)
 }

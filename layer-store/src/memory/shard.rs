@@ -1,22 +1,24 @@
 use super::table::Table;
 use crate::{key::Id, retention::Retention, transaction::Slot};
 
-/// A part of the store behind one lock: all the keys of some tags.
+/// A part of the store behind one lock: all keys of some tags.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     table: Table,
-    /// Where the next sweep goes on.
+    /// The place that the next step of a sweep looks at.
     hand: u32,
-    /// Nothing in here ends before this, in Unix microseconds.
+    /// No entry of this shard ends earlier, in Unix microseconds. It may be too early, never too late.
     soonest: u64,
+    /// The number of evictable entries.
     evictable: u32,
 }
 
-/// In a slot: it may be dropped before it ends.
+/// A flag of a slot: it may be dropped before it ends.
 const EVICTABLE: u64 = 1 << 63;
-/// In an evictable slot: it was read since the hand last passed.
+/// A flag of an evictable slot: it was read since the hand last passed.
 const READ: u64 = 1 << 62;
-/// How many places an insert looks at for expired entries: twice what it adds, so that the dead never pile up.
+/// The places that an insert looks at for expired entries. Two for each entry that is added, so that expired ones cannot
+/// pile up.
 const SWEPT_BY_INSERT: usize = 2;
 
 impl Shard {
@@ -30,7 +32,7 @@ impl Shard {
         self.table.slot(at)
     }
 
-    /// When the first of these may end, in Unix microseconds; never if there is none.
+    /// Returns a time before which no entry ends, in Unix microseconds; `u64::MAX` for an empty shard.
     pub(super) fn soonest(&self) -> u64 {
         match self.table.len() {
             0 => u64::MAX,
@@ -38,7 +40,7 @@ impl Shard {
         }
     }
 
-    /// Notes that an entry was read, which spares it once when there has to be room.
+    /// Marks an entry as read, which spares it once when room is needed.
     #[inline]
     pub(super) fn read(&mut self, at: usize) {
         let slot = self.table.slot(at);
@@ -47,21 +49,22 @@ impl Shard {
         }
     }
 
-    /// Adds an entry that is not there.
+    /// Adds an entry under an identity that has none.
     pub(super) fn insert(
         &mut self,
         id: Id,
         mut slot: Slot,
         retention: Retention,
         now: u64,
-    ) -> Change {
-        let mut change = Change::default();
+    ) -> CountDelta {
+        let mut delta = CountDelta::default();
         for _ in 0..SWEPT_BY_INSERT {
-            change += self.step(|slot| slot.ends() <= now);
+            delta += self.step(|slot| slot.ends() <= now);
         }
-        // Before it grows it must be full of the living; and it grows unless the dead made room for a while.
+        // The table grows only if entries that still live fill it: expired ones are removed first. If that frees only a
+        // little, it grows all the same, so that not every insert sweeps the whole shard.
         if self.table.is_crowded(1) && self.soonest() <= now {
-            change += self.sweep(now);
+            delta += self.sweep(now);
             if self.table.is_crowded(2) {
                 self.table.grow();
             }
@@ -72,17 +75,22 @@ impl Shard {
         slot.set_flag(EVICTABLE, retention == Retention::Evictable);
         slot.set_flag(READ, false);
         self.soonest = self.soonest.min(slot.ends());
-        change.evictable += isize::from(retention == Retention::Evictable);
+        delta.evictable += isize::from(retention == Retention::Evictable);
         self.evictable += u32::from(retention == Retention::Evictable);
         self.table.insert(id, slot);
-        change
+        delta
     }
 
-    /// Settles an entry whose slot was written in place: `was` is of the slot from before.
-    pub(super) fn rewritten(&mut self, at: usize, was: Was, retention: Retention) -> Change {
+    /// Settles the counts for an entry whose slot was written in place. `before` was taken from the slot before that.
+    pub(super) fn rewritten(
+        &mut self,
+        at: usize,
+        before: Before,
+        retention: Retention,
+    ) -> CountDelta {
         let slot = self.table.slot(at);
         if slot.ends() == 0 {
-            slot.set_flag(EVICTABLE, was.evictable);
+            slot.set_flag(EVICTABLE, before.evictable);
             return self.remove(at);
         }
         let evictable = retention == Retention::Evictable;
@@ -90,59 +98,59 @@ impl Shard {
             slot.set_flag(EVICTABLE, true);
         }
         self.soonest = self.soonest.min(slot.ends());
-        if was.evictable == evictable {
-            return Change::default();
+        if before.evictable == evictable {
+            return CountDelta::default();
         }
-        self.evictable = self.evictable + u32::from(evictable) - u32::from(was.evictable);
-        Change {
-            evictable: isize::from(evictable) - isize::from(was.evictable),
+        self.evictable = self.evictable + u32::from(evictable) - u32::from(before.evictable);
+        CountDelta {
+            evictable: isize::from(evictable) - isize::from(before.evictable),
             len: 0,
         }
     }
 
-    /// Settles an entry whose end was moved.
-    pub(super) fn moved(&mut self, at: usize) -> Change {
+    /// Settles the counts for an entry whose end was moved.
+    pub(super) fn moved(&mut self, at: usize) -> CountDelta {
         self.soonest = self.soonest.min(self.table.slot(at).ends());
-        Change::default()
+        CountDelta::default()
     }
 
     /// Removes the entry at a taken index.
-    pub(super) fn remove(&mut self, at: usize) -> Change {
+    pub(super) fn remove(&mut self, at: usize) -> CountDelta {
         let evictable = self.table.slot(at).flag(EVICTABLE);
         // `remove` tells a taken place by its end.
         self.table.slot(at).set_ends(1);
         self.table.remove(at);
         self.evictable -= u32::from(evictable);
-        Change {
+        CountDelta {
             len: -1,
             evictable: -isize::from(evictable),
         }
     }
 
-    /// Makes room: everything that has expired, else the first evictable entry that nobody read since the hand last passed.
-    pub(super) fn evict(&mut self, now: u64) -> Change {
-        let mut change = Change::default();
+    /// Makes room: removes all expired entries, or else the first evictable one that was not read since the hand last passed.
+    pub(super) fn evict(&mut self, now: u64) -> CountDelta {
+        let mut delta = CountDelta::default();
         if self.soonest() <= now {
-            change += self.sweep(now);
+            delta += self.sweep(now);
         }
-        while change.len == 0 && self.evictable > 0 {
-            change += self.step(|slot| {
+        while delta.len == 0 && self.evictable > 0 {
+            delta += self.step(|slot| {
                 let spared = !slot.flag(EVICTABLE) || slot.flag(READ);
                 slot.set_flag(READ, false);
                 !spared
             });
         }
-        change
+        delta
     }
 
-    fn sweep(&mut self, now: u64) -> Change {
-        let mut change = Change::default();
+    fn sweep(&mut self, now: u64) -> CountDelta {
+        let mut delta = CountDelta::default();
         self.soonest = u64::MAX;
         let mut at = 0;
         while at < self.table.places() {
             match self.table.taken(at).map(|slot| slot.ends()) {
-                // What moves up into the place is looked at next.
-                Some(ends) if ends <= now => change += self.remove(at),
+                // The next entry moves up into this place and is looked at next.
+                Some(ends) if ends <= now => delta += self.remove(at),
                 Some(ends) => {
                     self.soonest = self.soonest.min(ends);
                     at += 1;
@@ -150,11 +158,13 @@ impl Shard {
                 None => at += 1,
             }
         }
-        change
+        delta
     }
 
-    /// Looks at the place under the hand and removes its entry if `goes`. What moves up into the place is looked at next.
-    fn step(&mut self, goes: impl FnOnce(&mut Slot) -> bool) -> Change {
+    /// Looks at the place under the hand, and removes its entry if `goes` returns true.
+    ///
+    /// The hand stays where an entry was removed, because the next one has moved up into that place.
+    fn step(&mut self, goes: impl FnOnce(&mut Slot) -> bool) -> CountDelta {
         let at = self.hand as usize;
         if self.table.taken(at).is_some_and(goes) {
             return self.remove(at);
@@ -164,18 +174,18 @@ impl Shard {
         } else {
             0
         };
-        Change::default()
+        CountDelta::default()
     }
 }
 
-/// What the counts of shard and store know of an entry, from before its slot is written.
+/// The parts of an entry that the counts depend on, taken before its slot is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Was {
+pub(super) struct Before {
     evictable: bool,
     ends: u64,
 }
 
-impl Was {
+impl Before {
     #[inline]
     pub(super) fn of(slot: &Slot) -> Self {
         Self {
@@ -184,24 +194,25 @@ impl Was {
         }
     }
 
-    /// Whether the counts hold for the slot as it is written now, so that there is nothing to settle: pinned before and after,
-    /// and ending no sooner. Such is nearly every charge of a limit, and it then leaves the line of the lock alone, on which
-    /// others wait.
+    /// Returns true if the counts still hold for the slot as it is written now: it is pinned as before and ends no earlier.
+    ///
+    /// Nearly every charge of a limit is such a write. It then leaves the counts alone, which lie on the cache line of the
+    /// lock that others wait for.
     #[inline]
     pub(super) fn holds_for(self, slot: &Slot, retention: Retention) -> bool {
         retention == Retention::Pinned && !self.evictable && slot.ends() >= self.ends
     }
 }
 
-/// What an operation adds to the counts of the whole store.
+/// The numbers that an operation adds to the counts of the whole store. Negative for entries that went.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub(super) struct Change {
+pub(super) struct CountDelta {
     pub(super) len: isize,
     pub(super) evictable: isize,
 }
 
-impl std::ops::AddAssign for Change {
+impl std::ops::AddAssign for CountDelta {
     fn add_assign(&mut self, other: Self) {
         self.len += other.len;
         self.evictable += other.evictable;

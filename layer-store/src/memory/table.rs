@@ -2,19 +2,26 @@ use std::mem;
 
 use crate::{key::Id, transaction::Slot};
 
-/// One shard's entries: a single array, in the order of their identities.
+/// The entries of one shard: a hash table in a single array, sorted by identity.
 ///
-/// Linear probing, but for the order: an entry stands at its home or after it, nothing empty between, and the array is
-/// sorted. A look-up stops at the first larger identity, growth is one pass from left to right, by a quarter, and 40 bytes
-/// a place are all that an entry costs.
+/// It is linear probing with an order. Three rules hold between any two calls:
+///
+/// 1. An entry lies at its home (the place that its identity chooses) or after it, with no empty place between.
+/// 2. The entries are sorted by identity, which [`home`] keeps in order too.
+/// 3. The last place is empty, so that every run of entries ends before the end of the array.
+///
+/// A look-up can stop at the first larger identity. An insert shifts the run behind its place by one, a removal shifts back
+/// what lies past its home, and growth copies from left to right into a quarter more homes. A place is 40 bytes, and an entry
+/// costs nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Homes are spread over the first `homes`; behind them there is room to be pushed into. The last place is empty.
+    /// The first `homes` of them are homes. Behind these lies room for entries that are shifted past the last home.
     places: Vec<Place>,
     homes: u32,
     len: u32,
 }
 
+/// One element of the array: an identity and its slot. An absent slot makes the place empty.
 #[derive(Debug)]
 pub(super) struct Place {
     id: Id,
@@ -26,11 +33,12 @@ impl Table {
         self.len as usize
     }
 
-    /// How many places: what an index is below.
+    /// Returns the number of places. Every index is below it.
     pub(super) fn places(&self) -> usize {
         self.places.len()
     }
 
+    /// Returns the index of an entry. It holds until the next insert or removal.
     #[inline]
     pub(super) fn find(&self, id: Id) -> Option<usize> {
         if self.homes == 0 {
@@ -54,7 +62,7 @@ impl Table {
         &mut self.places[at].slot
     }
 
-    /// The slot at an index below [`places`](Self::places), if one is taken there.
+    /// Returns the slot at an index. `None` if the place is empty or the index is not below [`places`](Self::places).
     pub(super) fn taken(&mut self, at: usize) -> Option<&mut Slot> {
         self.places
             .get_mut(at)
@@ -62,12 +70,12 @@ impl Table {
             .map(|place| &mut place.slot)
     }
 
-    /// Whether one more entry would leave less than so many eighths of the homes free.
+    /// Returns true if one more entry would leave less than `eighths` eighths of the homes free.
     pub(super) fn is_crowded(&self, eighths: u64) -> bool {
         u64::from(self.len + 1) * 8 > u64::from(self.homes) * (8 - eighths)
     }
 
-    /// Adds an entry that is not there. The slot is not absent.
+    /// Adds an entry under an identity that has none. The slot is not absent.
     pub(super) fn insert(&mut self, id: Id, slot: Slot) {
         if self.is_crowded(1) {
             self.grow();
@@ -76,6 +84,7 @@ impl Table {
         while self.places[at].is_taken() && !self.places[at].is_after(id) {
             at += 1;
         }
+        // The rest of the run moves one place on. The empty place behind it takes its last entry.
         let run = self.places[at..]
             .iter()
             .take_while(|place| place.is_taken());
@@ -88,7 +97,7 @@ impl Table {
         self.len += 1;
     }
 
-    /// Removes the entry at a taken index; what was pushed past its home moves up.
+    /// Removes the entry at a taken index. Entries that had been shifted past their homes move back by one.
     pub(super) fn remove(&mut self, at: usize) {
         let mut hole = at;
         while self.places[hole + 1].is_taken() && self.home(self.places[hole + 1].id) <= hole {
@@ -99,7 +108,7 @@ impl Table {
         self.len -= 1;
     }
 
-    /// Adds a quarter to the homes.
+    /// Grows the table by a quarter, and by at least four homes.
     pub(super) fn grow(&mut self) {
         let homes = self.homes + (self.homes / 4).max(4);
         let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
@@ -135,20 +144,20 @@ impl Place {
         self.slot.ends() != 0
     }
 
-    /// Word by word, in registers: two arrays are compared in memory.
+    /// Compares word by word, which stays in registers. The `==` of two arrays goes through memory.
     #[inline]
     fn is(&self, id: Id) -> bool {
         self.id[1] == id[1] && self.id[0] == id[0]
     }
 
-    /// By the second word first: it is the one that chooses the home.
+    /// Compares the second word first, because that one chooses the home.
     #[inline]
     fn is_after(&self, id: Id) -> bool {
         self.id[1] > id[1] || (self.id[1] == id[1] && self.id[0] > id[0])
     }
 }
 
-/// Spreads identities over the homes and keeps their order.
+/// Spreads identities over the homes: a larger one never has a smaller home.
 #[inline]
 fn home(id: Id, homes: u32) -> usize {
     ((u128::from(id[1]) * u128::from(homes)) >> 64) as usize
@@ -164,7 +173,7 @@ mod tests {
     use crate::Value;
 
     #[test]
-    fn a_slot_is_forty_bytes() {
+    fn a_place_is_forty_bytes() {
         assert_eq!(size_of::<Place>(), 40);
     }
 
