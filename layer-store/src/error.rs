@@ -1,6 +1,18 @@
 use std::{error::Error, fmt, sync::Arc};
 
-/// Why an operation failed, and whether it may have happened all the same.
+/// The error of a store operation: its [kind](Self::kind), and its [effect](Self::effect) on the store.
+///
+/// [`source()`](Error::source) leads to the original error, such as the `io::Error` of a refused connection. A server's own
+/// text is not shown where it could repeat a key.
+///
+/// ```
+/// use layer_store::{Effect, ErrorKind, StoreError};
+///
+/// let error = StoreError::not_applied(ErrorKind::Throttled).with_source("3 requests too many");
+/// assert_eq!((error.kind(), error.effect()), (ErrorKind::Throttled, Effect::NotApplied));
+/// assert_eq!(error.to_string(), "the store asks for fewer calls");
+/// assert_eq!(error.report().to_string(), "the store asks for fewer calls: 3 requests too many");
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: ErrorKind,
@@ -8,43 +20,43 @@ pub struct StoreError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What a caller can do about a [`StoreError`].
+/// The kind of a [`StoreError`]: it tells a caller what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The store is gone, starting, failing over, or shut off by an open breaker.
+    /// The store cannot be reached, is starting or failing over, or its circuit breaker is open.
     Unavailable,
-    /// The store did not answer within its own limit on a call.
+    /// The store did not reply within its own limit on a call.
     Timeout,
     /// The caller's deadline, shorter than the store's own limit, has passed.
     Deadline,
     /// The store asks for fewer calls.
     Throttled,
-    /// The store is at its bound and everything in it is pinned. Not an outage.
+    /// The store is at its capacity and all of its entries are pinned. This is not an outage.
     Full,
     /// The value is larger than the store takes.
     TooLarge,
-    /// The store refused the operation: a wrong type, a missing right, an impossible argument.
+    /// The store rejected the operation: a value of another type, a missing permission, an impossible argument.
     Rejected,
     /// The keys of one program have different tags.
     CrossTag,
-    /// This store cannot do that.
+    /// The store does not support the operation.
     Unsupported,
-    /// What stands under the key, or what the server replied, is not ours.
+    /// The stored value or the reply has a form that no operation of ours writes.
     Corrupt,
 }
 
-/// Whether a failed operation may have been applied.
+/// The effect of a failed operation on the store. Retries and fallbacks decide on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It was not: it may be repeated.
+    /// The operation was not applied and may be repeated.
     NotApplied,
-    /// It may have been: the request was sent and no reply came.
+    /// The operation may have been applied: it was sent, and no valid reply came.
     Unknown,
 }
 
 impl StoreError {
-    /// An operation that was not applied.
+    /// Makes the error of an operation that was not applied.
     pub const fn not_applied(kind: ErrorKind) -> Self {
         Self {
             kind,
@@ -53,7 +65,7 @@ impl StoreError {
         }
     }
 
-    /// An operation that may have been applied.
+    /// Makes the error of an operation that may have been applied.
     pub const fn unknown(kind: ErrorKind) -> Self {
         Self {
             kind,
@@ -62,19 +74,24 @@ impl StoreError {
         }
     }
 
-    /// Keeps the cause.
+    /// Sets the original error, which [`source()`](Error::source) returns.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// What the caller can do about it.
+    /// Returns the error and its sources as one text, joined by `: `. For a line of a log.
+    pub fn report(&self) -> impl fmt::Display {
+        Report(self)
+    }
+
+    /// Returns the kind, which tells a caller what to do.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether the operation may have been applied.
+    /// Returns the effect on the store: not applied, or unknown.
     pub const fn effect(&self) -> Effect {
         self.effect
     }
@@ -84,12 +101,12 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             ErrorKind::Unavailable => "the store is unavailable",
-            ErrorKind::Timeout => "the store did not answer in time",
+            ErrorKind::Timeout => "the store did not reply in time",
             ErrorKind::Deadline => "the caller's deadline has passed",
             ErrorKind::Throttled => "the store asks for fewer calls",
             ErrorKind::Full => "the store is full",
             ErrorKind::TooLarge => "the value is larger than the store takes",
-            ErrorKind::Rejected => "the store refused the operation",
+            ErrorKind::Rejected => "the store rejected the operation",
             ErrorKind::CrossTag => "the keys of one program have different tags",
             ErrorKind::Unsupported => "the store does not support the operation",
             ErrorKind::Corrupt => "the stored value or the reply is not readable",
@@ -109,7 +126,7 @@ impl Error for StoreError {
     }
 }
 
-/// A setting that cannot work, with what to write instead.
+/// The error of a setting that cannot work. Its text says what to write instead.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
     message: String,
@@ -131,6 +148,13 @@ impl ConfigError {
     }
 }
 
+impl ConfigError {
+    /// Returns the error and its sources as one text, joined by `: `. For a line of a log.
+    pub fn report(&self) -> impl fmt::Display {
+        Report(self)
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -142,5 +166,20 @@ impl Error for ConfigError {
         self.source
             .as_deref()
             .map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// Displays an error and its sources, joined by `: `.
+pub(crate) struct Report<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }

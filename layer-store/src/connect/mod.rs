@@ -9,6 +9,7 @@ use crate::{ConfigError, MemoryStore, SharedStore, wrap::Prefix};
 #[cfg(feature = "redis")]
 use crate::{
     RedisStore, Store,
+    error::Report,
     redis::Settings,
     wrap::{Breaker, Timeout},
 };
@@ -127,13 +128,13 @@ async fn open_redis(
     // An attempt that is still under way at the deadline goes on by itself, and the first ping finds what came of it.
     let outage = match tokio::time::timeout(options.deadline, store.dial()).await {
         Ok(Ok(())) => None,
-        Ok(Err(error)) if error.is_refusal() => {
+        Ok(Err(error)) if error.is_permanent() => {
             return Err(ConfigError::new(format!(
-                "{address}: {error}; check the URL's scheme, user, password and database"
+                "cannot use {address}: check the URL's scheme, user, password and database"
             ))
             .with_source(error));
         }
-        Ok(Err(error)) => Some(error.to_string()),
+        Ok(Err(error)) => Some(Report(&*error).to_string()),
         Err(_) => Some(format!("no answer within {:?}", options.deadline)),
     };
     Ok(match options.prefix.take() {

@@ -27,13 +27,13 @@ pub(super) struct Dialer {
     settings: Settings,
     #[cfg(feature = "redis-tls")]
     tls: Option<Tls>,
-    /// Bytes, over all connections.
+    /// Bytes received over all connections.
     received: Arc<AtomicU64>,
-    /// Once the server has said that it knows no `HELLO`.
+    /// True once the server has said that it does not know `HELLO`.
     resp2: AtomicBool,
 }
 
-/// A connection and what moves it.
+/// A connection, and the future that reads and writes for it.
 type Dialed = (MultiplexedConnection, Driver);
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -60,7 +60,7 @@ impl Dialer {
     pub(super) async fn dial(&self) -> Result<Dialed, DialError> {
         if !self.resp2.load(Relaxed) {
             match self.dial_with(ProtocolVersion::RESP3).await {
-                Err(DialError::Greeting(error)) if knows_no_hello(&error) => {
+                Err(DialError::Handshake(error)) if knows_no_hello(&error) => {
                     self.resp2.store(true, Relaxed);
                 }
                 result => return result,
@@ -89,7 +89,7 @@ impl Dialer {
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // The limit on a call is `Timeout`'s, which covers the wait for a connection too.
+        // No limits here: `wrap::Timeout` limits a call, and that includes the wait for a connection.
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(None);
@@ -97,13 +97,14 @@ impl Dialer {
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&greeting, stream, config)
                 .await
-                .map_err(DialError::Greeting)?;
+                .map_err(DialError::Handshake)?;
         Ok((connection, Box::pin(driver)))
     }
 }
 
-/// A number that changes with the server's life: a restarted one, or another behind the same name, has another `run_id`.
-/// `None` if it does not tell.
+/// Asks for a number that is another one after a restart or a failover: a hash of the server's `run_id`.
+///
+/// `None` if the server does not tell.
 pub(super) async fn incarnation(
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<Option<u64>> {
@@ -125,7 +126,7 @@ fn run_id(info: &str) -> Option<u64> {
     (!id.is_empty()).then(|| hasher.hash_one(id))
 }
 
-/// A server before 6.0, a proxy, or one whose access rules deny it.
+/// Returns true if the server does not know `HELLO` (before Redis 6.0, some proxies) or its access rules deny it.
 fn knows_no_hello(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default().to_ascii_lowercase();
     match error.code() {
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_s_life_has_a_number() {
+    fn the_number_changes_with_the_run_id() {
         let first = run_id("# Server\r\nredis_version:7.0.15\r\nrun_id:aabb\r\ntcp_port:6379\r\n");
         assert!(first.is_some());
         assert_eq!(run_id("run_id:aabb\r\n"), first);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_knows_no_hello_is_known() {
+    fn a_server_without_hello_is_told_from_one_that_refuses_us() {
         let greeting = |line: &str| match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
             Ok(Wire::ServerError(error)) => knows_no_hello(&error.into()),
             other => panic!("{other:?}"),

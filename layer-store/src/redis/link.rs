@@ -24,25 +24,27 @@ use crate::ConfigError;
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
-/// Nobody connects in vain: an attempt is made when a call needs it, by a task of its own, which a caller that leaves does
-/// not take with it. Calls wait for an attempt under way, and fail at once while the next is not due.
+/// An attempt to connect is made when a call needs it, never before. It runs in a task of its own and goes on if that caller
+/// leaves. Calls wait for an attempt that is under way. After a failed one they fail at once, until the next is due.
+///
+/// [`Status`] has the states. Its transitions are in [`dial`](Self::dial), [`attempt`] and
+/// [`forget_connection`](Self::forget_connection).
 pub(super) struct Link {
     dialer: Arc<Dialer>,
     runtime: Handle,
     status: watch::Sender<Status>,
-    /// Of the last connection, or [`UNKNOWN`].
+    /// That of the last connection, or [`UNKNOWN`].
     incarnation: AtomicU64,
 }
 
 enum Status {
-    /// No attempt was made, or the last one succeeded and the connection is gone.
+    /// There is no connection. The next call starts an attempt.
     Idle,
-    /// An attempt is under way.
-    Dialing {
-        task: AbortHandle,
-    },
+    /// An attempt is under way. Calls wait for it.
+    Dialing { task: AbortHandle },
+    /// There is a connection. If it has ended meanwhile, the next call starts an attempt.
     Up(Connection),
-    /// The last attempt failed.
+    /// The last attempt failed. Calls fail with its error until `retry_at`, and then the next call starts an attempt.
     Down {
         error: Arc<DialError>,
         retry_at: Instant,
@@ -75,7 +77,7 @@ impl Link {
         }
     }
 
-    /// The connection, waiting for one that is being made.
+    /// Returns the connection. Waits for the attempt if one is under way or due.
     pub(super) async fn connection(self: &Arc<Self>) -> Result<Connection, Arc<DialError>> {
         if let Some(result) = self.status.borrow().settled() {
             return result;
@@ -86,53 +88,67 @@ impl Link {
                 return result;
             }
             self.status.send_if_modified(|status| self.dial(status));
-            // The sender is ours: it cannot be gone.
+            // An error would mean that the sender is gone, and it is ours.
             let _ = status.changed().await;
         }
     }
 
-    /// The same, for a ping. One whose predecessor has had no answer, nor anybody else since, finds the connection dead
-    /// without a word, as after a cut line or a firewall's forgetting; it is replaced.
+    /// Returns a connection for a ping, and replaces one that has gone silent.
+    ///
+    /// A cut line, or a firewall that forgot the connection, gives no error: commands are sent and nothing comes back. If
+    /// nothing at all was received since an earlier ping was sent, the connection is taken for dead.
     pub(super) async fn connection_to_ping(self: &Arc<Self>) -> Result<Connection, Arc<DialError>> {
         let connection = self.connection().await?;
         if !connection.is_silent(self.received()) {
             return Ok(connection);
         }
-        self.forget(&connection);
+        // ## Up => Idle, of a silent connection
+        //
+        // Its driver is aborted too, so that calls that wait on it fail now.
+        self.forget_connection(&connection);
         connection.0.driver.abort();
         let connection = self.connection().await?;
         connection.is_silent(self.received());
         Ok(connection)
     }
 
-    /// Leaves a server that has become a replica: its name may by now lead to another. The next call connects again, and
-    /// what is under way is finished. A young connection stays, so that refused writes do not make one each.
-    pub(super) fn leave(&self, connection: &Connection) {
-        if connection.0.since.elapsed() >= LONGEST_DELAY {
-            self.forget(connection);
+    /// Gives up the connection to a server that has become a replica. Its name may lead to another server by now.
+    ///
+    /// The next call connects again, and calls under way are finished. A connection younger than 500 ms stays, so that not
+    /// each refused write makes a new one.
+    pub(super) fn drop_replica(&self, connection: &Connection) {
+        if connection.0.since.elapsed() >= MAX_DELAY {
+            self.forget_connection(connection);
         }
     }
 
-    fn forget(&self, connection: &Connection) {
+    fn forget_connection(&self, connection: &Connection) {
         self.status.send_if_modified(|status| {
             let is_this = matches!(status, Status::Up(up) if Arc::ptr_eq(&up.0, &connection.0));
             if is_this {
+                // ## Up => Idle
+                //
+                // Only if it is still this connection: another call may have replaced it.
                 *status = Status::Idle;
             }
             is_this
         });
     }
 
-    /// Starts an attempt, unless one is under way or none is due.
+    /// Starts an attempt, unless one is under way or none is due. Returns true if it did.
     fn dial(self: &Arc<Self>, status: &mut Status) -> bool {
         if status.settled().is_some() {
             return false;
         }
         let delay = match status {
+            // One attempt for all callers. A task that ended without a result was aborted with its runtime.
             Status::Dialing { task } if !task.is_finished() => return false,
             Status::Down { delay, .. } => delay_after(Some(*delay)),
             _ => delay_after(None),
         };
+        // ## (Idle | Up and ended | Down and due) => Dialing
+        //
+        // `delay` is how long calls will fail at once if this attempt fails.
         let attempt = attempt(
             Arc::downgrade(self),
             self.dialer.clone(),
@@ -154,7 +170,7 @@ impl Drop for Link {
 }
 
 impl Status {
-    /// What a call gets without waiting. `None`: there has to be an attempt.
+    /// Returns the result of a call that needs no waiting. `None`: it needs an attempt.
     fn settled(&self) -> Option<Result<Connection, Arc<DialError>>> {
         match self {
             Self::Up(connection) if connection.is_alive() => Some(Ok(connection.clone())),
@@ -166,24 +182,30 @@ impl Status {
     }
 }
 
-/// How long after a failed attempt the next is due, by what it was the last time.
+/// Returns the time from a failed attempt to the next: 50 ms, then twice the last time, at most 500 ms.
 fn delay_after(last: Option<Duration>) -> Duration {
-    last.map_or(FIRST_DELAY, |last| (last * 2).min(LONGEST_DELAY))
+    last.map_or(MIN_DELAY, |last| (last * 2).min(MAX_DELAY))
 }
 
-/// One attempt, the next after `delay`.
+/// Makes one attempt. If it fails, the next is due after `delay`.
 async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
-    let dialed = timeout(LONGEST_DIAL, dial(&dialer, &runtime)).await;
-    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(LONGEST_DIAL)));
+    let dialed = timeout(MAX_DIAL, dial(&dialer, &runtime)).await;
+    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(MAX_DIAL)));
     let Some(link) = link.upgrade() else {
         return;
     };
     link.status.send_replace(match dialed {
+        // ## Dialing => Up
+        //
+        // The incarnation before the status: whoever sees the connection sees which server it leads to.
         Ok((connection, incarnation)) => {
             link.incarnation
                 .store(incarnation.unwrap_or(UNKNOWN), Relaxed);
             Status::Up(connection)
         }
+        // ## Dialing => Down
+        //
+        // The delay counts from now, not from the start of the attempt.
         Err(error) => Status::Down {
             error: Arc::new(error),
             retry_at: Instant::now() + delay,
@@ -200,10 +222,10 @@ async fn dial(dialer: &Dialer, runtime: &Handle) -> Result<(Connection, Option<u
         since: Instant::now(),
         pinged: Mutex::new(None),
     }));
-    // Before the first call: who asks what a server has forgotten must see that it is another one.
+    // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
     let incarnation = dial::incarnation(&mut redis)
         .await
-        .map_err(DialError::Greeting)?;
+        .map_err(DialError::Handshake)?;
     Ok((connection, incarnation))
 }
 
@@ -213,10 +235,10 @@ pub(super) struct Connection(Arc<Shared>);
 
 struct Shared {
     redis: MultiplexedConnection,
-    /// Reads and writes for all; ends with the connection.
+    /// The task that reads and writes for all calls. It ends with the connection.
     driver: AbortHandle,
     since: Instant,
-    /// The oldest ping since which nothing came, and how much had come before.
+    /// The oldest ping after which nothing was received, and the bytes received before it.
     pinged: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -225,7 +247,7 @@ impl Connection {
         self.0.redis.clone().send_packed_command(command).await
     }
 
-    /// A value or an error for each command, unless the connection is lost.
+    /// Returns a value or a server's error for each command, unless the connection is lost.
     pub(super) async fn send_all(&self, pipeline: &Pipeline) -> RedisResult<Vec<Wire>> {
         let mut redis = self.0.redis.clone();
         redis
@@ -237,12 +259,12 @@ impl Connection {
         !self.0.driver.is_finished()
     }
 
-    /// Whether nothing was received since an earlier ping; if something was, notes this one.
+    /// Returns true if nothing was received since an earlier ping. Notes this ping otherwise.
     fn is_silent(&self, received: u64) -> bool {
         let mut pinged = self.0.pinged.lock();
         match *pinged {
-            // Two pings at about the same time are none the wiser.
-            Some((at, before)) if before == received => at.elapsed() >= LONGEST_DELAY,
+            // Pings that follow each other closely say nothing: the reply to the first may be on its way.
+            Some((at, before)) if before == received => at.elapsed() >= MAX_DELAY,
             _ => {
                 *pinged = Some((Instant::now(), received));
                 false
@@ -257,10 +279,10 @@ impl Drop for Shared {
     }
 }
 
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_millis(500);
-/// Four round trips with TLS; a server that hangs is asked anew each second.
-const LONGEST_DIAL: Duration = Duration::from_secs(1);
+const MIN_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_millis(500);
+/// The longest attempt. It has up to four round trips with TLS. A server that hangs is tried again each second.
+const MAX_DIAL: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = 0;
 

@@ -1,12 +1,16 @@
-//! The store over one Redis connection. Nobody outside this module sees a type of the `redis` crate.
+//! The store on a Redis server. No type of the `redis` crate leaves this module.
+//!
+//! `wire` and `batch` turn operations into commands and replies into replies, `link` keeps the one connection, `dial` makes
+//! it, `settings` says where, and `error` classifies what went wrong.
 
 use std::{fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
 use self::{
-    error::Failure,
-    link::Link,
+    batch::BatchPlan,
+    error::CallError,
+    link::{Connection, Link},
     wire::{Plan, Scripts},
 };
 use crate::{
@@ -27,11 +31,21 @@ mod wire;
 
 /// A store on a Redis server (7.0 or later), over one connection that all clones share.
 ///
-/// The first call connects, and the next one after a connection is lost connects again: one attempt at a time, at once,
-/// then after 50 ms doubling to 500 ms, which no call waits for. It speaks RESP3, or RESP2 where `HELLO` is not known.
+/// The first call connects. After a lost connection the next call connects again, one attempt at a time. After a failed
+/// attempt the next one is due in 50 ms, then 100 ms, and so on up to 500 ms; calls in between fail at once and do not wait.
+/// The store speaks RESP3, or RESP2 with a server that does not know `HELLO`.
 ///
-/// This is the bare store: a call waits as long as the server lets it. [`connect`](crate::connect()) puts a
+/// This is the bare store: a call waits until the server replies. [`connect`](crate::connect()) puts a
 /// [`Timeout`](crate::wrap::Timeout) and a [`Breaker`](crate::wrap::Breaker) round it.
+///
+/// ```no_run
+/// # use layer_store::{ConfigError, RedisStore};
+/// # async fn example() -> Result<(), ConfigError> {
+/// let store = RedisStore::new("redis://localhost:6379")?;
+/// # let _ = store;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Commands
 ///
@@ -45,18 +59,18 @@ mod wire;
 /// | `Batch` | a pipeline of these, each script as `EVAL` |
 /// | `Ping` | `PING` |
 ///
-/// A script is one `EVALSHA`, and once an `EVAL` more where the server does not have it yet.
+/// A script is one `EVALSHA`. If the server does not have the script yet, one `EVAL` follows.
 ///
 /// # Cancel safety
 ///
-/// A dropped call may or may not have been applied, and disturbs no other.
+/// A dropped call may or may not have been applied. Other calls on the connection go on.
 #[derive(Clone)]
 pub struct RedisStore {
     link: Arc<Link>,
 }
 
 impl RedisStore {
-    /// The server at `url`, as [`connect`](crate::connect()) reads it. The first call connects.
+    /// Makes the store of the server at `url`, in the form that [`connect`](crate::connect()) takes. The first call connects.
     ///
     /// # Errors
     ///
@@ -77,14 +91,14 @@ impl RedisStore {
         })
     }
 
-    /// Connects, if there is no connection yet.
+    /// Connects if there is no connection yet.
     pub(crate) async fn dial(&self) -> Result<(), Arc<DialError>> {
         self.link.connection().await.map(drop)
     }
 
-    async fn answer(&self, op: &Op<'_>) -> Result<Reply, Failure> {
+    async fn apply(&self, op: &Op<'_>) -> Result<Reply, CallError> {
         if let Op::Batch(ops) = op {
-            return self.answer_batch(ops).await;
+            return self.apply_batch(ops).await;
         }
         let (command, expected) = match wire::plan(op, Scripts::BySha1)? {
             Plan::Send(command, expected) => (command, expected),
@@ -100,17 +114,36 @@ impl RedisStore {
         {
             value = connection.send(&command).await?;
         }
-        if wire::is_of_a_replica(&value) {
-            self.link.leave(&connection);
-        }
+        self.drop_replica(&connection, std::slice::from_ref(&value));
         expected.read(value)
+    }
+
+    async fn apply_batch(&self, ops: &[Op<'_>]) -> Result<Reply, CallError> {
+        let plan = BatchPlan::of(ops)?;
+        let values = match plan.pipeline() {
+            None => Vec::new(),
+            Some(pipeline) => {
+                let connection = self.link.connection().await?;
+                let values = connection.send_all(pipeline).await?;
+                self.drop_replica(&connection, &values);
+                values
+            }
+        };
+        plan.read(values)
+    }
+
+    /// Gives up the connection if one of these replies says that the server takes no writes any more.
+    fn drop_replica(&self, connection: &Connection, values: &[redis::Value]) {
+        if values.iter().any(wire::is_of_a_replica) {
+            self.link.drop_replica(connection);
+        }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Store for RedisStore {
     async fn call<'a>(&'a self, op: &'a Op<'a>, _: &'a Context) -> Result<Reply, StoreError> {
-        Ok(self.answer(op).await?)
+        Ok(self.apply(op).await?)
     }
 
     fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A socket that counts what it receives, below any TLS: a long answer counts while it arrives.
+/// A socket that counts the bytes it receives, below any TLS, so that a long reply is seen while it arrives.
 #[derive(Debug)]
 pub(super) struct Counted {
     socket: TcpStream,

@@ -532,7 +532,7 @@ async fn connect_tells_an_outage_from_a_refusal() {
     let error = crate::connect_with(&url, patient.clone())
         .await
         .unwrap_err();
-    let message = error.to_string();
+    let message = error.report().to_string();
     assert!(
         message.contains("WRONGPASS") && !message.contains("hunter2"),
         "{message}"

@@ -13,15 +13,16 @@ use tokio_rustls::{
 use super::{settings::Settings, stream::Counted};
 use crate::ConfigError;
 
-/// TLS to one server.
+/// The TLS settings for one server.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Tls {
-    /// Settings that cannot work are an error here and never a panic at the first connection: the provider is named, so
-    /// that none need be installed for the process.
+    /// Checks the settings. Wrong ones are an error here, and not at the first connection.
+    ///
+    /// The crypto provider is ring, named here, so that a process need not install one.
     pub(super) fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.into(),
@@ -32,14 +33,17 @@ impl Tls {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| {
-                ConfigError::new("TLS cannot be set up: write `redis://`").with_source(error)
+                ConfigError::new(
+                    "TLS cannot be set up: write `redis://` for a connection without it",
+                )
+                .with_source(error)
             })?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from(settings.host.clone()).map_err(|error| {
             let host = &settings.host;
             ConfigError::new(format!(
-                "no certificate can be made out to {host:?}: write a DNS name or an IP address"
+                "no certificate can name the host {host:?}: write a DNS name or an IP address"
             ))
             .with_source(error)
         })?;
@@ -57,7 +61,7 @@ impl Tls {
 fn add(pem: &[u8], roots: &mut RootCertStore) -> Result<(), ConfigError> {
     let wrong = || {
         ConfigError::new(
-            "this is no certificate authority: give `ca_pem` a PEM file's content, with BEGIN CERTIFICATE in it",
+            "`ca_pem` holds no certificate: give it the content of a PEM file, with BEGIN CERTIFICATE in it",
         )
     };
     let mut found = false;
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_authority_is_an_error() {
+    fn a_text_without_a_certificate_is_an_error() {
         for pem in [
             "",
             "hello",

@@ -1,11 +1,11 @@
--- KEYS[1]  where
--- ARGV[1]  what must stand there
--- ARGV[2]  milliseconds to live, "keep" or "never"
--- ARGV[3]  what is written
--- Replies {1}, or {0, what stands there or nil}.
-local stands = redis.call('GET', KEYS[1])
-if stands ~= ARGV[1] then
-  return {0, stands}
+-- KEYS[1]: the key to write
+-- ARGV[1]: the value that must be there
+-- ARGV[2]: the time to live in milliseconds, "keep" or "never"
+-- ARGV[3]: the value to write
+-- Reply: {1} if it was written, else {0, the existing value or nil}
+local existing = redis.call('GET', KEYS[1])
+if existing ~= ARGV[1] then
+  return {0, existing}
 end
 if ARGV[2] == 'keep' then
   redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')

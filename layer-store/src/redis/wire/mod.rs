@@ -1,29 +1,30 @@
-//! Operations as commands, and replies as what they answer. Nothing here does I/O.
+//! Operations as commands, and the values of Redis as replies. Nothing here does I/O.
 
 use std::sync::OnceLock;
 
 use redis::{Cmd, ServerErrorKind, Value as Wire, cmd};
 
-use super::error::Failure;
+use super::error::CallError;
 use crate::{
     Arg, Condition, ErrorKind, Expiry, Key, Op, Output, Reply, StoreError, Value, op::check_program,
 };
 
-/// What one operation needs.
+/// The way to the reply of one operation.
 pub(super) enum Plan {
+    /// Send the command, and read its reply as expected.
     Send(Cmd, Expected),
-    /// Nothing: this is its reply.
+    /// Send nothing: this is the reply.
     Done(Reply),
 }
 
-/// How a script is named.
+/// The form in which a script is sent.
 #[derive(Clone, Copy)]
 pub(super) enum Scripts {
     BySha1,
     ByText,
 }
 
-/// What a command replies if all is well.
+/// The reply that a command has if it succeeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Expected {
     Value,
@@ -36,7 +37,7 @@ pub(super) enum Expected {
     Pong,
 }
 
-/// The command for any operation but a batch.
+/// Plans any operation but a batch.
 pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
     let (command, expected) = match *op {
         Op::Get(key) => (of_keys("GET", &[*key]), Expected::Value),
@@ -137,22 +138,22 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
     Ok(Plan::Send(command, expected))
 }
 
-/// Whether a script has to be sent with its text.
+/// Returns true if the server does not have a script, which must be sent as text then.
 pub(super) fn is_missing_script(value: &Wire) -> bool {
     is_error(value, ServerErrorKind::NoScript)
 }
 
-/// Whether the server takes no writes any more.
+/// Returns true if the server is a replica and takes no writes.
 pub(super) fn is_of_a_replica(value: &Wire) -> bool {
     is_error(value, ServerErrorKind::ReadOnly) || is_error(value, ServerErrorKind::MasterDown)
 }
 
 impl Expected {
-    /// Reads the reply of RESP2 or RESP3.
-    pub(super) fn read(self, value: Wire) -> Result<Reply, Failure> {
+    /// Reads a reply, of RESP2 or RESP3.
+    pub(super) fn read(self, value: Wire) -> Result<Reply, CallError> {
         match (self, value) {
-            (Self::Output, Wire::ServerError(error)) => Err(Failure::Program(error)),
-            (_, Wire::ServerError(error)) => Err(Failure::Refused(error)),
+            (Self::Output, Wire::ServerError(error)) => Err(CallError::ScriptFailed(error)),
+            (_, Wire::ServerError(error)) => Err(CallError::Rejected(error)),
             (Self::Value, value) => Ok(Reply::Value(bulk(value)?)),
             (Self::Values(len), Wire::Array(values)) if values.len() == len => {
                 let values = values.into_iter().map(bulk);
@@ -163,11 +164,11 @@ impl Expected {
             (Self::StoredIfEqual, Wire::Array(values)) => stored_if_equal(values),
             (Self::Count, Wire::Int(count)) => match u64::try_from(count) {
                 Ok(count) => Ok(Reply::Count(count)),
-                Err(_) => Err(Failure::Odd("a count")),
+                Err(_) => Err(CallError::UnexpectedReply("a count")),
             },
             (Self::Output, Wire::Array(values)) => Ok(Reply::Output(output(values)?)),
             (Self::Pong, Wire::SimpleString(text)) if text == "PONG" => Ok(Reply::Pong),
-            (expected, _) => Err(Failure::Odd(expected.name())),
+            (expected, _) => Err(CallError::UnexpectedReply(expected.name())),
         }
     }
 
@@ -176,8 +177,8 @@ impl Expected {
             Self::Value => "a string or nothing",
             Self::Values(_) => "a string or nothing for each key",
             Self::Stored => "OK",
-            Self::StoredIfAbsent => "nothing, or what stands there",
-            Self::StoredIfEqual => "1, or 0 and what stands there",
+            Self::StoredIfAbsent => "nothing, or the existing value",
+            Self::StoredIfEqual => "1, or 0 and the existing value",
             Self::Count => "a count",
             Self::Output => "an array",
             Self::Pong => "PONG",
@@ -185,14 +186,14 @@ impl Expected {
     }
 }
 
-fn stored_if_equal(values: Vec<Wire>) -> Result<Reply, Failure> {
+fn stored_if_equal(values: Vec<Wire>) -> Result<Reply, CallError> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
         (Some(Wire::Int(1)), None) => Ok(stored()),
         (Some(Wire::Int(0)), Some(value)) => Ok(refused(bulk(value)?)),
-        // In RESP2 an array ends before a nil that stands last in a Lua table.
+        // In RESP2 an array ends before a nil that is last in a Lua table.
         (Some(Wire::Int(0)), None) => Ok(refused(None)),
-        _ => Err(Failure::Odd(Expected::StoredIfEqual.name())),
+        _ => Err(CallError::UnexpectedReply(Expected::StoredIfEqual.name())),
     }
 }
 
@@ -210,22 +211,22 @@ const fn refused(existing: Option<Value>) -> Reply {
     }
 }
 
-fn bulk(value: Wire) -> Result<Option<Value>, Failure> {
+fn bulk(value: Wire) -> Result<Option<Value>, CallError> {
     match value {
         Wire::Nil => Ok(None),
         Wire::BulkString(bytes) => Ok(Some(bytes.into())),
-        _ => Err(Failure::Odd("a string or nothing")),
+        _ => Err(CallError::UnexpectedReply("a string or nothing")),
     }
 }
 
-fn output(values: Vec<Wire>) -> Result<Output, Failure> {
+fn output(values: Vec<Wire>) -> Result<Output, CallError> {
     let mut output = Output::new();
     for value in values {
         match value {
             Wire::Nil => output.push_nil(),
             Wire::Int(number) => output.push_int(number),
             Wire::BulkString(bytes) => output.push_value(bytes.into()),
-            _ => return Err(Failure::Odd("integers and strings")),
+            _ => return Err(CallError::UnexpectedReply("integers and strings")),
         }
     }
     Ok(output)
@@ -277,7 +278,7 @@ fn check_size(len: usize) -> Result<(), StoreError> {
     }
 }
 
-/// A script of our own.
+/// A script that this store itself needs, beside those of programs.
 struct Lua {
     text: &'static str,
     sha1: OnceLock<Box<str>>,
@@ -309,9 +310,9 @@ fn sha1(text: &str) -> Box<str> {
 static COMPARE_AND_SET: Lua = Lua::new(include_str!("../lua/compare_and_set.lua"));
 static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("../lua/compare_and_delete.lua"));
 
-/// A Redis string: `proto-max-bulk-len` as it is shipped.
+/// The longest Redis string: the default of `proto-max-bulk-len`.
 pub(super) const MAX_VALUE: usize = 512 << 20;
-/// The room for a key: most are shorter, longer ones grow.
+/// The room that is reserved for a key's text. Most are shorter; a longer one grows the buffer.
 const KEY_TEXT: usize = 96;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::{
 use self::circuit::{Circuit, Weight};
 use crate::{
     BreakerHandle, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreExt, StoreInfo,
-    Watch, info::BreakerControl,
+    Watch, error::Report, info::BreakerControl,
 };
 
 mod circuit;
@@ -102,15 +102,14 @@ impl<T: Store> Breaker<T> {
             Ok(_) => self.circuit.succeeded(),
             Err(error) => {
                 if self.circuit.failed(Weight::of(error)) {
-                    let why: &dyn Error = error.source().unwrap_or(error);
-                    self.open(why);
+                    self.open(&Report(error.source().unwrap_or(error)));
                 }
             }
         }
     }
 
     #[cold]
-    fn open(&self, why: &(impl fmt::Display + ?Sized)) {
+    fn open(&self, why: &impl fmt::Display) {
         self.circuit.open(why, || {
             let first = Instant::now() + self.open_for;
             let period = self.open_for.min(MAX_PING_PERIOD);
