@@ -73,7 +73,11 @@ impl Circuit {
     /// Opens the circuit, with one warning, and keeps the task that `start_probe` starts. Does nothing if it is not closed:
     /// of many calls that fail at once one opens it.
     #[cold]
-    pub(super) fn open(&self, why: &(impl fmt::Display + ?Sized), start_probe: impl FnOnce() -> AbortHandle) {
+    pub(super) fn open(
+        &self,
+        why: &(impl fmt::Display + ?Sized),
+        start_probe: impl FnOnce() -> AbortHandle,
+    ) {
         let mut probe = self.probe.lock();
         // ## Closed => Open
         //

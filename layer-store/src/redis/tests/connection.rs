@@ -1,0 +1,189 @@
+//! How many connections there are, and when a new one is made.
+
+use super::*;
+
+#[tokio::test]
+async fn many_callers_share_one_attempt_and_one_connection() {
+    let server = Server::start(sound).await;
+    let store = server.store();
+    let mut calls = JoinSet::new();
+    for _ in 0..64 {
+        let store = store.clone();
+        calls.spawn(async move { get(&store).await });
+    }
+    while let Some(result) = calls.join_next().await {
+        assert_eq!(result.unwrap().unwrap(), Some("1".into()));
+    }
+    assert_eq!(server.connections(), 1);
+    assert!(store.info().incarnation.is_some());
+    assert!(store.info().received > 0);
+}
+
+#[tokio::test]
+async fn an_attempt_outlives_the_caller_that_began_it() {
+    let server = Server::start(sound).await;
+    let store = server.store();
+    {
+        let call = get(&store);
+        tokio::pin!(call);
+        // Polled once, so that the attempt begins, and dropped.
+        std::future::poll_fn(|cx| {
+            let _ = call.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+    get(&store).await.unwrap();
+    assert_eq!(server.connections(), 1);
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_by_the_next_call() {
+    let closing = Arc::new(Mutex::new(true));
+    let server = Server::start({
+        let closing = closing.clone();
+        move |command| match command.starts_with("GET") && std::mem::take(&mut closing.lock()) {
+            true => CLOSE.into(),
+            false => sound(command),
+        }
+    })
+    .await;
+    let store = server.store();
+    assert_eq!(what(&get(&store).await.unwrap_err()), LOST);
+    for _ in 0..3 {
+        assert!(get(&store).await.is_ok());
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn while_no_attempt_is_due_calls_fail_at_once() {
+    let server = Server::start(|_| CLOSE.into()).await;
+    let store = server.store();
+    for attempt in 1..=6 {
+        assert_eq!(what(&get(&store).await.unwrap_err()), NOT_SENT);
+        assert_eq!(server.connections(), attempt);
+        pass(Duration::from_millis(600)).await;
+    }
+    // The delay is at its longest.
+    for _ in 0..10 {
+        assert_eq!(what(&get(&store).await.unwrap_err()), NOT_SENT);
+        assert_eq!(server.connections(), 7);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_is_left_but_not_for_each_refused_write() {
+    let server = Server::start(|command| match command.split(' ').next() {
+        Some("EVALSHA") => READONLY.into(),
+        _ => sound(command),
+    })
+    .await;
+    let store = server.store();
+    for _ in 0..5 {
+        assert_eq!(what(&run(&store).await.unwrap_err()), NOT_SENT);
+    }
+    assert_eq!(server.connections(), 1, "it is young");
+    pass(Duration::from_millis(600)).await;
+    for _ in 0..5 {
+        assert_eq!(what(&run(&store).await.unwrap_err()), NOT_SENT);
+    }
+    assert_eq!(server.connections(), 2);
+    pass(Duration::from_millis(600)).await;
+    let space = KeySpace::new("data", "s");
+    let keys = [Key::new(&space, IdentityRef::Int(1))];
+    let old = crate::Value::from("1");
+    let delete = Op::Delete {
+        key: &keys[0],
+        if_equals: Some(&old),
+    };
+    let _ = store.batch(&CX, &[delete]).await;
+    get(&store).await.unwrap();
+    assert_eq!(server.connections(), 2, "only an EVALSHA is refused here");
+    let _ = run(&store).await;
+    get(&store).await.unwrap();
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_ping_after_an_unanswered_one_replaces_the_connection() {
+    let mute = Arc::new(Mutex::new(false));
+    let server = Server::start({
+        let mute = mute.clone();
+        move |command| match *mute.lock() && !command.starts_with("HELLO") {
+            // The first connection goes dead; a new one wakes it.
+            true => String::new(),
+            false => {
+                *mute.lock() = false;
+                sound(command)
+            }
+        }
+    })
+    .await;
+    let store = server.store();
+    store.ping(&CX).await.unwrap();
+    store.ping(&CX).await.unwrap();
+    assert_eq!(server.connections(), 1, "answered pings say that it lives");
+
+    *mute.lock() = true;
+    assert!(unanswered(&store).await);
+    assert!(unanswered(&store).await);
+    assert_eq!(
+        server.connections(),
+        1,
+        "two at about the same time are none the wiser"
+    );
+    pass(Duration::from_millis(600)).await;
+    let call = tokio::spawn({
+        let store = store.clone();
+        async move { get(&store).await }
+    });
+    tokio::task::yield_now().await;
+    let ping = time::timeout(Duration::from_secs(5), store.ping(&CX));
+    ping.await.unwrap().unwrap();
+    assert_eq!(server.connections(), 2);
+    assert_eq!(what(&call.await.unwrap().unwrap_err()), LOST);
+    get(&store).await.unwrap();
+}
+
+/// Pings, and returns true if no reply comes soon.
+async fn unanswered(store: &RedisStore) -> bool {
+    let limit = Instant::now() + Duration::from_millis(20);
+    time::timeout_at(limit, store.ping(&CX)).await.is_err()
+}
+
+#[tokio::test]
+async fn a_dropped_store_closes_its_connection_and_leaves_no_task() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let server = Server::start(sound).await;
+    tokio::task::yield_now().await;
+    let store = server.store();
+    get(&store).await.unwrap();
+    // Ours, and the server's for it.
+    let before = tasks();
+    drop(store);
+    down_to(before - 2).await;
+
+    // Nor does an attempt under way outlive it.
+    let server = Server::start(|_| String::new()).await;
+    tokio::task::yield_now().await;
+    let before = tasks();
+    let store = server.store();
+    assert!(
+        time::timeout(Duration::from_millis(20), get(&store))
+            .await
+            .is_err()
+    );
+    drop(store);
+    down_to(before).await;
+}
+
+async fn down_to(tasks: usize) {
+    let fewer = async {
+        while Handle::current().metrics().num_alive_tasks() > tasks {
+            tokio::task::yield_now().await;
+        }
+    };
+    time::timeout(Duration::from_secs(5), fewer).await.unwrap();
+}
