@@ -54,6 +54,7 @@ pub struct BreakerHandle(Arc<dyn BreakerControl>);
 
 /// Whether a circuit breaker lets calls through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BreakerState {
     /// It does.
     Closed,

@@ -60,6 +60,7 @@ pub enum Op<'a> {
 
 /// What must be under a key for a [`Set`](Op::Set) to be applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Condition<'a> {
     /// Anything or nothing: the write is always applied.
     Always,

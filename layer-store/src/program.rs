@@ -76,6 +76,7 @@ impl fmt::Debug for Program {
 
 /// An argument of a [`Program`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Arg<'a> {
     /// A number, in decimal on Redis.
     Int(i64),

@@ -2,6 +2,7 @@
 ///
 /// Redis does not know it: there the server's `maxmemory-policy` decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Retention {
     /// The value may be dropped early, because it can be computed again: cached responses and stamps.
     Evictable,
