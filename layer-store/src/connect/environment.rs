@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use super::{Options, target::Target};
 use crate::ConfigError;
 
-/// What the environment names, if anything.
+/// Reads the environment through `lookup`. `None` if no variable names a store.
 pub(super) fn from_env(
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(Target, Options)>, ConfigError> {
@@ -12,13 +12,13 @@ pub(super) fn from_env(
     for name in ["UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"] {
         if var(name)?.is_some() {
             return Err(ConfigError::new(format!(
-                "{name} is set, and this version does not speak Redis over REST: unset it, and set \
+                "{name} is set, and Redis over REST is not supported: unset it, and set \
                  REDIS_URL=rediss://default:password@host:6379, which Upstash offers too"
             )));
         }
     }
     let target = match (var("REDIS_URL")?, var("REDIS_HOST")?) {
-        (Some(url), _) => Target::from_url(&url)?,
+        (Some(url), _) => Target::from_url_and_password(&url, var("REDIS_PASSWORD")?)?,
         (None, Some(host)) => Target::redis_at(
             host,
             port(var("REDIS_PORT")?)?,
@@ -76,7 +76,7 @@ fn switch(text: Option<String>) -> Result<bool, ConfigError> {
         None | Some("false" | "0" | "no" | "off") => Ok(false),
         Some("true" | "1" | "yes" | "on") => Ok(true),
         Some(_) => Err(ConfigError::new(
-            "REDIS_TLS is neither on nor off: write `true` or `false`",
+            "REDIS_TLS has an unknown value: write `true` or `false`",
         )),
     }
 }
@@ -85,7 +85,7 @@ fn switch(text: Option<String>) -> Result<bool, ConfigError> {
 mod tests {
     use super::*;
 
-    /// What these variables lead to: a target, nothing, or a message.
+    /// Reads these variables: a target, nothing, or the text of the error.
     fn env(variables: &[(&str, &str)]) -> Result<Option<(String, Option<String>)>, String> {
         let found = from_env(|name| {
             let found = variables.iter().find(|(known, _)| *known == name);
@@ -112,7 +112,7 @@ mod tests {
 
     #[cfg(feature = "redis")]
     #[test]
-    fn the_first_that_is_set_counts() {
+    fn the_url_comes_before_the_host() {
         let redis = |address: &str| Ok(Some((format!("Redis({address})"), None)));
         let host = ("REDIS_HOST", "h");
         assert_eq!(
@@ -176,6 +176,18 @@ mod tests {
             (&[host, ("REDIS_PORT", "http")], "such as 6379"),
             (&[host, ("REDIS_PORT", "70000")], "such as 6379"),
             (&[host, ("REDIS_TLS", "maybe")], "`true` or `false`"),
+            (
+                &[
+                    ("REDIS_URL", "redis://:hunter2@h"),
+                    ("REDIS_PASSWORD", "hunter2"),
+                ],
+                "unset REDIS_PASSWORD",
+            ),
+            (
+                &[("REDIS_URL", "memory://"), ("REDIS_PASSWORD", "hunter2")],
+                "unset REDIS_PASSWORD",
+            ),
+            (&[("REDIS_URL", "redis://ada@h")], "REDIS_PASSWORD"),
             (&[("REDIS_URL", "hunter2@h")], "`redis://host:6379`"),
             (
                 &[("REDIS_URL", "postgres://:hunter2@h")],

@@ -22,18 +22,20 @@ mod target;
 ///
 /// | URL | Store |
 /// | --- | --- |
-/// | `memory://` | a [`MemoryStore`]: this process alone |
+/// | `memory://` | a [`MemoryStore`], for this process alone |
 /// | `redis://[[user]:password@]host[:6379][/0]` | Redis 7.0 or later (feature `redis`) |
-/// | `rediss://..` | the same through TLS (feature `redis-tls`) |
+/// | `rediss://..` | Redis through TLS (feature `redis-tls`) |
 ///
-/// A store that is reached over a network comes with a [deadline](crate::wrap::Timeout) and a
-/// [circuit breaker](crate::wrap::Breaker) round it. If the server cannot be reached within the deadline, that is no error:
-/// the store is returned with its breaker open, after one warning, and comes back by itself.
+/// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
+/// [circuit breaker](crate::wrap::Breaker). A server that cannot be reached within the deadline is no error: the store is
+/// returned with its breaker open, after one warning, and comes back by itself.
 ///
 /// # Errors
 ///
-/// A URL that cannot be read, a missing feature, Redis without a tokio runtime, or a server that refuses: a wrong password,
-/// a database that it does not have, a certificate that is not trusted.
+/// - The URL cannot be read, or needs a feature that is off.
+/// - Redis is connected to outside a tokio runtime.
+/// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
+///   not trusted.
 ///
 /// # Cancel safety
 ///
@@ -42,7 +44,7 @@ pub async fn connect(url: &str) -> Result<SharedStore, ConfigError> {
     connect_with(url, Options::new()).await
 }
 
-/// Connects to the store at `url`. See [`connect()`].
+/// Connects to the store at `url`, with options. See [`connect()`].
 ///
 /// ```
 /// # use std::time::Duration;
@@ -63,17 +65,20 @@ pub async fn connect_with(url: &str, options: Options) -> Result<SharedStore, Co
 
 /// Connects to the store that the environment names, with the default [`Options`].
 ///
-/// The first of these that is set; an empty variable counts as unset:
+/// It reads the first of these that is set. An empty variable is as good as none:
 ///
-/// 1. `REDIS_URL`, as [`connect()`] reads it;
-/// 2. `REDIS_HOST`, with `REDIS_PORT` (6379), `REDIS_PASSWORD` (none) and `REDIS_TLS` (`true` or `false`, the default).
+/// 1. `REDIS_URL`, a URL as for [`connect()`]. If it has no password, `REDIS_PASSWORD` is used;
+/// 2. `REDIS_HOST`, with `REDIS_PORT` (default 6379), `REDIS_PASSWORD` (default none) and `REDIS_TLS` (`true` or `false`,
+///    default `false`).
 ///
-/// `REDIS_KEY_PREFIX` puts a [prefix](Options::prefix) before every key.
+/// `REDIS_KEY_PREFIX` sets a [prefix](Options::prefix) for every key.
 ///
 /// # Errors
 ///
-/// Those of [`connect()`], none of them set, or one that cannot be read. So is `UPSTASH_REDIS_REST_URL`, which this version
-/// cannot follow.
+/// - Those of [`connect()`].
+/// - No variable names a store, or one cannot be read.
+/// - There are two passwords, one in `REDIS_URL` and one in `REDIS_PASSWORD`.
+/// - `UPSTASH_REDIS_REST_URL` is set: Redis over REST is not supported.
 pub async fn connect_from_env() -> Result<SharedStore, ConfigError> {
     match from_env(|name| env::var_os(name))? {
         Some((target, options)) => open(target, options).await,
@@ -83,17 +88,19 @@ pub async fn connect_from_env() -> Result<SharedStore, ConfigError> {
     }
 }
 
-/// The same, and a [`MemoryStore`] with a warning where none of them is set.
+/// Connects to the store that the environment names, or makes a [`MemoryStore`], with a warning, if it names none.
+///
+/// See [`connect_from_env`] for the variables.
 ///
 /// # Errors
 ///
-/// Those of [`connect_from_env`], but for none being set.
+/// Those of [`connect_from_env`], except for an environment that names no store.
 pub async fn connect_from_env_or_memory() -> Result<SharedStore, ConfigError> {
     let (target, options) = match from_env(|name| env::var_os(name))? {
         Some(found) => found,
         None => {
             tracing::warn!(
-                "no store is configured (REDIS_URL, REDIS_HOST): using this process' memory, which no other shares"
+                "no store is configured (REDIS_URL, REDIS_HOST): using the memory of this process, which no other process shares"
             );
             (Target::Memory, prefix_from_env(&|name| env::var_os(name))?)
         }
@@ -125,7 +132,10 @@ async fn open_redis(
     let settings = settings.with_ca_pem(options.ca_pem.take())?;
     let address = format!("{settings:?}");
     let store = RedisStore::from_settings(settings)?;
-    // An attempt that is still under way at the deadline goes on by itself, and the first ping finds what came of it.
+    // ## Three ends of the first attempt
+    //
+    // Connected: the breaker starts closed. Not accepted by the server: an error, because no waiting mends it. Unreachable or
+    // late: the breaker starts open. A late attempt goes on by itself, and the first ping finds its connection.
     let outage = match tokio::time::timeout(options.deadline, store.dial()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) if error.is_permanent() => {

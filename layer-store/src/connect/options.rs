@@ -2,7 +2,18 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{ConfigError, KeyPrefix, MemoryStore};
 
-/// How a store that is reached over a network is guarded, how much one in memory holds, and what stands before the keys.
+/// The options of [`connect_with`](crate::connect_with): limits for a store that is reached over a network, the size of one
+/// in memory, and a prefix for the keys.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use layer_store::Options;
+///
+/// let patient = Options::new().deadline(Duration::from_millis(250)).open_for(Duration::from_secs(60));
+/// let small = Options::new().capacity(10_000).prefix("shop");
+/// # let _ = (patient, small);
+/// ```
 ///
 /// # Defaults
 ///
@@ -27,7 +38,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults.
+    /// Makes the default options.
     pub const fn new() -> Self {
         Self {
             deadline: Duration::from_millis(100),
@@ -40,50 +51,49 @@ impl Options {
         }
     }
 
-    /// The longest that a call, and `connect` itself, may take. A `MemoryStore` has none.
+    /// Sets the longest time of a call, and of `connect` itself. Default 100 ms. A `memory://` store ignores it.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many calls in a row must fail for the breaker to open.
+    /// Sets the number of failed calls in a row that open the circuit breaker. Default 5.
     pub const fn open_after(mut self, failures: u32) -> Self {
         self.open_after = failures;
         self
     }
 
-    /// How long the breaker stays open before it asks for the first time whether the store is back.
+    /// Sets the time from the opening of the circuit breaker to its first ping. Default 1 s.
     pub const fn open_for(mut self, open_for: Duration) -> Self {
         self.open_for = open_for;
         self
     }
 
-    /// How many entries a `memory://` store holds. It counts entries and not bytes: for cached answers of up to a megabyte
-    /// write as many as there are megabytes to spare.
+    /// Sets the number of entries of a `memory://` store. Default 1,000,000.
+    ///
+    /// Entries are counted, not bytes. For a cache of 1 MB responses set it to the megabytes that you can spare.
     pub const fn capacity(mut self, entries: usize) -> Self {
         self.capacity = entries;
         self
     }
 
-    /// Puts `prefix` and a colon before every key, as several applications on one server need it.
+    /// Puts `prefix` and a colon before every key, so that several applications can share one server. Default none.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// Trusts these certificate authorities, in PEM, beside the public ones.
+    /// Trusts these certificate authorities, in PEM, beside the public ones. Default none.
     #[cfg(feature = "redis-tls")]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
         self
     }
 
-    /// The same, if it can work.
+    /// Checks the options.
     pub(super) fn checked(self) -> Result<Checked, ConfigError> {
         let zero = |what: &str, instead: &str| {
-            ConfigError::new(format!(
-                "{what} of zero lets nothing through: write {instead}"
-            ))
+            ConfigError::new(format!("{what} of zero cannot work: write {instead}"))
         };
         if self.deadline.is_zero() {
             return Err(zero("a deadline", "Duration::from_millis(100)"));
@@ -99,7 +109,7 @@ impl Options {
         }
         if self.prefix.as_deref() == Some("") {
             return Err(ConfigError::new(
-                "an empty prefix sets nothing apart: write a name, or leave `prefix` out",
+                "an empty prefix does not separate anything: write a name, or leave `prefix` out",
             ));
         }
         Ok(Checked {
@@ -121,7 +131,7 @@ impl Default for Options {
     }
 }
 
-/// Options that work.
+/// Options that can work.
 #[cfg_attr(
     not(feature = "redis"),
     expect(dead_code, reason = "only a store over a network needs a guard")
@@ -153,6 +163,24 @@ mod tests {
             let error = options.checked().err().unwrap();
             assert!(error.to_string().contains("write"), "{error}");
         }
-        assert!(Options::new().checked().is_ok());
+        let least = Options::new()
+            .deadline(Duration::from_nanos(1))
+            .open_after(1)
+            .open_for(Duration::from_nanos(1))
+            .capacity(1)
+            .prefix("a");
+        assert!(least.checked().is_ok());
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let options = Options::new().checked().unwrap();
+        assert_eq!(options.deadline, Duration::from_millis(100));
+        assert_eq!(options.open_after.get(), 5);
+        assert_eq!(options.open_for, Duration::from_secs(1));
+        assert_eq!(options.capacity, 1_000_000);
+        assert!(options.prefix.is_none());
+        #[cfg(feature = "redis-tls")]
+        assert!(options.ca_pem.is_none());
     }
 }

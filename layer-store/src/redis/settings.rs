@@ -6,13 +6,13 @@ use url::{Host, Url};
 
 use crate::ConfigError;
 
-/// Where a server is, and who we are to it.
+/// The address of a server, and the user and database there.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: bool,
-    /// Trusted beside the public roots.
+    /// Certificate authorities that are trusted beside the public ones.
     #[cfg(feature = "redis-tls")]
     pub(super) ca_pem: Option<Vec<u8>>,
     username: Option<String>,
@@ -23,8 +23,16 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads `redis[s]://[[user]:password@]host[:port][/db]`.
     pub(crate) fn from_url(text: &str) -> Result<Self, ConfigError> {
-        // A parser's error may repeat the URL, in which the password stands.
-        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()).with_source(error))?;
+        Self::from_url_and_password(text, None)
+    }
+
+    /// Reads a URL. `password` is that of `REDIS_PASSWORD`, for a URL without one.
+    pub(crate) fn from_url_and_password(
+        text: &str,
+        password: Option<String>,
+    ) -> Result<Self, ConfigError> {
+        // These errors name what is wrong and never the URL, which may hold the password.
+        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         let tls = match url.scheme() {
             "redis" => false,
             "rediss" => true,
@@ -47,19 +55,26 @@ impl Settings {
         };
         let settings = Self {
             username: decoded(Some(url.username()), "user")?,
-            password: decoded(url.password(), "password")?,
+            password: match (decoded(url.password(), "password")?, password) {
+                (Some(_), Some(_)) => {
+                    return Err(ConfigError::new(
+                        "REDIS_URL has a password and REDIS_PASSWORD is set too: unset REDIS_PASSWORD, or write REDIS_URL without the password",
+                    ));
+                }
+                (in_url, beside_it) => in_url.or(beside_it),
+            },
             db,
             ..Self::new(host, url.port().unwrap_or(PORT), tls)?
         };
         if settings.username.is_some() && settings.password.is_none() {
             return Err(wrong(
-                "a user without a password: a password alone is written `:password@`",
+                "a user without a password: set REDIS_PASSWORD, or, if it is a password, write `:password@`",
             ));
         }
         Ok(settings)
     }
 
-    /// The same for a host by itself. One that no resolver could find is an error here, and no outage later.
+    /// Makes the settings for a host by itself. A text that no resolver could find is an error here, and no outage later.
     pub(crate) fn at(host: &str, port: u16, tls: bool) -> Result<Self, ConfigError> {
         let bare = host
             .strip_prefix('[')
@@ -98,7 +113,7 @@ impl Settings {
         Self { password, ..self }
     }
 
-    /// Trusts a certificate authority beside the public ones.
+    /// Trusts these certificate authorities beside the public ones.
     #[cfg(feature = "redis-tls")]
     pub(crate) fn with_ca_pem(self, ca_pem: Option<Vec<u8>>) -> Result<Self, ConfigError> {
         if ca_pem.is_some() && !self.tls {
@@ -109,7 +124,7 @@ impl Settings {
         Ok(Self { ca_pem, ..self })
     }
 
-    /// What the first commands say.
+    /// Returns what the first commands of a connection say.
     pub(super) fn greeting(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
         let mut info = RedisConnectionInfo::default()
             .set_protocol(protocol)
@@ -126,7 +141,7 @@ impl Settings {
 }
 
 impl fmt::Debug for Settings {
-    /// Without user and password.
+    /// Shows neither user nor password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "rediss" } else { "redis" };
         write!(f, "{scheme}://{}:{}/{}", self.host, self.port, self.db)
@@ -200,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_and_a_password_is_not() {
+    fn an_error_names_what_cannot_be_read_and_no_password() {
         for (url, said) in [
             ("redis://", "host is missing"),
             ("redis://:hunter2@", "host"),
@@ -229,7 +244,26 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_where_and_not_who() {
+    fn the_password_of_the_variable_is_used_for_a_url_without_one() {
+        let read = |url| {
+            let settings = Settings::from_url_and_password(url, Some("s@fe".into()))?;
+            Ok::<_, ConfigError>((settings.username, settings.password))
+        };
+        let password = || Some("s@fe".to_owned());
+        assert_eq!(read("redis://h").unwrap(), (None, password()));
+        assert_eq!(
+            read("redis://ada@h").unwrap(),
+            (Some("ada".into()), password())
+        );
+        for url in ["redis://:hunter2@h", "redis://ada:hunter2@h"] {
+            let message = read(url).unwrap_err().to_string();
+            assert!(message.contains("unset REDIS_PASSWORD"), "{message}");
+            assert!(!message.contains("hunter2") && !message.contains("s@fe"));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_user_and_no_password() {
         let settings = Settings::from_url("redis://ada:hunter2@h:7000/3").unwrap();
         assert_eq!(format!("{settings:?}"), "redis://h:7000/3");
     }
