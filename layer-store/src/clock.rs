@@ -7,8 +7,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The time of a [`MemoryStore`](crate::MemoryStore): Unix microseconds, read from the system once and then advanced by
-/// a monotonic counter, so that it never runs backwards and still goes on after a restart.
+/// The clock of a [`MemoryStore`](crate::MemoryStore), in Unix microseconds.
+///
+/// The system clock is read once, at the first use in a process. From there a monotonic counter goes on, so the time never
+/// runs backwards, and after a restart it goes on where it should.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use layer_store::Clock;
+///
+/// let (clock, time) = Clock::manual(1_000_000);
+/// time.advance(Duration::from_secs(2));
+/// assert_eq!(clock.now(), 3_000_000);
+/// ```
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -21,30 +33,31 @@ enum Source {
 #[derive(Clone)]
 struct System {
     counter: quanta::Clock,
-    /// Microseconds a tick, times 2^64: one multiplication a reading. No counter ticks slower than once a microsecond.
+    /// Microseconds per tick, times 2^64, so that a reading is one multiplication. This is below 2^64 because no counter ticks
+    /// slower than once a microsecond.
     micros_per_tick: u64,
     started: u64,
     unix_at_start: u64,
 }
 
-/// Moves the [`Clock`] it was made with.
+/// Moves a [`Clock`] made by [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl Clock {
-    /// The system's clock. All clocks of one process tell the same time.
+    /// Returns the system's clock. All of them in one process show the same time.
     pub fn system() -> Self {
         static SYSTEM: OnceLock<System> = OnceLock::new();
         Self(Source::System(SYSTEM.get_or_init(System::start).clone()))
     }
 
-    /// A clock that stands at `unix_micros` until it is moved.
+    /// Makes a clock that shows `unix_micros` until it is moved, and the handle that moves it.
     pub fn manual(unix_micros: u64) -> (Self, ManualClock) {
         let now = Arc::new(AtomicU64::new(unix_micros));
         (Self(Source::Manual(now.clone())), ManualClock(now))
     }
 
-    /// Now, in Unix microseconds.
+    /// Returns the time, in Unix microseconds.
     #[inline]
     pub fn now(&self) -> u64 {
         match &self.0 {
@@ -87,23 +100,23 @@ impl System {
 }
 
 impl ManualClock {
-    /// Moves the clock forwards. What is below a microsecond is dropped.
+    /// Moves the clock forwards, by whole microseconds.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// Moves the clock to `unix_micros`, backwards too: what a failover may do to a server's.
+    /// Sets the clock to `unix_micros`. It may go backwards, as a server's clock does in a failover.
     pub fn set(&self, unix_micros: u64) {
         self.0.store(unix_micros, Ordering::Relaxed);
     }
 
-    /// Now, in Unix microseconds.
+    /// Returns the time, in Unix microseconds.
     pub fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// So many that what a scale loses to rounding is less than a millisecond a year.
+/// Enough ticks that rounding the scale costs less than a millisecond a year.
 const MANY_TICKS: u64 = 1 << 40;
 
 #[cfg(test)]

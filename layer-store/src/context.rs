@@ -1,16 +1,23 @@
 use std::time::{Duration, Instant};
 
-/// Who asks, and until when an answer is of use.
+/// The context of a call: the layer that calls, and its deadline.
+///
+/// ```
+/// use layer_store::Context;
+///
+/// let cx = Context::new("cache");
+/// assert_eq!((cx.source, cx.deadline), ("cache", None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The asking layer, such as `ratelimit`: a label, from a closed set.
+    /// The layer that calls, such as `cache`. It becomes a label of metrics, so it comes from a small fixed set.
     pub source: &'static str,
-    /// When the caller gives up, on tokio's clock. `None`: the store's own limit on a call is enough.
+    /// The time at which the caller gives up, on tokio's clock. `None`: only the store's own limit on a call applies.
     pub deadline: Option<Instant>,
 }
 
 impl Context {
-    /// A context without a deadline.
+    /// Makes a context without a deadline.
     pub const fn new(source: &'static str) -> Self {
         Self {
             source,
@@ -18,7 +25,7 @@ impl Context {
         }
     }
 
-    /// The same, until `deadline`.
+    /// Sets the deadline.
     #[must_use]
     pub const fn until(self, deadline: Instant) -> Self {
         Self {
@@ -27,8 +34,9 @@ impl Context {
         }
     }
 
-    /// The same, until `limit` from now on tokio's clock: one deadline for several calls. A limit that no clock can count is
-    /// none.
+    /// Sets the deadline to `limit` from now, on tokio's clock. Several calls can share it.
+    ///
+    /// A limit that is too long for any clock sets no deadline.
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {
         match tokio::time::Instant::now().checked_add(limit) {

@@ -5,17 +5,35 @@ use crate::{
     Value,
 };
 
-/// Typed methods over [`Store::call`], each one round trip. They ask [`Store::call_now`] first.
+/// A typed method for each operation of a [`Store`]. Each is one round trip, or none if the store needs no waiting.
+///
+/// ```
+/// use layer_store::{Context, Identity, Key, KeySpace, MemoryStore, StoreExt, Ttl};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let cx = Context::new("example");
+/// let seats = KeySpace::new("data", "seats");
+/// let seat = Identity::from(7);
+/// let key = Key::new(&seats, seat.as_ref());
+/// let minute = Ttl::from_millis(60_000).unwrap();
+///
+/// assert_eq!(store.put_if_absent(&cx, &key, &"ada".into(), minute).await?, None);
+/// assert_eq!(store.put_if_absent(&cx, &key, &"bob".into(), minute).await?, Some("ada".into()));
+/// assert!(store.compare_and_delete(&cx, &key, &"ada".into()).await?);
+/// # Ok::<_, layer_store::StoreError>(())
+/// # }).unwrap();
+/// ```
 ///
 /// # Errors
 ///
-/// Those of the store, and [`ErrorKind::Corrupt`] if it replies something that is no answer to the question.
+/// Those of the store, and [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) for a reply of another operation.
 ///
 /// # Cancel safety
 ///
 /// A dropped future may or may not have been applied.
 pub trait StoreExt: Store {
-    /// Applies `op`, without waiting if the store needs none.
+    /// Applies `op`. Does not wait if the store needs no waiting.
     fn apply(
         &self,
         op: &Op<'_>,
@@ -38,7 +56,7 @@ pub trait StoreExt: Store {
         async move { self.apply(&Op::Get(key), cx).await?.into_value() }
     }
 
-    /// Reads several values, not as of one instant.
+    /// Reads several values, which may be of different instants.
     fn get_many(
         &self,
         cx: &Context,
@@ -72,7 +90,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Writes a pinned value if nothing stands there. `Some`: the value that does.
+    /// Writes a pinned value if the key has none. Returns the existing value if it has one, and `None` if it was written.
     fn put_if_absent(
         &self,
         cx: &Context,
@@ -99,7 +117,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Replaces `old` by `new`, pinned. Whether `old` stood there.
+    /// Writes `new`, pinned, if the value is `old`. Returns true if it was.
     fn compare_and_set(
         &self,
         cx: &Context,
@@ -122,7 +140,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Deletes a value. Whether there was one.
+    /// Deletes a value. Returns true if there was one.
     fn delete(
         &self,
         cx: &Context,
@@ -137,7 +155,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Deletes a value if it is `old`. Whether it was.
+    /// Deletes a value if it is `old`. Returns true if it was.
     fn compare_and_delete(
         &self,
         cx: &Context,
@@ -153,7 +171,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Deletes several values in the order given. How many there were.
+    /// Deletes several values in the given order. Returns how many there were.
     fn delete_many(
         &self,
         cx: &Context,
@@ -162,7 +180,9 @@ pub trait StoreExt: Store {
         async move { self.apply(&Op::DeleteMany(keys), cx).await?.into_count() }
     }
 
-    /// Moves a value's expiry. Whether it was moved.
+    /// Changes the expiry of a value. Returns true if it was changed.
+    ///
+    /// With `only_longer` a value that lives longer already keeps its expiry.
     fn touch(
         &self,
         cx: &Context,
@@ -198,7 +218,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Runs operations in order, not atomically: a reply or an error for each.
+    /// Runs operations in the given order, not atomically. Returns a reply or an error for each.
     fn batch(
         &self,
         cx: &Context,
@@ -210,7 +230,7 @@ pub trait StoreExt: Store {
         }
     }
 
-    /// Asks for a sign of life.
+    /// Checks that the store replies.
     fn ping(&self, cx: &Context) -> impl Future<Output = Result<(), StoreError>> + Send {
         async move { self.apply(&Op::Ping, cx).await?.into_pong() }
     }

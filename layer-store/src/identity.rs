@@ -3,20 +3,32 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Who a request counts for: what a key extractor gives. It lends its [reference](Self::as_ref) to a [`Key`](crate::Key).
+/// The identity of a client: the result of a key extractor. A [`Key`](crate::Key) takes its [reference](Self::as_ref).
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// use layer_store::Identity;
+///
+/// let by_address = Identity::from(Ipv4Addr::new(203, 0, 113, 9));
+/// let by_user = Identity::from(7);
+/// let by_api_key = Identity::from("key-of-ada");
+/// assert_ne!(by_user, Identity::from("7"));
+/// # let _ = (by_address, by_api_key);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity<'a> {
     /// An IPv4 address.
     V4(u32),
-    /// The upper half of an IPv6 address: its /64 network, which is what one subscriber has.
+    /// The upper half of an IPv6 address: its /64 network, because one subscriber has a whole one.
     V6(u64),
     /// A number, such as a user's.
     Int(u64),
-    /// Any bytes, such as an API key. They never reach a log, and no store as they are: see [`Key`](crate::Key).
+    /// Any bytes, such as an API key. They never reach a log, and a store only in the form of a [`Key`](crate::Key)'s text.
     Text(Cow<'a, [u8]>),
 }
 
-/// An [`Identity`] on loan, as small as a [`Key`](crate::Key) needs it.
+/// A borrowed [`Identity`], as small as a [`Key`](crate::Key) needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityRef<'a> {
     /// See [`Identity::V4`].
@@ -30,7 +42,7 @@ pub enum IdentityRef<'a> {
 }
 
 impl Identity<'_> {
-    /// What a [`Key`](crate::Key) takes.
+    /// Borrows the identity, for a [`Key`](crate::Key).
     #[inline]
     pub fn as_ref(&self) -> IdentityRef<'_> {
         match self {
@@ -41,7 +53,7 @@ impl Identity<'_> {
         }
     }
 
-    /// The same, owning its text.
+    /// Copies the text if it is borrowed.
     pub fn into_owned(self) -> Identity<'static> {
         match self {
             Self::V4(address) => Identity::V4(address),
@@ -59,7 +71,7 @@ impl From<Ipv4Addr> for Identity<'_> {
 }
 
 impl From<Ipv6Addr> for Identity<'_> {
-    /// Decides by the bits, not by the notation: a mapped IPv4 address is that IPv4 address.
+    /// Takes the /64 network. An IPv4-mapped address becomes that IPv4 address, in whatever notation it was written.
     fn from(address: Ipv6Addr) -> Self {
         match address.to_ipv4_mapped() {
             Some(address) => address.into(),

@@ -1,39 +1,47 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What is known of a store without asking it anything. A wrapper amends what its inner store tells.
+/// The properties of a store, known without a call. A wrapper changes those of its inner store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreInfo {
     /// The backend, such as `memory` or `redis`.
     pub name: &'static str,
-    /// Whether other processes see it too.
+    /// True if other processes see the same entries.
     pub shared: bool,
-    /// The longest value it takes, in bytes.
+    /// The longest value that it takes, in bytes.
     pub max_value: usize,
-    /// Whether a read may miss a write that was answered before.
+    /// True if a read may miss a write that was confirmed before.
     pub reads_may_lag: bool,
-    /// Changes whenever the server may have forgotten writes: a restart, a failover. `None`: it cannot tell.
+    /// A number that changes when the server may have forgotten writes, as after a restart or a failover. `None`: the store
+    /// cannot tell.
     pub incarnation: Option<u64>,
-    /// Bytes received so far.
+    /// The bytes received so far.
     pub received: u64,
-    /// The longest that a call takes. `None`: nobody limits it.
+    /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
-    /// How it is doing.
+    /// The store's health.
     pub health: Health,
 }
 
-/// How a store is doing.
+/// The health of a store, known without a call.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Health {
-    /// Its circuit breaker, if it has one.
+    /// The store's circuit breaker, if it has one.
     pub breaker: Option<BreakerHandle>,
-    /// How long the last answered call took, if that is measured.
+    /// The time that the last successful call took. `None`: it is not measured, or there was no call.
     pub last_latency: Option<Duration>,
 }
 
 impl StoreInfo {
-    /// A store of this process alone, with nothing else known.
+    /// Makes the properties of a store for this process alone, with all others unknown.
+    ///
+    /// ```
+    /// use layer_store::StoreInfo;
+    ///
+    /// let mut info = StoreInfo::new("postgres");
+    /// info.shared = true;
+    /// ```
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -48,19 +56,19 @@ impl StoreInfo {
     }
 }
 
-/// Reads and resets a circuit breaker.
+/// A handle to a circuit breaker: reads its state and resets it. It does not keep the store alive.
 #[derive(Clone)]
 pub struct BreakerHandle(Arc<dyn BreakerControl>);
 
-/// Whether a circuit breaker lets calls through.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// It does.
+    /// Calls go through.
     Closed,
-    /// It refuses every call; a ping goes out each second.
+    /// Every call is refused. A ping is sent from time to time.
     Open,
-    /// It still refuses every call; the last ping came back.
+    /// Every call is refused. The last ping was answered, and the next decides.
     HalfOpen,
 }
 
@@ -76,22 +84,22 @@ impl BreakerHandle {
         Self(control)
     }
 
-    /// Whether it lets calls through.
+    /// Returns the state.
     pub fn state(&self) -> BreakerState {
         self.0.state()
     }
 
-    /// Failures in a row, as far as they were counted.
+    /// Returns the number of failures in a row that were counted. Counting stops when the breaker opens.
     pub fn failures(&self) -> u32 {
         self.0.failures()
     }
 
-    /// Pings that came back in a row since it opened.
+    /// Returns the number of pings in a row that were answered since the breaker opened.
     pub fn successes(&self) -> u32 {
         self.0.successes()
     }
 
-    /// Closes it at once.
+    /// Closes the breaker at once.
     pub fn reset(&self) {
         self.0.reset();
     }
@@ -108,7 +116,7 @@ impl fmt::Debug for BreakerHandle {
 }
 
 impl BreakerState {
-    /// `closed`, `open` or `half-open`.
+    /// Returns `closed`, `open` or `half-open`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",

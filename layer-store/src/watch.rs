@@ -1,14 +1,14 @@
 use std::future::pending;
 
-/// Hints that a key changed, from [`Store::watch`](crate::Store::watch).
+/// A source of hints that a key changed, made by [`Store::watch`](crate::Store::watch).
 ///
-/// No store of this version sends any: [`changed`](Self::changed) stays pending, and a user's timer decides.
+/// No store of this version sends hints: [`changed`](Self::changed) stays pending, and the user's timer decides.
 #[derive(Debug)]
 #[must_use = "a watch does nothing until `changed` is awaited"]
 pub struct Watch(());
 
 impl Watch {
-    /// A watch that never fires.
+    /// Makes a watch without hints.
     pub const fn never() -> Self {
         Self(())
     }
