@@ -7,14 +7,15 @@ use crate::{
     Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo, wrap::Timeout,
 };
 
-/// One layer's way to its store: who asks, and how long a talk may take.
+/// The calls of one layer to its store, with one limit for all of them.
 ///
-/// It drives a [`Protocol`] in one of two ways, and bounds both alike:
+/// It runs a [`Protocol`] in one of two ways:
 ///
 /// - [`run_now`](Self::run_now) for a store that answers at once, such as memory. It never waits.
 /// - [`run`](Self::run) for a store that waits. All operations of one talk share one deadline.
 ///
-/// A layer tries `run_now` first. If that gives `None`, the protocol stands where it stopped, and `run` goes on from there.
+/// A layer tries `run_now` first. If that returns `None`, the protocol has stopped before an operation that has to wait, and
+/// `run` goes on from there.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,12 +32,11 @@ use crate::{
 ///
 /// # Defaults
 ///
-/// A talk takes at most the store's own limit on a call ([`StoreInfo::call_limit`]), or 100 ms if the store has none. A store
-/// without a limit gets that one.
+/// A talk takes at most the store's own limit of a call ([`StoreInfo::call_limit`]). If the store has none, 100 ms.
 #[derive(Clone, Debug)]
 pub struct Caller {
     store: SharedStore,
-    /// The same store for calls that wait: they end in time whatever the store does.
+    /// The store with a limit of its own, for calls that wait.
     bounded: SharedStore,
     context: Context,
     limit: Duration,
@@ -48,8 +48,17 @@ impl Caller {
         Self::with_limit(store, source, DEFAULT_LIMIT)
     }
 
-    /// Makes a caller that uses `limit` where the store has no limit of its own.
+    /// Makes a caller that uses `limit` if the store has no limit of its own.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    #[track_caller]
     pub fn with_limit(store: SharedStore, source: &'static str, limit: Duration) -> Self {
+        assert!(
+            !limit.is_zero(),
+            "a limit of zero lets no call through: write such as Duration::from_millis(100)"
+        );
         let bounded = store.clone().limited(limit);
         Self {
             limit: bounded.info().call_limit.unwrap_or(limit),
@@ -64,12 +73,12 @@ impl Caller {
         &self.store
     }
 
-    /// Returns what is known of the store.
+    /// Returns the properties of the store, without a call.
     pub fn info(&self) -> StoreInfo {
         self.bounded.info()
     }
 
-    /// Returns how long a talk may take.
+    /// Returns the longest time of a talk.
     pub const fn limit(&self) -> Duration {
         self.limit
     }
@@ -79,7 +88,7 @@ impl Caller {
         self.context.within(self.limit).deadline
     }
 
-    /// Applies one operation if the store needs no waiting. `None`: nothing was done.
+    /// Applies one operation if the store needs no waiting. `None` means that nothing was done.
     #[inline]
     pub fn call_now(&self, op: &Op<'_>) -> Option<Result<Reply, StoreError>> {
         self.store.call_now(op, &self.context)
@@ -97,8 +106,9 @@ impl Caller {
         self.call_by(op, None)
     }
 
-    /// Applies one operation and waits for its reply until `deadline`, and never longer than the store's own limit on a call.
-    /// `None`: the limit alone.
+    /// Applies one operation and waits for its reply until `deadline`, and at most for the store's own limit of a call.
+    ///
+    /// `None`: for that limit alone.
     ///
     /// # Errors
     ///
@@ -120,8 +130,10 @@ impl Caller {
         }
     }
 
-    /// Drives `protocol` to its end if the store needs no waiting. `None`: it stopped before an operation that has to wait,
-    /// which was not done; [`run`](Self::run) goes on with it.
+    /// Runs `protocol` to its end if the store needs no waiting.
+    ///
+    /// `None` means that it stopped before an operation that has to wait. That one was not done. [`run`](Self::run) goes on
+    /// with it.
     #[inline]
     pub fn run_now<P: Protocol>(&self, protocol: &mut P) -> Option<P::Output> {
         loop {
@@ -132,7 +144,7 @@ impl Caller {
         }
     }
 
-    /// Drives `protocol` to its end. All of its operations share one deadline, [`limit`](Self::limit) from now.
+    /// Runs `protocol` to its end. All of its operations share one deadline, [`limit`](Self::limit) from now.
     ///
     /// # Cancel safety
     ///
@@ -141,8 +153,9 @@ impl Caller {
         self.run_by(protocol, self.deadline()).await
     }
 
-    /// Drives `protocol` to its end under a deadline that it shares with others. `None`: each operation has the store's own
-    /// limit.
+    /// Runs `protocol` to its end under a deadline that it shares with others.
+    ///
+    /// `None`: each operation has the store's own limit.
     ///
     /// # Cancel safety
     ///
@@ -176,7 +189,7 @@ impl SharedStore {
     }
 }
 
-/// The limit of a talk where the store sets none.
+/// The limit of a talk if the store has none.
 const DEFAULT_LIMIT: Duration = Duration::from_millis(100);
 
 #[cfg(all(test, feature = "test-util"))]

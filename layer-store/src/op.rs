@@ -1,6 +1,6 @@
 use crate::{Arg, ErrorKind, Expiry, Key, Program, Retention, StoreError, Ttl, Value};
 
-/// What a [`Store`](crate::Store) is asked to do. Each operation is one round trip.
+/// An operation of a [`Store`](crate::Store). Each is one round trip.
 ///
 /// Operations are data, as requests are to a Tower service. A wrapper can look at one, change it, and pass it on.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub enum Op<'a> {
     Ping,
 }
 
-/// What must be under a key for a [`Set`](Op::Set) to be applied.
+/// The condition of a [`Set`](Op::Set): the value that the key must have for it to be applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Condition<'a> {
@@ -70,7 +70,23 @@ pub enum Condition<'a> {
     Equals(&'a Value),
 }
 
-/// What every store refuses before it does anything: the same on memory as on a Cluster.
+impl Op<'_> {
+    /// Checks the rules that hold on every store, for a store to call before it applies anything.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::CrossTag`]: the keys of a program have different tags.
+    /// - [`ErrorKind::Rejected`]: a program has no key, more than 128, or one twice; or a batch is in a batch.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Run { keys, .. } => check_program(keys),
+            Self::Batch(ops) => check_batch(ops),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the keys of a program. A program that would fail on a Cluster fails on memory too.
 pub(crate) fn check_program(keys: &[Key<'_>]) -> Result<(), StoreError> {
     let [first, others @ ..] = keys else {
         return Err(rejected("a program needs a key"));
@@ -88,7 +104,7 @@ pub(crate) fn check_program(keys: &[Key<'_>]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A batch is flat.
+/// Checks that a batch holds no batch.
 pub(crate) fn check_batch(ops: &[Op<'_>]) -> Result<(), StoreError> {
     if ops.iter().any(|op| matches!(op, Op::Batch(_))) {
         return Err(rejected("a batch holds no batch"));
@@ -100,7 +116,7 @@ fn rejected(reason: &'static str) -> StoreError {
     StoreError::not_applied(ErrorKind::Rejected).with_source(reason)
 }
 
-/// The keys of one program.
+/// The most keys of one program.
 const MAX_KEYS: usize = 128;
 
 #[cfg(test)]
@@ -108,12 +124,60 @@ mod tests {
     use std::mem::size_of;
 
     use super::*;
-    use crate::Reply;
+    use crate::{IdentityRef, KeySpace, Output, Reply};
 
     #[test]
     fn operations_and_replies_stay_small() {
         assert!(size_of::<Op<'_>>() <= 48, "{}", size_of::<Op<'_>>());
         let reply = size_of::<Option<Result<Reply, StoreError>>>();
         assert!(reply <= 48, "{reply}");
+    }
+
+    #[test]
+    fn a_program_has_1_to_128_keys_of_one_tag_and_none_twice() {
+        let space = KeySpace::new("data", "s");
+        let tag = IdentityRef::Int(1);
+        let rests: Vec<_> = (0..129_u8).map(|i| [i]).collect();
+        let mut keys: Vec<_> = rests
+            .iter()
+            .map(|rest| Key::new(&space, tag).with_rest(rest))
+            .collect();
+        let kind = |keys: &[Key<'_>]| check_program(keys).err().map(|error| error.kind());
+        assert_eq!(kind(&keys[..1]), None);
+        assert_eq!(kind(&keys[..128]), None);
+        assert_eq!(kind(&keys), Some(ErrorKind::Rejected));
+        assert_eq!(kind(&[]), Some(ErrorKind::Rejected));
+        keys.truncate(4);
+        keys[3] = keys[1];
+        assert_eq!(kind(&keys), Some(ErrorKind::Rejected));
+        keys[3] = Key::new(&space, IdentityRef::Int(2));
+        assert_eq!(kind(&keys), Some(ErrorKind::CrossTag));
+    }
+
+    #[test]
+    fn an_operation_is_checked_by_its_own_rule() {
+        let space = KeySpace::new("data", "s");
+        let keys = [1, 2].map(|i| Key::new(&space, IdentityRef::Int(i)));
+        static NOTHING: Program =
+            Program::new("nothing", "return {}", Retention::Pinned, |_, _| {
+                Output::new()
+            });
+        let run = |keys| Op::Run {
+            program: &NOTHING,
+            keys,
+            args: &[],
+        };
+        let kind = |op: Op<'_>| op.check().err().map(|error| error.kind());
+        assert_eq!(kind(run(&keys[..1])), None);
+        assert_eq!(kind(run(&keys)), Some(ErrorKind::CrossTag));
+        assert_eq!(kind(Op::GetMany(&keys)), None);
+        let flat = [Op::Ping, Op::Get(&keys[0])];
+        assert_eq!(kind(Op::Batch(&flat)), None);
+        let nested = [Op::Ping, Op::Batch(&flat)];
+        assert_eq!(kind(Op::Batch(&nested)), Some(ErrorKind::Rejected));
+        assert_eq!(
+            Op::Batch(&nested).check().unwrap_err().effect(),
+            crate::Effect::NotApplied
+        );
     }
 }

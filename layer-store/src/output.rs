@@ -1,6 +1,6 @@
 use crate::Value;
 
-/// What a [`Program`](crate::Program) replies: a number, bytes or nothing at each index.
+/// The output of a [`Program`](crate::Program): a number, bytes or nothing at each index.
 ///
 /// Up to four numbers are kept inline and allocate nothing.
 ///
@@ -205,7 +205,7 @@ impl Len {
     }
 }
 
-/// How many numbers are kept inline.
+/// The most numbers that are kept inline.
 const MAX_INLINE: usize = 4;
 
 #[cfg(test)]

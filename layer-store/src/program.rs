@@ -4,12 +4,42 @@ use crate::{Output, Retention, Transaction};
 
 /// An atomic read-modify-write, written twice: a Lua body for Redis, a Rust twin for every other store.
 ///
-/// The twin is the specification. It sees the declared keys' values and the time, and nothing else; it does no I/O and
-/// keeps nothing between runs, since a store may run it again. Both are held against each other on random steps
-/// ([`conformance::twins`](crate::conformance), feature `test-util`).
+/// The twin is the specification. It sees the values of the declared keys and the time, and nothing else. It does no I/O and
+/// keeps nothing between runs, because a store may run it again. [`conformance::twins`](crate::conformance) (feature
+/// `test-util`) compares both on random steps.
 ///
-/// The Lua body reads `KEYS` and `ARGV` as Redis gives them, takes the time from `TIME`, and replies an array of integers
-/// or strings.
+/// The Lua body reads `KEYS` and `ARGV` as Redis gives them, takes the time from `TIME`, and replies with an array of
+/// integers, strings and `false`.
+///
+/// ```
+/// use layer_store::{
+///     Arg, Context, Identity, Key, KeySpace, MemoryStore, Output, Program, Retention, StoreExt, Ttl, Value,
+/// };
+///
+/// /// Adds to a number. Argument: the amount. Reply: the sum.
+/// static ADD: Program = Program::new(
+///     "add",
+///     "local sum = tonumber(redis.call('GET', KEYS[1]) or '0') + tonumber(ARGV[1])
+///      redis.call('SET', KEYS[1], string.format('%.0f', sum), 'PX', '60000')
+///      return {sum}",
+///     Retention::Pinned,
+///     |transaction, args| {
+///         let (before, _) = transaction.get(0).and_then(Value::as_pair).unwrap_or((0, 0));
+///         let sum = before + args[0].int().unwrap_or(0) as u64;
+///         transaction.set(0, Value::pair(sum, 0), Ttl::from_millis(60_000).unwrap());
+///         Output::ints(&[sum as i64])
+///     },
+/// );
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let (store, cx, space) = (MemoryStore::new(), Context::new("example"), KeySpace::new("data", "sums"));
+/// let ada = Identity::from("ada");
+/// let keys = [Key::new(&space, ada.as_ref())];
+/// store.run(&cx, &ADD, &keys, &[Arg::Int(3)]).await?;
+/// assert_eq!(store.run(&cx, &ADD, &keys, &[Arg::Int(4)]).await?.int(0), Some(7));
+/// # Ok::<_, layer_store::StoreError>(())
+/// # }).unwrap();
+/// ```
 pub struct Program {
     name: &'static str,
     lua: &'static str,
@@ -21,7 +51,7 @@ pub struct Program {
 type Native = fn(&mut Transaction<'_>, &[Arg<'_>]) -> Output;
 
 impl Program {
-    /// A program; `retention` is that of the values it writes.
+    /// Makes a program. `retention` is that of the values it writes.
     pub const fn new(
         name: &'static str,
         lua: &'static str,
@@ -37,17 +67,17 @@ impl Program {
         }
     }
 
-    /// A short name, for metrics and errors.
+    /// Returns the short name, for metrics and errors.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The Lua body.
+    /// Returns the Lua body.
     pub const fn lua(&self) -> &'static str {
         self.lua
     }
 
-    /// The retention of the values it writes.
+    /// Returns the retention of the values it writes.
     pub const fn retention(&self) -> Retention {
         self.retention
     }
@@ -58,7 +88,7 @@ impl Program {
         (self.native)(transaction, args)
     }
 
-    /// What `EVALSHA` names, computed once.
+    /// Returns the hash that `EVALSHA` takes, computed once.
     #[cfg(feature = "redis")]
     pub(crate) fn sha1(&self, compute: impl FnOnce(&str) -> Box<str>) -> &str {
         self.sha1.get_or_init(|| compute(self.lua))
@@ -78,14 +108,14 @@ impl fmt::Debug for Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Arg<'a> {
-    /// A number, in decimal on Redis.
+    /// A number. Redis gets its decimal text.
     Int(i64),
-    /// ASCII, but for a program's last argument, which may be any bytes.
+    /// Bytes: ASCII, except for the last argument of a program, which may be any.
     Bytes(&'a [u8]),
 }
 
 impl Arg<'_> {
-    /// The number. `None` if it is not one.
+    /// Returns the number. `None` if it is bytes.
     #[inline]
     pub const fn int(&self) -> Option<i64> {
         match self {
@@ -94,7 +124,7 @@ impl Arg<'_> {
         }
     }
 
-    /// The bytes. `None` if it is a number.
+    /// Returns the bytes. `None` if it is a number.
     #[inline]
     pub const fn bytes(&self) -> Option<&[u8]> {
         match self {

@@ -1,8 +1,8 @@
 use crate::{Key, Op, Reply, StoreError};
 
-/// A talk with a store, as a state machine without I/O.
+/// A talk with a store: one or more operations, as a state machine without I/O.
 ///
-/// A protocol names its next operation and takes the reply, until it has its output. It never calls a store itself, so it
+/// A protocol returns its next operation and takes the reply, until it has its output. It never calls a store itself, so it
 /// is written once for stores that answer at once and for stores that wait, and a test can play any order of replies and
 /// errors. [`Caller::run_now`](crate::Caller::run_now) and [`Caller::run`](crate::Caller::run) drive it.
 ///
@@ -50,22 +50,21 @@ use crate::{Key, Op, Reply, StoreError};
 /// # assert_eq!(caller.run_now(&mut talk).unwrap().unwrap(), []);
 /// ```
 pub trait Protocol {
-    /// What the talk ends with.
+    /// The result of the talk.
     type Output;
 
-    /// Names the next operation. Called again, without a [`take`](Self::take) between, it names the same one.
+    /// Returns the next operation. Called again without a [`take`](Self::take) between, it returns the same one.
     ///
-    /// `scratch` is empty: it is room for keys and operations that are made here and do not live in the protocol.
+    /// `scratch` is empty. It is room for keys and operations that are made here and are not kept in the protocol.
     fn ask<'r, 's: 'r>(&'s self, scratch: &'r mut Scratch<'s>) -> Op<'r>;
 
-    /// Takes the reply to the operation that [`ask`](Self::ask) named. `Some` ends the talk; `None` goes on with the next
-    /// operation.
+    /// Takes the reply to the operation of [`ask`](Self::ask). `Some` ends the talk. After `None` the next operation follows.
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output>;
 }
 
-/// Room for what an operation borrows, kept by the driver while the operation is under way.
+/// Room for the keys and operations that an operation borrows. The driver keeps it while the operation is under way.
 ///
-/// It allocates only what is put in.
+/// It allocates only when something is put in.
 #[derive(Debug, Default)]
 pub struct Scratch<'s> {
     keys: Vec<Key<'s>>,

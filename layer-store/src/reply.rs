@@ -1,6 +1,6 @@
 use crate::{ErrorKind, Output, StoreError, Value};
 
-/// What a [`Store`](crate::Store) answers to an [`Op`](crate::Op).
+/// The reply of a [`Store`](crate::Store) to an [`Op`](crate::Op).
 ///
 /// Each operation has its variant. The `into_` methods take the expected one out and turn every other into the error of an
 /// unexpected reply: [`ErrorKind::Corrupt`] with [`Effect::Unknown`](crate::Effect::Unknown).
@@ -115,10 +115,8 @@ impl Reply {
         }
     }
 
-    /// Makes the error for a reply that does not answer the operation: [`ErrorKind::Corrupt`], and the operation may have
-    /// been applied.
-    ///
-    /// Also for a reply of the right variant whose content makes no sense.
+    /// Makes the error for a reply of another operation, or one whose content is not possible: [`ErrorKind::Corrupt`] with
+    /// [`Effect::Unknown`](crate::Effect::Unknown).
     #[cold]
     pub fn unexpected() -> StoreError {
         StoreError::unknown(ErrorKind::Corrupt)
