@@ -1,7 +1,7 @@
-//! One pluggable store under rate limits, response caches and locks.
+//! One store under rate limits, response caches and locks: memory or Redis, behind one interface.
 //!
-//! A [`Store`] answers one kind of question: an [`Op`], which is always one round trip. Operations are data, as requests
-//! are to a Tower service, so a wrapper ([`wrap`]) is one small `impl`. What a primitive cannot do atomically is a
+//! A [`Store`] applies an [`Op`] and gives its [`Reply`]. Each operation is one round trip. Operations are data, as requests
+//! are to a Tower service, so a wrapper ([`wrap`]) is one small `impl`. An atomic step that no primitive has is a
 //! [`Program`]: a read-modify-write written twice, as a Lua body for Redis and as a Rust twin for every other store.
 //!
 //! # Example
@@ -10,36 +10,66 @@
 //! use layer_store::{Context, Identity, Key, KeySpace, MemoryStore, SharedStore, StoreExt, Ttl, Value};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! let store = SharedStore::new(MemoryStore::new());
+//! let store = SharedStore::from(MemoryStore::new());
 //! let cx = Context::new("example");
-//! let visits = KeySpace::new("data", "visits");
-//! let ada = Identity::from("ada");
-//! let key = Key::new(&visits, ada.as_ref());
+//! let claims = KeySpace::new("data", "claims");
+//! let car = Identity::from("car:7");
+//! let key = Key::new(&claims, car.as_ref());
+//! let minute = Ttl::from_millis(60_000).unwrap();
 //!
-//! store.put(&cx, &key, &Value::from("1"), Ttl::from_millis(60_000).unwrap()).await?;
-//! assert_eq!(store.get(&cx, &key).await?, Some(Value::from("1")));
+//! // The first one writes, the second one is refused and sees the value.
+//! assert_eq!(store.put_if_absent(&cx, &key, &"ada".into(), minute).await?, None);
+//! assert_eq!(store.put_if_absent(&cx, &key, &"bob".into(), minute).await?, Some("ada".into()));
 //! # Ok::<_, layer_store::StoreError>(())
 //! # }).unwrap();
 //! ```
 //!
 //! # Stores
 //!
-//! - [`MemoryStore`]: sharded, bounded (1,000,000 entries by default), with an injectable [`Clock`]. It never waits.
+//! - [`MemoryStore`]: sharded and bounded, with a [`Clock`] that a test can move. Its calls never wait.
 #![cfg_attr(
     feature = "redis",
-    doc = "- [`RedisStore`]: one multiplexed connection per process, reconnected by itself."
+    doc = "- [`RedisStore`]: one connection per process for all calls, which is made again when it is lost."
 )]
-//! - [`connect`](connect()) takes a URL and puts a deadline and a circuit breaker round whatever is reached over a network.
+//! - [`connect`](connect()) takes a URL, and puts a deadline and a circuit breaker round a store that is reached over a
+//!   network.
+//! - Your own: [`Store`] shows one in full, and [`conformance`] tests it.
+//!
+//! # Using a store
+//!
+//! - [`StoreExt`] has a typed method for each operation.
+//! - [`Caller`] is a layer's way to its store: it bounds calls, and runs a [`Protocol`], a talk of several operations.
+//!
+//! # Defaults
+//!
+//! | Setting | Default | Set by |
+//! | --- | --- | --- |
+//! | limit of a call over a network | 100 ms | [`Options::deadline`] |
+//! | failures in a row that open the circuit breaker | 5 | [`Options::open_after`] |
+//! | time from its opening to the first ping | 1 s | [`Options::open_for`] |
+//! | time between two pings | the same, at most 1 s | |
+//! | answered pings in a row that close it | 2 | |
+//! | entries of a memory store | 1,000,000 | [`Options::capacity`], [`MemoryStore::with_capacity`] |
+//! | time from a failed attempt to connect to the next | 50 ms, doubling up to 500 ms | |
+//! | longest attempt to connect | 1 s | |
+//! | limit of a layer's talk with a store that has no limit | 100 ms | [`Caller::with_limit`] |
 //!
 //! # When the store fails
 //!
-//! Every [`StoreError`] says whether the operation may have happened ([`Effect`]): retries and fallbacks decide on that.
+//! Every [`StoreError`] has an [`ErrorKind`], which tells a caller what to do, and an [`Effect`]: the operation was not
+//! applied, or it is not known. Retries and fallbacks decide on these two.
+//!
+//! # Cancellation
+//!
+//! A dropped call may or may not have been applied, and other calls go on. An attempt to connect outlives the call that
+//! started it. The tasks of a store (its connection, the pings of its breaker) end when its last clone is dropped.
 //!
 //! # Features
 //!
 //! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
 //! - `redis-tls`: `rediss://`, through rustls with ring.
-//! - `test-util`: the [conformance kit](conformance), buggy stores, and the harness that compares a program with its twin.
+//! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
+//!   with its twin.
 
 mod caller;
 mod clock;

@@ -2,9 +2,16 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// What stands under a key: bytes, or numbers that are their decimal text.
+/// A value: bytes, or a number with a fraction, whose bytes are its decimal text.
 ///
-/// Two values are equal if their bytes are. Numbers and up to 14 bytes are kept inline.
+/// Two values are equal if their bytes are. A number and up to 14 bytes are kept inline and allocate nothing.
+///
+/// ```
+/// use layer_store::Value;
+///
+/// assert_eq!(Value::from("42"), Value::pair(42, 0));
+/// assert_eq!(Value::pair(42, 7).to_bytes(), "42:7");
+/// ```
 #[derive(Clone)]
 pub struct Value(Repr);
 
@@ -17,13 +24,13 @@ enum Repr {
 }
 
 impl Value {
-    /// A number `t` and a part `f` of the next one: the text `t`, or `t:f` if `f` is not zero.
+    /// Makes the value of a number `t` and a fraction `f`: the text `t`, or `t:f` if `f` is not zero.
     #[inline]
     pub const fn pair(t: u64, f: u32) -> Self {
         Self(Repr::Pair(f, t))
     }
 
-    /// Reads `t` or `t:f`, in exactly the form that [`pair`](Self::pair) writes. `None` if it is anything else.
+    /// Reads `t` or `t:f`, in exactly the form that [`pair`](Self::pair) writes. `None` for any other bytes.
     #[inline]
     pub fn as_pair(&self) -> Option<(u64, u32)> {
         match &self.0 {
@@ -32,7 +39,7 @@ impl Value {
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Repr::Heap(bytes) => Bytes::clone(bytes),
@@ -40,7 +47,7 @@ impl Value {
         }
     }
 
-    /// Lends the bytes.
+    /// Lends the bytes to `read`.
     pub fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         match &self.0 {
             Repr::Pair(f, t) => read(PairText::new(*t, *f).as_bytes()),
@@ -49,12 +56,12 @@ impl Value {
         }
     }
 
-    /// How many bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.with_bytes(<[u8]>::len)
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -80,7 +87,7 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 impl fmt::Debug for Value {
-    /// Says how long it is and not what it is: values hold tokens and answers.
+    /// Shows the length and not the bytes, which may be a token or a response. A number is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Repr::Pair(fraction, time) => write!(f, "Value({time}:{fraction})"),
@@ -173,7 +180,7 @@ fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
         None => (text, 0),
     };
     let pair = (t.parse().ok()?, f);
-    // One value has one text: `+1`, `01` and `1:0` are somebody else's.
+    // A number has one text. `+1`, `01` and `1:0` were not written by `pair`.
     (PairText::new(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
 }
 

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-use layer_store::conformance::twins::{Answer, Connection};
+use layer_store::conformance::twins::{Connection, RedisReply};
 
 use crate::RedisServer;
 
@@ -15,7 +15,10 @@ impl RedisConnection {
 }
 
 impl Connection for RedisConnection {
-    async fn send(&mut self, command: &[&[u8]]) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    async fn send(
+        &mut self,
+        command: &[&[u8]],
+    ) -> Result<RedisReply, Box<dyn Error + Send + Sync>> {
         let mut packed = redis::Cmd::new();
         packed.arg(command);
         answer(packed.query(&mut self.0)?)
@@ -28,15 +31,15 @@ impl fmt::Debug for RedisConnection {
     }
 }
 
-fn answer(value: redis::Value) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+fn answer(value: redis::Value) -> Result<RedisReply, Box<dyn Error + Send + Sync>> {
     Ok(match value {
-        redis::Value::Nil => Answer::Nil,
-        redis::Value::Int(number) => Answer::Int(number),
-        redis::Value::BulkString(bytes) => Answer::Bytes(bytes),
-        redis::Value::SimpleString(status) => Answer::Bytes(status.into_bytes()),
-        redis::Value::Okay => Answer::Bytes(b"OK".to_vec()),
+        redis::Value::Nil => RedisReply::Nil,
+        redis::Value::Int(number) => RedisReply::Int(number),
+        redis::Value::BulkString(bytes) => RedisReply::Bytes(bytes),
+        redis::Value::SimpleString(status) => RedisReply::Bytes(status.into_bytes()),
+        redis::Value::Okay => RedisReply::Bytes(b"OK".to_vec()),
         redis::Value::Array(values) => {
-            Answer::List(values.into_iter().map(answer).collect::<Result<_, _>>()?)
+            RedisReply::List(values.into_iter().map(answer).collect::<Result<_, _>>()?)
         }
         other => return Err(format!("{other:?} is no reply of a program").into()),
     })

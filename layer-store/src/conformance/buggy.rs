@@ -9,15 +9,22 @@ use crate::{
 };
 
 /// A sound store with one [`Bug`], which some case of the kit must catch.
+///
+/// ```
+/// use layer_store::{MemoryStore, conformance::{Bug, BuggyStore}};
+///
+/// let store = BuggyStore::new(MemoryStore::new(), Bug::NeverExpires);
+/// # drop(store);
+/// ```
 #[derive(Debug)]
 pub struct BuggyStore<T> {
     inner: T,
-    fault: Bug,
-    /// What [`Bug::ShiftsReplies`] owes: a reply for each call that was dropped.
+    bug: Bug,
+    /// The replies of [`Bug::ShiftsReplies`] to calls that were dropped.
     orphans: Mutex<VecDeque<Reply>>,
 }
 
-/// What is wrong with a [`BuggyStore`].
+/// The bug of a [`BuggyStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bug {
@@ -25,7 +32,7 @@ pub enum Bug {
     IgnoresEquals,
     /// A put-if-absent reads, and writes later.
     RacesAbsent,
-    /// A refused write does not say what stands there.
+    /// A refused write does not reply the existing value.
     HidesExisting,
     /// A refused write moves the expiry all the same.
     RefusedMovesExpiry,
@@ -43,7 +50,7 @@ pub enum Bug {
     NeverExpires,
     /// An empty value reads as a missing one.
     HidesEmpty,
-    /// Values are kept as UTF-8, with what is none replaced.
+    /// Values are kept as UTF-8, and other bytes are replaced.
     KeepsText,
     /// Reading several keys skips those that are missing.
     SkipsMissing,
@@ -57,12 +64,12 @@ pub enum Bug {
     IgnoresTags,
     /// A caller that is dropped leaves its reply to the next one.
     ShiftsReplies,
-    /// What is done at once is not answered, so that it is done again.
+    /// `call_now` applies an operation and returns `None`, so that it is applied again.
     ActsUnasked,
 }
 
 impl Bug {
-    /// Every fault.
+    /// All bugs.
     pub const ALL: &[Self] = &[
         Self::IgnoresEquals,
         Self::RacesAbsent,
@@ -87,11 +94,11 @@ impl Bug {
 }
 
 impl<T: Store> BuggyStore<T> {
-    /// Spoils `inner`.
-    pub fn new(inner: T, fault: Bug) -> Self {
+    /// Puts `bug` into `inner`.
+    pub fn new(inner: T, bug: Bug) -> Self {
         Self {
             inner,
-            fault,
+            bug,
             orphans: Mutex::default(),
         }
     }
@@ -104,7 +111,7 @@ impl<T: Store> BuggyStore<T> {
                 keys,
                 args,
             } => self.run(program, keys, args, cx).await,
-            Op::Batch(ops) if self.fault == Bug::BatchStops => self.batch(ops, cx).await,
+            Op::Batch(ops) if self.bug == Bug::BatchStops => self.batch(ops, cx).await,
             Op::Batch(ops) => self.each(ops, cx).await,
             _ => {
                 let reply = self.inner.call(&self.spoil(op), cx).await?;
@@ -114,7 +121,7 @@ impl<T: Store> BuggyStore<T> {
     }
 
     fn spoil<'a>(&self, mut op: Op<'a>) -> Op<'a> {
-        match (self.fault, &mut op) {
+        match (self.bug, &mut op) {
             (Bug::DeletesOthers, Op::Delete { if_equals, .. }) => *if_equals = None,
             (Bug::DeletesFirstOnly, Op::DeleteMany(keys)) => *keys = &keys[..keys.len().min(1)],
             (Bug::TouchShortens, Op::Touch { only_longer, .. }) => *only_longer = false,
@@ -125,7 +132,7 @@ impl<T: Store> BuggyStore<T> {
     }
 
     fn spoil_reply(&self, reply: Reply) -> Reply {
-        match (self.fault, reply) {
+        match (self.bug, reply) {
             (Bug::HidesEmpty, Reply::Value(Some(value))) if value.is_empty() => Reply::Value(None),
             (Bug::SkipsMissing, Reply::Values(mut values)) => {
                 values.retain(Option::is_some);
@@ -158,7 +165,7 @@ impl<T: Store> BuggyStore<T> {
         };
         let key = *key;
         let lossy;
-        match self.fault {
+        match self.bug {
             Bug::IgnoresEquals if matches!(condition, Condition::Equals(_)) => {
                 *condition = Condition::Always
             }
@@ -192,7 +199,7 @@ impl<T: Store> BuggyStore<T> {
             existing,
         } = &mut reply
         {
-            match (self.fault, moved) {
+            match (self.bug, moved) {
                 (Bug::HidesExisting, _) => *existing = None,
                 (Bug::RefusedMovesExpiry, Some(ttl)) => {
                     let only_longer = false;
@@ -221,8 +228,8 @@ impl<T: Store> BuggyStore<T> {
             keys,
             args,
         };
-        match self.fault {
-            // What only looks has nothing to race for.
+        match self.bug {
+            // An operation that only reads has nothing to race for.
             Bug::RacesPrograms if program.retention() == Retention::Pinned => {
                 check_program(keys)?;
                 self.run_apart(program, keys, args, cx).await
@@ -299,7 +306,7 @@ impl<T: Store> BuggyStore<T> {
         self.inner.call(&op, cx).await.map(drop)
     }
 
-    /// One by one, so that each is spoilt in its own way.
+    /// Runs the operations one by one, so that each has the bug.
     async fn each(&self, ops: &[Op<'_>], cx: &Context) -> Result<Reply, StoreError> {
         if ops.iter().any(|op| matches!(op, Op::Batch(_))) {
             return self.inner.call(&Op::Batch(ops), cx).await;
@@ -339,7 +346,7 @@ impl<T: Store> Store for BuggyStore<T> {
             store: self,
             answered: false,
         };
-        // A reply takes its time, in which a caller may go.
+        // A reply takes time, in which a caller may be dropped.
         tokio::task::yield_now().await;
         waiting.answered = true;
         drop(waiting);
@@ -347,7 +354,7 @@ impl<T: Store> Store for BuggyStore<T> {
     }
 
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        if self.fault == Bug::ActsUnasked {
+        if self.bug == Bug::ActsUnasked {
             let _ = self.inner.call_now(op, cx);
         }
         None
@@ -362,7 +369,7 @@ impl<T: Store> Store for BuggyStore<T> {
     }
 }
 
-/// A call on its way.
+/// A call that waits for its reply.
 struct Waiting<'a, T: Store> {
     store: &'a BuggyStore<T>,
     answered: bool,
@@ -370,7 +377,7 @@ struct Waiting<'a, T: Store> {
 
 impl<T: Store> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
-        if !self.answered && self.store.fault == Bug::ShiftsReplies {
+        if !self.answered && self.store.bug == Bug::ShiftsReplies {
             self.store.orphans.lock().push_back(Reply::Value(None));
         }
     }

@@ -14,10 +14,10 @@ use crate::{
     Context, Effect, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
 
-/// A store for tests of what stands on it: it records what it is asked and is in trouble on demand.
+/// A store for tests of layers: it records its operations and, when a test wants it, fails, hangs, delays or loses replies.
 ///
-/// Clones share the store, its trouble and its record: keep one as a handle. While it is in trouble, and always once it is
-/// [`networked`](Self::networked), `call_now` has no answer, so that callers take the way that waits.
+/// Clones share the store, the fault and the record, so a test keeps one as a handle. While there is a fault, `call_now`
+/// returns `None`, so that callers take the way that waits. A [`networked`](Self::networked) store always does.
 ///
 /// ```
 /// use layer_store::{
@@ -42,35 +42,35 @@ pub struct FaultInjector<T> {
     networked: bool,
 }
 
-/// What happens to a call of a [`FaultInjector`].
+/// The fault of a call to a [`FaultInjector`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It fails so, and was not applied whatever the error says.
+    /// The call fails with this error. It is not applied, whatever the effect says.
     Fail(ErrorKind, Effect),
-    /// It is applied, and fails so with [`Effect::Unknown`].
+    /// The call is applied and fails, with [`Effect::Unknown`].
     LoseReply(ErrorKind),
-    /// It is not applied and never ends.
+    /// The call is not applied and never ends.
     Hang,
-    /// It is applied after this time on tokio's clock.
+    /// The call is applied after this time on tokio's clock.
     Delay(Duration),
 }
 
 type Choose = Box<dyn FnMut(&Op<'_>) -> Option<Fault> + Send>;
 
 struct Shared {
-    trouble: Mutex<Option<Choose>>,
+    fault: Mutex<Option<Choose>>,
     calls: Mutex<Vec<&'static str>>,
     in_flight: AtomicUsize,
 }
 
 impl<T: Store> FaultInjector<T> {
-    /// A store without trouble, so far.
+    /// Makes a store without a fault.
     pub fn new(inner: T) -> Self {
         Self {
             inner: Arc::new(inner),
             shared: Arc::new(Shared {
-                trouble: Mutex::default(),
+                fault: Mutex::default(),
                 calls: Mutex::default(),
                 in_flight: AtomicUsize::new(0),
             }),
@@ -78,66 +78,66 @@ impl<T: Store> FaultInjector<T> {
         }
     }
 
-    /// Answers through `call` alone, as a store does that is reached over a network.
+    /// Makes `call_now` always return `None`, as for a store that is reached over a network.
     #[must_use]
     pub fn networked(mut self) -> Self {
         self.networked = true;
         self
     }
 
-    /// From now on every call fails so, unapplied.
+    /// Makes every call from now on fail, not applied.
     pub fn fail(&self, kind: ErrorKind, effect: Effect) {
         self.inject(Fault::Fail(kind, effect));
     }
 
-    /// From now on every call is applied and fails all the same, with [`Effect::Unknown`].
+    /// Makes every call from now on be applied and fail, with [`Effect::Unknown`].
     pub fn lose_replies(&self, kind: ErrorKind) {
         self.inject(Fault::LoseReply(kind));
     }
 
-    /// From now on no call ends, even after [`heal`](Self::heal).
+    /// Makes every call from now on hang. Such a call does not end, even after [`heal`](Self::heal).
     pub fn hang(&self) {
         self.inject(Fault::Hang);
     }
 
-    /// From now on every call waits first.
+    /// Makes every call from now on wait first.
     pub fn delay(&self, time: Duration) {
         self.inject(Fault::Delay(time));
     }
 
-    /// From now on every call is in this trouble.
-    pub fn inject(&self, trouble: Fault) {
-        self.inject_by(move |_| Some(trouble));
+    /// Gives every call from now on this fault.
+    pub fn inject(&self, fault: Fault) {
+        self.inject_by(move |_| Some(fault));
     }
 
-    /// From now on `choose` says for each operation, in the order they come, what happens to it; `None`: nothing.
+    /// Gives each operation from now on the fault that `choose` returns for it, in the order in which they come.
     pub fn inject_by(&self, choose: impl FnMut(&Op<'_>) -> Option<Fault> + Send + 'static) {
-        *self.shared.trouble.lock() = Some(Box::new(choose));
+        *self.shared.fault.lock() = Some(Box::new(choose));
     }
 
-    /// From now on every call is answered.
+    /// Ends the fault: calls from now on succeed.
     pub fn heal(&self) {
-        *self.shared.trouble.lock() = None;
+        *self.shared.fault.lock() = None;
     }
 
-    /// What it was asked so far, answered or not: `get`, `get_many`, `set`, `delete`, `delete_many`, `touch`, `run`, `batch`
-    /// or `ping`.
+    /// Returns the names of the operations so far, also of those that failed: `get`, `get_many`, `set`, `delete`,
+    /// `delete_many`, `touch`, `run`, `batch` or `ping`.
     pub fn calls(&self) -> Vec<&'static str> {
         self.shared.calls.lock().clone()
     }
 
-    /// Forgets what it was asked so far, and gives it.
+    /// Takes the names of the operations since the last time.
     pub fn take_calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.shared.calls.lock())
     }
 
-    /// Calls that have begun, have not ended, and were not dropped.
+    /// Returns the number of calls that are under way: begun, not ended and not dropped.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
     fn is_troubled(&self) -> bool {
-        self.shared.trouble.lock().is_some()
+        self.shared.fault.lock().is_some()
     }
 }
 
@@ -176,7 +176,7 @@ impl<T: Store> Store for FaultInjector<T> {
             Some(Fault::Fail(kind, Effect::NotApplied)) => Err(StoreError::not_applied(kind)),
             Some(Fault::Fail(kind, Effect::Unknown)) => Err(StoreError::unknown(kind)),
             Some(Fault::LoseReply(kind)) => {
-                // An error of its own is one more reply that is lost.
+                // An error of the inner store is lost, too.
                 let _ = self.inner.call(op, cx).await;
                 Err(StoreError::unknown(kind))
             }
@@ -211,7 +211,7 @@ impl<T: Store> Store for FaultInjector<T> {
 impl Shared {
     fn asked(&self, op: &Op<'_>) -> Option<Fault> {
         self.calls.lock().push(name(op));
-        self.trouble.lock().as_mut()?(op)
+        self.fault.lock().as_mut()?(op)
     }
 }
 

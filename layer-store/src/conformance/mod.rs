@@ -1,7 +1,7 @@
-//! What every store must do, as tests for any backend.
+//! Tests that every store must pass, and stores with faults for the tests of layers.
 //!
-//! Each of [`cases`] is a plain `async fn` about one behaviour. [`conformance_tests!`](crate::conformance_tests) turns the
-//! list into named tests of one backend:
+//! Each of [`cases`] is a plain `async fn` about one behaviour. [`conformance_tests!`](crate::conformance_tests) makes a named
+//! test of one backend from each. [`Store`](crate::Store) shows a whole backend that passes them.
 //!
 //! ```
 //! # #[cfg(test)]
@@ -12,18 +12,17 @@
 //! }
 //! ```
 //!
-//! The expression is evaluated once a test and gives a [`Store`](crate::Store), or a [`Trial`] where a test's clock is to
-//! be moved instead of waited for. Every case makes names of its own, so all of them can run at once on one server.
+//! The expression is evaluated once for each test. It gives a [`Store`](crate::Store), or a [`Trial`] with a clock that the
+//! cases move instead of waiting. Every case makes its own keys, so all of them can run at once on one server.
 //!
-//! # The kit's own test
+//! # The test of the kit
 //!
-//! [`BuggyStore`] spoils a sound store by one [`Bug`] at a time, and some case catches each. A kit that nothing fails
-//! proves nothing.
+//! [`BuggyStore`] puts one [`Bug`] at a time into a sound store. A test of this crate shows that some case catches each.
 //!
 //! # For tests of layers
 //!
-//! [`FaultInjector`] records what it is asked and, on demand, fails, hangs, delays or loses its replies.
-//! [`twins`] holds a [`Program`](crate::Program)'s Lua body against its Rust twin.
+//! - [`FaultInjector`] records its operations and, when a test wants it, fails, hangs, delays or loses replies.
+//! - [`twins`] compares the Lua body of a [`Program`](crate::Program) with its Rust twin.
 
 pub mod cases;
 pub mod programs;
@@ -47,7 +46,7 @@ pub use self::{
     trial::Trial,
 };
 
-/// Makes a named test of every conformance case, on the store (or [`Trial`]) that the future gives.
+/// Makes a named test of every conformance case, on the store or [`Trial`] that the future gives.
 ///
 /// See [`conformance`](crate::conformance).
 #[macro_export]
@@ -65,29 +64,29 @@ pub struct Case {
 }
 
 impl Case {
-    /// The behaviour, as a sentence in snake case.
+    /// Returns the behaviour, as a sentence in snake case.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Puts a store to the test.
+    /// Tests a store for the behaviour.
     ///
     /// # Errors
     ///
-    /// An operation that should have succeeded failed.
+    /// An operation failed that should have succeeded.
     ///
     /// # Panics
     ///
-    /// If the store does not behave so.
+    /// If the store does not have the behaviour.
     pub async fn run(&self, trial: &Trial) -> Result<(), StoreError> {
         (self.run)(trial).await
     }
 
-    /// The same on a runtime of its own, on several threads, so that racers do race.
+    /// Tests a store for the behaviour, on a new runtime with several threads, so that calls do race.
     ///
     /// # Panics
     ///
-    /// If the store does not behave so, or if called in a runtime.
+    /// If the store does not have the behaviour, or if this is called in a runtime.
     pub fn test<T: Into<Trial>>(&self, make: impl Future<Output = T>) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
@@ -109,10 +108,10 @@ impl fmt::Debug for Case {
 
 type CaseFuture<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
-/// Every case, for a runner of one's own.
+/// All cases, for a test runner of your own.
 pub const CASES: &[Case] = crate::__conformance_cases! { __conformance_list () };
 
-/// The one list of cases, handed to another macro.
+/// The list of cases, as the argument of another macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_cases {
@@ -122,9 +121,9 @@ macro_rules! __conformance_cases {
             a_value_is_kept_byte_for_byte
             an_empty_value_is_not_a_missing_one
             a_number_is_its_decimal_text
-            get_many_answers_in_order
-            empty_lists_are_answered
-            ping_is_answered
+            get_many_replies_in_order
+            empty_lists_have_a_reply
+            ping_has_a_reply
             delete_reports_whether_there_was_one
             delete_many_deletes_and_counts_all
 
@@ -143,7 +142,7 @@ macro_rules! __conformance_cases {
             touch_moves_the_expiry
             touch_only_longer_never_shortens
 
-            a_batch_answers_in_order
+            a_batch_replies_in_order
             a_batch_goes_on_after_a_failure
 
             a_program_never_exceeds_its_limit
@@ -156,10 +155,10 @@ macro_rules! __conformance_cases {
 
             hostile_keys_are_apart
             parts_of_a_key_do_not_run_together
-            namespaces_are_apart
+            prefixes_are_apart
 
-            call_answers_without_call_now
-            call_now_without_an_answer_did_nothing
+            call_replies_without_call_now
+            call_now_without_a_reply_did_nothing
             dropped_calls_shift_no_reply
         }
     };
@@ -189,7 +188,7 @@ macro_rules! __conformance_tests {
     };
 }
 
-/// The case of this name.
+/// Returns the case with this name.
 #[doc(hidden)]
 pub fn case(name: &str) -> Case {
     *CASES

@@ -5,14 +5,14 @@ use std::{
 
 use crate::{IdentityRef, Key, KeySpace};
 
-/// A name that nobody else has, in this process or another: lower-case letters and digits.
+/// Returns a name that no other test has, in this process or another: lower-case letters and digits.
 pub fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let random = RandomState::new().hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
     format!("t{random:016x}")
 }
 
-/// Keys of one case, which no other case or run shares.
+/// The keys of one run of a case. No other case and no other run has them.
 #[derive(Clone)]
 pub(super) struct Names(KeySpace);
 
@@ -21,7 +21,7 @@ impl Names {
         Self(KeySpace::new("data", &unique()))
     }
 
-    /// A key under a tag of its own.
+    /// Returns a key with a tag of its own.
     pub(super) fn key<'a>(&'a self, subject: &'a str) -> Key<'a> {
         self.key_of(subject.as_bytes())
     }
@@ -30,7 +30,7 @@ impl Names {
         Key::new(&self.0, IdentityRef::Text(subject))
     }
 
-    /// A key under the tag that all of these share.
+    /// Returns a key with the tag that all keys of this method share.
     pub(super) fn unit<'a>(&'a self, rest: &'a str) -> Key<'a> {
         self.key("tag").with_rest(rest.as_bytes())
     }

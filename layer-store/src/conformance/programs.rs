@@ -2,7 +2,7 @@
 
 use crate::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
-/// Counts the key up to a limit. Arguments: the limit; the time to live in ms. Reply: 1 if it was counted; the count.
+/// Counts up to a limit. Arguments: the limit; the time to live in ms. Output: 1 if it was counted; the count.
 pub static LIMITED: Program = Program::new(
     "limited",
     include_str!("lua/limited.lua"),
@@ -11,7 +11,7 @@ pub static LIMITED: Program = Program::new(
 );
 
 /// Moves an amount from the first key to the second, if it is there. Arguments: the amount; the time to live in ms.
-/// Reply: 1 if it was moved; what is left; what the other has.
+/// Output: 1 if it was moved; the rest of the first; the amount of the second.
 pub static TRANSFER: Program = Program::new(
     "transfer",
     include_str!("lua/transfer.lua"),
@@ -19,7 +19,7 @@ pub static TRANSFER: Program = Program::new(
     transfer,
 );
 
-/// Changes nothing. Reply: for each key its value or nil, and its life left in ms (-1: for ever, -2: nothing there).
+/// Changes nothing. Output: for each key its value or nil, and the rest of its time to live in ms (-1: for ever, -2: no value).
 pub static LOOK: Program = Program::new(
     "look",
     include_str!("lua/look.lua"),
@@ -27,7 +27,7 @@ pub static LOOK: Program = Program::new(
     look,
 );
 
-/// Writes the time under the key. Argument: the time to live in ms. Reply: now; the stamp before or 0; in Unix µs.
+/// Writes the time under the key. Argument: the time to live in ms. Output: now; the time that was there before, or 0; in Unix µs.
 pub static STAMP: Program = Program::new(
     "stamp",
     include_str!("lua/stamp.lua"),
@@ -35,7 +35,7 @@ pub static STAMP: Program = Program::new(
     stamp,
 );
 
-/// Writes any bytes under the key. Arguments: the time to live in ms; the bytes. Reply: the bytes; nil.
+/// Writes any bytes under the key. Arguments: the time to live in ms; the bytes. Output: the bytes; nil.
 pub static WRITE: Program = Program::new(
     "write",
     include_str!("lua/write.lua"),

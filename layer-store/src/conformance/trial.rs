@@ -4,7 +4,7 @@ use tokio::sync::Barrier;
 
 use crate::{ManualClock, SharedStore, Store};
 
-/// A store on trial, and how time passes for it.
+/// A store under test, and the way to let time pass for it.
 #[derive(Clone)]
 pub struct Trial {
     store: SharedStore,
@@ -18,7 +18,7 @@ enum Time {
 }
 
 impl Trial {
-    /// A store whose time is the wall clock's: the few cases about expiry wait.
+    /// Makes a trial of a store on the wall clock. The few cases about expiry wait.
     pub fn new(store: impl Store) -> Self {
         Self {
             store: SharedStore::new(store),
@@ -26,7 +26,7 @@ impl Trial {
         }
     }
 
-    /// A store that reads `clock`, which is moved instead of waited for.
+    /// Makes a trial of a store that reads `clock`, which the cases move instead of waiting.
     pub fn with_clock(store: impl Store, clock: ManualClock) -> Self {
         Self {
             store: SharedStore::new(store),
@@ -34,12 +34,12 @@ impl Trial {
         }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &SharedStore {
         &self.store
     }
 
-    /// Lets at least `time` pass, and exactly that if it [`is_exact`](Self::is_exact).
+    /// Lets at least `time` pass. Exactly that if [`is_exact`](Self::is_exact) is true.
     pub async fn pass(&self, time: Duration) {
         match &self.time {
             Time::Real => tokio::time::sleep(time).await,
@@ -47,12 +47,12 @@ impl Trial {
         }
     }
 
-    /// Whether no time passes but by [`pass`](Self::pass).
+    /// Returns true if time passes only by [`pass`](Self::pass).
     pub fn is_exact(&self) -> bool {
         matches!(self.time, Time::Manual(_))
     }
 
-    /// Runs so many tasks that start together, and collects what they give.
+    /// Runs `racers` tasks that start together, and collects their results.
     pub(super) async fn race<T, F>(
         &self,
         racers: usize,

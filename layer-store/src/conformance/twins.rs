@@ -1,28 +1,31 @@
-//! Holds a [`Program`]'s Lua body, on a real Redis, against its Rust twin.
+//! Compares the Lua body of a [`Program`], on a real Redis, with its Rust twin.
 //!
-//! [`Twins`] runs both step by step on one clock, which the test moves, and compares replies, stored values and lives. The
-//! body runs as it ships, behind a prelude that shadows `redis.call`: `TIME` answers the test's clock; a life (`PX`,
-//! `PEXPIRE`) is noted beside its key and not applied, and the harness deletes the key when that life has passed on the
-//! test's clock. A body that names a key it did not declare, writes a value without an end, or calls another command than
-//! `TIME`, `GET`, `GETRANGE`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL` fails.
+//! [`Twins`] runs both step by step on one clock, which the test moves, and compares outputs, stored values and times to live.
+//! The body runs as it ships, behind a prelude with its own `redis.call`:
+//!
+//! - `TIME` replies the test's clock.
+//! - A time to live (`PX`, `PEXPIRE`) is noted beside its key and not applied. The harness deletes the key when that time has
+//!   passed on the test's clock.
+//! - The body fails if it uses a key that it did not declare, writes a value without a time to live, or calls another command
+//!   than `TIME`, `GET`, `GETRANGE`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL`.
 
 use std::{error::Error, fmt, future::Future, time::Duration};
 
 use super::unique;
 use crate::{Arg, Output, Program, Slot, Transaction, Value};
 
-/// A connection to a real Redis, whatever client it is made of.
+/// A connection to a real Redis, by any client.
 pub trait Connection: Send {
-    /// Sends one command and waits for its reply. A reply that is an error is an error.
+    /// Sends one command and waits for its reply. An error reply is an error.
     fn send(
         &mut self,
         command: &[&[u8]],
-    ) -> impl Future<Output = Result<Answer, Box<dyn Error + Send + Sync>>> + Send;
+    ) -> impl Future<Output = Result<RedisReply, Box<dyn Error + Send + Sync>>> + Send;
 }
 
-/// What Redis replied.
+/// A reply of Redis.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum RedisReply {
     /// Nothing.
     Nil,
     /// A number.
@@ -33,7 +36,7 @@ pub enum Answer {
     List(Vec<Self>),
 }
 
-/// A program's Lua body and its twin, on keys of their own.
+/// A program's Lua body and its twin, each with its own values under the keys of one test.
 #[derive(Debug)]
 pub struct Twins<C> {
     connection: C,
@@ -46,7 +49,7 @@ pub struct Twins<C> {
     steps: u64,
 }
 
-/// Where a Lua body and its twin part.
+/// The first difference between a Lua body and its twin.
 #[derive(Debug)]
 pub struct Difference {
     step: u64,
@@ -55,7 +58,7 @@ pub struct Difference {
 }
 
 impl<C: Connection> Twins<C> {
-    /// Begins with `keys` absent keys, at a time that is no whole second.
+    /// Begins with `keys` absent keys, at a time that is not a whole second.
     pub fn new(connection: C, program: &'static Program, keys: usize) -> Self {
         let tag = unique();
         Self {
@@ -70,32 +73,32 @@ impl<C: Connection> Twins<C> {
         }
     }
 
-    /// Goes on with another program, on the same keys.
+    /// Goes on with another program on the same keys.
     pub fn turn_to(&mut self, program: &'static Program) {
         self.program = program;
         self.script = script(program);
     }
 
-    /// Now, in Unix microseconds.
+    /// Returns the time, in Unix microseconds.
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// Moves the clock to `unix_micros`, backwards too: what a failover may do to a server's.
+    /// Sets the clock to `unix_micros`. It may go backwards, as a server's clock does in a failover.
     ///
     /// # Panics
     ///
-    /// If that is before 1970-01-01T00:00:01, which Redis' `TIME` cannot be asked to tell.
+    /// If that is before 1970-01-01T00:00:01.
     pub fn set_now(&mut self, unix_micros: u64) {
         assert!(unix_micros >= 1_000_000, "the time must be after 1970");
         self.now = unix_micros;
     }
 
-    /// Lets `time` pass and runs both on the keys with these numbers. What they reply, if it is the same.
+    /// Lets `time` pass and runs both on the keys with these numbers. Returns their output if it is the same.
     ///
     /// # Errors
     ///
-    /// They differ in the reply, a value or a life, or the body failed.
+    /// They differ in the output, a value or a time to live, or the body failed.
     ///
     /// # Panics
     ///
@@ -124,7 +127,7 @@ impl<C: Connection> Twins<C> {
         let mut transaction = Transaction::new(self.now, &mut slots);
         let data = self.program.run(&mut transaction, args);
         let written = transaction.written();
-        // As a store does: what was not written does not go back.
+        // As a store does: a slot that was not written is not written back.
         for (index, (&key, slot)) in keys.iter().zip(slots).enumerate() {
             if written & (1 << index) != 0 {
                 self.slots[key] = slot;
@@ -133,7 +136,11 @@ impl<C: Connection> Twins<C> {
         data
     }
 
-    async fn run_script(&mut self, keys: &[usize], args: &[Arg<'_>]) -> Result<Answer, Difference> {
+    async fn run_script(
+        &mut self,
+        keys: &[usize],
+        args: &[Arg<'_>],
+    ) -> Result<RedisReply, Difference> {
         let args: Vec<_> = args.iter().map(text).collect();
         let (count, now) = (keys.len().to_string(), self.now.to_string());
         let mut command = vec![&b"EVAL"[..], self.script.as_bytes(), count.as_bytes()];
@@ -144,7 +151,7 @@ impl<C: Connection> Twins<C> {
         result.map_err(|error| self.failure("the script failed", error))
     }
 
-    /// Deletes the keys whose noted life has passed.
+    /// Deletes the keys whose noted time to live has passed.
     async fn expire(&mut self) -> Result<(), Difference> {
         let lives = self.lives().await?;
         for (key, ends) in lives.into_iter().enumerate() {
@@ -165,7 +172,7 @@ impl<C: Connection> Twins<C> {
         let lives = self.lives().await?;
         for (key, slot) in self.slots.iter().enumerate() {
             let stands = match &values[key] {
-                Answer::Bytes(bytes) => Some(Value::from(&bytes[..])),
+                RedisReply::Bytes(bytes) => Some(Value::from(&bytes[..])),
                 _ => None,
             };
             let expected = slot.get(self.now);
@@ -189,7 +196,7 @@ impl<C: Connection> Twins<C> {
         Ok(())
     }
 
-    /// When each key's noted life ends, in Unix microseconds.
+    /// Returns the end of each key's noted time to live, in Unix microseconds.
     async fn lives(&mut self) -> Result<Vec<Option<u128>>, Difference> {
         let (keys, lives) = (self.keys.clone(), self.lives.clone());
         let mut command = vec!["HMGET", &lives];
@@ -198,7 +205,7 @@ impl<C: Connection> Twins<C> {
         Ok(notes.iter().map(ends).collect())
     }
 
-    async fn send(&mut self, command: &[&str]) -> Result<Answer, Difference> {
+    async fn send(&mut self, command: &[&str]) -> Result<RedisReply, Difference> {
         let command: Vec<_> = command.iter().map(|part| part.as_bytes()).collect();
         let result = self.connection.send(&command).await;
         result.map_err(|error| self.failure("the harness's own command failed", error))
@@ -220,7 +227,7 @@ impl<C: Connection> Twins<C> {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for RedisReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nil => f.write_str("nil"),
@@ -243,12 +250,12 @@ impl fmt::Display for Difference {
 
 impl Error for Difference {}
 
-/// The body as it ships, behind the prelude.
+/// Returns the body as it ships, behind the prelude.
 fn script(program: &Program) -> String {
     format!("{PRELUDE}\n{}", program.lua())
 }
 
-/// As a store sends it.
+/// Returns an argument as a store sends it.
 fn text(arg: &Arg<'_>) -> Vec<u8> {
     match arg {
         Arg::Int(number) => number.to_string().into_bytes(),
@@ -256,9 +263,9 @@ fn text(arg: &Arg<'_>) -> Vec<u8> {
     }
 }
 
-fn list(answer: Answer) -> Vec<Answer> {
+fn list(answer: RedisReply) -> Vec<RedisReply> {
     match answer {
-        Answer::List(list) => list,
+        RedisReply::List(list) => list,
         _ => Vec::new(),
     }
 }
@@ -271,8 +278,8 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Reads `since:ms`.
-fn ends(note: &Answer) -> Option<u128> {
-    let Answer::Bytes(note) = note else {
+fn ends(note: &RedisReply) -> Option<u128> {
+    let RedisReply::Bytes(note) = note else {
         return None;
     };
     let (since, ms) = std::str::from_utf8(note).ok()?.split_once(':')?;
@@ -280,22 +287,22 @@ fn ends(note: &Answer) -> Option<u128> {
     Some(since + ms * 1_000)
 }
 
-fn is_same(answer: &Answer, output: &Output) -> bool {
-    let Answer::List(answers) = answer else {
+fn is_same(answer: &RedisReply, output: &Output) -> bool {
+    let RedisReply::List(answers) = answer else {
         return false;
     };
     let mut answered = Output::new();
     for answer in answers {
         match answer {
-            Answer::Nil => answered.push_nil(),
-            Answer::Int(number) => answered.push_int(*number),
-            Answer::Bytes(bytes) => answered.push_value(Value::from(&bytes[..])),
-            Answer::List(_) => return false,
+            RedisReply::Nil => answered.push_nil(),
+            RedisReply::Int(number) => answered.push_int(*number),
+            RedisReply::Bytes(bytes) => answered.push_value(Value::from(&bytes[..])),
+            RedisReply::List(_) => return false,
         }
     }
     answered == *output
 }
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
-/// 2026-01-01, and 42 µs: short ones show whether somebody pads them.
+/// 2026-01-01 and 42 µs. The few microseconds show a mistake in padding them.
 const START: u64 = 1_767_225_600_000_042;

@@ -5,17 +5,27 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::IdentityRef;
 
-/// A name in a store: whose (the [`IdentityRef`]) and what (a [`KeySpace`], and within it a rest).
+/// The key of a value: a [`KeySpace`], a subject (an [`IdentityRef`]), and a rest that may be empty.
 ///
-/// A key borrows its parts and allocates nothing. It carries a 128-bit identity made from them under seeds of this
-/// process, which is all that the memory store compares; only a store that speaks text [`render`](Self::render)s it.
+/// A key borrows its parts and allocates nothing. It carries 128 bits made from them under seeds of this process, and the
+/// memory store compares only these. A store that speaks text [`render`](Self::render)s the key.
+///
+/// ```
+/// use layer_store::{Identity, Key, KeySpace};
+///
+/// let space = KeySpace::new("limit", "100/min");
+/// let ada = Identity::from("ada:7");
+/// let mut text = Vec::new();
+/// Key::new(&space, ada.as_ref()).with_rest(b"seat 1").render(&mut text);
+/// assert_eq!(text, b"{ada%3A7}:limit:100/min:seat%201");
+/// ```
 ///
 /// # Text
 ///
 /// `[prefix:]{subject}:kind:name[:rest]`. The subject is the hash tag, so all keys of one subject live in one slot of a
-/// Cluster. Every byte but `A-Za-z0-9-._~@/` is written `%XX`, so no header or path can choose a slot, a glob or another
-/// key. A subject over 128 escaped bytes, and what follows the kind where that is longer, is written as `#` and 128 bits
-/// of BLAKE3. The text is a stored format.
+/// Cluster. Every byte except `A-Za-z0-9-._~@/` is written `%XX`, so no header or path can choose a slot, a pattern or another
+/// key. A subject longer than 128 escaped bytes is written as `#` and 128 bits of BLAKE3, and so is the text after the kind.
+/// The text is a stored format.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     tag: Id,
@@ -26,35 +36,36 @@ pub struct Key<'a> {
     prefix: Option<&'a PrefixChain<'a>>,
 }
 
-/// What kind of value, and which use of it: built once, where a policy or a cache is built.
+/// The part of a key that all values of one use share: a kind and a name. It is made once, with a policy or a cache.
 #[derive(Clone)]
 pub struct KeySpace {
     id: Id,
     kind: &'static str,
     name: Box<str>,
-    /// `kind:name`, escaped, or `kind:#hash` if that is too long.
+    /// `kind:name`, escaped, or `kind:#hash` if the name is too long.
     text: Box<str>,
 }
 
-/// A text before every key of a [`Prefix`](crate::wrap::Prefix).
+/// The text that a [`Prefix`](crate::wrap::Prefix) puts before every key.
 #[derive(Clone, Debug)]
 pub struct KeyPrefix {
     id: Id,
     text: Box<str>,
 }
 
-/// One prefix on the way from a caller to its store, on the stack of the wrapper that adds it.
+/// The prefixes of a key: one, and those of the wrappers further out. It lies on the stack of the wrapper that adds it.
 #[derive(Clone, Copy)]
 pub(crate) struct PrefixChain<'a> {
     prefix: &'a KeyPrefix,
     outer: Option<&'a Self>,
 }
 
-/// 128 bits, seeded per process: equal for equal parts, and for no others that anybody can find.
+/// 128 bits that stand for the parts of a key in this process. Equal parts have equal bits. Without the seeds nobody can find
+/// two different ones that do.
 pub(crate) type Id = [u64; 2];
 
 impl<'a> Key<'a> {
-    /// The key of `subject` in `space`.
+    /// Makes the key of `subject` in `space`.
     #[inline]
     pub fn new(space: &'a KeySpace, subject: IdentityRef<'a>) -> Self {
         let tag = tag_of(subject);
@@ -68,7 +79,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The same with a last part, such as a lock's unit. An empty one is none.
+    /// Sets the last part, such as a lock's unit. An empty one is no part.
     #[must_use]
     pub fn with_rest(self, rest: &'a [u8]) -> Self {
         let id = chain(self.tag, self.space.id);
@@ -81,13 +92,13 @@ impl<'a> Key<'a> {
         key
     }
 
-    /// Whether both live in one slot of a Cluster, and so may stand in one program.
+    /// Returns true if both keys live in one slot of a Cluster, so that one program may have both.
     #[inline]
     pub fn same_tag(&self, other: &Self) -> bool {
         self.tag == other.tag
     }
 
-    /// Appends the key's text.
+    /// Appends the key's text to `out`.
     pub fn render(&self, out: &mut Vec<u8>) {
         let mut within = self.prefix;
         while let Some(PrefixChain { prefix, outer }) = within {
@@ -115,7 +126,7 @@ impl<'a> Key<'a> {
         self.id
     }
 
-    /// The key behind one more prefix.
+    /// Returns the key behind one more prefix.
     pub(crate) fn within<'b>(&self, within: &'b PrefixChain<'b>) -> Key<'b>
     where
         'a: 'b,
@@ -132,7 +143,7 @@ impl<'a> Key<'a> {
     }
 
     fn prefixed_id(&self, id: Id) -> Id {
-        // The prefixes stand in the order from the innermost wrapper out; they were applied from the outermost in.
+        // The chain goes from the innermost wrapper outwards. The prefixes were applied the other way round.
         fn apply(id: Id, within: Option<&PrefixChain<'_>>) -> Id {
             match within {
                 None => id,
@@ -144,7 +155,7 @@ impl<'a> Key<'a> {
 }
 
 impl fmt::Debug for Key<'_> {
-    /// Names the space alone: a subject is somebody's address or API key.
+    /// Shows the space alone: the subject may be an address or an API key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Key").field(&self.space.text).finish()
     }
@@ -160,7 +171,7 @@ impl KeySpace {
     /// | `limit` | `rate-limit-layer` | the state of a rate limit |
     /// | `entry` | `cache-layer` | a stored response or object |
     /// | `stamp` | `cache-layer` | a token that a purge deletes |
-    /// | `lock` | `lock-layer` | who holds a unit |
+    /// | `lock` | `lock-layer` | the holder of a unit |
     /// | `fence` | `lock-layer` | the last fencing token of a unit |
     /// | `record` | `lock-layer` | the outcome of a request with an idempotency key |
     /// | `data` | examples and the conformance kit | anything |
@@ -190,7 +201,7 @@ impl KeySpace {
         space
     }
 
-    /// Its name, as given.
+    /// Returns the name, as it was given.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -215,7 +226,7 @@ impl fmt::Debug for KeySpace {
 }
 
 impl KeyPrefix {
-    /// A prefix; it is escaped like every other part.
+    /// Makes a prefix. Its text is escaped like every other part of a key.
     pub fn new(text: &str) -> Self {
         let mut escaped = Vec::new();
         escape(text.as_bytes(), &mut escaped);
@@ -234,7 +245,8 @@ impl<'a> PrefixChain<'a> {
     }
 }
 
-/// The subject as the hash tag. Each kind has a form that no other can take: a text has no bare `:`, `%` or `#`.
+/// Writes the subject, which is the hash tag. Each variant has a form that no other can take, because an escaped text has no
+/// `:` and no `#`, and a `%` only before two digits.
 fn render_subject(subject: IdentityRef<'_>, out: &mut Vec<u8>) {
     match subject {
         IdentityRef::V4(address) => {
@@ -244,7 +256,7 @@ fn render_subject(subject: IdentityRef<'_>, out: &mut Vec<u8>) {
         }
         IdentityRef::V6(network) => out.extend_from_slice(format!("ip:{network:016x}").as_bytes()),
         IdentityRef::Int(number) => out.extend_from_slice(format!("int:{number}").as_bytes()),
-        // An empty hash tag is none: a Cluster would then hash the whole key.
+        // Not an empty tag: a Cluster would hash the whole key then.
         IdentityRef::Text([]) => out.push(b'%'),
         IdentityRef::Text(text) => {
             let start = out.len();
@@ -270,9 +282,9 @@ fn escape(part: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Replaces what was written since `start` by its hash, if it is long.
+/// Replaces the text from `start` on by its hash, if it is longer than [`MAX_PART`].
 fn shorten(start: usize, out: &mut Vec<u8>) {
-    if out.len() - start <= LONGEST {
+    if out.len() - start <= MAX_PART {
         return;
     }
     let hash = blake3::hash(&out[start..]);
@@ -282,7 +294,7 @@ fn shorten(start: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Seeds of this process: with them nobody outside can make two subjects meet in one bucket.
+/// Seeds of this process. Without them nobody can make two subjects that share a rate limit.
 struct Seeds {
     spread: [u64; 4],
     sip: SipHasher13,
@@ -310,8 +322,10 @@ fn tag_of(subject: IdentityRef<'_>) -> Id {
     }
 }
 
-/// Two keyed multiplications. The second word alone is a bijection (an odd factor), so no two numbers of a kind collide;
-/// the first is folded, so that each of its bits depends on all of the number's.
+/// Spreads a number over 128 bits by two keyed multiplications.
+///
+/// The second word alone is a bijection (its factor is odd), so two numbers of one kind never collide. The first word is
+/// folded, so that each of its bits depends on all bits of the number.
 #[inline]
 fn spread(kind: u8, number: u64) -> Id {
     let [a, b, c, d] = seeds().spread;
@@ -331,7 +345,7 @@ fn hash(kind: u8, bytes: &[u8]) -> Id {
     [hash.h1, hash.h2]
 }
 
-/// Adds a part to an identity. The multiplication makes the order count.
+/// Adds a part. The multiplication makes a difference between `a, b` and `b, a`.
 #[inline]
 const fn chain(id: Id, part: Id) -> Id {
     [
@@ -340,12 +354,12 @@ const fn chain(id: Id, part: Id) -> Id {
     ]
 }
 
-/// The longest escaped text that stands as it is.
-const LONGEST: usize = 128;
+/// The longest escaped text that is written out.
+const MAX_PART: usize = 128;
 /// The odd number next to 2^64 over the golden ratio.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-// What a hash or a spread number is of: equal bytes of two kinds have two identities.
+// The kind of a part goes into its bits, so that equal bytes of two kinds differ.
 const V4: u8 = 1;
 const V6: u8 = 2;
 const INT: u8 = 3;

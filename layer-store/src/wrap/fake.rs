@@ -1,4 +1,4 @@
-//! A store that answers as it is told and notes what it was sent.
+//! A store that replies as a test sets it and notes its operations.
 
 use std::{
     future::pending,
@@ -48,12 +48,12 @@ impl Fake {
         *self.0.mode.lock() = mode;
     }
 
-    /// What was sent since the last question: the names of the operations, and their keys' texts.
+    /// Takes the operations since the last time: their names, and their keys' texts.
     pub(super) fn sent(&self) -> Vec<String> {
         std::mem::take(&mut self.0.sent.lock())
     }
 
-    /// How many hold this store.
+    /// Returns the number of clones.
     pub(super) fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }

@@ -1,8 +1,9 @@
-//! Wrappers round a store: each one small `impl` of [`Store`](crate::Store).
+//! Wrappers round a store: a circuit breaker, a limit for each call, and a prefix for keys.
 //!
 //! Outermost first: [`Breaker`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts the first two
-//! round every store that is reached over a network, and the third where a prefix is set. A
-//! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two.
+//! round every store that is reached over a network, and the third if a prefix is set. A
+//! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two. [`Store`](crate::Store) shows how to
+//! write another one.
 
 mod breaker;
 #[cfg(test)]

@@ -3,10 +3,19 @@ use crate::{
     key::PrefixChain,
 };
 
-/// Puts a [`KeyPrefix`] before every key, so that several users of one store cannot meet.
+/// Puts a [`KeyPrefix`] before every key, so that several applications can share one store.
 ///
-/// The prefix stands before the hash tag and moves no key to another slot. Prefixes nest, and their order counts. An
-/// operation over up to four keys allocates nothing more here.
+/// The prefix is before the hash tag and moves no key to another slot. Prefixes nest, and their order matters. An operation
+/// with up to four keys allocates nothing here.
+///
+/// ```
+/// use layer_store::{KeyPrefix, MemoryStore, wrap::Prefix};
+///
+/// let memory = MemoryStore::new();
+/// let shop = Prefix::new(memory.clone(), KeyPrefix::new("shop"));
+/// let blog = Prefix::new(memory, KeyPrefix::new("blog"));
+/// # drop((shop, blog));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Prefix<T> {
     inner: T,
@@ -53,7 +62,7 @@ impl<T: Store> Store for Prefix<T> {
     }
 }
 
-/// The keys of one operation behind the prefix.
+/// The keys of one operation, behind the prefix.
 #[expect(
     clippy::large_enum_variant,
     reason = "it stays on the stack, and a box would be the allocation it avoids"
@@ -61,7 +70,7 @@ impl<T: Store> Store for Prefix<T> {
 enum Keys<'a> {
     None,
     One(Key<'a>),
-    /// Filled up with the last.
+    /// The keys and their number. The rest of the array repeats the last key.
     Few([Key<'a>; FEW], usize),
     Many(Vec<Key<'a>>),
     Batch(Vec<Self>),
@@ -78,7 +87,7 @@ impl<'a> Keys<'a> {
             Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => {
                 Self::of_slice(keys, within)
             }
-            // A batch within a batch is refused by every store, whatever stands in it.
+            // Every store refuses a batch within a batch, so its keys do not matter.
             Op::Batch(ops) => Self::Batch(
                 ops.iter()
                     .map(|op| match op {
@@ -103,7 +112,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The operations of a batch with these keys. Of anything else: none.
+    /// Returns the operations of a batch with these keys. For any other operation: none.
     #[inline]
     fn batch<'b>(&'b self, op: &Op<'b>) -> Vec<Op<'b>>
     where
@@ -118,7 +127,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The operation with these keys.
+    /// Returns the operation with these keys.
     #[inline]
     fn put_into<'b>(&'b self, op: &Op<'b>, batch: &'b [Op<'b>]) -> Op<'b>
     where
@@ -178,8 +187,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// The prefixes that wrappers further out have added. They are the same on all keys of an operation, since whoever built
-/// the keys added none.
+/// Returns the prefixes that wrappers further out have added. All keys of an operation have the same ones, because only
+/// wrappers add any.
 fn outer<'a>(op: &Op<'a>) -> Option<&'a PrefixChain<'a>> {
     match op {
         Op::Ping => None,
@@ -191,7 +200,7 @@ fn outer<'a>(op: &Op<'a>) -> Option<&'a PrefixChain<'a>> {
     }
 }
 
-/// Keys that need no allocation.
+/// An operation with at most this many keys allocates nothing.
 const FEW: usize = 4;
 
 #[cfg(test)]
@@ -282,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn namespaces_nest_in_order() {
+    async fn prefixes_nest_in_order() {
         let fake = Fake::new(Mode::Reply);
         let store = Prefix::new(
             Prefix::new(fake.clone(), KeyPrefix::new("inner")),
@@ -298,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_namespaces_on_one_store_do_not_meet() {
+    async fn two_prefixes_on_one_store_do_not_meet() {
         let memory = MemoryStore::new();
         let cx = Context::new("test");
         let space = KeySpace::new("data", "s");

@@ -9,20 +9,30 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
 
-/// Ends every call at its own limit, or at the caller's [deadline](Context::deadline) if that comes first.
+/// Ends every call at a limit, or at the caller's [deadline](Context::deadline) if that is earlier.
 ///
-/// | What ran out | Error | Counts for a [`Breaker`](super::Breaker) |
+/// | End of a call | Error | Weight for a [`Breaker`](super::Breaker) |
 /// | --- | --- | --- |
-/// | the limit | [`Timeout`](ErrorKind::Timeout), effect unknown | yes |
-/// | the limit, while the store was still receiving | the same | a tenth: the store lives, the answer is long or late |
-/// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), effect unknown | no |
-/// | the caller's deadline, before the call | `Deadline`, not applied | no |
+/// | the limit | [`Timeout`](ErrorKind::Timeout), effect unknown | a failure |
+/// | the limit, while bytes of replies came in | `Timeout`, effect unknown | a tenth: the store lives, the reply is long or late |
+/// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), effect unknown | nothing |
+/// | the caller's deadline, before the call | `Deadline`, not applied | nothing |
 ///
-/// A deadline that leaves a call at least nine tenths of the limit is taken for the limit. So a caller may set one deadline
-/// of [`call_limit`](StoreInfo::call_limit) for a check of several calls, and a store that hangs is still found out.
+/// A deadline that leaves a call at least nine tenths of the limit counts as the limit. So a caller can set one deadline of
+/// [`call_limit`](StoreInfo::call_limit) for several calls, and a store that hangs still opens the breaker.
 ///
-/// It also notes how long the last answered call took ([`Health::last_latency`](crate::Health::last_latency)). An answer
-/// from [`call_now`](Store::call_now) costs no look at the clock, and is not noted.
+/// The time of the last successful call is in [`Health::last_latency`](crate::Health::last_latency). A reply of
+/// [`call_now`](Store::call_now) is not measured, because reading the clock would cost as much as the call.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use layer_store::{MemoryStore, Store, wrap::Timeout};
+///
+/// let limit = Duration::from_millis(100);
+/// let store = Timeout::new(MemoryStore::new(), limit);
+/// assert_eq!(store.info().call_limit, Some(limit));
+/// ```
 ///
 /// # Panics
 ///
@@ -35,8 +45,17 @@ pub struct Timeout<T> {
 }
 
 impl<T: Store> Timeout<T> {
-    /// Gives each call of `inner` this long.
+    /// Ends each call of `inner` after `limit`. A limit that is too long for any clock is a year.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    #[track_caller]
     pub const fn new(inner: T, limit: Duration) -> Self {
+        assert!(
+            !limit.is_zero(),
+            "a limit of zero lets no call through: write such as Duration::from_millis(100)"
+        );
         Self {
             inner,
             limit,
@@ -84,7 +103,7 @@ impl<T: Store> Store for Timeout<T> {
     }
 }
 
-/// The source of a [`Timeout`](ErrorKind::Timeout) that says little against the store: bytes came in during the call.
+/// The source of a [`Timeout`](ErrorKind::Timeout) error if bytes came in during the call.
 #[derive(Debug)]
 pub(crate) struct StillReceiving;
 
@@ -96,7 +115,8 @@ impl fmt::Display for StillReceiving {
 
 impl Error for StillReceiving {}
 
-/// In nanoseconds, or [`NOT_MEASURED`]; on a line of its own, as each call writes it.
+/// The time of the last successful call, in nanoseconds, or [`NOT_MEASURED`]. On a cache line of its own, because each call
+/// writes it.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Latency(AtomicU64);
@@ -115,7 +135,7 @@ impl Latency {
     }
 }
 
-/// When a call ends, and by whose will.
+/// The end of a call.
 struct End {
     at: Instant,
     by: By,
@@ -128,7 +148,7 @@ enum By {
 
 impl End {
     fn of(now: Instant, limit: Duration, deadline: Option<Instant>) -> Result<Self, StoreError> {
-        // A limit beyond the clock's range is none.
+        // No clock counts a limit of `Duration::MAX` from now.
         let own = now.checked_add(limit).unwrap_or(now + FAR);
         let Some(deadline) = deadline.filter(|deadline| *deadline < own) else {
             return Ok(Self {
@@ -169,7 +189,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(100);
 
-    /// How a ping ends, and after how long.
+    /// Pings. Returns the result, the time it took, and the operations that reached the store.
     async fn ping(
         mode: Mode,
         deadline: Option<Duration>,
@@ -198,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_callers_shorter_deadline_ends_it_and_is_named() {
+    async fn a_callers_shorter_deadline_ends_it_and_is_told_from_the_limit() {
         let (result, took, _) = ping(Mode::Hang, Some(Duration::from_millis(30))).await;
         assert_eq!(error(result), (ErrorKind::Deadline, crate::Effect::Unknown));
         assert_eq!(took, Duration::from_millis(30));
@@ -250,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_beyond_the_clock_is_none() {
+    async fn a_limit_beyond_the_clock_is_a_very_long_one() {
         let store = Timeout::new(Fake::new(Mode::ReplyAfter(LIMIT)), Duration::MAX);
         assert!(store.call(&Op::Ping, &Context::new("test")).await.is_ok());
     }
@@ -269,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_limit_is_told() {
+    fn the_shortest_of_nested_limits_is_shown() {
         let fake = Fake::new(Mode::Reply);
         let store = Timeout::new(Timeout::new(fake.clone(), LIMIT), LIMIT * 2);
         assert_eq!(store.info().call_limit, Some(LIMIT));

@@ -1,11 +1,11 @@
-use super::{CX, LONG, Names, Trial, Verdict};
+use super::{CX, CaseResult, LONG, Names, Trial};
 use crate::{
     Arg, Condition, Effect, ErrorKind, Op, Output, Reply, Retention, StoreExt, Value,
     conformance::programs::LIMITED,
 };
 
 /// Each operation sees what those before it did, and has its reply in its place.
-pub async fn a_batch_answers_in_order(trial: &Trial) -> Verdict {
+pub async fn a_batch_replies_in_order(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b] = ["a", "b"].map(|subject| names.key(subject));
     let (one, two) = (Value::from("1"), Value::from("2"));
@@ -79,7 +79,7 @@ pub async fn a_batch_answers_in_order(trial: &Trial) -> Verdict {
 }
 
 /// An operation that fails has an error in its place, and those behind it are applied.
-pub async fn a_batch_goes_on_after_a_failure(trial: &Trial) -> Verdict {
+pub async fn a_batch_goes_on_after_a_failure(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("after");
     let value = Value::from("1");

@@ -4,13 +4,13 @@ use std::{
     task::{Context as Task, Waker},
 };
 
-use super::{CX, LONG, Names, Trial, Verdict};
+use super::{CX, CaseResult, LONG, Names, Trial};
 use crate::{
     Arg, Condition, Op, Reply, Retention, Store, StoreExt, Value, conformance::programs::LIMITED,
 };
 
-/// `call` alone gives what `call_now` gives, for a caller that never asks the latter.
-pub async fn call_answers_without_call_now(trial: &Trial) -> Verdict {
+/// `call` has the replies of `call_now`, for a caller that never uses the latter.
+pub async fn call_replies_without_call_now(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("called");
     let value = Value::from("1");
@@ -30,8 +30,8 @@ pub async fn call_answers_without_call_now(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Where `call_now` has no answer it has done nothing, and where it has one it was done once.
-pub async fn call_now_without_an_answer_did_nothing(trial: &Trial) -> Verdict {
+/// If `call_now` returns `None` it has done nothing, and if it returns a reply it was applied once.
+pub async fn call_now_without_a_reply_did_nothing(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let keys = [names.key("counted")];
     let args = [Arg::Int(10), Arg::Int(600_000)];
@@ -54,7 +54,7 @@ pub async fn call_now_without_an_answer_did_nothing(trial: &Trial) -> Verdict {
 }
 
 /// 200 calls are dropped before, while and after they are sent; every other call still has its own reply.
-pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> Verdict {
+pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let subjects: Vec<_> = (0..64).map(|number| number.to_string()).collect();
     let keys: Vec<_> = subjects.iter().map(|subject| names.key(subject)).collect();
@@ -87,7 +87,7 @@ pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Polls a call once, lets others run so many times, and drops it.
+/// Polls a call once, lets other tasks run `turns` times, and drops the call.
 async fn drop_after(turns: usize, call: impl Future) {
     let mut call = pin!(call);
     poll_once(call.as_mut());

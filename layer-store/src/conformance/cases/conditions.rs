@@ -1,8 +1,8 @@
-use super::{CX, LONG, Names, Trial, Verdict, set, text};
+use super::{CX, CaseResult, LONG, Names, Trial, set, text};
 use crate::{Condition, StoreExt, Value};
 
-/// On a live key `put_if_absent` reports the value that stands and leaves it alone.
-pub async fn put_if_absent_keeps_the_first_value(trial: &Trial) -> Verdict {
+/// On a live key `put_if_absent` returns the existing value and leaves it alone.
+pub async fn put_if_absent_keeps_the_first_value(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("first");
     let (first, second) = (Value::from("first"), Value::from("second"));
@@ -19,7 +19,7 @@ pub async fn put_if_absent_keeps_the_first_value(trial: &Trial) -> Verdict {
 }
 
 /// Of 64 that put at once one wins, and the others see its value.
-pub async fn put_if_absent_has_one_winner_among_64(trial: &Trial) -> Verdict {
+pub async fn put_if_absent_has_one_winner_among_64(trial: &Trial) -> CaseResult {
     for _ in 0..ROUNDS {
         let names = Names::fresh();
         let results = trial
@@ -49,8 +49,8 @@ pub async fn put_if_absent_has_one_winner_among_64(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// A compare-and-set is refused over nothing and over another value, and says what stands there.
-pub async fn compare_and_set_replaces_the_right_value_alone(trial: &Trial) -> Verdict {
+/// A compare-and-set is refused on an absent key and on another value, and replies the existing value.
+pub async fn compare_and_set_replaces_the_right_value_alone(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("compared");
     let (right, wrong) = (Value::from("right"), Value::from("righ"));
@@ -71,7 +71,7 @@ pub async fn compare_and_set_replaces_the_right_value_alone(trial: &Trial) -> Ve
 }
 
 /// Of 64 that replace one value at once one wins.
-pub async fn compare_and_set_has_one_winner_among_64(trial: &Trial) -> Verdict {
+pub async fn compare_and_set_has_one_winner_among_64(trial: &Trial) -> CaseResult {
     for _ in 0..ROUNDS {
         let names = Names::fresh();
         let key = names.key("compared");
@@ -101,8 +101,8 @@ pub async fn compare_and_set_has_one_winner_among_64(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// A compare-and-delete of anything but the value that stands deletes nothing.
-pub async fn compare_and_delete_is_for_the_owner(trial: &Trial) -> Verdict {
+/// A compare-and-delete of any other value than the existing one deletes nothing.
+pub async fn compare_and_delete_is_for_the_owner(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("owned");
     let (owner, other) = (Value::from("owner"), Value::from("other"));

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use super::{CX, LONG, Names, Trial, Verdict, life, ms, set};
+use super::{CX, CaseResult, LONG, Names, Trial, life, ms, set};
 use crate::{Condition, Expiry, StoreExt, Value, conformance::programs::LOOK};
 
 /// A value is there until its time to live has passed, and not after; to the millisecond where time is exact.
-pub async fn a_value_ends_to_the_millisecond(trial: &Trial) -> Verdict {
+pub async fn a_value_ends_to_the_millisecond(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [short, long] = ["short", "long"].map(|subject| names.key(subject));
     store.put(&CX, &short, &"1".into(), ms(40)).await?;
@@ -22,12 +22,12 @@ pub async fn a_value_ends_to_the_millisecond(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// To reads, conditions, deletions and programs alike.
-pub async fn an_expired_value_is_absent_to_every_operation(trial: &Trial) -> Verdict {
+/// An expired value is absent to reads, conditions, deletions and programs.
+pub async fn an_expired_value_is_absent_to_every_operation(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("expired");
     let old = Value::from("old");
-    // Each round looks first in another way: nobody relies on an earlier look to sweep.
+    // Each round begins with another operation, so that none depends on an earlier one that removed the value.
     for way in 0..8 {
         store.put(&CX, &key, &old, ms(5)).await?;
         trial.pass(Duration::from_millis(7)).await;
@@ -55,7 +55,7 @@ pub async fn an_expired_value_is_absent_to_every_operation(trial: &Trial) -> Ver
 }
 
 /// A time to live is neither rounded to seconds nor lost.
-pub async fn a_time_to_live_is_kept_in_milliseconds(trial: &Trial) -> Verdict {
+pub async fn a_time_to_live_is_kept_in_milliseconds(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("precise");
     store.put(&CX, &key, &"1".into(), ms(10_999)).await?;
@@ -74,8 +74,8 @@ pub async fn a_time_to_live_is_kept_in_milliseconds(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// A later write brings its own expiry, shorter, longer or none.
-pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> Verdict {
+/// A later write sets its own expiry: shorter, longer or none.
+pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("anew");
     set(store, &key, "1", LONG, Condition::Always).await?;
@@ -89,7 +89,7 @@ pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> Verdict {
 }
 
 /// [`Expiry::KEEP`] changes the value and not its end; over nothing, the value never ends.
-pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> Verdict {
+pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [ends, never, fresh] = ["ends", "never", "fresh"].map(|subject| names.key(subject));
     set(store, &ends, "1", ms(60_000), Condition::Always).await?;
@@ -118,7 +118,7 @@ pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> Verdict {
 }
 
 /// A write whose condition does not hold moves neither value nor expiry.
-pub async fn a_refused_write_changes_nothing(trial: &Trial) -> Verdict {
+pub async fn a_refused_write_changes_nothing(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("refused");
     set(store, &key, "1", ms(60_000), Condition::Always).await?;
@@ -135,7 +135,7 @@ pub async fn a_refused_write_changes_nothing(trial: &Trial) -> Verdict {
 }
 
 /// `touch` moves the end in both directions, also that of a value that had none, and says whether there was a value.
-pub async fn touch_moves_the_expiry(trial: &Trial) -> Verdict {
+pub async fn touch_moves_the_expiry(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [key, absent] = ["touched", "absent"].map(|subject| names.key(subject));
     set(store, &key, "1", Expiry::NEVER, Condition::Always).await?;
@@ -153,7 +153,7 @@ pub async fn touch_moves_the_expiry(trial: &Trial) -> Verdict {
 }
 
 /// `touch` with `only_longer` leaves a value alone that lives longer, or for ever.
-pub async fn touch_only_longer_never_shortens(trial: &Trial) -> Verdict {
+pub async fn touch_only_longer_never_shortens(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [key, never] = ["touched", "never"].map(|subject| names.key(subject));
     set(store, &key, "1", ms(60_000), Condition::Always).await?;

@@ -1,4 +1,4 @@
-use super::{CX, LONG, Names, Trial, Verdict};
+use super::{CX, CaseResult, LONG, Names, Trial};
 use crate::{
     Arg, Identity, Key, KeyPrefix, KeySpace, Store, StoreExt, Value,
     conformance::{programs::LIMITED, unique},
@@ -7,7 +7,7 @@ use crate::{
 
 /// Whatever a subject or rest holds (patterns, braces, line ends, NUL, bytes that are no UTF-8, a megabyte), it names one
 /// value, its own.
-pub async fn hostile_keys_are_apart(trial: &Trial) -> Verdict {
+pub async fn hostile_keys_are_apart(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let parts = hostile_parts();
     let mut keys: Vec<Key<'_>> = Vec::new();
@@ -26,7 +26,7 @@ pub async fn hostile_keys_are_apart(trial: &Trial) -> Verdict {
         let read = store.get(&CX, key).await?;
         assert_eq!(read, Some(Value::pair(number as u64, 0)), "key {number}");
     }
-    // What one of them is told to delete or to count touches no other.
+    // Deleting or counting one of them touches no other.
     let mut left = keys.len();
     while let Some(key) = keys.pop() {
         let args = [Arg::Int(i64::MAX), Arg::Int(60_000)];
@@ -41,7 +41,7 @@ pub async fn hostile_keys_are_apart(trial: &Trial) -> Verdict {
 }
 
 /// (`a`, `bc`), (`ab`, `c`) and their like are different keys, and so are a number and its text.
-pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> Verdict {
+pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> CaseResult {
     let store = trial.store();
     let names: Vec<_> = ["", "a", "ab", "a:b", "b", "b:a"]
         .map(|name| format!("{}{name}", unique()))
@@ -80,8 +80,8 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// The same key in two namespaces, in none, and in two nested in either order, is as many keys; to programs too.
-pub async fn namespaces_are_apart(trial: &Trial) -> Verdict {
+/// A key behind one prefix, another, none, and two nested in either order is five keys, also to programs.
+pub async fn prefixes_are_apart(trial: &Trial) -> CaseResult {
     let names = Names::fresh();
     let [a, b] = [unique(), unique()].map(|prefix| KeyPrefix::new(&prefix));
     let within = |store, prefix: &KeyPrefix| Prefix::new(store, prefix.clone());
@@ -109,8 +109,8 @@ pub async fn namespaces_are_apart(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Counts `key` so many times, from nothing.
-async fn count_to(store: &impl Store, key: &Key<'_>, count: i64) -> Verdict {
+/// Counts `key` from nothing, as often as the argument says.
+async fn count_to(store: &impl Store, key: &Key<'_>, count: i64) -> CaseResult {
     let args = [Arg::Int(i64::MAX), Arg::Int(600_000)];
     for count in 1..=count {
         let counted = store.run(&CX, &LIMITED, &[*key], &args).await?;

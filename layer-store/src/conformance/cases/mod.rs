@@ -1,12 +1,12 @@
-//! The cases: each a plain `async fn` about one behaviour, named after it.
+//! The cases. Each is a plain `async fn` about one behaviour and named after it.
 //!
 //! # Errors
 //!
-//! Each fails with the store's error if an operation fails that should have succeeded.
+//! Each case returns the store's error if an operation fails that should have succeeded.
 //!
 //! # Panics
 //!
-//! Each panics if the store does not behave as its name says.
+//! Each case panics if the store does not behave as its name says.
 
 mod batches;
 mod calls;
@@ -17,9 +17,9 @@ mod programs;
 mod values;
 
 pub use self::{
-    batches::{a_batch_answers_in_order, a_batch_goes_on_after_a_failure},
+    batches::{a_batch_goes_on_after_a_failure, a_batch_replies_in_order},
     calls::{
-        call_answers_without_call_now, call_now_without_an_answer_did_nothing,
+        call_now_without_a_reply_did_nothing, call_replies_without_call_now,
         dropped_calls_shift_no_reply,
     },
     conditions::{
@@ -33,7 +33,7 @@ pub use self::{
         an_expired_value_is_absent_to_every_operation, keep_leaves_the_expiry_alone,
         touch_moves_the_expiry, touch_only_longer_never_shortens,
     },
-    keys::{hostile_keys_are_apart, namespaces_are_apart, parts_of_a_key_do_not_run_together},
+    keys::{hostile_keys_are_apart, parts_of_a_key_do_not_run_together, prefixes_are_apart},
     programs::{
         a_program_needs_keys_and_none_twice, a_program_needs_one_tag,
         a_program_never_exceeds_its_limit, a_program_over_two_keys_keeps_their_sum,
@@ -43,8 +43,8 @@ pub use self::{
     values::{
         a_missing_key_is_absent, a_number_is_its_decimal_text, a_value_is_kept_byte_for_byte,
         an_empty_value_is_not_a_missing_one, delete_many_deletes_and_counts_all,
-        delete_reports_whether_there_was_one, empty_lists_are_answered, get_many_answers_in_order,
-        ping_is_answered,
+        delete_reports_whether_there_was_one, empty_lists_have_a_reply, get_many_replies_in_order,
+        ping_has_a_reply,
     },
 };
 
@@ -53,10 +53,10 @@ use crate::{
     Condition, Context, Expiry, Key, Op, Reply, Retention, Store, StoreError, StoreExt, Ttl, Value,
 };
 
-type Verdict = Result<(), StoreError>;
+type CaseResult = Result<(), StoreError>;
 
 const CX: Context = Context::new("conformance");
-/// Longer than any case runs.
+/// A time to live that is longer than any case runs.
 const LONG: Ttl = ms(600_000);
 
 const fn ms(millis: u64) -> Ttl {
@@ -66,13 +66,13 @@ const fn ms(millis: u64) -> Ttl {
     }
 }
 
-/// How long the value under `key` still lives, in milliseconds: -1 for ever, -2 if there is none.
+/// Returns the rest of the time to live of a value, in milliseconds: -1 for ever, -2 if there is no value.
 async fn life(store: &impl Store, key: &Key<'_>) -> Result<i64, StoreError> {
     let seen = store.run(&CX, &LOOK, &[*key], &[]).await?;
     Ok(seen.int(1).expect("the second element is the life left"))
 }
 
-/// [`Op::Set`], whole: whether it applied, and what stands there if not.
+/// Applies an [`Op::Set`]. Returns true if it was applied, and else the existing value.
 async fn set(
     store: &impl Store,
     key: &Key<'_>,

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use super::{CX, LONG, Names, Trial, Verdict, life, set, text};
+use super::{CX, CaseResult, LONG, Names, Trial, life, set, text};
 use crate::{
     Arg, Condition, Effect, ErrorKind, Expiry, Key, StoreError, StoreExt, Value,
     conformance::programs::{LIMITED, LOOK, STAMP, TRANSFER, WRITE},
 };
 
-/// 64 tasks that ask 16 times each get what the limit says, each unit of it once.
-pub async fn a_program_never_exceeds_its_limit(trial: &Trial) -> Verdict {
+/// 64 tasks that ask 16 times each get as many units as the limit allows, and each unit once.
+pub async fn a_program_never_exceeds_its_limit(trial: &Trial) -> CaseResult {
     const LIMIT: i64 = 500;
     let names = Names::fresh();
     let results = trial
@@ -40,8 +40,8 @@ pub async fn a_program_never_exceeds_its_limit(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Whatever 32 tasks move between two accounts, they hold together what they held.
-pub async fn a_program_over_two_keys_keeps_their_sum(trial: &Trial) -> Verdict {
+/// While 32 tasks move amounts between two accounts, the sum of both stays the same.
+pub async fn a_program_over_two_keys_keeps_their_sum(trial: &Trial) -> CaseResult {
     let names = Names::fresh();
     let store = trial.store();
     let accounts = [names.unit("a"), names.unit("b")];
@@ -64,7 +64,7 @@ pub async fn a_program_over_two_keys_keeps_their_sum(trial: &Trial) -> Verdict {
             }
         })
         .await;
-    results.into_iter().collect::<Verdict>()?;
+    results.into_iter().collect::<CaseResult>()?;
     let mut sum = 0;
     for value in store.get_many(&CX, &accounts).await?.iter().flatten() {
         sum += value.as_pair().expect("an account is a number").0;
@@ -74,7 +74,7 @@ pub async fn a_program_over_two_keys_keeps_their_sum(trial: &Trial) -> Verdict {
 }
 
 /// Programs and operations share their keys, values and expiries; a program's deletion is one.
-pub async fn a_program_reads_and_writes_what_operations_do(trial: &Trial) -> Verdict {
+pub async fn a_program_reads_and_writes_what_operations_do(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b] = ["a", "b"].map(|rest| names.unit(rest));
     store.put(&CX, &a, &"7".into(), LONG).await?;
@@ -107,8 +107,8 @@ pub async fn a_program_reads_and_writes_what_operations_do(trial: &Trial) -> Ver
     Ok(())
 }
 
-/// The last argument and the reply may be any bytes, none among them.
-pub async fn a_program_takes_and_gives_any_bytes(trial: &Trial) -> Verdict {
+/// The last argument and the output may be any bytes, and also none.
+pub async fn a_program_takes_and_gives_any_bytes(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("bytes");
     let all: Vec<u8> = (0..=255).collect();
@@ -123,8 +123,8 @@ pub async fn a_program_takes_and_gives_any_bytes(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// The time a program reads goes forwards as time does, in microseconds since 1970.
-pub async fn a_program_sees_time_pass(trial: &Trial) -> Verdict {
+/// A program reads a time that goes forwards, in microseconds since 1970.
+pub async fn a_program_sees_time_pass(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("stamp");
     let mut last = 0;
@@ -143,8 +143,8 @@ pub async fn a_program_sees_time_pass(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Keys of two tags are refused on every store, as a Cluster would, and nothing is done.
-pub async fn a_program_needs_one_tag(trial: &Trial) -> Verdict {
+/// A program over two tags is refused on every store, as on a Cluster, and nothing is done.
+pub async fn a_program_needs_one_tag(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b] = ["a", "b"].map(|subject| names.key(subject));
     store.put(&CX, &a, &"7".into(), LONG).await?;
@@ -161,8 +161,8 @@ pub async fn a_program_needs_one_tag(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// From 1 to 128 keys, each once.
-pub async fn a_program_needs_keys_and_none_twice(trial: &Trial) -> Verdict {
+/// A program has 1 to 128 keys, each once.
+pub async fn a_program_needs_keys_and_none_twice(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let rests: Vec<_> = (0..129).map(|unit| unit.to_string()).collect();
     let keys: Vec<_> = rests.iter().map(|rest| names.unit(rest)).collect();

@@ -1,8 +1,8 @@
-use super::{CX, LONG, Names, Trial, Verdict, text};
+use super::{CX, CaseResult, LONG, Names, Trial, text};
 use crate::{Store, StoreExt, Value};
 
-/// Every way to read a key that was never written says so.
-pub async fn a_missing_key_is_absent(trial: &Trial) -> Verdict {
+/// Every way to read a key that was never written finds it absent.
+pub async fn a_missing_key_is_absent(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("missing");
     assert_eq!(store.get(&CX, &key).await?, None);
@@ -13,7 +13,7 @@ pub async fn a_missing_key_is_absent(trial: &Trial) -> Verdict {
 }
 
 /// A value comes back as it was: all bytes, CR/LF and NUL among them, inline or a MiB long.
-pub async fn a_value_is_kept_byte_for_byte(trial: &Trial) -> Verdict {
+pub async fn a_value_is_kept_byte_for_byte(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("bytes");
     let all: Vec<u8> = (0..=255).collect();
@@ -39,8 +39,8 @@ pub async fn a_value_is_kept_byte_for_byte(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// Nothing is something: an empty value is there.
-pub async fn an_empty_value_is_not_a_missing_one(trial: &Trial) -> Verdict {
+/// An empty value is a value: the key is not absent.
+pub async fn an_empty_value_is_not_a_missing_one(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("empty");
     let empty = Value::from("");
@@ -55,7 +55,7 @@ pub async fn an_empty_value_is_not_a_missing_one(trial: &Trial) -> Verdict {
 }
 
 /// A pair of numbers and its text are one value, whichever was written.
-pub async fn a_number_is_its_decimal_text(trial: &Trial) -> Verdict {
+pub async fn a_number_is_its_decimal_text(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("number");
     store.put(&CX, &key, &Value::pair(41, 7), LONG).await?;
@@ -74,8 +74,8 @@ pub async fn a_number_is_its_decimal_text(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// `get_many` answers key by key, the missing and the repeated ones too.
-pub async fn get_many_answers_in_order(trial: &Trial) -> Verdict {
+/// `get_many` has a value or nothing for each key, also for missing and repeated ones.
+pub async fn get_many_replies_in_order(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b, c] = ["a", "b", "c"].map(|subject| names.key(subject));
     store.put(&CX, &a, &"1".into(), LONG).await?;
@@ -87,8 +87,8 @@ pub async fn get_many_answers_in_order(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// No keys and no operations are legal, and answered.
-pub async fn empty_lists_are_answered(trial: &Trial) -> Verdict {
+/// A list of no keys or no operations is legal and has an empty reply.
+pub async fn empty_lists_have_a_reply(trial: &Trial) -> CaseResult {
     let store = trial.store();
     assert_eq!(store.get_many(&CX, &[]).await?, []);
     assert_eq!(store.delete_many(&CX, &[]).await?, 0);
@@ -96,15 +96,15 @@ pub async fn empty_lists_are_answered(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// A ping comes back, and `info` needs no answer from anybody.
-pub async fn ping_is_answered(trial: &Trial) -> Verdict {
+/// A ping has a reply, and `info` needs no call.
+pub async fn ping_has_a_reply(trial: &Trial) -> CaseResult {
     trial.store().ping(&CX).await?;
     assert!(!trial.store().info().name.is_empty());
     Ok(())
 }
 
-/// A deletion says whether something was there, and does it once.
-pub async fn delete_reports_whether_there_was_one(trial: &Trial) -> Verdict {
+/// A deletion replies 1 if there was a value, and 0 the second time.
+pub async fn delete_reports_whether_there_was_one(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [key, other] = ["gone", "stays"].map(|subject| names.key(subject));
     store.put(&CX, &key, &"1".into(), LONG).await?;
@@ -116,8 +116,8 @@ pub async fn delete_reports_whether_there_was_one(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// `delete_many` takes all that it was given, over several tags, and counts those that were there.
-pub async fn delete_many_deletes_and_counts_all(trial: &Trial) -> Verdict {
+/// `delete_many` deletes all its keys, over several tags, and counts those that had a value.
+pub async fn delete_many_deletes_and_counts_all(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let [a, b, c, other] = ["a", "b", "c", "other"].map(|subject| names.key(subject));
     for key in [&a, &c, &other] {

@@ -1,6 +1,7 @@
 -- Counts up to a limit.
 -- KEYS[1]: the counter
--- ARGV: the limit; the time to live in ms
+-- ARGV[1]: the limit
+-- ARGV[2]: the time to live in milliseconds
 -- Reply: {1 if it was counted, the count}
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
 if count >= tonumber(ARGV[1]) then

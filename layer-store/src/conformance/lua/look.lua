@@ -1,6 +1,6 @@
 -- Looks at keys and changes nothing.
--- KEYS: any
--- Reply: for each key its value or nil, and its life left in ms (-1: for ever, -2: nothing there)
+-- KEYS[..]: the keys to look at
+-- Reply: for each key its value or nil, and the rest of its time to live in milliseconds (-1: for ever, -2: no value)
 local reply = {}
 for i, key in ipairs(KEYS) do
   reply[2 * i - 1] = redis.call('GET', key)

@@ -1,5 +1,8 @@
--- Stands before a shipped script: its `redis` is this one, and the last two arguments are taken away from it.
--- ARGV, at the end: the test's time in Unix microseconds; a hash that holds the life of each key as `since:ms`
+-- Runs before a shipped script, which sees this `redis` and not the last two arguments.
+-- KEYS[..]: those of the script
+-- ARGV[last - 1]: the test's time in Unix microseconds
+-- ARGV[last]: the key of a hash with the time to live of each key, as `since:ms`
+-- Reply: that of the script
 local redis = (function(server)
   local lives = table.remove(ARGV)
   local now = table.remove(ARGV)
@@ -14,7 +17,7 @@ local redis = (function(server)
     end
   end
 
-  -- Redis itself has judged the number; no later than here it would be a text.
+  -- Redis has checked the number already. From here on it is a text.
   local function note(key, ms)
     if type(ms) == 'number' then
       ms = string.format('%.0f', ms)
@@ -26,7 +29,7 @@ local redis = (function(server)
   local commands = {}
 
   function commands.TIME()
-    -- As Redis does: the microseconds are not padded.
+    -- Not padded, as in Redis.
     return {string.sub(now, 1, -7), tostring(tonumber(string.sub(now, -6)))}
   end
 

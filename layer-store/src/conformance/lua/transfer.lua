@@ -1,7 +1,9 @@
--- Moves an amount from one account to another, if the first has it. An account emptied is deleted.
--- KEYS: from; to
--- ARGV: the amount; the time to live in ms
--- Reply: {1 if it was moved, what is left, what the other has}
+-- Moves an amount from one account to another, if the first has it. An empty account is deleted.
+-- KEYS[1]: the account to take from
+-- KEYS[2]: the account to give to
+-- ARGV[1]: the amount
+-- ARGV[2]: the time to live in milliseconds
+-- Reply: {1 if it was moved, the rest of the first, the amount of the second}
 local amount = tonumber(ARGV[1])
 local held = redis.call('MGET', KEYS[1], KEYS[2])
 local from = tonumber(held[1] or '0')
