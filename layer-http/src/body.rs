@@ -11,10 +11,20 @@ use pin_project_lite::pin_project;
 use crate::Content;
 
 pin_project! {
-    /// A response body: the inner service's, or [`Content`] of a layer's own.
+    /// A response body: that of the inner service, or a layer's own [`Content`].
     ///
-    /// It asks nothing of `B` but to be a body of [`Bytes`], so a layer can refuse a request whatever the inner service
-    /// answers with; around an inner body it only forwards.
+    /// The inner body only has to be a body of [`Bytes`], so a layer can refuse a request whatever the type of the inner body
+    /// is. Frames, size and end of an inner body are forwarded as they are.
+    ///
+    /// ```
+    /// use http_body::Body as _;
+    /// use layer_http::Body;
+    ///
+    /// let refusal = Body::<axum::body::Body>::bytes("no");
+    /// assert_eq!(refusal.size_hint().exact(), Some(2));
+    /// let passed_on = Body::inner(axum::body::Body::from("hello"));
+    /// assert_eq!(passed_on.size_hint().exact(), Some(5));
+    /// ```
     pub struct Body<B> {
         #[pin]
         source: Source<B>,
@@ -24,14 +34,15 @@ pin_project! {
 pin_project! {
     #[project = SourceProj]
     enum Source<B> {
-        // One pointer, which fits where a boxed inner body has its second: what is only forwarded carries no more along.
+        // One pointer, which fits in the place of the second pointer of a boxed inner body. So a wrapped body is not larger
+        // than the inner one.
         Own { content: Content },
         Inner { #[pin] body: B },
     }
 }
 
 impl<B> Body<B> {
-    /// The inner service's body, as it is.
+    /// Wraps the inner service's body.
     #[inline]
     pub fn inner(body: B) -> Self {
         Self {
@@ -39,19 +50,19 @@ impl<B> Body<B> {
         }
     }
 
-    /// A body of a layer's own: a frame of its bytes if there are any, then its trailers; its exact size is known.
+    /// Makes a body of a layer's own content: one frame with its bytes if there are any, then its trailers.
     pub fn own(content: Content) -> Self {
         Self {
             source: Source::Own { content },
         }
     }
 
-    /// The same from bytes that are sent once.
+    /// Makes a body of a layer's own bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self::own(Content::new(bytes))
     }
 
-    /// A body without a frame; the default.
+    /// Makes a body without a frame. This is the default.
     pub fn empty() -> Self {
         Self::own(Content::default())
     }
@@ -99,7 +110,7 @@ where
 }
 
 impl<B> fmt::Debug for Body<B> {
-    /// Says whose it is, and never what is in it.
+    /// Shows whose body it is, and no content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::Inner { .. } => f.write_str("Body(inner)"),
@@ -120,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// An inner body that is nobody's `Default`, and says of itself what only it can know.
+    /// An inner body without `Default`, with a size and an end that no wrapper could know.
     struct Probe {
         left: Vec<Frame<Bytes>>,
     }

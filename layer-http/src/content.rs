@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-/// What a layer answers with of its own: bytes, then trailers if there are any.
+/// The content of a layer's own response: bytes, then trailers if there are any.
 ///
-/// Clones share it, so what is answered often, such as the document of a refusal, is made once. It is one pointer wide: a
-/// [`Body`](crate::Body) around an inner body stays as small as that body, and most of those only pass.
+/// Clones share it, so the document of a refusal can be made once and sent often. It is one pointer wide, so that a
+/// [`Body`](crate::Body) is not larger than the inner body that it wraps.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -29,20 +29,20 @@ pub struct Content(Option<Arc<Parts>>);
 #[derive(Clone)]
 struct Parts {
     data: Bytes,
-    /// Rare, and twice as large as the rest.
+    /// Boxed because they are rare, and larger than the rest.
     trailers: Option<Box<HeaderMap>>,
 }
 
 impl Content {
-    /// These bytes, without trailers. Nothing is allocated if there are none.
+    /// Makes content of bytes, without trailers. Allocates nothing if there are no bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self::of(bytes.into(), None)
     }
 
-    /// The same with `trailers` after the bytes. Empty ones add nothing.
+    /// Sets the trailers that follow the bytes. Empty trailers change nothing.
     ///
-    /// HTTP/2 carries them. HTTP/1.1 does so only in a chunked message, which servers do not choose for a body whose size
-    /// is known, and may then drop them (RFC 9110, section 6.5.1).
+    /// HTTP/2 carries trailers. HTTP/1.1 carries them only in a chunked message. Servers do not send a body of known size in
+    /// chunks, so they may drop the trailers (RFC 9110, section 6.5.1).
     #[must_use]
     pub fn with_trailers(self, trailers: HeaderMap) -> Self {
         match trailers.is_empty() {
@@ -51,17 +51,17 @@ impl Content {
         }
     }
 
-    /// How many bytes, trailers apart.
+    /// Returns the number of bytes, without the trailers.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |parts| parts.data.len())
     }
 
-    /// Whether there is nothing at all to send.
+    /// Returns true if there are no bytes and no trailers.
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Takes the next frame out: the bytes, then the trailers.
+    /// Takes the next frame: the bytes, then the trailers.
     pub(crate) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         let Parts { data, trailers } = std::mem::take(self).into_parts();
         if data.is_empty() {
@@ -86,7 +86,7 @@ impl Content {
 }
 
 impl fmt::Debug for Content {
-    /// Says how much it is, and never what.
+    /// Shows the number of bytes, and no content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Content({} bytes)", self.len())
     }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_is_sent_as_if_it_were_alone() {
+    fn sending_a_clone_leaves_the_others_whole() {
         let content = Content::new("full").with_trailers(trailers());
         for mut copy in [content.clone(), content] {
             assert_eq!(copy.next_frame().unwrap().into_data().unwrap(), "full");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn no_bytes_and_no_trailers_are_empty() {
         for content in [
             Content::default(),
             Content::new(""),

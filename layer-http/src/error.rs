@@ -1,2 +1,2 @@
-/// Any error, boxed: what a body of unknown type may fail with.
+/// A boxed error of any type, such as that of a body of unknown type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

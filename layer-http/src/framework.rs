@@ -1,4 +1,4 @@
-//! What axum leaves in a request's extensions; nothing without the feature.
+//! The extensions that axum puts into a request. Without the feature there are none.
 
 #[cfg(feature = "axum")]
 pub(crate) use self::with_axum::{matched_path, original_uri, peer_addr};

@@ -4,23 +4,31 @@ use http::{Extensions, HeaderMap, Method, Request, Uri};
 
 use crate::framework;
 
-/// The head of a request, borrowed: what a [`KeyExtractor`](crate::KeyExtractor) sees.
+/// The borrowed head of a request, for a [`KeyExtractor`](crate::KeyExtractor).
+///
+/// ```
+/// use layer_http::RequestHead;
+///
+/// let request = http::Request::get("/cars/7?full").body(()).unwrap();
+/// let head = RequestHead::of(&request);
+/// assert_eq!((head.method.as_str(), head.path()), ("GET", "/cars/7"));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     /// The request's method.
     pub method: &'a Method,
-    /// The URI as it stands, from which nested routers strip their prefix: see [`original_uri`](Self::original_uri).
+    /// The request's URI. Nested routers have stripped their prefix from it: see [`original_uri`](Self::original_uri).
     pub uri: &'a Uri,
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// What the server, routers and outer layers attached.
+    /// The request's extensions, set by the server, routers and outer layers.
     pub extensions: &'a Extensions,
 }
 
-/// The peer's address, as a request extension: for servers that are not axum's.
+/// The peer's address as a request extension, for servers other than axum's.
 ///
-/// A hyper service inserts it once per request. With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` and then
-/// `MockConnectInfo<SocketAddr>` are read first.
+/// A hyper service inserts it into each request. With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` comes first,
+/// then `MockConnectInfo<SocketAddr>`, then this.
 ///
 /// ```
 /// # use http::Request;
@@ -36,7 +44,7 @@ pub struct RequestHead<'a> {
 pub struct PeerAddr(pub SocketAddr);
 
 impl<'a> RequestHead<'a> {
-    /// The head of `request`.
+    /// Borrows the head of `request`.
     #[inline]
     pub fn of<B>(request: &'a Request<B>) -> Self {
         Self {
@@ -47,26 +55,26 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The URI the client asked for: axum's `OriginalUri` where a router noted it, else [`uri`](Self::uri).
+    /// Returns the URI that the client sent: axum's `OriginalUri` if a router set it, else [`uri`](Self::uri).
     pub fn original_uri(&self) -> &'a Uri {
         framework::original_uri(self.extensions).unwrap_or(self.uri)
     }
 
-    /// The path of [`original_uri`](Self::original_uri), as sent: not decoded.
+    /// Returns the path of [`original_uri`](Self::original_uri), not decoded.
     pub fn path(&self) -> &'a str {
         self.original_uri().path()
     }
 
-    /// The pattern of the matched route, such as `/cars/{id}`: axum's `MatchedPath`.
+    /// Returns the pattern of the matched route, such as `/cars/{id}`: axum's `MatchedPath`.
     ///
-    /// None outside a router, in a fallback, and without the feature `axum`.
+    /// `None` outside a router, in a fallback, and without the feature `axum`.
     pub fn matched_path(&self) -> Option<&'a str> {
         framework::matched_path(self.extensions)
     }
 
-    /// The address at the other end of the connection: the client's, or the last proxy's.
+    /// Returns the address at the other end of the connection: the client's, or the last proxy's.
     ///
-    /// None if the server does not say: see [`PeerIp`](crate::PeerIp).
+    /// `None` if the server does not tell it: see [`PeerIp`](crate::PeerIp).
     #[inline]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         framework::peer_addr(self.extensions)

@@ -5,14 +5,14 @@ use layer_store::Identity;
 
 use crate::RequestHead;
 
-/// Says whom a request counts for.
+/// Finds the [`Identity`] of a request: the client that a layer limits, locks for or remembers.
 ///
-/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], `path_param` and [`key_fn`] make the usual ones.
+/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], `path_param` and [`key_fn`] are the usual ones.
 ///
 /// ```
 /// use layer_http::{RequestHead, Identity, KeyExtractor, OnMissing, header};
 ///
-/// /// Counts for the tenant in front of the host name.
+/// /// The tenant, which is the first label of the host name.
 /// struct Tenant;
 ///
 /// impl KeyExtractor for Tenant {
@@ -28,21 +28,21 @@ use crate::RequestHead;
 /// assert_eq!(Tenant.or_refuse().missing(), OnMissing::Refuse);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say whom a request counts for",
+    message = "`{Self}` does not find the identity of a request",
     label = "not a key extractor",
     note = "write `PeerIp`, `ClientIp::behind([\"10.0.0.0/8\"])`, `header(\"x-api-key\")`, `path_param(\"id\")`, or `key_fn(|head| ..)` around a closure",
     note = "`path_param` needs the feature `axum`"
 )]
 pub trait KeyExtractor: Send + Sync + 'static {
-    /// Whom the request counts for; None if it does not say, and then [`missing`](Self::missing) decides.
+    /// Returns the identity of a request. `None` if it has none, and then [`missing`](Self::missing) decides.
     fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>>;
 
-    /// What becomes of a request that does not say. By default it counts for its peer, in a bucket apart.
+    /// Returns how a request without an identity is treated. Default [`OnMissing::UsePeer`].
     fn missing(&self) -> OnMissing {
         OnMissing::UsePeer
     }
 
-    /// Refuses requests that do not say.
+    /// Refuses requests without an identity.
     fn or_refuse(self) -> OrRefuse<Self>
     where
         Self: Sized,
@@ -50,8 +50,9 @@ pub trait KeyExtractor: Send + Sync + 'static {
         OrRefuse { key: self }
     }
 
-    /// Lets requests that do not say pass uncounted. What a client sends is the client's choice, so another policy, or
-    /// the authentication, must cover those that pass.
+    /// Lets requests without an identity pass, and does nothing for them.
+    ///
+    /// A client can leave a header out, so another policy or the authentication must cover the requests that pass.
     fn or_skip(self) -> OrSkip<Self>
     where
         Self: Sized,
@@ -60,29 +61,29 @@ pub trait KeyExtractor: Send + Sync + 'static {
     }
 }
 
-/// What becomes of a request whose extractor found nobody.
+/// The treatment of a request for which an extractor found no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnMissing {
-    /// It counts for its peer's address, in a bucket apart from those of the identities.
+    /// The request belongs to its peer's address. Such addresses are kept apart from the identities that extractors find.
     UsePeer,
-    /// All such requests share one bucket, and the first is told of in a warning: no peer address is known, as the
-    /// server was not started through `into_make_service_with_connect_info`.
+    /// All such requests share one identity, and one warning is logged. For extractors that need the peer's address, which the
+    /// server does not tell if it was not started through `into_make_service_with_connect_info`.
     Shared,
-    /// It is refused.
+    /// The request is refused.
     Refuse,
-    /// It passes, and counts for nobody.
+    /// The request passes, and the layer does nothing for it.
     Skip,
-    /// The service is wired wrongly: the answer is 500, with an error event.
+    /// The service is wired wrongly. The response is 500, and an error is logged.
     Misconfigured,
 }
 
-/// Counts for the value of the header `name`, such as an API key's.
+/// Makes an extractor for the value of the header `name`, such as an API key.
 ///
-/// The value is taken without the white space around it. A request without that header, with an empty one, or with more
-/// than one line of it says nothing (see [`OnMissing`]): were the lines of a repeated one counted together, a client
-/// could add a line to its valid key and have a new bucket with each.
+/// The value is taken without the white space around it. A request has no identity (see [`OnMissing`]) if the header is
+/// missing, empty, or there more than once. With several lines joined, a client could add a line to its valid key and be
+/// somebody else each time.
 ///
-/// Nobody has checked the value: put the layer inside the authentication, or add a policy by address.
+/// The extractor does not check the value. Put the layer inside the authentication, or add a policy by address.
 ///
 /// ```
 /// use layer_http::{RequestHead, Identity, KeyExtractor, header};
@@ -93,7 +94,7 @@ pub enum OnMissing {
 ///
 /// # Panics
 ///
-/// If `name` is not a header's name.
+/// If `name` is not the name of a header.
 #[track_caller]
 pub fn header(name: &'static str) -> Header {
     Header {
@@ -101,7 +102,7 @@ pub fn header(name: &'static str) -> Header {
     }
 }
 
-/// Counts for whomever `identify` names, as text, bytes or a number.
+/// Makes an extractor from a function that returns text, bytes, a number or an address as [`Identity`].
 ///
 /// ```
 /// use layer_http::{Identity, key_fn};
@@ -244,7 +245,7 @@ impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
 pub(crate) fn header_name(name: &str) -> HeaderName {
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(name) => name,
-        Err(_) => panic!("{name:?} is not a header's name: write one such as \"x-api-key\""),
+        Err(_) => panic!("{name:?} is not the name of a header: write one such as \"x-api-key\""),
     }
 }
 
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_names_its_value() {
+    fn the_identity_is_the_header_s_value() {
         let key = header("X-Api-Key");
         for (line, value) in [
             ("ada", "ada"),
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_empty_or_repeated_header_names_nobody() {
+    fn a_missing_empty_or_repeated_header_is_no_identity() {
         let key = header("x-api-key");
         for lines in [
             &[][..],
@@ -298,13 +299,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "\"x api key\" is not a header's name: write one such as")]
+    #[should_panic(expected = "\"x api key\" is not the name of a header: write one such as")]
     fn a_wrong_header_name_is_refused_when_it_is_written() {
         let _ = header("x api key");
     }
 
     #[test]
-    fn closures_name_borrowed_owned_and_numeric_identities() {
+    fn closures_return_borrowed_owned_and_numeric_identities() {
         fn named<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
             Some(Identity::from(head.path()))
         }
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_choice_replaces_the_default_one_alone() {
+    fn or_refuse_and_or_skip_change_nothing_but_the_missing_case() {
         let with = request(&[b"ada"]);
         let without = request(&[]);
         let refusing: Arc<dyn KeyExtractor> = Arc::new(header("x-api-key").or_refuse());

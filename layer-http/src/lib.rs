@@ -1,15 +1,17 @@
-//! What the rate limit, cache and lock layers share over HTTP: the [`Body`] they answer with, the [`KeyExtractor`]s that
-//! say whom a request counts for, and the [`Problem`] a refused client reads. Most users meet it through those layers.
+//! The HTTP parts that the rate limit, cache and lock layers share: the [`Body`] of their responses, the [`KeyExtractor`]s
+//! that find a request's identity, and the [`Problem`] document that a refused client reads.
+//!
+//! Most users need only what those layers re-export.
 //!
 //! # Example
 //!
-//! A layer's decision, whatever the inner service answers with:
+//! A layer that refuses requests without an API key, for an inner service with any response body:
 //!
 //! ```
 //! use http::{Request, Response, StatusCode};
 //! use layer_http::{Body, RequestHead, KeyExtractor, Problem, header};
 //!
-//! fn answer<B>(request: &Request<()>, inner: impl FnOnce() -> Response<B>) -> Response<Body<B>> {
+//! fn respond<B>(request: &Request<()>, inner: impl FnOnce() -> Response<B>) -> Response<Body<B>> {
 //!     match header("x-api-key").extract(&RequestHead::of(request)) {
 //!         Some(_) => inner().map(Body::inner),
 //!         None => Problem::new(StatusCode::UNAUTHORIZED, "about:blank", "Unauthorized")
@@ -19,34 +21,34 @@
 //! }
 //!
 //! let admitted = Request::get("/").header("x-api-key", "ada").body(()).unwrap();
-//! assert_eq!(answer(&admitted, || Response::new("hello")).status(), StatusCode::OK);
+//! assert_eq!(respond(&admitted, || Response::new("hello")).status(), StatusCode::OK);
 //!
 //! let refused = Request::get("/").body(()).unwrap();
-//! assert_eq!(answer(&refused, || Response::new("hello")).status(), StatusCode::UNAUTHORIZED);
+//! assert_eq!(respond(&refused, || Response::new("hello")).status(), StatusCode::UNAUTHORIZED);
 //! ```
 //!
-//! # Whom a request counts for
+//! # Identity of a request
 //!
-//! - [`PeerIp`]: the address at the other end of the connection. No header is believed.
-//! - [`ClientIp::behind`]: the client's address behind the proxies it names, from the one header they write.
-//! - [`header`]: a header's value, such as an API key.
+//! - [`PeerIp`]: the address at the other end of the connection. No header is read.
+//! - [`ClientIp::behind`]: the client's address behind trusted proxies, from the one header that they write.
+//! - [`header`]: the value of a header, such as an API key.
 #![cfg_attr(
     feature = "axum",
     doc = "- [`path_param`]: a parameter of the route, such as the `id` of `/cars/{id}`."
 )]
-//! - [`key_fn`]: whatever a closure finds in the [`RequestHead`].
+//! - [`key_fn`]: the result of a closure over the [`RequestHead`].
 //!
-//! An IPv6 address is always its /64 network, and an IPv4-mapped one that IPv4 address. A request that does not say is a
-//! matter of [`OnMissing`]; [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) are written
-//! choices:
+//! An IPv6 address is always its /64 network, and an IPv4-mapped one is that IPv4 address. [`OnMissing`] decides about a
+//! request without an identity. [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) replace the
+//! default:
 //!
-//! | Extractor | A request that does not say |
+//! | Extractor | Request without an identity, by default |
 //! | --- | --- |
-//! | [`PeerIp`], [`ClientIp`] | shares one bucket with all such requests, and a warning says so once |
-//! | [`header`], [`key_fn`], your own | counts for its peer, in a bucket apart |
-//! | `path_param` | is answered with 500: the layer stands in the wrong place |
+//! | [`PeerIp`], [`ClientIp`] | shares one identity with all such requests; one warning is logged |
+//! | [`header`], [`key_fn`], your own | belongs to its peer's address, apart from those that have an identity |
+//! | `path_param` | is refused with 500, because the layer is in the wrong place |
 //!
-//! # Where a layer stands in axum
+//! # Layer order in axum
 //!
 //! - The peer's address is known only if the service was made by `into_make_service_with_connect_info::<SocketAddr>()`.
 //!   Tests may add a `MockConnectInfo`; other servers insert a [`PeerAddr`].

@@ -5,21 +5,31 @@ use percent_encoding::percent_decode_str;
 
 use crate::{KeyExtractor, OnMissing, RequestHead};
 
-/// Counts for the value of the path parameter `name`, such as the `id` of `/cars/{id}`; `{*rest}` is a parameter too.
+/// Makes an extractor for the path parameter `name`, such as the `id` of `/cars/{id}`. `{*rest}` is a parameter, too.
 ///
-/// The value is percent-decoded and need not be UTF-8, so `/cars/%37` and `/cars/7` are one. It is read from the
-/// client's own path, so prefixes of nested routers count, whichever router the layer stands in.
+/// The value is percent-decoded and need not be UTF-8, so `/cars/%37` and `/cars/7` are one identity. It is read from the
+/// path that the client sent, so the parameters of outer routers are found in nested ones.
 ///
-/// The layer must stand where the route is known: on the route (`get(show).layer(..)`), or on its router through
-/// `Router::route_layer`. `Router::layer` also sees requests that match no route, which have no parameter, and a layer
-/// around the whole router sees none. A request whose route has no such parameter, or two, is [`OnMissing::Misconfigured`].
+/// The layer must be where the route is known: on the route (`get(show).layer(..)`), or on its router through
+/// `Router::route_layer`. `Router::layer` also sees requests that match no route, which have no parameter. A layer around the
+/// whole router sees no route at all. A request whose route has no such parameter, or two, is
+/// [`OnMissing::Misconfigured`].
 ///
 /// ```
 /// use layer_http::{KeyExtractor, OnMissing, path_param};
 ///
 /// assert_eq!(path_param("id").missing(), OnMissing::Misconfigured);
 /// ```
+///
+/// # Panics
+///
+/// If `name` is empty, or has a brace, `*` or `/` in it.
+#[track_caller]
 pub fn path_param(name: &'static str) -> PathParam {
+    assert!(
+        !name.is_empty() && !name.contains(['{', '}', '*', '/']),
+        "{name:?} is not the name of a path parameter: write it without braces, such as \"id\""
+    );
     PathParam { name }
 }
 
@@ -40,12 +50,12 @@ impl KeyExtractor for PathParam {
     }
 }
 
-/// The part of `path` that `{name}` or `{*name}` stands for in `pattern`, if the whole of it matches.
+/// Returns the part of `path` that matches `{name}` or `{*name}` in `pattern`, if the whole of `path` matches.
 fn capture<'a>(pattern: &str, path: &'a str, name: &str) -> Option<&'a str> {
     let mut found = None;
     let mut rest = Some(path);
-    // A slash at the end decides nothing: a router nested as a service is matched as `/cars/{id}/` where the client
-    // wrote `/cars/7`, and something between two routers may have trimmed the path.
+    // A slash at the end makes no difference. A router nested as a service has the pattern `/cars/{id}/` for a request of
+    // `/cars/7`, and a layer between two routers may have trimmed the path.
     for segment in pattern.trim_end_matches('/').split('/') {
         let parameter = Parameter::of(segment);
         let (value, after) = match &parameter {
@@ -87,7 +97,7 @@ impl<'a> Parameter<'a> {
         })
     }
 
-    /// What it stands for in a segment of a path, which is never nothing.
+    /// Returns the part of a path's segment that it matches. A parameter never matches an empty text.
     fn value<'p>(&self, segment: &'p str) -> Option<&'p str> {
         segment
             .strip_prefix(&*unescaped(self.before))?
@@ -96,7 +106,7 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// Where the first `{` stands that is not half of an escaped one, `{{`.
+/// Returns the index of the first `{` that is not half of an escaped one, `{{`.
 fn single_brace(segment: &str) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -162,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_match_names_nobody() {
+    fn a_path_that_does_not_match_has_no_parameter() {
         for (pattern, path) in [
             ("/cars", "/cars"),
             ("/cars/{car}", "/cars/7"),
@@ -184,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_are_those_that_axum_hands_to_the_handler() {
+    async fn values_are_those_that_axum_gives_to_the_handler() {
         let routes = || {
             Router::new()
                 .route("/", get(agrees))
@@ -287,6 +297,19 @@ mod tests {
         let request = Request::get("/cars/%ff%2F%00").body(Body::empty());
         let response = app.oneshot(request.unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_name_with_braces_is_a_mistake_that_says_what_to_write() {
+        for name in ["", "{id}", "id}", "*rest", "a/b"] {
+            let panic = std::panic::catch_unwind(|| path_param(name)).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(
+                message.contains("without braces, such as \"id\""),
+                "{message}"
+            );
+        }
+        let _ = path_param("id_7");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Body, Content};
 
-/// A refusal in words a program can read: a problem document (RFC 9457).
+/// A problem document (RFC 9457): the JSON body of a refusal, for programs and people to read.
 ///
 /// ```
 /// use http::StatusCode;
@@ -38,7 +38,8 @@ pub struct Problem {
 pub static PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl Problem {
-    /// A problem of the kind `type_uri` (`about:blank` if the status says it all), in short `title`.
+    /// Makes a problem of type `type_uri`, with a short `title` for it. `about:blank` is the type for a status that says
+    /// everything.
     pub fn new(status: StatusCode, type_uri: &'static str, title: &'static str) -> Self {
         Self {
             status,
@@ -49,7 +50,7 @@ impl Problem {
         }
     }
 
-    /// Says what went wrong this time. It is sent to the client, so it names no key, token or address.
+    /// Sets the text for this one occurrence. The client reads it, so it must not contain a key, token or address.
     #[must_use]
     pub fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -58,12 +59,12 @@ impl Problem {
         }
     }
 
-    /// Adds an extension member, such as `violated-policies`, after the others. A second one of that name replaces the
+    /// Adds an extension member, such as `violated-policies`, after the others. A second one of the same name replaces the
     /// first.
     ///
     /// # Panics
     ///
-    /// If `name` is `type`, `title`, `status` or `detail`, which are set above.
+    /// If `name` is `type`, `title`, `status` or `detail`, which have methods of their own.
     #[must_use]
     #[track_caller]
     pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
@@ -76,24 +77,24 @@ impl Problem {
         self
     }
 
-    /// Its status, which is also a member of the document.
+    /// Returns the status, which is also a member of the document.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The document as JSON, its members in the order `type`, `title`, `status`, `detail`, extensions.
+    /// Returns the document as JSON, with its members in the order `type`, `title`, `status`, `detail`, extensions.
     pub fn to_bytes(&self) -> Bytes {
         serde_json::to_vec(self)
             .expect("all names are strings and all values JSON, so nothing can fail to serialize")
             .into()
     }
 
-    /// The document as what a response carries.
+    /// Returns the document as the content of a response.
     pub fn to_content(&self) -> Content {
         Content::new(self.to_bytes())
     }
 
-    /// The response that carries it.
+    /// Makes the response: the status, the media type and the document.
     pub fn into_response<B>(self) -> Response<Body<B>> {
         let mut response = Response::new(Body::own(self.to_content()));
         *response.status_mut() = self.status;
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that is nobody's `Default`.
+    /// An inner body.
     type Inner = http_body_util::Full<Bytes>;
 
     fn problem() -> Problem {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_response_says_what_the_document_says() {
+    async fn the_response_has_the_status_and_the_document() {
         let document = problem().to_bytes();
         let response = problem().into_response::<Inner>();
         assert_eq!(response.status(), problem().status());

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 
-/// A request body that can be made again from its bytes: for a layer that has to read it before the service does.
+/// A request body that can be made again from its bytes, for a layer that reads it before the inner service does.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -19,11 +19,11 @@ use http_body_util::Full;
 /// # });
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is a request body that cannot be made again once it was read",
+    message = "a request body of type `{Self}` cannot be made again after it was read",
     note = "map it first, to `http_body_util::Full<Bytes>`, or with the feature `axum` to `axum::body::Body`"
 )]
 pub trait Rebuild: http_body::Body<Data = Bytes> + Send + 'static {
-    /// A body of these bytes. Trailers of the one that was read are left out (RFC 9110, section 6.5.1).
+    /// Makes a body of these bytes. Trailers of the body that was read are left out (RFC 9110, section 6.5.1).
     fn rebuild(bytes: Bytes) -> Self;
 }
 

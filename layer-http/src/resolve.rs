@@ -2,14 +2,14 @@ use layer_store::Identity;
 
 use crate::{KeyExtractor, OnMissing, PeerIp, RequestHead};
 
-/// Whom a request belongs to, once [`OnMissing`] has been applied.
+/// The identity of a request, or its treatment without one, after [`OnMissing`] was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resolved<'a> {
     /// The identity that the extractor found.
     Found(Identity<'a>),
-    /// The extractor found nothing. The request counts for its peer's address, apart from all identities. `None`: not even
-    /// the peer is known, and all such requests share one partition.
+    /// The extractor found nothing. The request belongs to its peer's address, apart from all identities of extractors.
+    /// `None`: the peer is not known either, and all such requests share one identity.
     Peer(Option<Identity<'a>>),
     /// The extractor found nothing, and the request passes.
     Skip,
@@ -19,7 +19,7 @@ pub enum Resolved<'a> {
     Misconfigured,
 }
 
-/// Asks `extractor` whom a request belongs to, and applies its [`OnMissing`] if it finds nothing.
+/// Extracts the identity of a request, and applies the extractor's [`OnMissing`] if there is none.
 ///
 /// ```
 /// use layer_http::{Identity, KeyExtractor, RequestHead, Resolved, header, resolve};

@@ -2,31 +2,31 @@ use std::{error::Error, fmt, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// A text that names no network of proxies.
+/// The error of a text that cannot be a network of trusted proxies. It says what to write.
 #[derive(Debug)]
 pub struct InvalidCidr {
     text: String,
-    reason: Reason,
+    defect: Defect,
 }
 
 impl fmt::Display for InvalidCidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = &self.text;
-        match self.reason {
-            Reason::NoNetwork => write!(
+        match self.defect {
+            Defect::NoNetwork => write!(
                 f,
                 "{text:?} is not a network of proxies: write 10.0.0.0/8, fd00::/8 or one address"
             ),
-            Reason::HostBits(network) => write!(
+            Defect::HostBits(network) => write!(
                 f,
                 "{text:?} has bits set behind its prefix: write {}, or {} for that one address",
                 network.trunc(),
                 network.addr()
             ),
-            Reason::Everybody => write!(
+            Defect::Everybody => write!(
                 f,
-                "{text:?} trusts every address, so that no client could be told from a proxy: \
-                 write your proxies' own network, such as 10.0.0.0/8"
+                "{text:?} trusts every address, so that no client would be found: \
+                 write the network of your proxies, such as 10.0.0.0/8"
             ),
         }
     }
@@ -34,11 +34,11 @@ impl fmt::Display for InvalidCidr {
 
 impl Error for InvalidCidr {}
 
-/// The network that `text` writes.
+/// Reads a network.
 pub(super) fn network(text: &str) -> Result<IpNet, InvalidCidr> {
-    let invalid = |reason| InvalidCidr {
+    let invalid = |defect| InvalidCidr {
         text: text.to_owned(),
-        reason,
+        defect,
     };
     let trimmed = text.trim();
     let network = trimmed
@@ -46,17 +46,17 @@ pub(super) fn network(text: &str) -> Result<IpNet, InvalidCidr> {
         .or_else(|_| trimmed.parse::<IpAddr>().map(IpNet::from))
         .ok()
         .map(folded)
-        .ok_or_else(|| invalid(Reason::NoNetwork))?;
+        .ok_or_else(|| invalid(Defect::NoNetwork))?;
     if network.prefix_len() == 0 {
-        Err(invalid(Reason::Everybody))
+        Err(invalid(Defect::Everybody))
     } else if network != network.trunc() {
-        Err(invalid(Reason::HostBits(network)))
+        Err(invalid(Defect::HostBits(network)))
     } else {
         Ok(network)
     }
 }
 
-/// A network of IPv4-mapped addresses as those IPv4 addresses, which is how they are compared.
+/// Turns a network of IPv4-mapped addresses into one of those IPv4 addresses, because they are compared as such.
 fn folded(network: IpNet) -> IpNet {
     let IpNet::V6(mapped) = network else {
         return network;
@@ -69,11 +69,11 @@ fn folded(network: IpNet) -> IpNet {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Reason {
+enum Defect {
     NoNetwork,
     HostBits(IpNet),
     Everybody,
 }
 
-/// How long the prefix `::ffff:0:0/96` is.
+/// The length of the prefix `::ffff:0:0/96`.
 const MAPPED_PREFIX: u8 = 96;

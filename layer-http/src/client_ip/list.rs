@@ -1,9 +1,11 @@
-//! What stands in `X-Forwarded-For`, `Forwarded` and their like.
+//! The syntax of `X-Forwarded-For`, `Forwarded` and similar headers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The elements of a list from the right, where what a client wrote, and be it a lone quote, cannot change how the
-/// proxies' own elements are read. A separator within quotes is none.
+/// The elements of a list, from the right.
+///
+/// The proxies' own elements are on the right. Read from there, a client's elements further left cannot change how those are
+/// read, not even by a quote that is never closed. A separator within quotes does not separate.
 pub(super) struct Elements<'a> {
     rest: Option<&'a [u8]>,
     separator: u8,
@@ -49,13 +51,13 @@ fn last_unquoted(line: &[u8], separator: u8) -> Option<usize> {
     None
 }
 
-/// Whether what comes after `before` has a backslash of its own.
+/// Returns true if the byte after `before` is escaped, by an odd number of backslashes.
 fn is_escaped(before: &[u8]) -> bool {
     let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
     backslashes.count() % 2 == 1
 }
 
-/// The `for` parameter of one element (RFC 7239, section 4); None if it is missing or repeated.
+/// Returns the `for` parameter of one element (RFC 7239, section 4). `None` if it is missing or repeated.
 pub(super) fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     let mut nodes = Elements::of(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_at_checked(FOR.len())?;
@@ -71,7 +73,7 @@ pub(super) fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+/// Reads the address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.
 pub(super) fn address(node: &[u8]) -> Option<IpAddr> {
     let node = str::from_utf8(node).ok()?;
     if let Some(bracketed) = node.strip_prefix('[') {
@@ -88,7 +90,7 @@ pub(super) fn address(node: &[u8]) -> Option<IpAddr> {
     is_port(port).then_some(address.into())
 }
 
-/// A port, or the name that hides one (RFC 7239, section 6.3).
+/// Returns true for a port, or for a name in its place (RFC 7239, section 6.3).
 fn is_port(text: &str) -> bool {
     match text.strip_prefix('_') {
         Some(name) => !name.is_empty() && name.bytes().all(is_obfuscated),

@@ -14,15 +14,15 @@ use self::{
 };
 use crate::{KeyExtractor, OnMissing, RequestHead, key::header_name};
 
-/// Counts for the address at the other end of the connection, and believes no header.
+/// Extracts the address at the other end of the connection. It reads no header.
 ///
-/// An IPv6 address counts as its /64 network, which is what one subscriber has; an IPv4-mapped one as that IPv4 address.
-/// Behind a proxy this is the proxy's address: see [`ClientIp`].
+/// An IPv6 address becomes its /64 network, because one subscriber has a whole one. An IPv4-mapped address becomes that IPv4
+/// address. Behind a proxy this is the proxy's address: use [`ClientIp`] there.
 ///
-/// axum notes the address if it is served through `app.into_make_service_with_connect_info::<SocketAddr>()`; other
-/// servers insert a [`PeerAddr`](crate::PeerAddr). Where no address is known, as over a Unix socket, all requests share
-/// one bucket ([`OnMissing::Shared`]), unless [`or_refuse`](KeyExtractor::or_refuse) or
-/// [`or_skip`](KeyExtractor::or_skip) is written.
+/// axum tells the address if it is served through `app.into_make_service_with_connect_info::<SocketAddr>()`. For other
+/// servers insert a [`PeerAddr`](crate::PeerAddr). If no address is known, as over a Unix socket, all requests share one
+/// identity ([`OnMissing::Shared`]). [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) change
+/// that.
 ///
 /// ```
 /// use layer_http::{RequestHead, KeyExtractor, PeerAddr, PeerIp};
@@ -35,16 +35,18 @@ use crate::{KeyExtractor, OnMissing, RequestHead, key::header_name};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerIp;
 
-/// Counts for the client's address behind trusted proxies.
+/// Extracts the client's address behind trusted proxies.
 ///
-/// A header is read only if the peer is a trusted proxy, and then from the right, over all its lines: trusted addresses
-/// are passed over and the first other one is the client, as the outermost trusted proxy saw it. What a client wrote
-/// itself stands left of that and is never reached. Where there is no such address, because the header is missing, all its
-/// addresses are trusted, or something that is no address comes first (`unknown`, an obfuscated name, a zone), the
-/// request counts for its peer. Addresses become identities as in [`PeerIp`].
+/// The header is read only if the peer is a trusted proxy. It is read from the right, over all its lines. Trusted addresses
+/// are passed over, and the first other one is the client, as the outermost trusted proxy saw it. A client's own entries are
+/// left of that and are never reached.
 ///
-/// One header is read, the one your proxies write, since a client may write any other: `x-forwarded-for`, unless
-/// [`header`](Self::header) says so.
+/// If there is no such address, the identity is the peer's address. That is so if the header is missing, if all its addresses
+/// are trusted, or if an entry comes first that is not an address (`unknown`, an obfuscated name, a zone). Addresses become
+/// identities as in [`PeerIp`].
+///
+/// Only one header is read, the one that your proxies write, because a client may send any other. Default
+/// `x-forwarded-for`; [`header`](Self::header) sets another.
 ///
 /// # Example
 ///
@@ -54,7 +56,7 @@ pub struct PeerIp;
 /// let client = ClientIp::behind(["10.0.0.0/8", "fd00::/8"]);
 ///
 /// let mut request = http::Request::get("/")
-///     .header("x-forwarded-for", "1.2.3.4, 203.0.113.9, 10.0.0.2") // 1.2.3.4 is the client's own invention
+///     .header("x-forwarded-for", "1.2.3.4, 203.0.113.9, 10.0.0.2") // 1.2.3.4 was made up by the client
 ///     .body(())
 ///     .unwrap();
 /// request.extensions_mut().insert(PeerAddr(([10, 0, 0, 1], 4711).into()));
@@ -72,12 +74,12 @@ pub struct ClientIp {
 impl ClientIp {
     /// Trusts the proxies in these networks, such as `10.0.0.0/8`, `fd00::/8`, or a single `192.0.2.7`.
     ///
-    /// Name your own proxies and nobody else: whoever is in there says who the client is. Without any, no header is
-    /// believed.
+    /// List your own proxies and nothing else, because a trusted address decides who the client is. With an empty list no
+    /// header is read.
     ///
     /// # Panics
     ///
-    /// If a text names no network, or every address there is: see [`try_behind`](Self::try_behind).
+    /// If a text is not a network, or is every address: see [`try_behind`](Self::try_behind).
     #[track_caller]
     pub fn behind(cidrs: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         match Self::try_behind(cidrs) {
@@ -86,12 +88,12 @@ impl ClientIp {
         }
     }
 
-    /// The same for networks that come from a configuration.
+    /// Trusts the proxies in these networks, which come from a configuration.
     ///
     /// # Errors
     ///
-    /// [`InvalidCidr`] if a text names no network, has bits set behind its prefix (`10.1.2.3/8`), or trusts every address
-    /// (`0.0.0.0/0`), with which no client would ever be found.
+    /// [`InvalidCidr`] if a text is not a network, has bits set behind its prefix (`10.1.2.3/8`), or is every address
+    /// (`0.0.0.0/0`), with which no client would be found.
     pub fn try_behind(
         cidrs: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Self, InvalidCidr> {
@@ -105,12 +107,14 @@ impl ClientIp {
         })
     }
 
-    /// Reads this header instead of `x-forwarded-for`: `x-real-ip`, `cf-connecting-ip`, or `forwarded`, whose `for`
-    /// parameters are read as RFC 7239 writes them.
+    /// Sets the header that the proxies write, such as `x-real-ip`, `cf-connecting-ip` or `forwarded`. Default
+    /// `x-forwarded-for`.
+    ///
+    /// From `forwarded` the `for` parameters are read (RFC 7239, section 5.2).
     ///
     /// # Panics
     ///
-    /// If `name` is not a header's name.
+    /// If `name` is not the name of a header.
     #[must_use]
     #[track_caller]
     pub fn header(self, name: &'static str) -> Self {
@@ -140,7 +144,7 @@ impl ClientIp {
             .any(|network| network.contains(&address))
     }
 
-    /// The addresses of one line from the right, None for an element that is none.
+    /// Returns the addresses of one line, from the right. `None` for an element that is not an address.
     fn addresses<'a>(&self, line: &'a HeaderValue) -> impl Iterator<Item = Option<IpAddr>> + 'a {
         let node: fn(&[u8]) -> Option<&[u8]> = if self.header == FORWARDED {
             forwarded_for

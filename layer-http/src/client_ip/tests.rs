@@ -49,7 +49,7 @@ fn id(text: &str) -> Identity<'static> {
 }
 
 #[test]
-fn the_peer_counts_as_its_network_and_no_header_is_believed() {
+fn the_peer_is_its_network_and_no_header_is_read() {
     for (peer, same) in [
         ("192.0.2.7", "192.0.2.7"),
         ("::ffff:192.0.2.7", "192.0.2.7"),
@@ -75,7 +75,7 @@ fn ten_thousand_addresses_of_one_subscriber_are_one() {
 }
 
 #[test]
-fn without_a_peer_nobody_is_named_and_all_share_a_bucket() {
+fn without_a_peer_there_is_no_identity_and_all_requests_share_one() {
     let request = Request::get("/").header("x-forwarded-for", "1.2.3.4");
     let request = request.body(()).unwrap();
     let client = ClientIp::behind(["0.0.0.0/1", "128.0.0.0/1"]);
@@ -101,7 +101,7 @@ fn a_trusted_peer_is_known_in_every_notation() {
 }
 
 #[test]
-fn without_trusted_proxies_no_header_is_believed() {
+fn without_trusted_proxies_no_header_is_read() {
     let request = request(PROXY, "x-forwarded-for", &["1.2.3.4"]);
     let client = ClientIp::behind([""; 0]);
     assert_eq!(client.extract(&RequestHead::of(&request)), Some(id(PROXY)));
@@ -162,7 +162,7 @@ fn addresses_are_read_with_and_without_ports() {
 }
 
 #[test]
-fn what_is_no_address_is_garbage() {
+fn other_texts_are_not_addresses() {
     for element in [
         "unknown",
         "_obfuscated",
@@ -198,7 +198,7 @@ fn what_is_no_address_is_garbage() {
 }
 
 #[test]
-fn forwarded_is_read_as_its_rfc_writes_it() {
+fn forwarded_is_read_by_rfc_7239() {
     for (lines, same) in [
         (&["for=203.0.113.9"][..], "203.0.113.9"),
         (&["For=\"203.0.113.9\""], "203.0.113.9"),
@@ -286,7 +286,7 @@ fn networks_are_read_in_every_notation() {
 }
 
 #[test]
-fn a_wrong_network_says_what_to_write() {
+fn the_error_of_a_wrong_network_says_what_to_write() {
     for (text, message) in [
         ("", "write 10.0.0.0/8, fd00::/8 or one address"),
         ("10.0.0.0/33", "write 10.0.0.0/8, fd00::/8 or one address"),
@@ -320,7 +320,7 @@ fn a_wrong_network_is_refused_when_it_is_written() {
 }
 
 #[test]
-#[should_panic(expected = "is not a header's name")]
+#[should_panic(expected = "is not the name of a header")]
 fn a_wrong_header_is_refused_when_it_is_written() {
     let _ = ClientIp::behind([PROXY]).header("x forwarded for");
 }
@@ -431,7 +431,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_client_wrote_itself_never_changes_who_it_is(
+    fn entries_of_the_client_itself_never_change_its_identity(
         left in header_bytes(),
         own_line in any::<bool>(),
     ) {
@@ -448,7 +448,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_panics_and_somebody_is_always_named(lines in vec(header_bytes(), 0..4)) {
+    fn no_header_panics_and_there_is_always_an_identity(lines in vec(header_bytes(), 0..4)) {
         client(PROXY, &lines);
         forwarded(&lines);
     }
