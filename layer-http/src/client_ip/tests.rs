@@ -303,10 +303,10 @@ fn the_error_of_a_wrong_network_says_what_to_write() {
         ("::ffff:10.1.2.3/104", "write 10.0.0.0/8, or 10.1.2.3"),
         (
             "0.0.0.0/0",
-            "write your proxies' own network, such as 10.0.0.0/8",
+            "write the network of your proxies, such as 10.0.0.0/8",
         ),
-        ("::/0", "write your proxies' own network"),
-        ("::ffff:0:0/96", "write your proxies' own network"),
+        ("::/0", "write the network of your proxies"),
+        ("::ffff:0:0/96", "write the network of your proxies"),
     ] {
         let error = ClientIp::try_behind(["192.0.2.0/24", text]).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
