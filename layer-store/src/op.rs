@@ -16,9 +16,9 @@ pub enum Op<'a> {
         key: &'a Key<'a>,
         /// The new value.
         value: &'a Value,
-        /// How long the value lives.
+        /// The expiry of the value.
         expiry: Expiry,
-        /// What must be there before.
+        /// The value that must be there before.
         condition: Condition<'a>,
         /// If a full memory store may drop the value early.
         retention: Retention,

@@ -10,7 +10,6 @@ use crate::{Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
 /// ```
 /// use layer_store::{MemoryStore, SharedStore, Store};
 ///
-/// /// What a layer's constructor takes.
 /// fn layer(store: impl Into<SharedStore>) -> SharedStore {
 ///     store.into()
 /// }

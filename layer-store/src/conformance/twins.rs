@@ -171,15 +171,15 @@ impl<C: Connection> Twins<C> {
         let values = list(self.send(&command).await?);
         let lives = self.lives().await?;
         for (key, slot) in self.slots.iter().enumerate() {
-            let stands = match &values[key] {
+            let stored = match &values[key] {
                 RedisReply::Bytes(bytes) => Some(Value::from(&bytes[..])),
                 _ => None,
             };
             let expected = slot.get(self.now);
-            if stands.as_ref() != expected {
+            if stored.as_ref() != expected {
                 let what = format!(
                     "under key {key} the script left {}, its twin {}",
-                    shown(stands.as_ref()),
+                    shown(stored.as_ref()),
                     shown(expected)
                 );
                 return Err(self.difference(what));

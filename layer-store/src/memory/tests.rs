@@ -39,7 +39,7 @@ static WRITE: Program = Program::new("write", "", Retention::Pinned, |transactio
     Output::ints(&[])
 });
 
-/// The same by a program of one key.
+/// Writes by a program of one key.
 fn write(store: &MemoryStore, number: u64, ttl: u64) -> Result<(), ErrorKind> {
     let space = KeySpace::new("data", "");
     let op = Op::Run {

@@ -6,7 +6,7 @@ use redis::{RedisError, ServerError, ServerErrorKind};
 
 use crate::{Effect, ErrorKind, StoreError, error::Report};
 
-/// Why an operation has no reply.
+/// The error of an operation without a reply.
 pub(super) enum CallError {
     /// The operation was wrong before anything was sent.
     Invalid(StoreError),
@@ -22,7 +22,7 @@ pub(super) enum CallError {
     UnexpectedReply(&'static str),
 }
 
-/// Why there is no connection.
+/// The error of an attempt to connect.
 pub(crate) enum DialError {
     /// Nobody accepts connections there.
     Unreachable(io::Error),

@@ -197,7 +197,7 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
     link.status.send_replace(match dialed {
         // ## Dialing => Up
         //
-        // The incarnation before the status: whoever sees the connection sees which server it leads to.
+        // The incarnation before the status: a call that sees the connection must see which server it leads to.
         Ok((connection, incarnation)) => {
             link.incarnation
                 .store(incarnation.unwrap_or(UNKNOWN), Relaxed);

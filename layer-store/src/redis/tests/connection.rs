@@ -1,4 +1,4 @@
-//! How many connections there are, and when a new one is made.
+//! The number of connections, and the moments at which a new one is made.
 
 use super::*;
 

@@ -14,7 +14,7 @@ use crate::{
     BreakerState, ErrorKind, StoreError, info::BreakerControl, wrap::timeout::StillReceiving,
 };
 
-/// What a breaker knows of its store. It holds no store, so a handle to it keeps no store alive.
+/// The state of a breaker. It does not hold the store, so a handle to it does not keep the store alive.
 pub(super) struct Circuit {
     phase: Phase,
     /// In tenths, as is `open_after`.
@@ -215,7 +215,7 @@ impl Phase {
     }
 }
 
-/// How much an error says against the store.
+/// The weight of an error against the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// Nothing: the store is well, or the caller gave up.
@@ -309,7 +309,7 @@ mod tests {
         circuit.open("again", || panic!("a second task"));
         assert!(!circuit.failed(Weight::Full));
         assert_eq!(circuit.failures(), 0);
-        // The count of the row that opened it stays for whoever reads the handle.
+        // A reply of a call from before does not reset the count, which a handle still shows.
         let circuit = self::circuit(1);
         assert!(circuit.failed(Weight::Full));
         circuit.open("test", task);

@@ -98,7 +98,7 @@ async fn what_says_nothing_against_the_store_does_not_count() {
     assert_eq!(state(&store), BreakerState::Open);
 }
 
-/// Every reply comes, and comes too late for whoever waited for it.
+/// Each reply comes after its caller has given up.
 #[tokio::test(start_paused = true)]
 async fn fifty_late_answers_in_a_row_open_it_and_one_in_time_ends_the_row() {
     let (fake, store) = breaker(Mode::Drip);
