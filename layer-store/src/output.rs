@@ -244,4 +244,21 @@ mod tests {
         list.push_nil();
         assert_ne!(list, Output::ints(&[1, 2, 0]));
     }
+
+    #[test]
+    fn the_length_is_the_number_of_elements() {
+        for len in 0..7 {
+            let numbers: Vec<i64> = (0..len).collect();
+            let mut pushed = Output::default();
+            for number in &numbers {
+                pushed.push_int(*number);
+            }
+            let output = Output::ints(&numbers);
+            assert_eq!(output, pushed);
+            assert_eq!((output.len(), pushed.len()), (numbers.len(), numbers.len()));
+            assert_eq!(output.is_empty(), len == 0);
+            assert_eq!(output.inline_ints().is_some(), len <= 4);
+            assert_eq!(output.int(numbers.len()), None);
+        }
+    }
 }

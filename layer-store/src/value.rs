@@ -235,6 +235,49 @@ mod tests {
     #[test]
     fn debug_does_not_show_the_bytes() {
         assert_eq!(format!("{:?}", Value::from("secret")), "Value(6 bytes)");
+        assert_eq!(format!("{:?}", Value::pair(42, 7)), "Value(42:7)");
+    }
+
+    #[test]
+    fn a_value_is_empty_if_it_has_no_bytes() {
+        assert!(Value::from("").is_empty());
+        assert_eq!(
+            (Value::from("a").is_empty(), Value::from("a").len()),
+            (false, 1)
+        );
+        assert_eq!(
+            (Value::pair(0, 0).is_empty(), Value::pair(0, 0).len()),
+            (false, 1)
+        );
+    }
+
+    /// 14 bytes are kept inline, and a longer value on the heap.
+    #[test]
+    fn all_ways_to_make_a_value_keep_its_bytes() {
+        for len in [0, 1, 13, 14, 15, 255, 256, 300] {
+            let text = "x".repeat(len);
+            for value in [
+                Value::from(text.as_str()),
+                Value::from(text.clone()),
+                Value::from(text.as_bytes()),
+                Value::from(text.clone().into_bytes()),
+                Value::from(Bytes::from(text.clone())),
+            ] {
+                assert_eq!(
+                    (value.len(), value.to_bytes()),
+                    (len, Bytes::from(text.clone()))
+                );
+                assert_eq!(matches!(value.0, Repr::Inline(..)), len <= INLINE);
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_equal_to_no_other() {
+        assert_eq!(Value::pair(1, 2), Value::pair(1, 2));
+        assert_ne!(Value::pair(1, 2), Value::pair(1, 3));
+        assert_ne!(Value::pair(1, 2), Value::pair(2, 2));
+        assert_eq!(Value::from("7").as_pair(), Some((7, 0)));
     }
 
     proptest! {

@@ -1,28 +1,20 @@
-//! The kit on the memory store, in the ways that a store answers; and the kit's own test.
+//! The kit on the memory store, with and without waiting, and the test of the kit itself.
+//!
+//! On a clock that the cases move it runs in `src/memory/tests.rs`.
 
 use layer_store::{
     Clock, ManualClock, MemoryStore,
     conformance::{Bug, BuggyStore, CASES, Case, FaultInjector, Trial},
 };
 
-/// It answers at once, on the system's clock.
+/// It never waits, on the system's clock.
 mod memory {
     use super::*;
 
     layer_store::conformance_tests!(async { MemoryStore::new() });
 }
 
-/// It answers at once, on a clock that the cases move: expiry to the microsecond.
-mod memory_on_a_manual_clock {
-    use super::*;
-
-    layer_store::conformance_tests!(async {
-        let (store, clock) = memory();
-        Trial::with_clock(store, clock)
-    });
-}
-
-/// It makes its callers wait.
+/// Every call waits.
 mod memory_behind_a_network {
     use super::*;
 
@@ -30,21 +22,21 @@ mod memory_behind_a_network {
 }
 
 #[tokio::test]
-async fn each_seeded_fault_is_caught() {
-    for &fault in Bug::ALL {
+async fn each_bug_is_caught() {
+    for &bug in Bug::ALL {
         let mut caught = Vec::new();
         for case in CASES {
             let (store, clock) = memory();
-            let trial = Trial::with_clock(BuggyStore::new(store, fault), clock);
+            let trial = Trial::with_clock(BuggyStore::new(store, bug), clock);
             if !passes(*case, trial).await {
                 caught.push(case.name());
             }
         }
-        println!("{fault:?}: {}", caught.join(", "));
-        assert!(!caught.is_empty(), "no case catches {fault:?}");
+        println!("{bug:?}: {}", caught.join(", "));
+        assert!(!caught.is_empty(), "no case catches {bug:?}");
         assert!(
             caught.len() * 3 <= CASES.len() * 2,
-            "{fault:?} breaks everything, which shows nothing: {caught:?}"
+            "{bug:?} breaks everything, which shows nothing: {caught:?}"
         );
     }
 }
@@ -62,7 +54,7 @@ fn memory() -> (MemoryStore, ManualClock) {
     (MemoryStore::with_clock(100_000, clock), hand)
 }
 
-/// Neither fails nor panics.
+/// Returns true if the case neither fails nor panics.
 async fn passes(case: Case, trial: Trial) -> bool {
     let run = tokio::spawn(async move { case.run(&trial).await });
     matches!(run.await, Ok(Ok(())))

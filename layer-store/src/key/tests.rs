@@ -111,6 +111,87 @@ fn the_order_of_prefixes_counts() {
     );
 }
 
+#[test]
+fn an_empty_rest_is_none() {
+    let space = limit("l");
+    let key = Key::new(&space, IdentityRef::Int(1));
+    let prefix = KeyPrefix::new("a");
+    let within = PrefixChain::new(&prefix, None);
+    for key in [key, key.within(&within)] {
+        for empty in [key.with_rest(b""), key.with_rest(b"x").with_rest(b"")] {
+            assert_eq!(empty.id(), key.id());
+            assert_eq!(text(empty), text(key));
+        }
+        assert_ne!(key.with_rest(b"x").id(), key.id());
+        assert_ne!(key.with_rest(b"x").id(), key.with_rest(b"y").id());
+    }
+}
+
+#[test]
+fn a_text_of_128_bytes_is_written_out_and_a_longer_one_is_not() {
+    let space = limit("l");
+    for (len, written) in [(127, true), (128, true), (129, false)] {
+        let subject = vec![b'x'; len];
+        let text = text(Key::new(&space, IdentityRef::Text(&subject)));
+        assert_eq!(!text.contains('#'), written, "{len}");
+    }
+}
+
+#[test]
+fn numbers_are_spread_over_both_words() {
+    let ids: Vec<_> = (0..64).map(|number| spread(INT, number)).collect();
+    for word in 0..2 {
+        let set = ids.iter().fold(0, |set, id| set | id[word]);
+        let clear = ids.iter().fold(0, |clear, id| clear | !id[word]);
+        assert!(set.count_ones() > 56 && clear.count_ones() > 56);
+        let mut words: Vec<_> = ids.iter().map(|id| id[word]).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), 64);
+    }
+    // 64 neighbours fall on many of 64 shards.
+    let mut shards: Vec<_> = ids.iter().map(|id| id[0] & 63).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    assert!(shards.len() > 24, "{}", shards.len());
+}
+
+#[test]
+fn the_order_of_parts_counts() {
+    let (a, b, c) = ([1, 2], [3, 4], [5, 6]);
+    assert_ne!(chain(chain(a, b), c), chain(chain(a, c), b));
+    assert_ne!(chain(a, b), chain(b, a));
+    assert_eq!(chain([0, 0], a), a);
+    assert_eq!(
+        chain([1, 2], [10, 20]),
+        [ODD.wrapping_add(10), ODD.wrapping_mul(2).wrapping_add(20)]
+    );
+}
+
+#[test]
+fn debug_shows_the_space_and_no_subject() {
+    let space = limit("l");
+    assert_eq!(space.name(), "l");
+    assert_eq!(format!("{space:?}"), "KeySpace(\"limit:l\")");
+    let key = Key::new(&space, IdentityRef::Text(b"secret"));
+    assert_eq!(format!("{key:?}"), "Key(\"limit:l\")");
+}
+
+#[test]
+fn a_kind_is_1_to_16_lower_case_letters() {
+    for kind in ["a", "abcdefghijklmnop"] {
+        let _ = KeySpace::new(kind, "");
+    }
+    for kind in ["", "abcdefghijklmnopq", "Limit", "a-b", "a1"] {
+        let panic = std::panic::catch_unwind(|| KeySpace::new(kind, "")).unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert!(
+            message.contains("write 1 to 16 lower-case letters"),
+            "{message}"
+        );
+    }
+}
+
 fn part() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),

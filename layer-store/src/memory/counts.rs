@@ -88,3 +88,63 @@ impl Counts {
         self.full_until.fetch_min(soonest, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(len: isize, evictable: isize) -> CountDelta {
+        CountDelta { len, evictable }
+    }
+
+    #[test]
+    fn entries_are_counted_in_up_to_the_capacity_and_not_beyond() {
+        let counts = Counts::new(3);
+        assert_eq!((counts.capacity(), counts.len()), (3, 0));
+        assert!(counts.reserve(2) && counts.reserve(0));
+        assert!(!counts.reserve(2));
+        assert_eq!(counts.len(), 2);
+        assert!(counts.reserve(1) && counts.reserve(0));
+        assert!(!counts.reserve(1));
+        counts.settle(delta(-2, 0), u64::MAX);
+        assert_eq!(counts.len(), 1);
+        counts.settle(delta(1, 0), u64::MAX);
+        assert_eq!(counts.len(), 2);
+    }
+
+    #[test]
+    fn a_search_is_in_vain_from_one_that_found_nothing_until_the_first_end() {
+        let counts = Counts::new(1);
+        assert!(!counts.is_full_at(0));
+        assert_eq!((counts.begin_search(), counts.begin_search()), (0, 1));
+        // While a search is under way nothing is known.
+        assert!(!counts.is_full_at(7));
+        counts.found_none(10);
+        assert!(counts.is_full_at(9));
+        assert!(!counts.is_full_at(10));
+        counts.found_room();
+        assert!(!counts.is_full_at(9));
+    }
+
+    #[test]
+    fn an_evictable_entry_or_an_earlier_end_is_room() {
+        let counts = Counts::new(1);
+        counts.begin_search();
+        counts.found_none(10);
+        counts.settle(delta(0, 1), u64::MAX);
+        assert!(!counts.is_full_at(5));
+        counts.settle(delta(0, -1), 10);
+        assert!(counts.is_full_at(5));
+        counts.settle(delta(0, 0), 5);
+        assert!(counts.is_full_at(4) && !counts.is_full_at(5));
+    }
+
+    #[test]
+    fn an_entry_written_during_a_search_limits_what_the_search_found() {
+        let counts = Counts::new(1);
+        counts.begin_search();
+        counts.settle(delta(0, 0), 6);
+        counts.found_none(10);
+        assert!(counts.is_full_at(5) && !counts.is_full_at(6));
+    }
+}

@@ -227,13 +227,131 @@ mod tests {
     #[test]
     fn a_sweep_goes_on_behind_an_expired_first_slot() {
         let mut shard = Shard::default();
-        for (place, ends) in [(0, 10), (1 << 62, 30), (1 << 63, 10), (3 << 62, 20)] {
+        for (word, ends) in [(0, 10), (1 << 62, 30), (1 << 63, 10), (3 << 62, 20)] {
             let slot = Slot::until(Value::pair(1, 0), Some(ends));
-            let _ = shard.insert([1, place], slot, Retention::Pinned, 1);
+            let _ = shard.insert([1, word], slot, Retention::Pinned, 1);
         }
         assert_eq!(shard.evict(10).len, -2);
         assert_eq!(shard.soonest(), 20);
         assert_eq!(shard.evict(20).len, -1);
         assert_eq!(shard.soonest(), 30);
+    }
+
+    /// Adds an entry at a place of its own.
+    fn insert(shard: &mut Shard, id: u64, ends: u64, retention: Retention) -> CountDelta {
+        let slot = Slot::until(Value::pair(id, 0), Some(ends));
+        shard.insert([1, id << 56], slot, retention, 1)
+    }
+
+    fn place(shard: &Shard, id: u64) -> Option<usize> {
+        shard.find([1, id << 56])
+    }
+
+    /// Writes an entry in place and settles its counts.
+    fn rewrite(shard: &mut Shard, id: u64, slot: Slot, retention: Retention) -> CountDelta {
+        let at = place(shard, id).unwrap();
+        let before = Before::of(shard.slot(at));
+        *shard.slot(at) = slot;
+        shard.rewritten(at, before, retention)
+    }
+
+    fn counts(delta: CountDelta) -> (isize, isize) {
+        (delta.len, delta.evictable)
+    }
+
+    #[test]
+    fn an_empty_shard_has_no_soonest_end() {
+        let mut shard = Shard::default();
+        assert_eq!(shard.soonest(), u64::MAX);
+        let _ = insert(&mut shard, 1, 10, Retention::Pinned);
+        assert_eq!(shard.soonest(), 10);
+        let at = place(&shard, 1).unwrap();
+        assert_eq!(counts(shard.remove(at)), (-1, 0));
+        assert_eq!(shard.soonest(), u64::MAX);
+        // The end of an entry that is gone is not that of the next one.
+        let _ = insert(&mut shard, 2, 50, Retention::Pinned);
+        assert_eq!(shard.soonest(), 50);
+        let _ = insert(&mut shard, 3, 60, Retention::Pinned);
+        assert_eq!(shard.soonest(), 50);
+    }
+
+    #[test]
+    fn a_write_in_place_counts_a_change_of_retention() {
+        use Retention::{Evictable, Pinned};
+        let mut shard = Shard::default();
+        let slot = || Slot::until(Value::from("a"), Some(20));
+        assert_eq!(counts(insert(&mut shard, 1, 10, Pinned)), (0, 0));
+        assert_eq!(counts(insert(&mut shard, 2, 10, Evictable)), (0, 1));
+        assert_eq!(shard.evictable, 1);
+        assert_eq!(counts(rewrite(&mut shard, 1, slot(), Evictable)), (0, 1));
+        assert_eq!(counts(rewrite(&mut shard, 1, slot(), Evictable)), (0, 0));
+        assert_eq!(shard.evictable, 2);
+        assert_eq!(counts(rewrite(&mut shard, 1, slot(), Pinned)), (0, -1));
+        assert_eq!(counts(rewrite(&mut shard, 1, slot(), Pinned)), (0, 0));
+        assert_eq!(shard.evictable, 1);
+        assert_eq!(
+            counts(rewrite(&mut shard, 1, Slot::absent(), Pinned)),
+            (-1, 0)
+        );
+        assert_eq!(
+            counts(rewrite(&mut shard, 2, Slot::absent(), Pinned)),
+            (-1, -1)
+        );
+        assert_eq!((shard.table.len(), shard.evictable), (0, 0));
+    }
+
+    #[test]
+    fn a_shorter_life_is_the_soonest_end() {
+        let mut shard = Shard::default();
+        let _ = insert(&mut shard, 1, 100, Retention::Pinned);
+        let slot = Slot::until(Value::from("a"), Some(70));
+        let _ = rewrite(&mut shard, 1, slot, Retention::Pinned);
+        assert_eq!(shard.soonest(), 70);
+        let at = place(&shard, 1).unwrap();
+        shard.slot(at).set_ends(30);
+        assert_eq!(counts(shard.moved(at)), (0, 0));
+        assert_eq!(shard.soonest(), 30);
+    }
+
+    #[test]
+    fn the_counts_hold_for_a_pinned_entry_that_ends_no_earlier() {
+        use Retention::{Evictable, Pinned};
+        let slot = |ends| Slot::until(Value::from("a"), Some(ends));
+        let before = Before::of(&slot(10));
+        assert!(before.holds_for(&slot(10), Pinned));
+        assert!(before.holds_for(&slot(11), Pinned));
+        assert!(!before.holds_for(&slot(9), Pinned));
+        assert!(!before.holds_for(&slot(10), Evictable));
+        let mut evictable = slot(10);
+        evictable.set_flag(EVICTABLE, true);
+        assert!(!Before::of(&evictable).holds_for(&slot(10), Pinned));
+    }
+
+    #[test]
+    fn an_entry_that_was_read_is_spared_once_and_a_pinned_one_always() {
+        let mut shard = Shard::default();
+        let _ = insert(&mut shard, 1, 100, Retention::Pinned);
+        let _ = insert(&mut shard, 2, 100, Retention::Evictable);
+        let _ = insert(&mut shard, 3, 100, Retention::Evictable);
+        for id in [1, 2] {
+            let at = place(&shard, id).unwrap();
+            shard.read(at);
+        }
+        assert!(!shard.slot(place(&shard, 1).unwrap()).flag(READ));
+        assert_eq!(counts(shard.evict(1)), (-1, -1));
+        assert!(place(&shard, 2).is_some() && place(&shard, 3).is_none());
+        assert_eq!(counts(shard.evict(1)), (-1, -1));
+        assert!(place(&shard, 1).is_some() && place(&shard, 2).is_none());
+        assert_eq!(counts(shard.evict(99)), (0, 0));
+        assert_eq!(counts(shard.evict(100)), (-1, 0));
+    }
+
+    #[test]
+    fn expired_entries_go_before_evictable_ones() {
+        let mut shard = Shard::default();
+        let _ = insert(&mut shard, 1, 100, Retention::Evictable);
+        let _ = insert(&mut shard, 2, 10, Retention::Pinned);
+        assert_eq!(counts(shard.evict(10)), (-1, 0));
+        assert!(place(&shard, 1).is_some());
     }
 }

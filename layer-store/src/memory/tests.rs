@@ -302,6 +302,112 @@ fn a_program_over_new_and_expired_keys_counts_each_once() {
     }
 }
 
+static CLEAR: Program = Program::new("clear", "", Retention::Pinned, |transaction, _| {
+    for i in 0..transaction.len() {
+        transaction.delete(i);
+    }
+    Output::new()
+});
+
+/// An absent slot that a program writes back is no entry.
+#[test]
+fn deleting_absent_keys_by_a_program_adds_nothing() {
+    let (store, _clock) = store(10);
+    let space = KeySpace::new("data", "");
+    let keys = ["a", "b", "c"]
+        .map(|rest| Key::new(&space, crate::IdentityRef::Int(1)).with_rest(rest.as_bytes()));
+    for len in [1, 3] {
+        let op = Op::Run {
+            program: &CLEAR,
+            keys: &keys[..len],
+            args: &[],
+        };
+        store.call_now(&op, &CX).unwrap().unwrap();
+        assert!(store.is_empty());
+        assert_eq!(store.0.shard(&keys[0]).lock().soonest(), u64::MAX);
+    }
+    // The count still has room for exactly ten.
+    for number in 0..10 {
+        set(&store, number, millis(1), Retention::Pinned).unwrap();
+    }
+    assert_eq!(
+        set(&store, 10, millis(1), Retention::Pinned),
+        Err(ErrorKind::Full)
+    );
+}
+
+#[test]
+fn a_full_store_finds_room_for_a_program_in_another_shard() {
+    let (store, _clock) = store(128);
+    let space = KeySpace::new("data", "");
+    let shard = |number| {
+        let key = Key::new(&space, crate::IdentityRef::Int(number));
+        std::ptr::from_ref(store.0.shard(&key))
+    };
+    let home = shard(1);
+    let (here, there): (Vec<_>, Vec<_>) = (2..2_000).partition(|&number| shard(number) == home);
+    // The keys of the program live among pinned entries; the evictable ones are in the other shard.
+    for &number in &here[..64] {
+        set(&store, number, millis(1_000), Retention::Pinned).unwrap();
+    }
+    for &number in &there[..64] {
+        set(&store, number, millis(1_000), Retention::Evictable).unwrap();
+    }
+    let rests = ["a", "b", "c"];
+    let keys =
+        rests.map(|rest| Key::new(&space, crate::IdentityRef::Int(1)).with_rest(rest.as_bytes()));
+    let op = Op::Run {
+        program: &SPREAD,
+        keys: &keys,
+        args: &[Arg::Int(7)],
+    };
+    store.call_now(&op, &CX).unwrap().unwrap();
+    assert_eq!(store.len(), 128);
+    assert!(here[..64].iter().all(|&number| holds(&store, number)));
+    let left = there[..64].iter().filter(|&&number| holds(&store, number));
+    assert_eq!(left.count(), 61);
+    write(&store, here[64], 1_000).unwrap();
+    assert_eq!(store.len(), 128);
+}
+
+#[test]
+fn the_default_store_holds_a_million_entries() {
+    let store = MemoryStore::default();
+    assert!(format!("{store:?}").contains("capacity: 1000000"));
+    assert_eq!(store.0.shards.len(), MAX_SHARDS);
+    for (entries, shards) in [
+        (1, 1),
+        (127, 1),
+        (128, 2),
+        (129, 2),
+        (65_536, 1_024),
+        (1 << 20, 1_024),
+    ] {
+        let store = MemoryStore::with_capacity(entries);
+        assert_eq!(store.0.shards.len(), shards, "{entries}");
+    }
+}
+
+#[test]
+fn the_bits_that_are_set_are_listed() {
+    assert_eq!(bits(0).count(), 0);
+    assert!(bits(0b1011).eq([0, 1, 3]));
+    assert!(bits(1 << 127).eq([127]));
+    assert_eq!(bits(u128::MAX).count(), 128);
+}
+
+/// The whole contract, on a clock that the cases move: expiry to the microsecond.
+#[cfg(feature = "test-util")]
+mod contract {
+    use super::*;
+    use crate::conformance::Trial;
+
+    crate::conformance_tests!(async {
+        let (store, clock) = store(100_000);
+        Trial::with_clock(store, clock)
+    });
+}
+
 #[test]
 #[should_panic(expected = "write how many it may hold")]
 fn a_store_of_no_entries_is_refused() {
