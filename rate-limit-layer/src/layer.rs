@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use crate::{
     InvalidCost, Limiter, Policy, RateLimit, Verdict,
-    bucket::NoClaim,
+    limit::NoClaim,
     response,
     verdict::{Account, Outcome},
 };

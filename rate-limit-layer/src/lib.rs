@@ -94,19 +94,19 @@
 //! - `redis-tls`: … and for `rediss://`.
 //! - `test-util`: the parts that differential tests reach into; not covered by semantic versioning.
 
-mod bucket;
-mod charge;
-mod claims;
-mod core;
+mod check;
+mod command;
 pub mod future;
 mod gcra;
 mod layer;
+mod limit;
+mod limit_set;
 mod limiter;
 mod policy;
+mod program;
 mod quota;
 mod response;
 mod service;
-mod set;
 mod verdict;
 
 pub use layer_http::{
@@ -129,7 +129,7 @@ pub use self::{
 /// The program every check runs, for tests that hold its Lua body against its twin.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAM: &store::Program = &charge::CHARGE;
+pub static PROGRAM: &store::Program = &program::CHARGE;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -2,7 +2,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 use layer_store::{Identity, SharedStore, StoreError};
 
-use crate::{Policy, Standing, Verdict, bucket::Bucket, core::Core};
+use crate::{Policy, Standing, Verdict, check::Core, limit::Bucket};
 
 /// The limiter without HTTP: for job workers, websockets, or what stands in a request's body.
 ///

@@ -6,8 +6,8 @@ use layer_http::{Body, Content, PROBLEM_JSON, Problem};
 
 use crate::{
     Reason, Refused, Unavailable,
-    bucket::{Bucket, NoClaim, quota_exceeded},
-    core::Core,
+    check::Core,
+    limit::{Bucket, NoClaim, quota_exceeded},
     verdict::{Account, Refusal},
 };
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use layer_store::Output;
 
-use crate::{Quota, bucket::Bucket, core::Core, set::Set};
+use crate::{Quota, check::Core, limit::Bucket, limit_set::Set};
 
 /// What a [`Limiter`](crate::Limiter) says of a check.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ impl fmt::Debug for Refused {
 }
 
 impl Account {
-    /// The account at a place of a reply to [`CHARGE`](crate::charge::CHARGE). `None` if there is none.
+    /// The account at a place of a reply to [`CHARGE`](crate::program::CHARGE). `None` if there is none.
     #[inline]
     pub(crate) fn read(data: &Output, place: usize, bucket: usize) -> Option<Self> {
         let debt = u64::try_from(data.int(place)?).ok()?;

@@ -1,10 +1,10 @@
 use layer_store::{Arg, Key, Op};
 
 use crate::{
-    bucket::{Bucket, Claim},
-    charge::CHARGE,
     gcra::Rate,
-    set::{MOST, Set},
+    limit::{Bucket, Claim},
+    limit_set::{MOST, Set},
+    program::CHARGE,
 };
 
 /// Whom each policy counts a request for; a policy that skips it has no claim.

@@ -16,11 +16,11 @@ use layer_store::{
 
 use crate::{
     InvalidCost, Reason,
-    bucket::{Bucket, Claim, NoClaim},
-    charge::CHARGE,
-    claims::{Claims, Group},
+    command::{Claims, Group},
+    limit::{Bucket, Claim, NoClaim},
+    limit_set::{MOST, Set},
     policy::FailureMode,
-    set::{MOST, Set},
+    program::CHARGE,
     verdict::{Account, Outcome, Refusal},
 };
 

@@ -170,7 +170,7 @@ impl Bucket {
         Key::new(space, subject)
     }
 
-    /// What [`CHARGE`](crate::charge::CHARGE) is told of this limit.
+    /// What [`CHARGE`](crate::program::CHARGE) is told of this limit.
     #[inline]
     pub(crate) const fn args(&self, charge: i64) -> [Arg<'static>; 3] {
         [
