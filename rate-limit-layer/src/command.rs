@@ -2,86 +2,66 @@ use layer_store::{Arg, Key, Op};
 
 use crate::{
     gcra::Rate,
-    limit::{Bucket, Claim},
-    limit_set::{MOST, Set},
+    limit::Limit,
+    limit_set::{LimitSet, MAX_POLICIES},
+    partition::Partitions,
     program::CHARGE,
 };
 
-/// Whom each policy counts a request for; a policy that skips it has no claim.
-#[derive(Debug, Default)]
-pub(crate) struct Claims<'a>([Option<Claim<'a>>; MOST]);
-
-/// The policies that count a request for one subject: one command.
-pub(crate) struct Group<'a> {
-    members: Set,
-    keys: [Key<'a>; MOST],
+/// One run of [`CHARGE`], for all limits whose partition of a request has the same identity.
+///
+/// Keys of one identity lie in one slot of a Redis Cluster, so that one atomic command can charge them all or none.
+pub(crate) struct Command<'a> {
+    members: LimitSet,
+    keys: [Key<'a>; MAX_POLICIES],
+    args: [Arg<'static>; 3 * MAX_POLICIES],
 }
 
-impl<'a> Claims<'a> {
-    pub(crate) fn push(&mut self, claim: Claim<'a>) {
-        let place = claim.bucket;
-        self.0[place] = Some(claim);
-    }
-
-    /// The same, for a task that outlives the request.
-    pub(crate) fn to_owned(&self) -> Claims<'static> {
-        let owned = |claim: &Claim<'a>| Claim {
-            bucket: claim.bucket,
-            fallback: claim.fallback,
-            identity: claim.identity.clone().into_owned(),
-        };
-        Claims(self.0.each_ref().map(|claim| claim.as_ref().map(owned)))
-    }
-
-    fn key<'b>(&'b self, buckets: &'b [Bucket], place: usize) -> Option<Key<'b>> {
-        let claim = self.0[place].as_ref()?;
-        Some(buckets[place].key(claim.identity.as_ref(), claim.fallback))
-    }
-}
-
-impl<'a> Group<'a> {
-    /// The first policy that is not in `seen`, with all later ones that count for the same subject.
-    pub(crate) fn next(buckets: &'a [Bucket], claims: &'a Claims<'_>, seen: Set) -> Option<Self> {
-        let mut unseen = (0..buckets.len())
-            .filter(|place| !seen.contains(*place))
-            .filter_map(|place| Some((place, claims.key(buckets, place)?)));
+impl<'a> Command<'a> {
+    /// Makes the command of the first limit that is not in `seen`, and of all later ones with the same identity. `charge`
+    /// returns the charge at a limit's rate. `None`: all limits are seen, or skip the request.
+    pub(crate) fn next(
+        limits: &'a [Limit],
+        partitions: &'a Partitions<'_>,
+        seen: LimitSet,
+        charge: impl Fn(Rate) -> i64,
+    ) -> Option<Self> {
+        let mut unseen = (0..limits.len())
+            .filter(|index| !seen.contains(*index))
+            .filter_map(|index| Some((index, partitions.key(limits, index)?)));
         let (first, key) = unseen.next()?;
-        let mut group = Self {
-            members: Set::one(first),
-            keys: [key; MOST],
+        let mut command = Self {
+            members: LimitSet::default(),
+            keys: [key; MAX_POLICIES],
+            args: [Arg::Int(0); 3 * MAX_POLICIES],
         };
-        for (place, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
-            group.keys[group.len()] = other;
-            group.members |= Set::one(place);
+        command.push(first, key, limits[first].args(charge(limits[first].rate)));
+        for (index, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
+            let limit = &limits[index];
+            command.push(index, other, limit.args(charge(limit.rate)));
         }
-        Some(group)
+        Some(command)
     }
 
-    pub(crate) const fn members(&self) -> Set {
+    /// Returns the limits that the command is for. Its reply has their debts in the order of their indices.
+    pub(crate) const fn members(&self) -> LimitSet {
         self.members
     }
 
-    /// What the command is told, the charge of each bucket by its rate.
-    pub(crate) fn args(&self, buckets: &[Bucket], charge: impl Fn(Rate) -> i64) -> Args {
-        let mut args = [Arg::Int(0); 3 * MOST];
-        for (place, bucket) in self.members.iter().enumerate() {
-            let bucket = &buckets[bucket];
-            args[3 * place..3 * place + 3].copy_from_slice(&bucket.args(charge(bucket.rate)));
-        }
-        args
-    }
-
-    pub(crate) fn op<'b>(&'b self, args: &'b Args) -> Op<'b> {
+    /// Makes the operation.
+    pub(crate) fn op(&self) -> Op<'_> {
+        let len = self.members.len();
         Op::Run {
             program: &CHARGE,
-            keys: &self.keys[..self.len()],
-            args: &args[..3 * self.len()],
+            keys: &self.keys[..len],
+            args: &self.args[..3 * len],
         }
     }
 
-    const fn len(&self) -> usize {
-        self.members.len()
+    fn push(&mut self, index: usize, key: Key<'a>, args: [Arg<'static>; 3]) {
+        let len = self.members.len();
+        self.keys[len] = key;
+        self.args[3 * len..3 * len + 3].copy_from_slice(&args);
+        self.members |= LimitSet::one(index);
     }
 }
-
-pub(crate) type Args = [Arg<'static>; 3 * MOST];

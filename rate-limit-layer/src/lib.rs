@@ -94,19 +94,30 @@
 //! - `redis-tls`: … and for `rediss://`.
 //! - `test-util`: the parts that differential tests reach into; not covered by semantic versioning.
 
+mod charge;
 mod check;
 mod command;
+mod cost;
+mod decision;
+#[cfg(feature = "axum")]
+mod extract;
 pub mod future;
 mod gcra;
+mod headers;
 mod layer;
 mod limit;
 mod limit_set;
 mod limiter;
+mod outage;
+mod partition;
 mod policy;
+mod problem;
 mod program;
 mod quota;
+mod refund;
 mod response;
 mod service;
+mod shared;
 mod verdict;
 
 pub use layer_http::{
@@ -118,12 +129,15 @@ pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
 pub use self::{
+    cost::InvalidCost,
     layer::RateLimitLayer,
-    limiter::{InvalidCost, Limiter},
-    policy::{FailureMode, Policy},
+    limiter::Limiter,
+    outage::Unavailable,
+    policy::{FailureMode, IntoPolicy, Policy, UnfinishedPolicy},
     quota::{InvalidQuota, Quota},
+    response::RateLimitRefusal,
     service::RateLimit,
-    verdict::{Reason, Refused, Standing, Unavailable, Verdict},
+    verdict::{QuotaExceeded, Standing, Verdict},
 };
 
 /// The program every check runs, for tests that hold its Lua body against its twin.

@@ -1,9 +1,6 @@
 use std::{error::Error, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-use crate::{
-    gcra::Rate,
-    policy::{FailureMode, Policy},
-};
+use crate::gcra::Rate;
 
 /// So many requests in so much time, and how many of them at once: a value that cannot be wrong once built.
 ///
@@ -34,6 +31,7 @@ impl Quota {
     /// # Panics
     ///
     /// On a limit of zero. In a `const` that is a compile error.
+    #[track_caller]
     pub const fn per_second(limit: u32) -> Self {
         Self::literal(limit, SECOND)
     }
@@ -43,6 +41,7 @@ impl Quota {
     /// # Panics
     ///
     /// On a limit of zero.
+    #[track_caller]
     pub const fn per_minute(limit: u32) -> Self {
         Self::literal(limit, MINUTE)
     }
@@ -52,6 +51,7 @@ impl Quota {
     /// # Panics
     ///
     /// On a limit of zero.
+    #[track_caller]
     pub const fn per_hour(limit: u32) -> Self {
         Self::literal(limit, HOUR)
     }
@@ -61,6 +61,7 @@ impl Quota {
     /// # Panics
     ///
     /// On a limit of zero, or one for which [`try_new`](Self::try_new) is an error.
+    #[track_caller]
     pub const fn per_day(limit: u32) -> Self {
         Self::literal(limit, DAY)
     }
@@ -70,6 +71,7 @@ impl Quota {
     /// # Panics
     ///
     /// On a limit of zero, or one for which [`try_new`](Self::try_new) is an error.
+    #[track_caller]
     pub const fn per_year(limit: u32) -> Self {
         Self::literal(limit, YEAR)
     }
@@ -94,6 +96,7 @@ impl Quota {
     ///
     /// On a burst of zero, or one for which [`try_burst`](Self::try_burst) is an error.
     #[must_use]
+    #[track_caller]
     pub const fn burst(self, burst: u32) -> Self {
         match self.try_burst(burst) {
             Ok(quota) => quota,
@@ -108,16 +111,6 @@ impl Quota {
     /// A burst of zero, or a larger one than what is counted exactly: see [`try_new`](Self::try_new).
     pub const fn try_burst(self, burst: u32) -> Result<Self, InvalidQuota> {
         Self::checked(self.limit.get(), self.window, burst)
-    }
-
-    /// While the store is down, requests pass.
-    pub const fn fail_open(self) -> Policy {
-        Policy::new(self, FailureMode::Open)
-    }
-
-    /// While the store is down, requests are answered 503.
-    pub const fn fail_closed(self) -> Policy {
-        Policy::new(self, FailureMode::Closed)
     }
 
     /// How many requests in a [`window`](Self::window), in the long run.
@@ -144,6 +137,7 @@ impl Quota {
         )
     }
 
+    #[track_caller]
     const fn literal(limit: u32, window: u64) -> Self {
         match Self::checked(limit, window, limit) {
             Ok(quota) => quota,

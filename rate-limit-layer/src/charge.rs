@@ -1,0 +1,131 @@
+use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
+
+use crate::{
+    command::Command,
+    decision::{Debt, Decision},
+    limit::{Limit, any_closed},
+    limit_set::LimitSet,
+    outage::Outage,
+    partition::Partitions,
+};
+
+/// The talk with the store that charges a request: a command for each identity, one after the other, all or none.
+///
+/// It ends with the first command that is refused or fails closed, and otherwise after the last. What the earlier commands
+/// charged then stays in [`charged`](Self::charged), to be [given back](crate::refund).
+pub(crate) struct Charge<'a> {
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    outage: &'a Outage,
+    cost: u32,
+    /// The command that is asked for next.
+    command: Command<'a>,
+    /// The limits that need no command any more.
+    seen: LimitSet,
+    charged: LimitSet,
+    tightest: Option<Debt>,
+}
+
+impl<'a> Charge<'a> {
+    /// Begins to charge `cost` requests. `None`: every limit skips the request, and there is nothing to ask.
+    pub(crate) fn begin(
+        limits: &'a [Limit],
+        partitions: &'a Partitions<'a>,
+        outage: &'a Outage,
+        cost: u32,
+    ) -> Option<Self> {
+        Some(Self {
+            command: command(limits, partitions, LimitSet::default(), cost)?,
+            limits,
+            partitions,
+            outage,
+            cost,
+            seen: LimitSet::default(),
+            charged: LimitSet::default(),
+            tightest: None,
+        })
+    }
+
+    /// Returns the limits that were charged for a request that is not admitted, or not yet.
+    pub(crate) const fn charged(&self) -> LimitSet {
+        self.charged
+    }
+
+    pub(crate) const fn partitions(&self) -> &'a Partitions<'a> {
+        self.partitions
+    }
+
+    pub(crate) const fn cost(&self) -> u32 {
+        self.cost
+    }
+}
+
+impl Protocol for Charge<'_> {
+    type Output = Decision;
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        self.command.op()
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
+        let members = self.command.members();
+        self.seen |= members;
+        match read(reply, self.limits, members, self.cost, self.outage) {
+            // ## Asking => charged, on to the next command
+            // The request is told of the limit with the fewest requests left, over all commands.
+            Some(Decision::Admit(debt)) => {
+                self.charged |= members;
+                let debts = [self.tightest, debt].into_iter().flatten();
+                self.tightest = Debt::tightest(debts, self.limits);
+            }
+            // ## Asking => not charged, on to the next command
+            // The store failed, and all of these limits fail open.
+            None => {}
+            // ## Asking => refused
+            // A quota is exceeded, or the store failed and a limit fails closed. The earlier charges are to be given back.
+            Some(refused) => return Some(refused),
+        }
+        match command(self.limits, self.partitions, self.seen, self.cost) {
+            Some(command) => {
+                self.command = command;
+                None
+            }
+            // ## Charged => admitted
+            // From here on the charges are kept.
+            None => {
+                self.charged = LimitSet::default();
+                Some(Decision::Admit(self.tightest))
+            }
+        }
+    }
+}
+
+/// Decides by the reply to a charge of `members`. `None`: the charge was not made, and they all fail open.
+#[inline]
+pub(crate) fn read(
+    reply: Result<Reply, StoreError>,
+    limits: &[Limit],
+    members: LimitSet,
+    cost: u32,
+    outage: &Outage,
+) -> Option<Decision> {
+    let decision = reply.and_then(Reply::into_output).and_then(|output| {
+        Decision::read(&output, limits, members, cost).ok_or_else(Reply::unexpected)
+    });
+    match decision {
+        Ok(decision) => Some(decision),
+        Err(error) => {
+            let unavailable = outage.decide(&error, any_closed(limits, members));
+            unavailable.map(Decision::Fail)
+        }
+    }
+}
+
+fn command<'a>(
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    seen: LimitSet,
+    cost: u32,
+) -> Option<Command<'a>> {
+    Command::next(limits, partitions, seen, |rate| rate.price(cost) as i64)
+}
