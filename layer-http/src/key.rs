@@ -116,7 +116,32 @@ pub fn header(name: &'static str) -> Header {
 /// # check(by_user); check(by_host); check(by_both);
 /// ```
 ///
-/// A function is named with its lifetime: `fn user<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>>`, then `key_fn(user)`.
+/// # A named function, a closure in a variable
+///
+/// A function names the lifetime of the head, also where its identity borrows nothing. A closure is written inside `key_fn`:
+/// there the compiler learns its lifetimes. What is kept in a variable is the extractor.
+///
+/// ```
+/// use layer_http::{Identity, RequestHead, key_fn};
+///
+/// fn tenant<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
+///     Some(Identity::from(head.headers.get("x-tenant")?.as_bytes()))
+/// }
+///
+/// let by_tenant = key_fn(tenant);
+/// let by_path = key_fn(|head| Some(Identity::from(head.path())));
+/// # fn check(_: impl layer_http::KeyExtractor) {}
+/// # check(by_tenant); check(by_path);
+/// ```
+///
+/// A closure that was kept in a variable before does not compile ("one type is more general than the other"), and neither
+/// does a function without `<'a>`:
+///
+/// ```compile_fail
+/// # use layer_http::{Identity, RequestHead, key_fn};
+/// let path = |head: &RequestHead<'_>| Some(Identity::from(head.path().to_owned()));
+/// let by_path = key_fn(path); // write key_fn(|head| ..)
+/// ```
 pub fn key_fn<F>(identify: F) -> KeyFn<F>
 where
     F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,

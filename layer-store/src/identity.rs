@@ -84,6 +84,31 @@ impl From<u64> for Identity<'_> {
     }
 }
 
+impl From<u32> for Identity<'_> {
+    fn from(number: u32) -> Self {
+        Self::Int(number.into())
+    }
+}
+
+impl From<i64> for Identity<'_> {
+    /// Makes the number a [`Identity::Int`] if it is not negative, and its decimal text otherwise: `-7` is the text `-7`.
+    ///
+    /// The minus sign and the other kind keep it apart from every number that is not negative.
+    fn from(number: i64) -> Self {
+        match u64::try_from(number) {
+            Ok(number) => Self::Int(number),
+            Err(_) => number.to_string().into(),
+        }
+    }
+}
+
+impl From<i32> for Identity<'_> {
+    /// See [`From<i64>`](#impl-From%3Ci64%3E-for-Identity%3C'_%3E).
+    fn from(number: i32) -> Self {
+        i64::from(number).into()
+    }
+}
+
 impl<'a> From<&'a str> for Identity<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text.as_bytes()))
@@ -93,6 +118,24 @@ impl<'a> From<&'a str> for Identity<'a> {
 impl<'a> From<&'a [u8]> for Identity<'a> {
     fn from(text: &'a [u8]) -> Self {
         Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Identity<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Identity<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl From<Vec<u8>> for Identity<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Text(Cow::Owned(bytes))
     }
 }
 
@@ -119,5 +162,39 @@ mod tests {
         assert_ne!(v6("2001:db8:0:1::1"), v6("2001:db8::1"));
         assert_eq!(v6("::ffff:192.0.2.7"), v6("192.0.2.7"));
         assert_ne!(v6("::ffff:192.0.2.7"), v6("::ffff:192.0.2.8"));
+    }
+
+    #[test]
+    fn a_number_is_one_identity_whatever_its_type() {
+        for identity in [
+            7_u32.into(),
+            7_u64.into(),
+            7_i32.into(),
+            Identity::from(7_i64),
+        ] {
+            assert_eq!(identity, Identity::Int(7));
+        }
+        assert_eq!(Identity::from(0_i64), Identity::Int(0));
+    }
+
+    #[test]
+    fn a_negative_number_is_no_other_number() {
+        for (number, text) in [(-7, "-7"), (i64::MIN, "-9223372036854775808")] {
+            assert_eq!(Identity::from(number), Identity::from(text));
+            assert_ne!(Identity::from(number), Identity::from(number as u64));
+        }
+        assert_eq!(Identity::from(-7_i32), Identity::from(-7_i64));
+    }
+
+    #[test]
+    fn bytes_are_one_identity_whoever_owns_them() {
+        let bytes = [1, 2, 255];
+        let identity = Identity::from(&bytes[..]);
+        assert_eq!(Identity::from(&bytes), identity);
+        assert_eq!(Identity::from(bytes), identity);
+        assert_eq!(Identity::from(bytes.to_vec()), identity);
+        let text = "ada".to_owned();
+        assert_eq!(Identity::from(&text), Identity::from("ada"));
+        assert_eq!(Identity::from(text), Identity::from(b"ada"));
     }
 }

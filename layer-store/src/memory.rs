@@ -13,7 +13,7 @@ use self::{
 };
 use crate::{
     Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
-    Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    SharedStore, Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
     op::{check_batch, check_program},
     transaction::{Slot, expiry},
 };
@@ -105,6 +105,12 @@ impl MemoryStore {
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl From<MemoryStore> for SharedStore {
+    fn from(store: MemoryStore) -> Self {
+        Self::new(store)
     }
 }
 

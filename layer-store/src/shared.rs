@@ -32,6 +32,12 @@ impl SharedStore {
     }
 }
 
+impl From<&Self> for SharedStore {
+    fn from(store: &Self) -> Self {
+        store.clone()
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 impl Store for SharedStore {
     fn call<'a>(
@@ -89,5 +95,43 @@ impl<St: Store> DynStore for St {
 
     fn info_dyn(&self) -> StoreInfo {
         self.info()
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        KeyPrefix, MemoryStore,
+        conformance::{Bug, BuggyStore, FaultInjector},
+        wrap::{Breaker, Prefix, Timeout},
+    };
+
+    /// What a layer's `new(store, ..)` takes.
+    fn name(store: impl Into<SharedStore>) -> &'static str {
+        store.into().info().name
+    }
+
+    #[tokio::test]
+    async fn every_store_of_this_crate_becomes_a_shared_one() {
+        let memory = MemoryStore::new();
+        let limit = Duration::from_millis(100);
+        let runtime = tokio::runtime::Handle::current();
+        assert_eq!(name(memory.clone()), "memory");
+        assert_eq!(name(Timeout::new(memory.clone(), limit)), "memory");
+        assert_eq!(name(Breaker::new(memory.clone(), runtime)), "memory");
+        assert_eq!(
+            name(Prefix::new(memory.clone(), KeyPrefix::new("a"))),
+            "memory"
+        );
+        assert_eq!(name(FaultInjector::new(memory.clone())), "memory");
+        assert_eq!(
+            name(BuggyStore::new(memory.clone(), Bug::NeverExpires)),
+            "memory"
+        );
+        let shared = SharedStore::from(memory);
+        assert_eq!((name(&shared), name(shared)), ("memory", "memory"));
     }
 }

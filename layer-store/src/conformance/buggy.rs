@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 
 use crate::{
     Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
-    Slot, Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, op::check_program,
+    SharedStore, Slot, Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    op::check_program,
 };
 
 /// A sound store with one [`Bug`], which some case of the kit must catch.
@@ -322,6 +323,12 @@ impl<T: Store> BuggyStore<T> {
             replies.push(reply);
         }
         Ok(Reply::Batch(replies))
+    }
+}
+
+impl<T: Store> From<BuggyStore<T>> for SharedStore {
+    fn from(store: BuggyStore<T>) -> Self {
+        Self::new(store)
     }
 }
 

@@ -10,7 +10,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Context, Effect, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{
+    Context, Effect, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
+};
 
 /// A store for tests of what stands on it: it records what it is asked and is in trouble on demand.
 ///
@@ -156,6 +158,12 @@ impl<T: fmt::Debug> fmt::Debug for FaultInjector<T> {
             .field("networked", &self.networked)
             .field("calls", &self.shared.calls.lock().len())
             .finish_non_exhaustive()
+    }
+}
+
+impl<T: Store> From<FaultInjector<T>> for SharedStore {
+    fn from(store: FaultInjector<T>) -> Self {
+        Self::new(store)
     }
 }
 

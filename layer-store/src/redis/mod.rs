@@ -9,7 +9,9 @@ use self::{
     link::Link,
     wire::{Plan, Scripts},
 };
-use crate::{ConfigError, Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{
+    ConfigError, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
+};
 
 pub(crate) use self::{error::DialError, settings::Settings};
 
@@ -126,6 +128,12 @@ impl Store for RedisStore {
         info.incarnation = self.link.incarnation();
         info.received = self.link.received();
         info
+    }
+}
+
+impl From<RedisStore> for SharedStore {
+    fn from(store: RedisStore) -> Self {
+        Self::new(store)
     }
 }
 

@@ -18,8 +18,8 @@ use tokio::{
 
 use super::timeout::StillReceiving;
 use crate::{
-    BreakerHandle, BreakerState, Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreExt,
-    StoreInfo, Watch, info::BreakerControl,
+    BreakerHandle, BreakerState, Context, ErrorKind, Key, Op, Reply, SharedStore, Store,
+    StoreError, StoreExt, StoreInfo, Watch, info::BreakerControl,
 };
 
 /// Refuses calls at once while the store is failing, and finds out by itself when it is back.
@@ -110,6 +110,12 @@ impl<T: Store> Breaker<T> {
         if let Some(old) = probe.replace(task.abort_handle()) {
             old.abort();
         }
+    }
+}
+
+impl<T: Store> From<Breaker<T>> for SharedStore {
+    fn from(store: Breaker<T>) -> Self {
+        Self::new(store)
     }
 }
 

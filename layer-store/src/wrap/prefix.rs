@@ -1,5 +1,6 @@
 use crate::{
-    Context, Key, KeyPrefix, Op, Reply, Store, StoreError, StoreInfo, Watch, key::PrefixChain,
+    Context, Key, KeyPrefix, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
+    key::PrefixChain,
 };
 
 /// Puts a [`KeyPrefix`] before every key, so that several users of one store cannot meet.
@@ -16,6 +17,12 @@ impl<T: Store> Prefix<T> {
     /// Puts `prefix` before every key of `inner`.
     pub const fn new(inner: T, prefix: KeyPrefix) -> Self {
         Self { inner, prefix }
+    }
+}
+
+impl<T: Store> From<Prefix<T>> for SharedStore {
+    fn from(store: Prefix<T>) -> Self {
+        Self::new(store)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Context, ErrorKind, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
 
 /// Ends every call at its own limit, or at the caller's [deadline](Context::deadline) if that comes first.
 ///
@@ -42,6 +42,12 @@ impl<T: Store> Timeout<T> {
             limit,
             latency: Latency(AtomicU64::new(NOT_MEASURED)),
         }
+    }
+}
+
+impl<T: Store> From<Timeout<T>> for SharedStore {
+    fn from(store: Timeout<T>) -> Self {
+        Self::new(store)
     }
 }
 
