@@ -2,7 +2,8 @@ use layer_store::{Arg, Output, Program, Retention, Transaction};
 
 use crate::gcra;
 
-/// Charges, looks at or refunds limits of one subject, all of them or none: `lua/charge.lua`, whose head says how.
+/// The program that charges, looks at or refunds limits of one identity, all of them or none. Keys, arguments and reply are
+/// described at the head of `lua/charge.lua`.
 pub(crate) static CHARGE: Program = Program::new(
     "charge",
     include_str!("lua/charge.lua"),
@@ -13,21 +14,21 @@ pub(crate) static CHARGE: Program = Program::new(
 fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     match args {
         [units, full, charge] if transaction.len() == 1 => {
-            charge_one(transaction, Terms::new(units, full, charge))
+            charge_one(transaction, ChargeArgs::new(units, full, charge))
         }
         _ => charge_all(transaction, args),
     }
 }
 
-/// What is asked of one limit.
+/// The three arguments of one limit.
 #[derive(Clone, Copy)]
-struct Terms {
+struct ChargeArgs {
     units: u64,
     full: u64,
     charge: i64,
 }
 
-impl Terms {
+impl ChargeArgs {
     #[inline]
     fn new(units: &Arg<'_>, full: &Arg<'_>, charge: &Arg<'_>) -> Self {
         let number = |arg: &Arg<'_>| arg.int().unwrap_or(0);
@@ -38,7 +39,7 @@ impl Terms {
         }
     }
 
-    /// What is owed before the charge, and whether that was cut. `None` if the value is not of this form.
+    /// Returns what is owed before the charge, and true if that was cut. `None` if the value is not of this form.
     #[inline]
     fn debt(self, transaction: &Transaction<'_>, index: usize) -> Option<(u64, bool)> {
         let state = match transaction.get(index) {
@@ -48,13 +49,13 @@ impl Terms {
         Some(gcra::debt(self.units, self.full, state, transaction.now()))
     }
 
-    /// A look and a refund are always allowed: a debt may be a little over `full`.
+    /// Returns true if the charge may be made. A look and a refund always may, even if the debt is a little over `full`.
     #[inline]
     const fn allows(self, debt: u64) -> bool {
         self.charge <= 0 || debt.saturating_add_signed(self.charge) <= self.full
     }
 
-    /// Writes what is owed after the charge, and says it.
+    /// Writes what is owed after the charge, and returns it.
     #[inline(always)]
     fn settle(
         self,
@@ -81,33 +82,33 @@ impl Terms {
 }
 
 #[inline]
-fn charge_one(transaction: &mut Transaction<'_>, terms: Terms) -> Output {
-    let Some(debt) = terms.debt(transaction, 0) else {
+fn charge_one(transaction: &mut Transaction<'_>, args: ChargeArgs) -> Output {
+    let Some(debt) = args.debt(transaction, 0) else {
         return Output::ints(&[MALFORMED]);
     };
-    let admitted = terms.allows(debt.0);
-    let owed = terms.settle(transaction, 0, debt, admitted);
+    let admitted = args.allows(debt.0);
+    let owed = args.settle(transaction, 0, debt, admitted);
     Output::ints(&[i64::from(admitted), owed])
 }
 
 fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    let terms = args
+    let limits = args
         .chunks_exact(3)
-        .map(|terms| Terms::new(&terms[0], &terms[1], &terms[2]));
+        .map(|args| ChargeArgs::new(&args[0], &args[1], &args[2]));
     let mut admitted = true;
-    for (index, terms) in terms.clone().enumerate() {
-        match terms.debt(transaction, index) {
-            Some((debt, _)) => admitted &= terms.allows(debt),
+    for (index, args) in limits.clone().enumerate() {
+        match args.debt(transaction, index) {
+            Some((debt, _)) => admitted &= args.allows(debt),
             None => return Output::ints(&[MALFORMED]),
         }
     }
     let mut output = Output::ints(&[i64::from(admitted)]);
-    for (index, terms) in terms.enumerate() {
-        let debt = terms.debt(transaction, index).unwrap_or_default();
-        output.push_int(terms.settle(transaction, index, debt, admitted));
+    for (index, args) in limits.enumerate() {
+        let debt = args.debt(transaction, index).unwrap_or_default();
+        output.push_int(args.settle(transaction, index, debt, admitted));
     }
     output
 }
 
 /// The reply if a value is not of this form.
-pub(crate) const MALFORMED: i64 = -1;
+const MALFORMED: i64 = -1;
