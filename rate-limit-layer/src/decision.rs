@@ -101,3 +101,130 @@ impl Excess {
         longer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Quota;
+
+    /// 60,000,000 for a request at 1 a minute, of which a microsecond pays back 1.
+    const MINUTE: u64 = 60_000_000;
+
+    fn limits() -> Vec<Limit> {
+        let policies = [
+            Quota::per_minute(1).burst(10).fail_open().name("a"),
+            Quota::per_minute(1).burst(20).fail_open().name("b"),
+            Quota::per_minute(1).burst(10).fail_open().name("c"),
+        ];
+        policies.map(Limit::new).into()
+    }
+
+    fn set(indices: &[usize]) -> LimitSet {
+        let mut set = LimitSet::default();
+        for index in indices {
+            set |= LimitSet::one(*index);
+        }
+        set
+    }
+
+    fn read(reply: &[i64], members: &[usize], cost: u32) -> Option<Decision> {
+        Decision::read(&Output::ints(reply), &limits(), set(members), cost)
+    }
+
+    #[test]
+    fn an_admitted_request_is_told_of_the_limit_with_the_fewest_left() {
+        let minute = MINUTE as i64;
+        for (reply, members, limit, debt) in [
+            (&[1, 0][..], &[1][..], 1, 0),
+            (&[1, 0, 0], &[0, 1], 0, 0),
+            (&[1, 0, 11 * minute], &[0, 1], 1, 11 * MINUTE),
+            // 10 left each: the first of them.
+            (&[1, 0, 10 * minute], &[0, 1], 0, 0),
+            (&[1, 10 * minute, 0], &[1, 2], 1, 10 * MINUTE),
+            (&[1, minute, minute, 2 * minute], &[0, 1, 2], 2, 2 * MINUTE),
+        ] {
+            let debt = Debt { limit, debt };
+            let decision = read(reply, members, 1);
+            assert_eq!(decision, Some(Decision::Admit(Some(debt))), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_request_is_told_of_the_longest_wait_and_of_all_that_refuse() {
+        let minute = MINUTE as i64;
+        for (reply, members, cost, limit, debt, violated, retry_after) in [
+            // One refuses: 9 owed of 10, and 2 asked for.
+            (&[0, 9 * minute][..], &[0][..], 2, 0, 9, &[0][..], MINUTE),
+            // The other allows it, exactly.
+            (
+                &[0, 10 * minute, 19 * minute],
+                &[0, 1],
+                1,
+                0,
+                10,
+                &[0],
+                MINUTE,
+            ),
+            (&[0, 0, 20 * minute], &[0, 1], 1, 1, 20, &[1], MINUTE),
+            // Both refuse, for equally long: the first.
+            (
+                &[0, 10 * minute, 20 * minute],
+                &[0, 1],
+                1,
+                0,
+                10,
+                &[0, 1],
+                MINUTE,
+            ),
+            // Both refuse, the later or the earlier for longer.
+            (
+                &[0, 10 * minute, 21 * minute],
+                &[0, 1],
+                1,
+                1,
+                21,
+                &[0, 1],
+                2 * MINUTE,
+            ),
+            (
+                &[0, 11 * minute, 10 * minute],
+                &[0, 2],
+                1,
+                0,
+                11,
+                &[0, 2],
+                2 * MINUTE,
+            ),
+        ] {
+            let excess = Excess {
+                debt: Debt {
+                    limit,
+                    debt: debt * MINUTE,
+                },
+                violated: set(violated),
+                retry_after,
+            };
+            let decision = read(reply, members, cost);
+            assert_eq!(decision, Some(Decision::Refuse(excess)), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_that_makes_no_sense_is_no_decision() {
+        for reply in [
+            &[][..],
+            &[-1],
+            &[2, 0],
+            &[1],
+            &[1, -1],
+            &[0],
+            &[0, -1],
+            // Refused, and the debt says that it is allowed.
+            &[0, 0],
+        ] {
+            assert_eq!(read(reply, &[0], 1), None, "{reply:?}");
+        }
+        // A debt to the first limit, but none to the second.
+        assert_eq!(read(&[0, 10 * MINUTE as i64], &[0, 1], 1), None);
+    }
+}

@@ -88,3 +88,55 @@ impl Outage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind) -> StoreError {
+        StoreError::unknown(kind)
+    }
+
+    #[test]
+    fn a_request_passes_unless_a_limit_fails_closed() {
+        for (kind, reason) in [
+            (ErrorKind::Unavailable, Unavailable::StoreDown),
+            (ErrorKind::Corrupt, Unavailable::StoreDown),
+            (ErrorKind::Full, Unavailable::StoreFull),
+        ] {
+            let outage = Outage::new(false);
+            assert_eq!(outage.decide(&error(kind), true), Some(reason));
+            assert_eq!(outage.decide(&error(kind), false), None);
+        }
+    }
+
+    #[test]
+    fn a_breaker_tells_of_what_it_counts_and_of_nothing_else() {
+        let outages = [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Throttled,
+            ErrorKind::Deadline,
+        ];
+        let others = [ErrorKind::Full, ErrorKind::Corrupt, ErrorKind::Rejected];
+        let with = Outage::new(true);
+        let without = Outage::new(false);
+        for kind in outages.into_iter().chain(others) {
+            with.decide(&error(kind), false);
+            without.decide(&error(kind), false);
+        }
+        assert_eq!(with.untold.load(Relaxed), 3);
+        assert_eq!(without.untold.load(Relaxed), 7);
+    }
+
+    #[test]
+    fn the_breaker_of_a_store_is_found() {
+        assert!(!Outage::of(&StoreInfo::new("test")).has_breaker);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let memory = layer_store::MemoryStore::new();
+        let breaker = layer_store::wrap::Breaker::new(memory, runtime.handle().clone());
+        assert!(Outage::of(&layer_store::Store::info(&breaker)).has_breaker);
+    }
+}

@@ -112,3 +112,6 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 
 /// The reply if a value is not of this form.
 const MALFORMED: i64 = -1;
+
+#[cfg(test)]
+mod tests;
