@@ -129,3 +129,6 @@ fn command<'a>(
 ) -> Option<Command<'a>> {
     Command::next(limits, partitions, seen, |rate| rate.price(cost) as i64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-use std::ops::{BitOrAssign, Not};
+use std::ops::{BitOrAssign, Not, SubAssign};
 
 /// A set of limits of one limiter, by their indices: a bit for each.
 ///
@@ -41,6 +41,12 @@ impl BitOrAssign for LimitSet {
     }
 }
 
+impl SubAssign for LimitSet {
+    fn sub_assign(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}
+
 impl Not for LimitSet {
     type Output = Self;
 
@@ -62,6 +68,10 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 3, 7]);
         assert_eq!(set.len(), 3);
         assert!(set.contains(3) && !set.contains(2) && !set.contains(4));
+        set -= LimitSet::one(3);
+        set -= LimitSet::one(4);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 7]);
+        set |= LimitSet::one(3);
         assert_eq!((!set).iter().collect::<Vec<_>>(), [1, 2, 4, 5, 6]);
     }
 }

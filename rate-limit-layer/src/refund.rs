@@ -49,7 +49,7 @@ fn refund(
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    let left = !refund.done;
+    let left = refund.left();
     let (caller, limits, partitions) = (caller.clone(), limits.clone(), partitions.to_owned());
     runtime.spawn(async move {
         if let Some(mut refund) = Refund::begin(&limits, &partitions, left, cost) {
@@ -60,31 +60,36 @@ fn refund(
 }
 
 /// The talk with the store that refunds a request: a command for each identity, whatever the replies are.
-struct Refund<'a> {
+pub(crate) struct Refund<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
     cost: u32,
     /// The command that is asked for next.
     command: Command<'a>,
-    /// The limits that need no command any more.
-    done: LimitSet,
+    /// The limits that are still to be refunded.
+    left: LimitSet,
 }
 
 impl<'a> Refund<'a> {
-    fn begin(
+    /// Begins to refund `cost` requests to the limits in `charged`. `None`: there are none.
+    pub(crate) fn begin(
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         charged: LimitSet,
         cost: u32,
     ) -> Option<Self> {
-        let done = !charged;
         Some(Self {
-            command: command(limits, partitions, done, cost)?,
+            command: command(limits, partitions, charged, cost)?,
             limits,
             partitions,
             cost,
-            done,
+            left: charged,
         })
+    }
+
+    /// Returns the limits that are still to be refunded.
+    pub(crate) const fn left(&self) -> LimitSet {
+        self.left
     }
 }
 
@@ -99,8 +104,9 @@ impl Protocol for Refund<'_> {
         if let Err(error) = reply {
             tracing::debug!(kind = ?error.kind(), "rate limit not refunded");
         }
-        self.done |= self.command.members();
-        match command(self.limits, self.partitions, self.done, self.cost) {
+        self.left -= self.command.members();
+        // ## Refunding => on to the next command | done
+        match command(self.limits, self.partitions, self.left, self.cost) {
             Some(command) => {
                 self.command = command;
                 None
@@ -113,8 +119,8 @@ impl Protocol for Refund<'_> {
 fn command<'a>(
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
-    done: LimitSet,
+    left: LimitSet,
     cost: u32,
 ) -> Option<Command<'a>> {
-    Command::next(limits, partitions, done, |rate| -(rate.price(cost) as i64))
+    Command::next(limits, partitions, !left, |rate| -(rate.price(cost) as i64))
 }
