@@ -13,7 +13,7 @@ pub(crate) enum Decision {
     Fail(Unavailable),
 }
 
-/// What a partition owes to one limit, in the unit of [`Rate`](crate::gcra::Rate).
+/// The debt of a partition to one limit, in the unit of [`Rate`](crate::gcra::Rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Debt {
     pub(crate) limit: usize,

@@ -27,7 +27,7 @@ pub struct Policy {
     pub(crate) extractor: Option<Arc<dyn KeyExtractor>>,
 }
 
-/// A policy that lacks its failure mode: what [`Quota::by`] and [`Quota::name`] return.
+/// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
 ///
 /// [`fail_open`](Self::fail_open) or [`fail_closed`](Self::fail_closed) makes it a [`Policy`].
 ///
@@ -96,7 +96,7 @@ impl Quota {
         Policy::new(self, FailureMode::Closed)
     }
 
-    /// Sets whom to count, as [`Policy::by`] does. The failure mode is still to be written.
+    /// Sets the identity to count by, as [`Policy::by`] does. The failure mode is still to be written.
     pub fn by(self, extractor: impl KeyExtractor) -> UnfinishedPolicy {
         UnfinishedPolicy(self.fail_closed().by(extractor))
     }
@@ -129,7 +129,7 @@ impl UnfinishedPolicy {
         }
     }
 
-    /// Sets whom to count, as [`Policy::by`] does.
+    /// Sets the identity to count by, as [`Policy::by`] does.
     pub fn by(self, extractor: impl KeyExtractor) -> Self {
         Self(self.0.by(extractor))
     }
@@ -181,7 +181,7 @@ impl Policy {
         self
     }
 
-    /// Sets whom to count: the identity that `extractor` finds in a request. Default: the peer's address,
+    /// Sets the identity to count by: the one that `extractor` finds in a request. Default: the peer's address,
     /// [`PeerIp`](layer_http::PeerIp).
     ///
     /// A request without an identity is counted by its peer's address, apart from all identities.

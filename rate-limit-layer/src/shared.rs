@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     annotates: bool,
 }
 
-/// What an admitted request and its response are still to be given.
+/// The standing and the headers that an admitted request and its response are still to be given.
 #[derive(Debug)]
 pub(crate) struct Annotation {
     shared: Arc<Shared>,

@@ -74,7 +74,7 @@ fn asked(talk: &impl Protocol) -> (Vec<String>, Vec<i64>) {
     )
 }
 
-/// What a command for these limits asks, at a charge of `cost` requests each.
+/// The keys and arguments of a command for these limits, at a charge of `cost` requests each.
 fn command(limits: &[Limit], members: &[(usize, &str)], cost: i64) -> (Vec<String>, Vec<i64>) {
     let key = |(index, name): &(usize, &str)| {
         let limit: &Limit = &limits[*index];

@@ -36,7 +36,7 @@ fn run(slots: &mut [Slot], now: u64, charges: &[(Rate, i64)]) -> Output {
     CHARGE.run(&mut Transaction::new(now, slots), &args)
 }
 
-/// What a slot holds, and for how many milliseconds it lives on.
+/// The two numbers in a slot.
 fn kept(slot: &Slot) -> Option<(u64, u32)> {
     slot.get(NOW).map(|value| value.as_pair().unwrap())
 }
@@ -159,7 +159,7 @@ struct Model {
     limit: i128,
     window: i128,
     burst: i128,
-    /// When nothing is owed any more, times the limit.
+    /// The time when nothing is owed any more, times the limit.
     arrival: i128,
 }
 
@@ -173,7 +173,7 @@ impl Model {
         }
     }
 
-    /// What is owed, in the model's unit: after a clock that went back by more than a second, at most a burst.
+    /// Returns what is owed, in the model's unit: after a clock that went back by more than a second, at most a burst.
     fn owed(&self, now: u64) -> i128 {
         match self.is_cut(now) {
             true => self.full(),
@@ -213,7 +213,7 @@ impl Model {
     }
 }
 
-/// How far the clock moves, in microseconds, and the cost in requests: negative is a refund.
+/// A movement of the clock in microseconds, and a cost in requests: negative is a refund.
 fn step() -> impl Strategy<Value = (i64, i64)> {
     let pause = prop_oneof![
         Just(0_i64),
