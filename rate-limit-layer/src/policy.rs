@@ -228,8 +228,6 @@ const MAX_NAME: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::panic::Location;
-
     use layer_http::{PeerIp, header};
 
     use super::*;
@@ -285,29 +283,5 @@ mod tests {
             format!("{unfinished:?}"),
             r#"UnfinishedPolicy { quota: "1/s", name: Some("a"), .. }"#
         );
-    }
-
-    /// The line of a wrong setting, and not one of this crate, is what a user sees.
-    #[test]
-    fn a_wrong_name_points_at_the_line_that_wrote_it() {
-        use std::sync::Mutex;
-        static LINES: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|info| {
-            LINES
-                .lock()
-                .unwrap()
-                .push(info.location().map_or(0, Location::line));
-        }));
-        let here = line!();
-        let _ = std::panic::catch_unwind(|| Quota::per_second(1).name(""));
-        let _ = std::panic::catch_unwind(|| Quota::per_second(1).fail_open().name(""));
-        let _ = std::panic::catch_unwind(|| Quota::per_second(0));
-        let _ = std::panic::catch_unwind(|| Quota::per_second(1).burst(0));
-        std::panic::set_hook(hook);
-        let lines = LINES.lock().unwrap();
-        for offset in 1..=4 {
-            assert!(lines.contains(&(here + offset)), "{offset}: {lines:?}");
-        }
     }
 }

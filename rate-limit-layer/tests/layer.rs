@@ -459,39 +459,3 @@ async fn a_request_may_cost_more_than_one() {
         assert_eq!(status(&app, from("192.0.2.1")).await, expected);
     }
 }
-
-#[test]
-#[should_panic(expected = "write .burst(11) or more")]
-fn a_cost_over_the_burst_panics() {
-    let _ = RateLimitLayer::new(memory(), Quota::per_hour(10).fail_open()).cost(11);
-}
-
-#[test]
-#[should_panic(expected = "write .burst(4) or more")]
-fn a_cost_over_the_burst_of_a_later_policy_panics() {
-    let layer = RateLimitLayer::new(memory(), Quota::per_hour(10).fail_open()).cost(4);
-    let _ = layer.and(Quota::per_second(3).fail_open());
-}
-
-#[test]
-#[should_panic(expected = "write peek")]
-fn a_cost_of_zero_panics() {
-    let _ = RateLimitLayer::new(memory(), Quota::per_hour(10).fail_open()).cost(0);
-}
-
-#[test]
-#[should_panic(expected = "write .name(..) on one of them")]
-fn two_policies_of_one_name_panic() {
-    let quota = Quota::per_hour(10);
-    let _ = RateLimitLayer::new(memory(), quota.fail_open())
-        .and(quota.fail_closed().by(header("x-api-key")));
-}
-
-#[test]
-#[should_panic(expected = "write a second layer")]
-fn a_ninth_policy_panics() {
-    let policy = |limit| Quota::per_hour(limit).fail_open();
-    let _ = (2..=9).fold(RateLimitLayer::new(memory(), policy(1)), |layer, limit| {
-        layer.and(policy(limit))
-    });
-}
