@@ -51,10 +51,12 @@ impl<'a> Charge<'a> {
         self.charged
     }
 
+    /// Returns the partitions of the request.
     pub(crate) const fn partitions(&self) -> &'a Partitions<'a> {
         self.partitions
     }
 
+    /// Returns the number of requests that are charged.
     pub(crate) const fn cost(&self) -> u32 {
         self.cost
     }

@@ -123,6 +123,7 @@ impl Limiter {
         Verdict::new(decision, self.checker.limits())
     }
 
+    /// Returns what all clones share.
     pub(crate) fn checker(&self) -> &Checker {
         &self.checker
     }

@@ -1,4 +1,4 @@
-//! What becomes of requests while the store is in trouble, in paused time.
+//! Requests while the store is in trouble, in paused time.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
@@ -284,7 +284,7 @@ async fn a_request_that_is_dropped_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_is_dropped_between_two_subjects_gives_the_first_its_charge_back() {
+async fn a_check_that_is_dropped_between_two_identities_gives_the_first_its_charge_back() {
     let store = fault_injector();
     let shared = SharedStore::new(store.clone());
     let by_key = closed().name("key").by(header("x-api-key"));

@@ -165,7 +165,7 @@ async fn without_headers_only_retry_after_stays() {
 }
 
 #[tokio::test]
-async fn two_policies_on_one_subject_are_all_or_nothing() {
+async fn two_policies_on_one_identity_are_all_or_nothing() {
     let (store, clock) = stopped();
     let layer = RateLimitLayer::new(store, Quota::per_second(1).fail_open().name("second"))
         .and(Quota::per_hour(10).fail_open().name("hour"));
@@ -197,7 +197,7 @@ async fn two_policies_on_one_subject_are_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_later_subject_that_refuses_gives_the_earlier_its_charge_back() {
+async fn a_later_identity_that_refuses_gives_the_earlier_its_charge_back() {
     let layer = RateLimitLayer::new(memory(), Quota::per_hour(5).fail_open()).and(
         Quota::per_hour(1)
             .fail_open()
@@ -215,7 +215,7 @@ async fn a_later_subject_that_refuses_gives_the_earlier_its_charge_back() {
 }
 
 #[tokio::test]
-async fn addresses_of_one_subscriber_share_a_bucket() {
+async fn addresses_of_one_subscriber_are_one_partition() {
     let app = app(RateLimitLayer::new(
         memory(),
         Quota::per_hour(1).fail_open(),
@@ -264,7 +264,7 @@ async fn no_header_is_believed_but_from_a_trusted_proxy() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_say_counts_for_its_peer_in_a_bucket_apart() {
+async fn a_request_without_an_identity_is_counted_by_its_peer_apart() {
     let policy = Quota::per_hour(1)
         .fail_open()
         .name("key")
@@ -276,14 +276,14 @@ async fn a_request_that_does_not_say_counts_for_its_peer_in_a_bucket_apart() {
     // A key that spells an address is not that address.
     assert_eq!(status(&app, with("x-api-key", "192.0.2.1")).await, OK);
     assert_eq!(status(&app, with("x-api-key", "ip:192.0.2.1")).await, OK);
-    // Nobody knows these peers: they share one bucket.
+    // No peer is known here: such requests are one partition.
     assert_eq!(status(&app, request()).await, OK);
     assert_eq!(status(&app, request()).await, TOO_MANY);
     assert_eq!(status(&app, with("x-api-key", "")).await, TOO_MANY);
 }
 
 #[tokio::test]
-async fn who_does_not_say_is_refused_or_skipped_where_that_is_written() {
+async fn a_request_without_an_identity_is_refused_or_skipped_where_that_is_written() {
     let quota = Quota::per_hour(1).fail_open();
     let refuse = app(RateLimitLayer::new(
         memory(),
@@ -325,7 +325,7 @@ async fn a_path_parameter_counts_and_a_route_without_it_is_an_error() {
 }
 
 #[tokio::test]
-async fn hostile_keys_share_no_bucket_and_break_nothing() {
+async fn hostile_keys_share_no_partition_and_break_nothing() {
     let policy = Quota::per_hour(1).fail_open().by(key_fn(|head| {
         let key = head.extensions.get::<Vec<u8>>()?;
         Some(Identity::from(&key[..]))
