@@ -71,6 +71,7 @@ impl RateLimitLayer {
     /// handler takes `Option<Standing>` (feature `axum`).
     ///
     /// ```
+    /// # #[cfg(feature = "axum")] {
     /// use axum::{Router, routing::get};
     /// use rate_limit_layer::{Quota, RateLimitLayer, Standing, store::MemoryStore};
     ///
@@ -84,6 +85,7 @@ impl RateLimitLayer {
     /// let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
     /// let app: Router = Router::new().route("/", get(balance)).layer(limit.standing(true));
     /// # let _ = app;
+    /// # }
     /// ```
     pub fn standing(self, standing: bool) -> Self {
         Self::of(self.into_shared().standing(standing))

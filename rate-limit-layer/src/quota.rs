@@ -365,6 +365,41 @@ mod tests {
     }
 
     #[test]
+    fn each_unit_is_as_long_as_its_name() {
+        for (quota, seconds) in [
+            (Quota::per_second(2), 1),
+            (Quota::per_minute(2), 60),
+            (Quota::per_hour(2), 3_600),
+            (Quota::per_day(2), 86_400),
+            (Quota::per_year(2), 31_536_000),
+        ] {
+            assert_eq!(quota.window(), Duration::from_secs(seconds));
+            assert_eq!((quota.limit(), quota.capacity()), (2, 2));
+            assert_eq!(quota.burst(5).capacity(), 5);
+            assert_eq!(quota.burst(5).limit(), 2);
+        }
+    }
+
+    #[test]
+    fn a_burst_of_windows_is_below_two_to_the_52_in_lowest_terms() {
+        let quota = |limit, micros| Quota::try_new(limit, Duration::from_micros(micros));
+        assert!(quota(1, (1 << 52) - 1).is_ok());
+        assert_eq!(quota(1, 1 << 52), Err(InvalidQuota::Overflow));
+        assert_eq!(quota(1, u64::MAX), Err(InvalidQuota::Overflow));
+        let half = quota(1, 1 << 51).unwrap();
+        assert_eq!(half.try_burst(2), Err(InvalidQuota::Overflow));
+        // 2 and 2^51 have a divisor, 3 and 2^51 have none.
+        assert!(quota(2, 1 << 51).is_ok());
+        assert_eq!(quota(3, 1 << 51), Err(InvalidQuota::Overflow));
+        assert!(
+            quota(1, 3_600_000_000)
+                .unwrap()
+                .try_burst(1_250_000)
+                .is_ok()
+        );
+    }
+
+    #[test]
     #[should_panic(expected = "write at least 1")]
     fn a_literal_of_zero_panics() {
         let _ = Quota::per_second(0);
