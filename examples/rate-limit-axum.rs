@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         store,
         Quota::per_day(5)
             .fail_closed()
-            .named("daily")
+            .name("daily")
             .by(header("x-api-key")),
     );
 

@@ -63,14 +63,14 @@ async fn subjects_cost_a_command_each_and_a_refusal_is_given_back() {
         store(&server).await,
         Quota::per_hour(5)
             .fail_closed()
-            .named("all")
+            .name("all")
             .by(header("x-all").or_skip()),
     )
-    .and(Quota::per_hour(3).fail_closed().named("peer"))
+    .and(Quota::per_hour(3).fail_closed().name("peer"))
     .and(
         Quota::per_hour(1)
             .fail_closed()
-            .named("key")
+            .name("key")
             .by(header("x-api-key")),
     );
     assert_eq!(ask(&layer, "ada").await, StatusCode::OK);

@@ -17,7 +17,7 @@ use crate::{
 /// `POST /sms`, limited for each number it sends to.
 pub(crate) fn routes(store: SharedStore) -> Router {
     // A text message costs money and annoys: without a count none is sent, whatever the other routes do.
-    let limiter = Limiter::new(store, Quota::per_hour(20).fail_closed().named("sms"));
+    let limiter = Limiter::new(store, Quota::per_hour(20).fail_closed().name("sms"));
     Router::new().route("/sms", post(send)).with_state(limiter)
 }
 

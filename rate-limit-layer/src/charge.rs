@@ -1,113 +1,136 @@
-use layer_store::{Arg, Output, Program, Retention, Transaction};
+use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
-use crate::gcra;
+use crate::{
+    command::Command,
+    decision::{Debt, Decision},
+    limit::{Limit, any_closed},
+    limit_set::LimitSet,
+    outage::Outage,
+    partition::Partitions,
+};
 
-/// Charges, looks at or refunds limits of one subject, all of them or none: `lua/charge.lua`, whose head says how.
-pub(crate) static CHARGE: Program = Program::new(
-    "charge",
-    include_str!("lua/charge.lua"),
-    Retention::Pinned,
-    charge,
-);
+/// The talk with the store that charges a request: a command for each identity, one after the other, all or none.
+///
+/// It ends with the first command that is refused or fails closed, and otherwise after the last. What the earlier commands
+/// charged then stays in [`charged`](Self::charged), to be [given back](crate::refund).
+pub(crate) struct Charge<'a> {
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    outage: &'a Outage,
+    cost: u32,
+    /// The command that is asked for next.
+    command: Command<'a>,
+    /// The limits that need no command any more.
+    seen: LimitSet,
+    charged: LimitSet,
+    tightest: Option<Debt>,
+}
 
-fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    match args {
-        [units, full, charge] if transaction.len() == 1 => {
-            charge_one(transaction, Terms::new(units, full, charge))
-        }
-        _ => charge_all(transaction, args),
+impl<'a> Charge<'a> {
+    /// Begins to charge `cost` requests. `None`: every limit skips the request, and there is nothing to ask.
+    pub(crate) fn begin(
+        limits: &'a [Limit],
+        partitions: &'a Partitions<'a>,
+        outage: &'a Outage,
+        cost: u32,
+    ) -> Option<Self> {
+        Some(Self {
+            command: command(limits, partitions, LimitSet::default(), cost)?,
+            limits,
+            partitions,
+            outage,
+            cost,
+            seen: LimitSet::default(),
+            charged: LimitSet::default(),
+            tightest: None,
+        })
+    }
+
+    /// Returns the limits that were charged for a request that is not admitted, or not yet.
+    pub(crate) const fn charged(&self) -> LimitSet {
+        self.charged
+    }
+
+    /// Returns the partitions of the request.
+    pub(crate) const fn partitions(&self) -> &'a Partitions<'a> {
+        self.partitions
+    }
+
+    /// Returns the number of requests that are charged.
+    pub(crate) const fn cost(&self) -> u32 {
+        self.cost
     }
 }
 
-/// What is asked of one limit.
-#[derive(Clone, Copy)]
-struct Terms {
-    units: u64,
-    full: u64,
-    charge: i64,
-}
+impl Protocol for Charge<'_> {
+    type Output = Decision;
 
-impl Terms {
-    #[inline]
-    fn new(units: &Arg<'_>, full: &Arg<'_>, charge: &Arg<'_>) -> Self {
-        let number = |arg: &Arg<'_>| arg.int().unwrap_or(0);
-        Self {
-            units: (number(units) as u64).max(1),
-            full: number(full) as u64,
-            charge: number(charge),
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        self.command.op()
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
+        let members = self.command.members();
+        self.seen |= members;
+        match read(reply, self.limits, members, self.cost, self.outage) {
+            // ## Asking => charged, on to the next command
+            // The request is told of the limit with the fewest requests left, over all commands.
+            Some(Decision::Admit(debt)) => {
+                self.charged |= members;
+                let debts = [self.tightest, debt].into_iter().flatten();
+                self.tightest = Debt::tightest(debts, self.limits);
+            }
+            // ## Asking => not charged, on to the next command
+            // The store failed, and all of these limits fail open.
+            None => {}
+            // ## Asking => refused
+            // A quota is exceeded, or the store failed and a limit fails closed. The earlier charges are to be given back.
+            Some(refused) => return Some(refused),
         }
-    }
-
-    /// What is owed before the charge, and whether that was cut. `None` if the value is not of this form.
-    #[inline]
-    fn debt(self, transaction: &Transaction<'_>, index: usize) -> Option<(u64, bool)> {
-        let state = match transaction.get(index) {
-            Some(value) => Some(value.as_pair()?),
-            None => None,
-        };
-        Some(gcra::debt(self.units, self.full, state, transaction.now()))
-    }
-
-    /// A look and a refund are always allowed: a debt may be a little over `full`.
-    #[inline]
-    const fn allows(self, debt: u64) -> bool {
-        self.charge <= 0 || debt.saturating_add_signed(self.charge) <= self.full
-    }
-
-    /// Writes what is owed after the charge, and says it.
-    #[inline(always)]
-    fn settle(
-        self,
-        transaction: &mut Transaction<'_>,
-        index: usize,
-        (debt, cut): (u64, bool),
-        admitted: bool,
-    ) -> i64 {
-        let owed = if admitted {
-            debt.saturating_add_signed(self.charge)
-        } else {
-            debt
-        };
-        if self.charge != 0 && (admitted || cut) {
-            if owed == 0 {
-                transaction.delete(index);
-            } else {
-                let (value, ttl) = gcra::keep(self.units, owed, transaction.now());
-                transaction.set(index, value, ttl);
+        match command(self.limits, self.partitions, self.seen, self.cost) {
+            Some(command) => {
+                self.command = command;
+                None
+            }
+            // ## Charged => admitted
+            // From here on the charges are kept.
+            None => {
+                self.charged = LimitSet::default();
+                Some(Decision::Admit(self.tightest))
             }
         }
-        owed as i64
     }
 }
 
+/// Decides by the reply to a charge of `members`. `None`: the charge was not made, and they all fail open.
 #[inline]
-fn charge_one(transaction: &mut Transaction<'_>, terms: Terms) -> Output {
-    let Some(debt) = terms.debt(transaction, 0) else {
-        return Output::ints(&[MALFORMED]);
-    };
-    let admitted = terms.allows(debt.0);
-    let owed = terms.settle(transaction, 0, debt, admitted);
-    Output::ints(&[i64::from(admitted), owed])
-}
-
-fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    let terms = args
-        .chunks_exact(3)
-        .map(|terms| Terms::new(&terms[0], &terms[1], &terms[2]));
-    let mut admitted = true;
-    for (index, terms) in terms.clone().enumerate() {
-        match terms.debt(transaction, index) {
-            Some((debt, _)) => admitted &= terms.allows(debt),
-            None => return Output::ints(&[MALFORMED]),
+pub(crate) fn read(
+    reply: Result<Reply, StoreError>,
+    limits: &[Limit],
+    members: LimitSet,
+    cost: u32,
+    outage: &Outage,
+) -> Option<Decision> {
+    let decision = reply.and_then(Reply::into_output).and_then(|output| {
+        Decision::read(&output, limits, members, cost).ok_or_else(Reply::unexpected)
+    });
+    match decision {
+        Ok(decision) => Some(decision),
+        Err(error) => {
+            let unavailable = outage.decide(&error, any_closed(limits, members));
+            unavailable.map(Decision::Fail)
         }
     }
-    let mut output = Output::ints(&[i64::from(admitted)]);
-    for (index, terms) in terms.enumerate() {
-        let debt = terms.debt(transaction, index).unwrap_or_default();
-        output.push_int(terms.settle(transaction, index, debt, admitted));
-    }
-    output
 }
 
-/// The reply if a value is not of this form.
-pub(crate) const MALFORMED: i64 = -1;
+fn command<'a>(
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    seen: LimitSet,
+    cost: u32,
+) -> Option<Command<'a>> {
+    Command::next(limits, partitions, seen, |rate| rate.price(cost) as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The future of [`RateLimit`](crate::RateLimit).
+//! The future of [`RateLimit`](crate::RateLimit): first the check, if the store has to wait, then the inner service's response
+//! or a refusal.
 
 use std::{
     fmt,
@@ -11,10 +12,15 @@ use http::Response;
 use layer_http::{Body, Content};
 use pin_project_lite::pin_project;
 
-use crate::layer::Mark;
+use crate::shared::Annotation;
 
 pin_project! {
-    /// The future of [`RateLimit`](crate::RateLimit).
+    /// The future that [`RateLimit`](crate::RateLimit) returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the store is asked, the request was charged once or not at all. Charges of several identities are given
+    /// back.
     pub struct ResponseFuture<F> {
         #[pin]
         state: State<F>,
@@ -25,31 +31,37 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         // Admitted: the inner service has the request.
-        Calling { #[pin] response: F, mark: Option<Mark> },
+        Calling { #[pin] response: F, annotation: Option<Annotation> },
         // Waiting for the store, the request parked inside.
-        Checking { check: BoxFuture<Checked<F>> },
-        // Not admitted: the answer is ready.
+        Checking { check: BoxFuture<AfterCheck<F>> },
+        // Not admitted: the response is ready.
         Refused { response: Option<Response<Content>> },
     }
 }
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What the store's answer leads to.
-pub(crate) enum Checked<F> {
-    Call { response: F, mark: Option<Mark> },
+/// The end of a check that had to wait.
+pub(crate) enum AfterCheck<F> {
+    Call {
+        response: F,
+        annotation: Option<Annotation>,
+    },
     Refused(Response<Content>),
 }
 
 impl<F> ResponseFuture<F> {
     #[inline(always)]
-    pub(crate) const fn calling(response: F, mark: Option<Mark>) -> Self {
+    pub(crate) const fn calling(response: F, annotation: Option<Annotation>) -> Self {
         Self {
-            state: State::Calling { response, mark },
+            state: State::Calling {
+                response,
+                annotation,
+            },
         }
     }
 
-    pub(crate) fn checking(check: impl Future<Output = Checked<F>> + Send + 'static) -> Self {
+    pub(crate) fn checking(check: impl Future<Output = AfterCheck<F>> + Send + 'static) -> Self {
         Self {
             state: State::Checking {
                 check: Box::pin(check),
@@ -76,19 +88,31 @@ where
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
-                StateProj::Calling { response, mark } => {
+                StateProj::Calling {
+                    response,
+                    annotation,
+                } => {
                     let response = ready!(response.poll(cx));
-                    return Poll::Ready(match mark {
+                    return Poll::Ready(match annotation {
                         None => response.map(|response| response.map(Body::inner)),
-                        Some(mark) => response.map(|response| mark.write(response)),
+                        Some(annotation) => {
+                            response.map(|response| annotation.on_response(response))
+                        }
                     });
                 }
-                // Checking => Calling, or the answer.
+                // ## Checking => Calling | the response
+                // The check itself called the inner service, if the request is admitted: the future is polled here.
                 StateProj::Checking { check } => match ready!(check.as_mut().poll(cx)) {
-                    Checked::Call { response, mark } => {
-                        this.state.set(State::Calling { response, mark });
+                    AfterCheck::Call {
+                        response,
+                        annotation,
+                    } => {
+                        this.state.set(State::Calling {
+                            response,
+                            annotation,
+                        });
                     }
-                    Checked::Refused(response) => {
+                    AfterCheck::Refused(response) => {
                         return Poll::Ready(Ok(response.map(Body::own)));
                     }
                 },

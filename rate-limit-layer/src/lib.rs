@@ -1,23 +1,24 @@
 //! A Tower rate limiter over one pluggable store: exact GCRA, in memory or shared through Redis.
 //!
-//! It answers 429 with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document, counts by address, header, path
-//! parameter or anything else in a request's head, and does what each policy says while its store is down. Unlike
-//! `tower::limit::RateLimit`, which makes all callers of one service wait, [`RateLimit`] keeps a bucket per caller and refuses.
+//! It answers a request over its quota 429, with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document. Requests
+//! are counted by address, header, path parameter or anything else in their head.
+//!
+//! `tower::limit::RateLimit` makes all callers of one service wait. [`RateLimit`] of this crate keeps a balance for each caller,
+//! and refuses.
 //!
 //! # Example
 //!
 //! ```
 //! use axum::{Router, body::Body, routing::get};
 //! use http::{Request, StatusCode};
-//! use rate_limit_layer::{Quota, RateLimitLayer, header, store::{MemoryStore, SharedStore}};
+//! use rate_limit_layer::{Quota, RateLimitLayer, header, store::MemoryStore};
 //! use tower::ServiceExt;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let store = SharedStore::new(MemoryStore::new());
 //! let policy = Quota::per_minute(2).fail_open().by(header("x-api-key"));
 //! let app: Router = Router::new()
 //!     .route("/", get(|| async { "hello" }))
-//!     .layer(RateLimitLayer::new(store, policy));
+//!     .layer(RateLimitLayer::new(MemoryStore::new(), policy));
 //!
 //! let ask = || Request::get("/").header("x-api-key", "ada").body(Body::empty()).unwrap();
 //! let admitted = app.clone().oneshot(ask()).await?;
@@ -35,78 +36,99 @@
 //!
 //! # Behaviour
 //!
-//! - A [`Quota`] is enforced by GCRA in exact integers: in any interval of length `t` at most `burst + limit * t / window`
-//!   requests pass. Waiting exactly the reported time passes; a microsecond less does not. A refusal charges nothing.
-//! - A [`Policy`] names whom it counts ([`Policy::by`]); a request that does not say is counted by its peer, in a bucket apart.
-//! - Several policies ([`RateLimitLayer::and`]) are all or nothing. Those of one subject are one atomic command; each
-//!   further subject costs one more, and the earlier are given back when a later one refuses. Between the two a concurrent
-//!   request may be refused for a place that is about to be given back; and since it is given back a moment after it was
-//!   taken, as much more than the bound may pass as is earned in that moment.
-//! - Policies of one name on one store share their buckets, and an unnamed policy is named by its quota: the same quota in two
-//!   layers counts a request that passes both twice, and two services on one Redis spend each other's. Write
-//!   [`Policy::named`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
-//! - A request that does not say whom it counts for is answered 400 where `or_refuse()` was written. A path parameter that
-//!   the route does not have is 500, with one error event. Both are problem documents, and nothing is charged.
-//! - Time is Redis' own, or the memory store's clock: a client's clock decides nothing.
-//! - A response handed out by [`Limiter::check`]'s [`Refused::to_response`] is the layer's own.
+//! - A [`Quota`] is enforced by GCRA in exact integers: in any interval of length `t` at most `burst + limit * t / window` requests
+//!   pass. So `per_hour(20)` lets 39 pass in the first hour of a caller: 20 at once, and one more every 3 minutes.
+//! - A refused request is charged nothing. It passes after exactly the reported time; a microsecond earlier it does not.
+//! - [`Policy::by`] sets the identity that a policy counts by. A request without one is counted by its peer's address, apart from all
+//!   identities.
+//! - A layer can have several policies ([`RateLimitLayer::and`]): a request passes all of them, or is charged by none. Those that
+//!   count it by one identity are one atomic command; each further identity costs another.
+//! - If a later command refuses, the charges of the earlier ones are refunded. Until then other requests may see a slightly
+//!   lower balance and be refused. The refund comes a moment after the charge, and requests earned in that moment may pass above
+//!   the bound.
+//! - Policies with one name on one store share their state, and the default name is the quota's text. The same quota in two
+//!   layers counts a request that passes both twice, and two services on one Redis spend each other's quota. Write
+//!   [`Policy::name`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
+//! - With [`or_refuse`](KeyExtractor::or_refuse), a request without an identity is answered 400. A policy by a path parameter that
+//!   the route does not have answers 500, with one error event. Both are problem documents, and nothing is charged.
+//! - Every refusal has a [`RateLimitRefusal`] in its response's extensions. [`RateLimitRefusal::to_response`] makes the layer's
+//!   response again, for checks by a [`Limiter`].
+//! - The time is that of Redis, or of the memory store's clock. A client's clock decides nothing.
 //!
 //! # Defaults
 //!
 //! | setting | default |
 //! | --- | --- |
-//! | whom a policy counts | the peer's address, IPv6 by its /64 |
+//! | identity that a policy counts | the peer's address, IPv6 by its /64 |
 //! | burst | the limit |
-//! | failure mode | none: [`Quota::fail_open`] or [`Quota::fail_closed`] |
-//! | name | the quota's text, such as `100/min`: equal quotas share their buckets |
+//! | failure mode | none: write [`Quota::fail_open`] or [`Quota::fail_closed`] |
+//! | name | the quota's text, such as `100/min` |
 //! | cost | 1 |
 //! | headers | on |
+//! | standing in the request's extensions | off |
 //!
 //! # Layer order
 //!
-//! Outside: CORS and tracing, or browsers and logs miss the refusals; authentication, if a policy counts users. Inside: caches
-//! and locks, which a refused request should not reach. A peer's address is known only if the server tells it: serve axum with
+//! Put CORS and tracing outside, so that browsers and logs see the refusals; and authentication, if a policy counts users. Put
+//! caches and locks inside, as a refused request should not reach them.
+//!
+//! A peer's address is known only if the server tells it: serve axum with
 //! `into_make_service_with_connect_info::<SocketAddr>()`.
 //!
 //! # When the store fails
 //!
 //! | | fail open | fail closed |
 //! | --- | --- | --- |
-//! | gone, slow, or its breaker open | the request passes, without the two headers | 503 with `Retry-After`, and [`Unavailable`] in the extensions |
-//! | a memory store full of pinned entries | passes, with a warning | 503, its [`Reason`] `StoreFull` |
-//! | restarted empty | counting begins anew | the same |
-//! | a command applied whose reply was lost | may be charged though refused; it is never repeated | the same |
+//! | gone, slow, or its breaker open | the request passes, without the two headers | 503 with `Retry-After`, refusal [`Unavailable::StoreDown`] |
+//! | a memory store full of entries that it must keep | passes, with a warning | 503, refusal [`Unavailable::StoreFull`] |
+//! | restarted empty | every balance starts full | every balance starts full |
+//! | a command was applied and its reply lost | passes; charged once, never twice | 503; charged once, never twice |
 //!
-//! Of several policies, one that fails closed is enough for a 503. A check takes 100 ms at the most, however many commands it
-//! needs (or what `Options::deadline` said); with the breaker open it takes none. The breaker tells of an outage; whatever else
-//! keeps a limit from being checked, such as a Redis user who may not run scripts, is warned of at each doubling of its number.
+//! One policy that fails closed is enough for a 503. A check takes at most 100 ms, however many commands it needs, or the limit
+//! that `Options::deadline` sets. While the breaker is open it takes no time.
 //!
-//! A store over a network needs a tokio runtime with its timer and its driver; the memory store needs none.
+//! The breaker warns of an outage. Other reasons why a limit cannot be checked, such as a Redis user who may not run scripts, are
+//! warned of by this crate: at the first failure, the second, the fourth, and so on.
+//!
+//! A store over a network needs a tokio runtime with its timer and its driver. The memory store needs none.
 //!
 //! # Cancellation
 //!
-//! A request that is dropped while the store is asked was charged once or not at all; of several subjects, those that were
-//! charged already are given back. Nothing is held between a request and its response.
+//! A request that is dropped while the store is asked was charged once or not at all. If it has several identities, the charges
+//! of those that were already made are refunded. Nothing is held between a request and its response.
 //!
 //! # Features
 //!
-//! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions.
+//! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; handlers can take
+//!   `Option<Standing>`.
 //! - `redis`: `store::connect` for `redis://`.
-//! - `redis-tls`: … and for `rediss://`.
-//! - `test-util`: the parts that differential tests reach into; not covered by semantic versioning.
+//! - `redis-tls`: the same for `rediss://`.
+//! - `test-util`: what the differential tests use; not covered by semantic versioning.
 
-mod bucket;
 mod charge;
-mod claims;
-mod core;
+mod check;
+mod command;
+mod cost;
+mod decision;
+#[cfg(feature = "axum")]
+mod extract;
 pub mod future;
 mod gcra;
+mod headers;
 mod layer;
+mod limit;
+mod limit_set;
 mod limiter;
+mod outage;
+mod partition;
 mod policy;
+mod problem;
+mod program;
 mod quota;
+mod refund;
 mod response;
 mod service;
-mod set;
+mod shared;
 mod verdict;
 
 pub use layer_http::{
@@ -118,18 +140,21 @@ pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
 pub use self::{
+    cost::InvalidCost,
     layer::RateLimitLayer,
-    limiter::{InvalidCost, Limiter},
-    policy::{FailureMode, Policy},
+    limiter::Limiter,
+    outage::Unavailable,
+    policy::{FailureMode, IntoPolicy, Policy, UnfinishedPolicy},
     quota::{InvalidQuota, Quota},
+    response::RateLimitRefusal,
     service::RateLimit,
-    verdict::{Reason, Refused, Standing, Unavailable, Verdict},
+    verdict::{QuotaExceeded, Standing, Verdict},
 };
 
-/// The program every check runs, for tests that hold its Lua body against its twin.
+/// The program of every check, for tests that compare its Lua body with its twin.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAM: &store::Program = &charge::CHARGE;
+pub static PROGRAM: &store::Program = &program::CHARGE;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,14 +4,19 @@ use layer_http::KeyExtractor;
 
 use crate::Quota;
 
-/// A [`Quota`] with its failure mode, and whom and under which name it counts.
+/// A [`Quota`] with a failure mode, and optionally a name and a key extractor.
+///
+/// The order of the calls does not matter, but one of them is [`fail_open`](Quota::fail_open) or
+/// [`fail_closed`](Quota::fail_closed): there is no default for what happens while the store is down.
 ///
 /// ```
-/// use rate_limit_layer::{Quota, header};
+/// use rate_limit_layer::{FailureMode, Quota, header};
 ///
 /// let by_address = Quota::per_second(10).fail_open();
-/// let by_key = Quota::per_day(5_000).fail_closed().named("daily").by(header("x-api-key"));
-/// # let _ = (by_address, by_key);
+/// let by_key = Quota::per_day(5_000).name("daily").by(header("x-api-key")).fail_closed();
+/// assert_eq!(by_key.quota(), Quota::per_day(5_000));
+/// assert_eq!(by_key.failure_mode(), FailureMode::Closed);
+/// # let _ = by_address;
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -22,8 +27,23 @@ pub struct Policy {
     pub(crate) extractor: Option<Arc<dyn KeyExtractor>>,
 }
 
-/// What a policy does while its store is down.
+/// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
+///
+/// [`fail_open`](Self::fail_open) or [`fail_closed`](Self::fail_closed) makes it a [`Policy`].
+///
+/// ```
+/// use rate_limit_layer::{Policy, Quota, header};
+///
+/// let policy: Policy = Quota::per_day(5_000).by(header("x-api-key")).fail_closed();
+/// # let _ = policy;
+/// ```
+#[derive(Clone)]
+#[must_use = "write .fail_open() or .fail_closed()"]
+pub struct UnfinishedPolicy(Policy);
+
+/// The choice of a policy for requests that cannot be checked, because its store is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FailureMode {
     /// Requests pass, without rate limit headers.
     Open,
@@ -31,8 +51,102 @@ pub enum FailureMode {
     Closed,
 }
 
+/// A [`Policy`], as [`RateLimitLayer::new`](crate::RateLimitLayer::new) and [`Limiter::new`](crate::Limiter::new) take it.
+///
+/// A quota alone is none: there is no default for what happens while the store is down. The compiler says what to write.
+///
+/// ```compile_fail
+/// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+///
+/// RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100));
+/// ```
+///
+/// With the failure mode it compiles.
+///
+/// ```
+/// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+///
+/// let layer = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
+/// # let _ = layer;
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what happens to requests while the store is down",
+    label = "no failure mode",
+    note = "write `.fail_open()` to let requests pass while the store is down, or `.fail_closed()` to answer them 503"
+)]
+pub trait IntoPolicy {
+    /// Makes the policy.
+    fn into_policy(self) -> Policy;
+}
+
+impl IntoPolicy for Policy {
+    fn into_policy(self) -> Policy {
+        self
+    }
+}
+
+impl Quota {
+    /// Makes a policy that lets requests pass while the store is down.
+    pub const fn fail_open(self) -> Policy {
+        Policy::new(self, FailureMode::Open)
+    }
+
+    /// Makes a policy that answers requests 503 while the store is down.
+    pub const fn fail_closed(self) -> Policy {
+        Policy::new(self, FailureMode::Closed)
+    }
+
+    /// Sets the identity to count by, as [`Policy::by`] does. The failure mode is still to be written.
+    pub fn by(self, extractor: impl KeyExtractor) -> UnfinishedPolicy {
+        UnfinishedPolicy(self.fail_closed().by(extractor))
+    }
+
+    /// Sets the policy's name, as [`Policy::name`] does. The failure mode is still to be written.
+    ///
+    /// # Panics
+    ///
+    /// As [`Policy::name`] does.
+    #[track_caller]
+    pub fn name(self, name: &str) -> UnfinishedPolicy {
+        UnfinishedPolicy(self.fail_closed().name(name))
+    }
+}
+
+impl UnfinishedPolicy {
+    /// Makes a policy that lets requests pass while the store is down.
+    pub fn fail_open(self) -> Policy {
+        Policy {
+            mode: FailureMode::Open,
+            ..self.0
+        }
+    }
+
+    /// Makes a policy that answers requests 503 while the store is down.
+    pub fn fail_closed(self) -> Policy {
+        Policy {
+            mode: FailureMode::Closed,
+            ..self.0
+        }
+    }
+
+    /// Sets the identity to count by, as [`Policy::by`] does.
+    pub fn by(self, extractor: impl KeyExtractor) -> Self {
+        Self(self.0.by(extractor))
+    }
+
+    /// Sets the policy's name, as [`Policy::name`] does.
+    ///
+    /// # Panics
+    ///
+    /// As [`Policy::name`] does.
+    #[track_caller]
+    pub fn name(self, name: &str) -> Self {
+        Self(self.0.name(name))
+    }
+}
+
 impl Policy {
-    pub(crate) const fn new(quota: Quota, mode: FailureMode) -> Self {
+    const fn new(quota: Quota, mode: FailureMode) -> Self {
         Self {
             quota,
             mode,
@@ -41,47 +155,48 @@ impl Policy {
         }
     }
 
-    /// Names the policy, in its headers and in the store. By default its name is its quota's text, such as `100/min`.
+    /// Sets the name in the headers and in the store. Default: the quota's text, such as `100/min`.
     ///
-    /// Policies of one name on one store share their buckets, across layers and processes. A named policy keeps its state when
-    /// its quota changes; one without a name starts anew. While two quotas of one name are in use, as when a deployment rolls
-    /// out, a refusal under the smaller burst forgives what is owed beyond it, under the larger one too: else whoever owes more
-    /// than the new burst allows would be locked out.
+    /// Policies with one name on one store share their state, across layers and processes. A policy with a name keeps its state
+    /// when its quota changes; one without starts anew.
+    ///
+    /// During a rollout two quotas may share a name for a while. A caller who owes more than the smaller burst allows then has
+    /// the rest forgiven, under the larger burst too. Otherwise the smaller one would lock the caller out.
     ///
     /// # Panics
     ///
-    /// If `name` is not 1 to 64 printable ASCII characters, or ends in `/peer`: those are the buckets of requests that do not
-    /// say whom they count for.
-    pub fn named(mut self, name: &str) -> Self {
+    /// If `name` is not 1 to 64 printable ASCII characters, or ends in `/peer`, which is kept for requests without an identity.
+    #[track_caller]
+    pub fn name(mut self, name: &str) -> Self {
         let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         assert!(
-            printable && (1..=64).contains(&name.len()),
-            "a policy's name stands in a header: write 1 to 64 printable ASCII characters, not {name:?}"
+            printable && (1..=MAX_NAME).contains(&name.len()),
+            "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
         );
         assert!(
             !name.ends_with(PEER),
-            "{name:?} is the bucket for requests without an identity: write a name that does not end in {PEER}"
+            "{name:?} would be mixed up with requests without an identity: write a name that does not end in {PEER}"
         );
         self.name = Some(name.into());
         self
     }
 
-    /// Counts for what `extractor` finds in a request. By default that is the address of the peer,
+    /// Sets the identity to count by: the one that `extractor` finds in a request. Default: the peer's address,
     /// [`PeerIp`](layer_http::PeerIp).
     ///
-    /// A request in which it finds nothing counts for its peer, in a bucket apart, unless the extractor says otherwise:
-    /// see [`KeyExtractor::or_refuse`] and [`KeyExtractor::or_skip`].
+    /// A request without an identity is counted by its peer's address, apart from all identities.
+    /// [`or_refuse`](KeyExtractor::or_refuse) answers it 400 instead, [`or_skip`](KeyExtractor::or_skip) lets it pass uncounted.
     pub fn by(mut self, extractor: impl KeyExtractor) -> Self {
         self.extractor = Some(Arc::new(extractor));
         self
     }
 
-    /// What it limits to.
+    /// Returns the quota.
     pub const fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// What it does while its store is down.
+    /// Returns what happens while the store is down.
     pub const fn failure_mode(&self) -> FailureMode {
         self.mode
     }
@@ -97,22 +212,76 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// Ends the name of the buckets of requests that do not say whom they count for.
+impl fmt::Debug for UnfinishedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnfinishedPolicy")
+            .field("quota", &self.0.quota.to_string())
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the name under which a policy's requests without an identity are counted.
 pub(crate) const PEER: &str = "/peer";
+/// The maximum length of a policy's name, in bytes.
+const MAX_NAME: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use crate::Quota;
+    use layer_http::{PeerIp, header};
+
+    use super::*;
 
     #[test]
     #[should_panic(expected = "write 1 to 64 printable ASCII characters")]
     fn a_name_that_no_header_can_carry_panics() {
-        let _ = Quota::per_second(1).fail_open().named("tägl\n");
+        let _ = Quota::per_second(1).fail_open().name("tägl\n");
     }
 
     #[test]
     #[should_panic(expected = "does not end in /peer")]
     fn a_name_of_the_fallback_panics() {
-        let _ = Quota::per_second(1).fail_open().named("daily/peer");
+        let _ = Quota::per_second(1).fail_open().name("daily/peer");
+    }
+
+    #[test]
+    fn a_name_has_1_to_64_characters_from_the_space_to_the_tilde() {
+        let accepts = |name: &str| {
+            let name = name.to_owned();
+            std::panic::catch_unwind(|| Quota::per_second(1).fail_open().name(&name)).is_ok()
+        };
+        for name in [" ", "~", "a b", &"x".repeat(64)] {
+            assert!(accepts(name), "{name:?}");
+        }
+        for name in ["", "\x1f", "\x7f", &"x".repeat(65)] {
+            assert!(!accepts(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_failure_mode_may_be_written_last() {
+        let quota = Quota::per_second(1);
+        for (policy, mode) in [
+            (quota.by(PeerIp).name("a").fail_open(), FailureMode::Open),
+            (
+                quota.name("a").by(PeerIp).fail_closed(),
+                FailureMode::Closed,
+            ),
+            (quota.fail_open().name("a").by(PeerIp), FailureMode::Open),
+        ] {
+            assert_eq!(policy.failure_mode(), mode);
+            assert_eq!(policy.quota(), quota);
+            assert_eq!(policy.name.as_deref(), Some("a"));
+            assert!(policy.extractor.is_some());
+        }
+    }
+
+    #[test]
+    fn an_unfinished_policy_shows_its_quota_and_name() {
+        let unfinished = Quota::per_second(1).by(header("x-api-key")).name("a");
+        assert_eq!(
+            format!("{unfinished:?}"),
+            r#"UnfinishedPolicy { quota: "1/s", name: Some("a"), .. }"#
+        );
     }
 }

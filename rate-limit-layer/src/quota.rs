@@ -1,14 +1,14 @@
 use std::{error::Error, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-use crate::{
-    gcra::Rate,
-    policy::{FailureMode, Policy},
-};
+use crate::gcra::Rate;
 
-/// So many requests in so much time, and how many of them at once: a value that cannot be wrong once built.
+/// A number of requests per window of time, and how many of them may come at once.
 ///
-/// The limit is enforced by GCRA, exactly: in any interval of length `t` at most `burst + limit * t / window` pass, so up
-/// to `burst + limit` in one window. For at most `limit` in every window, write `limit - burst` where `limit` would stand.
+/// `per_minute(100).burst(20)`: 20 at once, then one every 0.6 s. Without [`burst`](Self::burst), all 100 may come at once.
+///
+/// GCRA enforces it exactly: in any interval of length `t` at most `burst + limit * t / window` requests pass. So an idle
+/// caller can send more than the limit in its first window: of `per_hour(20)` 20 at once and 19 more before the hour is over,
+/// 39 in all. For at most 20 in every hour write `per_hour(10).burst(10)`: burst and limit add up to 20.
 ///
 /// ```
 /// use rate_limit_layer::Quota;
@@ -16,71 +16,80 @@ use crate::{
 /// const LOGINS: Quota = Quota::per_minute(100).burst(20);
 /// assert_eq!("100/min burst 20".parse(), Ok(LOGINS));
 /// assert_eq!(LOGINS.to_string(), "100/min;b=20");
-/// let _policy = LOGINS.fail_closed();
+/// let policy = LOGINS.fail_closed();
+/// # let _ = policy;
 /// ```
 ///
-/// It becomes a [`Policy`] by naming what happens while the store is down; there is no silent default.
+/// [`fail_open`](Self::fail_open) or [`fail_closed`](Self::fail_closed) makes it a [`Policy`](crate::Policy). There is no
+/// default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: NonZeroU32,
-    /// Microseconds.
+    /// In microseconds.
     window: u64,
     burst: NonZeroU32,
 }
 
 impl Quota {
-    /// `limit` requests a second, all of them at once if they come so.
+    /// Makes a quota of `limit` requests a second, with a burst of `limit`.
     ///
     /// # Panics
     ///
-    /// On a limit of zero. In a `const` that is a compile error.
+    /// If `limit` is zero. In a `const` that is a compile error.
+    #[track_caller]
     pub const fn per_second(limit: u32) -> Self {
         Self::literal(limit, SECOND)
     }
 
-    /// `limit` requests a minute. See [`per_second`](Self::per_second).
+    /// Makes a quota of `limit` requests a minute, with a burst of `limit`.
     ///
     /// # Panics
     ///
-    /// On a limit of zero.
+    /// If `limit` is zero. In a `const` that is a compile error.
+    #[track_caller]
     pub const fn per_minute(limit: u32) -> Self {
         Self::literal(limit, MINUTE)
     }
 
-    /// `limit` requests an hour. See [`per_second`](Self::per_second).
+    /// Makes a quota of `limit` requests an hour, with a burst of `limit`.
     ///
     /// # Panics
     ///
-    /// On a limit of zero.
+    /// If `limit` is zero. In a `const` that is a compile error.
+    #[track_caller]
     pub const fn per_hour(limit: u32) -> Self {
         Self::literal(limit, HOUR)
     }
 
-    /// `limit` requests a day of 24 hours. See [`per_second`](Self::per_second).
+    /// Makes a quota of `limit` requests a day of 24 hours, with a burst of `limit`.
     ///
     /// # Panics
     ///
-    /// On a limit of zero, or one for which [`try_new`](Self::try_new) is an error.
+    /// If `limit` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
+    #[track_caller]
     pub const fn per_day(limit: u32) -> Self {
         Self::literal(limit, DAY)
     }
 
-    /// `limit` requests a year of 365 days. See [`per_second`](Self::per_second).
+    /// Makes a quota of `limit` requests a year of 365 days, with a burst of `limit`.
     ///
     /// # Panics
     ///
-    /// On a limit of zero, or one for which [`try_new`](Self::try_new) is an error.
+    /// If `limit` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
+    #[track_caller]
     pub const fn per_year(limit: u32) -> Self {
         Self::literal(limit, YEAR)
     }
 
-    /// `limit` requests in `window`, all of them at once if they come so.
+    /// Makes a quota of `limit` requests in `window`, with a burst of `limit`.
     ///
     /// # Errors
     ///
-    /// A limit of zero; a window that is not whole microseconds, or none; more than what is counted exactly: with limit and
-    /// window in lowest terms, `burst * window` microseconds stay below 2^52, so that Lua's numbers still hold a time so far
-    /// ahead of now.
+    /// - A limit of zero.
+    /// - A window of zero, or not of whole microseconds.
+    /// - A quota that is too large to be counted exactly. With limit and window in lowest terms, `burst * window` must be
+    ///   below 2^52 microseconds, 142 years: Lua's numbers hold a time that far ahead. Every hourly quota has room for a
+    ///   burst of 1,250,000.
     pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
         if !window.subsec_nanos().is_multiple_of(1_000) || window.as_micros() > u64::MAX as u128 {
             return Err(InvalidQuota::Window);
@@ -88,12 +97,15 @@ impl Quota {
         Self::checked(limit, window.as_micros() as u64, limit)
     }
 
-    /// Lets only so many through at once, instead of the whole limit.
+    /// Sets how many requests may come at once. Default: the limit.
+    ///
+    /// A smaller burst spreads the requests over the window; a larger one lets an idle caller catch up.
     ///
     /// # Panics
     ///
-    /// On a burst of zero, or one for which [`try_burst`](Self::try_burst) is an error.
+    /// If `burst` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
     #[must_use]
+    #[track_caller]
     pub const fn burst(self, burst: u32) -> Self {
         match self.try_burst(burst) {
             Ok(quota) => quota,
@@ -101,36 +113,26 @@ impl Quota {
         }
     }
 
-    /// Lets only so many through at once, instead of the whole limit.
+    /// Sets how many requests may come at once, for a number that is read and not written.
     ///
     /// # Errors
     ///
-    /// A burst of zero, or a larger one than what is counted exactly: see [`try_new`](Self::try_new).
+    /// A burst of zero, or one that is too large to be counted exactly: see [`try_new`](Self::try_new).
     pub const fn try_burst(self, burst: u32) -> Result<Self, InvalidQuota> {
         Self::checked(self.limit.get(), self.window, burst)
     }
 
-    /// While the store is down, requests pass.
-    pub const fn fail_open(self) -> Policy {
-        Policy::new(self, FailureMode::Open)
-    }
-
-    /// While the store is down, requests are answered 503.
-    pub const fn fail_closed(self) -> Policy {
-        Policy::new(self, FailureMode::Closed)
-    }
-
-    /// How many requests in a [`window`](Self::window), in the long run.
+    /// Returns how many requests pass in a [`window`](Self::window) in the long run.
     pub const fn limit(self) -> u32 {
         self.limit.get()
     }
 
-    /// In how much time.
+    /// Returns the time in which the whole limit is earned.
     pub const fn window(self) -> Duration {
         Duration::from_micros(self.window)
     }
 
-    /// How many at once: what an idle caller has.
+    /// Returns how many requests may come at once: the burst.
     pub const fn capacity(self) -> u32 {
         self.burst.get()
     }
@@ -144,6 +146,7 @@ impl Quota {
         )
     }
 
+    #[track_caller]
     const fn literal(limit: u32, window: u64) -> Self {
         match Self::checked(limit, window, limit) {
             Ok(quota) => quota,
@@ -171,7 +174,8 @@ impl Quota {
 }
 
 impl fmt::Display for Quota {
-    /// Writes what [`from_str`](Self::from_str) reads, such as `100/min` or `100/min;b=20`: the name of a policy without one.
+    /// Writes the text that [`from_str`](Self::from_str) reads, such as `100/min` or `100/min;b=20`. It is the default name of a
+    /// policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.limit)?;
         match UNITS.iter().find(|(_, micros)| *micros == self.window) {
@@ -188,8 +192,9 @@ impl fmt::Display for Quota {
 impl FromStr for Quota {
     type Err = InvalidQuota;
 
-    /// Reads `100/min`, `100/min burst 20` and `100/min;b=20`. Units are `us`, `ms`, `s`, `min`, `h`, `day` and `year`, with a
-    /// number in front if it is not one: `5/10s`.
+    /// Reads a text such as `100/min`, `100/min burst 20` or `100/min;b=20`.
+    ///
+    /// The units are `us`, `ms`, `s`, `min`, `h`, `day` and `year`. A number in front makes another window: `5/10s`.
     fn from_str(text: &str) -> Result<Self, InvalidQuota> {
         let (rate, burst) = match text.split_once(";b=").or(text.split_once(" burst ")) {
             Some((rate, burst)) => (rate, Some(burst)),
@@ -205,17 +210,17 @@ impl FromStr for Quota {
     }
 }
 
-/// Why a [`Quota`] cannot be, and what to write instead.
+/// The error of an impossible [`Quota`]. Its text says what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidQuota {
-    /// A limit or a burst of zero.
+    /// The limit or the burst is zero.
     Zero,
-    /// A window of no time, or not of whole microseconds.
+    /// The window is zero, or not of whole microseconds.
     Window,
-    /// More than what is counted exactly.
+    /// The quota is too large to be counted exactly.
     Overflow,
-    /// A text that is no quota.
+    /// The text is not a quota.
     Text,
 }
 
@@ -226,13 +231,13 @@ impl InvalidQuota {
                 "a quota of zero lets nothing through: write at least 1 for the limit and the burst, or answer 403 without a limiter"
             }
             Self::Window => {
-                "a window is whole microseconds and at least one: write Duration::from_secs(60)"
+                "a window is at least one microsecond and whole microseconds: write one such as Duration::from_secs(60)"
             }
             Self::Overflow => {
-                "this quota is too large to be counted exactly: write a smaller burst or a shorter window, burst times window stays below 142 years"
+                "this quota is too large to be counted exactly: write a smaller burst or a shorter window; burst times window must be below 142 years"
             }
             Self::Text => {
-                "not a quota: write one such as 100/min, 5/10s or 100/min burst 20, with the units us, ms, s, min, h, day and year"
+                "not a quota: write one such as 100/min, 5/10s or 100/min burst 20; the units are us, ms, s, min, h, day and year"
             }
         }
     }
@@ -356,6 +361,41 @@ mod tests {
         assert_eq!(
             Quota::per_year(1).try_burst(u32::MAX),
             Err(InvalidQuota::Overflow)
+        );
+    }
+
+    #[test]
+    fn each_unit_is_as_long_as_its_name() {
+        for (quota, seconds) in [
+            (Quota::per_second(2), 1),
+            (Quota::per_minute(2), 60),
+            (Quota::per_hour(2), 3_600),
+            (Quota::per_day(2), 86_400),
+            (Quota::per_year(2), 31_536_000),
+        ] {
+            assert_eq!(quota.window(), Duration::from_secs(seconds));
+            assert_eq!((quota.limit(), quota.capacity()), (2, 2));
+            assert_eq!(quota.burst(5).capacity(), 5);
+            assert_eq!(quota.burst(5).limit(), 2);
+        }
+    }
+
+    #[test]
+    fn a_burst_of_windows_is_below_two_to_the_52_in_lowest_terms() {
+        let quota = |limit, micros| Quota::try_new(limit, Duration::from_micros(micros));
+        assert!(quota(1, (1 << 52) - 1).is_ok());
+        assert_eq!(quota(1, 1 << 52), Err(InvalidQuota::Overflow));
+        assert_eq!(quota(1, u64::MAX), Err(InvalidQuota::Overflow));
+        let half = quota(1, 1 << 51).unwrap();
+        assert_eq!(half.try_burst(2), Err(InvalidQuota::Overflow));
+        // 2 and 2^51 have a divisor, 3 and 2^51 have none.
+        assert!(quota(2, 1 << 51).is_ok());
+        assert_eq!(quota(3, 1 << 51), Err(InvalidQuota::Overflow));
+        assert!(
+            quota(1, 3_600_000_000)
+                .unwrap()
+                .try_burst(1_250_000)
+                .is_ok()
         );
     }
 

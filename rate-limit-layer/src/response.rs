@@ -1,112 +1,155 @@
+use std::time::Duration;
+
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use layer_http::{Body, Content, PROBLEM_JSON, Problem};
+use layer_http::{Body, Content, PROBLEM_JSON, Problem, retry_after};
 
 use crate::{
-    Reason, Refused, Unavailable,
-    bucket::{Bucket, NoClaim, quota_exceeded},
-    core::Core,
-    verdict::{Account, Refusal},
+    QuotaExceeded, Unavailable,
+    headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
+    limit::Limit,
+    partition::Unpartitioned,
+    problem,
 };
 
-static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-/// Writes what an admitted response gets: `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
-pub(crate) fn write(
-    headers: &mut HeaderMap,
-    core: &Core,
-    policies: &HeaderValue,
-    account: Account,
-) {
-    let bucket = account.bucket(core);
-    let item = item(bucket, account.debt, time_left(bucket, account.debt));
-    headers.append(RATE_LIMIT_POLICY.clone(), policies.clone());
-    headers.append(RATE_LIMIT.clone(), item);
+/// The reason of a response that the layer made itself, in the response's extensions.
+///
+/// Every refusal of the layer carries it: an outer layer can count refusals or write another body.
+///
+/// ```
+/// use http::{Request, Response};
+/// use rate_limit_layer::{Quota, RateLimitLayer, RateLimitRefusal, store::MemoryStore};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let layer = RateLimitLayer::new(MemoryStore::new(), Quota::per_hour(1).fail_open());
+/// let service = layer.layer(service_fn(|_: Request<()>| async {
+///     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+/// }));
+/// service.clone().oneshot(Request::new(())).await?;
+/// let refused = service.oneshot(Request::new(())).await?;
+/// match refused.extensions().get() {
+///     Some(RateLimitRefusal::QuotaExceeded(exceeded)) => assert!(exceeded.violated().eq(["1/h"])),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<_, std::convert::Infallible>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RateLimitRefusal {
+    /// 429: a quota is exceeded.
+    QuotaExceeded(QuotaExceeded),
+    /// 503: the store is down, and a policy fails closed.
+    Unavailable(Unavailable),
+    /// 400: the request lacks the identity that a policy [refuses](crate::KeyExtractor::or_refuse) to do without.
+    NoIdentity,
+    /// 500: a policy counts by a path parameter that the route does not have.
+    Misconfigured,
 }
 
-/// The value of `RateLimit-Policy`: all policies, whichever of them decides.
-pub(crate) fn policies(buckets: &[Bucket]) -> HeaderValue {
-    let items: Vec<_> = buckets.iter().map(Bucket::policy_item).collect();
-    HeaderValue::try_from(items.join(", ")).expect("structured fields are ASCII")
-}
-
-impl Refused {
-    /// The response of a refused request: 429 with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document.
+impl RateLimitRefusal {
+    /// Makes the layer's response, with its headers and its problem document.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
-        let policies = policies(self.parts().0.buckets());
-        refused(self.clone(), Some(&policies)).map(Body::own)
+        let response = match self {
+            Self::QuotaExceeded(exceeded) => {
+                let limits = exceeded.parts().0;
+                self.clone().into_response(Some(&policy_field(limits)))
+            }
+            _ => self.clone().into_response(None),
+        };
+        response.map(Body::own)
+    }
+
+    /// Makes the response. A 429 has the two rate limit headers if it is given the value of `RateLimit-Policy`.
+    pub(crate) fn into_response(self, policies: Option<&HeaderValue>) -> Response<Content> {
+        let mut response = match &self {
+            Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, policies),
+            Self::Unavailable(unavailable) => service_unavailable(*unavailable),
+            Self::NoIdentity => plain(
+                StatusCode::BAD_REQUEST,
+                "this request must identify its client, and does not",
+            ),
+            Self::Misconfigured => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the rate limit does not fit this route",
+            ),
+        };
+        response.extensions_mut().insert(self);
+        response
     }
 }
 
-/// The same, with or without the two rate limit headers.
-pub(crate) fn refused(refused: Refused, policies: Option<&HeaderValue>) -> Response<Content> {
-    let (core, refusal) = refused.parts();
-    let bucket = refusal.account.bucket(core);
-    let seconds = whole_seconds(refusal.retry_after);
-    let body = document(core, refusal);
-    let mut response = response(StatusCode::TOO_MANY_REQUESTS, body);
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, seconds.into());
-    if let Some(policies) = policies {
-        let item = item(bucket, refusal.account.debt, seconds);
-        headers.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
-        headers.insert(RATE_LIMIT.clone(), item);
+impl From<Unpartitioned> for RateLimitRefusal {
+    fn from(unpartitioned: Unpartitioned) -> Self {
+        match unpartitioned {
+            Unpartitioned::NoIdentity => Self::NoIdentity,
+            Unpartitioned::Misconfigured => Self::Misconfigured,
+        }
     }
-    response.extensions_mut().insert(refused);
-    response
+}
+
+impl QuotaExceeded {
+    /// Makes the layer's response: 429 with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document.
+    pub fn to_response<B>(&self) -> Response<Body<B>> {
+        RateLimitRefusal::QuotaExceeded(self.clone()).to_response()
+    }
 }
 
 impl Unavailable {
-    /// The response of a request that could not be checked: 503 with `Retry-After` and a problem document.
+    /// Makes the layer's response: 503 with `Retry-After` and a problem document.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
-        unavailable(*self).map(Body::own)
+        RateLimitRefusal::Unavailable(*self).to_response()
     }
 }
 
-pub(crate) fn unavailable(unavailable: Unavailable) -> Response<Content> {
-    let detail = match unavailable.reason() {
-        Reason::StoreDown => "the rate limit could not be checked",
-        Reason::StoreFull => "the rate limit could not be recorded",
+/// Makes the value of `RateLimit-Policy`: all policies, whichever of them decides.
+pub(crate) fn policy_field(limits: &[Limit]) -> HeaderValue {
+    headers::policy_field(limits.iter().map(|limit| (&*limit.name, limit.quota)))
+}
+
+fn too_many_requests(
+    exceeded: &QuotaExceeded,
+    policies: Option<&HeaderValue>,
+) -> Response<Content> {
+    let (limits, excess) = exceeded.parts();
+    let limit = &limits[excess.debt.limit];
+    let document = match excess.violated.len() {
+        1 => limit.problem.clone(),
+        _ => problem::quota_exceeded(exceeded.violated()).to_content(),
     };
-    let problem = Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
-        "Request cannot be satisfied due to temporary server capacity constraints",
-    );
-    let mut response = response(problem.status(), problem.detail(detail).to_content());
-    response.headers_mut().insert(RETRY_AFTER, STORE_RETRY);
-    response.extensions_mut().insert(unavailable);
+    let mut response = response(StatusCode::TOO_MANY_REQUESTS, document);
+    let fields = response.headers_mut();
+    let wait = Duration::from_micros(excess.retry_after);
+    fields.insert(RETRY_AFTER, retry_after(wait));
+    if let Some(policies) = policies {
+        let remaining = limit.rate.remaining(excess.debt.debt);
+        let seconds = headers::seconds_to_wait(excess.retry_after);
+        let field = headers::limit_field(&limit.quoted, remaining, seconds);
+        fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
+        fields.insert(RATE_LIMIT.clone(), field);
+    }
     response
 }
 
-/// The response to a request that no policy could be applied to.
-pub(crate) fn no_claim(reason: NoClaim) -> Response<Content> {
-    let (status, title, detail) = match reason {
-        NoClaim::Misconfigured | NoClaim::Skip => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Internal Server Error",
-            "the rate limit is set up for another route",
-        ),
-        NoClaim::Refuse => (
-            StatusCode::BAD_REQUEST,
-            "Bad Request",
-            "the request does not say whom it counts for",
-        ),
-    };
-    let problem = Problem::new(status, "about:blank", title).detail(detail);
-    response(status, problem.to_content())
+fn service_unavailable(unavailable: Unavailable) -> Response<Content> {
+    let problem = problem::reduced_capacity(match unavailable {
+        Unavailable::StoreDown => "the rate limit could not be checked",
+        Unavailable::StoreFull => "the rate limit could not be recorded",
+    });
+    let mut response = of(&problem);
+    response.headers_mut().insert(RETRY_AFTER, STORE_RETRY);
+    response
 }
 
-fn document(core: &Core, refusal: Refusal) -> Content {
-    if refusal.violated.len() == 1 {
-        return refusal.account.bucket(core).problem.clone();
-    }
-    let violated = refusal.violated.iter();
-    let names = violated.map(|bucket| &*core.buckets()[bucket].name);
-    quota_exceeded(names).to_content()
+fn plain(status: StatusCode, detail: &'static str) -> Response<Content> {
+    of(&problem::plain(status, detail))
+}
+
+fn of(problem: &Problem) -> Response<Content> {
+    response(problem.status(), problem.to_content())
 }
 
 fn response(status: StatusCode, document: Content) -> Response<Content> {
@@ -118,64 +161,5 @@ fn response(status: StatusCode, document: Content) -> Response<Content> {
     response
 }
 
-/// An item of `RateLimit`: the policy, how many requests are left, and the seconds for which no more are.
-fn item(bucket: &Bucket, debt: u64, seconds: u64) -> HeaderValue {
-    let mut text = Text::default();
-    text.push(bucket.item.as_bytes());
-    text.push(b";r=");
-    text.push(
-        itoa::Buffer::new()
-            .format(bucket.rate.remaining(debt))
-            .as_bytes(),
-    );
-    text.push(b";t=");
-    text.push(itoa::Buffer::new().format(seconds).as_bytes());
-    HeaderValue::from_bytes(text.as_bytes()).expect("a structured field is ASCII")
-}
-
-/// The effective window of an admitted request, such that `r / t` promises no more than the policy's own `q / w`.
-fn time_left(bucket: &Bucket, debt: u64) -> u64 {
-    let rate = bucket.rate;
-    let earned = rate.time_of(rate.remaining(debt));
-    rate.reset_after(debt).max(earned).div_ceil(SECOND)
-}
-
-/// Rounded up, since a second too early is refused again; and at least 1.
-const fn whole_seconds(micros: u64) -> u64 {
-    match micros.div_ceil(SECOND) {
-        0 => 1,
-        seconds => seconds,
-    }
-}
-
-/// A header's value in the making, on the stack.
-struct Text {
-    bytes: [u8; LONGEST],
-    len: usize,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self {
-            bytes: [0; LONGEST],
-            len: 0,
-        }
-    }
-}
-
-impl Text {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// A name of 64 characters, each escaped, in quotes; two parameters of 20 digits.
-const LONGEST: usize = 2 + 2 * 64 + 2 * (3 + 20);
-const SECOND: u64 = 1_000_000;
-/// The breaker asks the store once a second.
+/// In seconds. The breaker asks the store once a second.
 const STORE_RETRY: HeaderValue = HeaderValue::from_static("1");

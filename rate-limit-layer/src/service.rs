@@ -1,3 +1,10 @@
+//! The service, with its call in three functions.
+//!
+//! [`Service::call`] alone would do. The calls that are not inlined keep the most frequent one short: a request that is admitted by
+//! its peer's address and gets nothing written on it. With the rest out of its way, its future is made where it is returned.
+//! And an extractor behind a pointer may keep what it is lent, as far as the compiler knows, so that a request which one has
+//! seen is copied on its way to the inner service. Bars: `cargo xtask instructions`.
+
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -8,14 +15,14 @@ use layer_http::{Body, RequestHead, take_ready};
 use tower_service::Service;
 
 use crate::{
-    future::{Checked, ResponseFuture},
-    layer::{Mark, Shared},
-    verdict::Outcome,
+    decision::{Debt, Decision},
+    future::{AfterCheck, ResponseFuture},
+    shared::{Annotation, Shared},
 };
 
-/// Limits the rate at which `S` is called. See the [crate docs](crate).
+/// A service that refuses requests over a quota. See the [crate docs](crate).
 ///
-/// Ready when the inner service is: a quota is spent by a call, not by readiness.
+/// It is ready when the inner service is: a quota is spent by a call, not by readiness.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
     inner: S,
@@ -27,17 +34,17 @@ impl<S> RateLimit<S> {
         Self { inner, shared }
     }
 
-    /// The wrapped service.
+    /// Returns the inner service.
     pub const fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The wrapped service.
+    /// Returns the inner service.
     pub const fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Takes the wrapped service out.
+    /// Takes the inner service out.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -59,46 +66,45 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.shared.check_peer_now(&req) {
-            Some(Outcome::Admitted(account)) => match self.shared.mark(account) {
+            Some(Decision::Admit(debt)) => match self.shared.annotation(debt) {
                 None => ResponseFuture::calling(self.inner.call(req), None),
-                Some(mark) => self.call_marked(req, mark),
+                Some(annotation) => self.call_annotated(req, annotation),
             },
-            Some(outcome) => ResponseFuture::refused(self.shared.refuse(Ok(outcome))),
+            Some(refused) => ResponseFuture::refused(self.shared.refuse(Ok(refused))),
             None => self.call_by_head(req),
         }
     }
 }
 
 impl<S> RateLimit<S> {
-    /// Calls the inner service for a response that gets headers. Not inlined: with this out of its way, the future of one that
-    /// does not is made where it is returned, and not copied there.
+    /// Calls the inner service for an admitted request that gets something written on it.
     #[inline(never)]
-    fn call_marked<ReqBody>(
+    fn call_annotated<ReqBody>(
         &mut self,
-        req: Request<ReqBody>,
-        mark: Mark,
+        mut req: Request<ReqBody>,
+        annotation: Annotation,
     ) -> ResponseFuture<S::Future>
     where
         S: Service<Request<ReqBody>>,
     {
-        ResponseFuture::calling(self.inner.call(req), Some(mark))
+        annotation.on_request(&mut req);
+        ResponseFuture::calling(self.inner.call(req), Some(annotation))
     }
 
-    /// The same by anything in the request's head. Not inlined: an extractor behind a pointer may keep what it is lent, as far
-    /// as the compiler knows, and then the request is copied on its way to the inner service.
+    /// Checks a request by anything in its head, over any store.
     #[inline(never)]
-    fn call_by_head<ReqBody>(&mut self, req: Request<ReqBody>) -> ResponseFuture<S::Future>
+    fn call_by_head<ReqBody>(&mut self, mut req: Request<ReqBody>) -> ResponseFuture<S::Future>
     where
         S: Service<Request<ReqBody>> + Clone + Send + 'static,
         S::Future: Send,
         ReqBody: Send + 'static,
     {
         match self.shared.check_now(&RequestHead::of(&req)) {
-            Some(Ok(Outcome::Admitted(account))) => {
-                let response = self.inner.call(req);
-                ResponseFuture::calling(response, self.shared.mark(account))
+            Some(Ok(Decision::Admit(debt))) => {
+                let annotation = annotate(&self.shared, debt, &mut req);
+                ResponseFuture::calling(self.inner.call(req), annotation)
             }
-            Some(outcome) => ResponseFuture::refused(self.shared.refuse(outcome)),
+            Some(refused) => ResponseFuture::refused(self.shared.refuse(refused)),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);
@@ -112,17 +118,30 @@ impl<S> RateLimit<S> {
 async fn check<S, ReqBody>(
     shared: Arc<Shared>,
     mut inner: S,
-    req: Request<ReqBody>,
-) -> Checked<S::Future>
+    mut req: Request<ReqBody>,
+) -> AfterCheck<S::Future>
 where
     S: Service<Request<ReqBody>>,
 {
     let head = RequestHead::of(&req);
     match shared.check(&head).await {
-        Ok(Outcome::Admitted(account)) => Checked::Call {
-            response: inner.call(req),
-            mark: shared.mark(account),
-        },
-        outcome => Checked::Refused(shared.refuse(outcome)),
+        Ok(Decision::Admit(debt)) => {
+            let annotation = annotate(&shared, debt, &mut req);
+            AfterCheck::Call {
+                response: inner.call(req),
+                annotation,
+            }
+        }
+        refused => AfterCheck::Refused(shared.refuse(refused)),
     }
+}
+
+fn annotate<B>(
+    shared: &Arc<Shared>,
+    debt: Option<Debt>,
+    req: &mut Request<B>,
+) -> Option<Annotation> {
+    let annotation = shared.annotation(debt)?;
+    annotation.on_request(req);
+    Some(annotation)
 }

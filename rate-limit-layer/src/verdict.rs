@@ -1,151 +1,128 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use layer_store::Output;
+use crate::{
+    Quota, Unavailable,
+    decision::{Debt, Decision, Excess},
+    limit::Limit,
+};
 
-use crate::{Quota, bucket::Bucket, core::Core, set::Set};
-
-/// What a [`Limiter`](crate::Limiter) says of a check.
+/// The result of a check by a [`Limiter`](crate::Limiter).
+///
+/// ```
+/// use rate_limit_layer::{Limiter, Quota, Verdict, store::MemoryStore};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let limiter = Limiter::new(MemoryStore::new(), Quota::per_minute(60).fail_closed());
+/// match limiter.check("ada").await {
+///     Verdict::Admitted(standing) => assert_eq!(standing.unwrap().remaining(), 59),
+///     Verdict::Refused(exceeded) => println!("come back in {:?}", exceeded.retry_after()),
+///     Verdict::Unavailable(_) => println!("the store is down"),
+/// }
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub enum Verdict {
-    /// It passes, and was charged. The standing is that of the tightest policy; `None` if nothing was checked, as the store
-    /// is down and every policy fails open.
+    /// The request passes, and was charged.
+    ///
+    /// The standing is that of the policy with the fewest requests left. It is `None` if nothing was checked: the store is down,
+    /// and every policy fails open.
     Admitted(Option<Standing>),
-    /// A quota is spent. Nothing was charged.
-    Refused(Refused),
+    /// A quota is exceeded. Nothing was charged.
+    Refused(QuotaExceeded),
     /// The store is down, and a policy fails closed.
     Unavailable(Unavailable),
 }
 
-/// How a subject stands with a policy.
+/// The balance of a caller under one policy: how many requests remain, and when all of them are back.
+///
+/// [`Limiter::peek`](crate::Limiter::peek) returns one for each policy. A handler finds that of its own request in the request's
+/// extensions, after [`RateLimitLayer::standing`](crate::RateLimitLayer::standing).
 #[derive(Clone)]
 pub struct Standing {
-    core: Arc<Core>,
-    account: Account,
+    // Not the limiter: a response that is kept must not keep a store's connection.
+    limits: Arc<[Limit]>,
+    debt: Debt,
 }
 
-/// Why and for how long a check was refused. The layer attaches it to the extensions of its 429.
+/// A refused check: which policies refuse it, and for how long.
 #[derive(Clone)]
-pub struct Refused {
-    core: Arc<Core>,
-    refusal: Refusal,
-}
-
-/// Why nothing could be checked. The layer attaches it to the extensions of its 503.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unavailable {
-    reason: Reason,
-}
-
-/// Why nothing could be checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The store is gone, slow, or not readable.
-    StoreDown,
-    /// The store is at its bound, and all that is in it must be kept.
-    StoreFull,
-}
-
-/// A bucket and what a subject owes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) bucket: usize,
-    pub(crate) debt: u64,
-}
-
-/// The account that refuses for longest, and all that refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) account: Account,
-    pub(crate) violated: Set,
-    /// Microseconds.
-    pub(crate) retry_after: u64,
-}
-
-/// A [`Verdict`] in numbers: what the layer decides on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Admitted(Option<Account>),
-    Refused(Refusal),
-    Unavailable(Reason),
+pub struct QuotaExceeded {
+    limits: Arc<[Limit]>,
+    excess: Excess,
 }
 
 impl Verdict {
-    /// Whether it passes.
+    pub(crate) fn new(decision: Decision, limits: &Arc<[Limit]>) -> Self {
+        match decision {
+            Decision::Admit(debt) => {
+                Self::Admitted(debt.map(|debt| Standing::new(limits.clone(), debt)))
+            }
+            Decision::Refuse(excess) => Self::Refused(QuotaExceeded::new(limits.clone(), excess)),
+            Decision::Fail(unavailable) => Self::Unavailable(unavailable),
+        }
+    }
+
+    /// Returns true if the request passes.
     pub const fn is_admitted(&self) -> bool {
         matches!(self, Self::Admitted(_))
     }
 }
 
 impl Standing {
-    pub(crate) const fn new(core: Arc<Core>, account: Account) -> Self {
-        Self { core, account }
+    pub(crate) const fn new(limits: Arc<[Limit]>, debt: Debt) -> Self {
+        Self { limits, debt }
     }
 
-    /// The policy's name.
+    /// Returns the policy's name.
     pub fn policy(&self) -> &str {
-        &self.bucket().name
+        &self.limit().name
     }
 
-    /// The policy's quota.
+    /// Returns the policy's quota.
     pub fn quota(&self) -> Quota {
-        self.bucket().quota
+        self.limit().quota
     }
 
-    /// How many requests may pass at once.
+    /// Returns how many requests may pass at once now.
     pub fn remaining(&self) -> u32 {
-        let remaining = self.bucket().rate.remaining(self.account.debt);
+        let remaining = self.limit().rate.remaining(self.debt.debt);
         u32::try_from(remaining).unwrap_or(u32::MAX)
     }
 
-    /// In how much time nothing will be owed any more.
+    /// Returns the time until the whole burst is there again, if nothing more is charged.
     pub fn reset_after(&self) -> Duration {
-        Duration::from_micros(self.bucket().rate.reset_after(self.account.debt))
+        Duration::from_micros(self.limit().rate.reset_after(self.debt.debt))
     }
 
-    fn bucket(&self) -> &Bucket {
-        self.account.bucket(&self.core)
+    fn limit(&self) -> &Limit {
+        &self.limits[self.debt.limit]
     }
 }
 
-impl Refused {
-    pub(crate) const fn new(core: Arc<Core>, refusal: Refusal) -> Self {
-        Self { core, refusal }
+impl QuotaExceeded {
+    pub(crate) const fn new(limits: Arc<[Limit]>, excess: Excess) -> Self {
+        Self { limits, excess }
     }
 
-    /// How the subject stands with the policy that refuses for longest.
+    /// Returns the standing under the policy with the longest wait.
     pub fn standing(&self) -> Standing {
-        Standing::new(self.core.clone(), self.refusal.account)
+        Standing::new(self.limits.clone(), self.excess.debt)
     }
 
-    /// The names of all policies that refuse.
+    /// Returns the names of all policies that refuse.
     pub fn violated(&self) -> impl Iterator<Item = &str> {
-        let buckets = self.core.buckets();
-        self.refusal
-            .violated
-            .iter()
-            .map(|bucket| &*buckets[bucket].name)
+        let violated = self.excess.violated.iter();
+        violated.map(|limit| &*self.limits[limit].name)
     }
 
-    /// After how much time the same check passes, if nobody else is charged meanwhile. A microsecond earlier it does not.
+    /// Returns the time after which the check passes, if nothing more is charged. A microsecond earlier it does not pass.
     pub const fn retry_after(&self) -> Duration {
-        Duration::from_micros(self.refusal.retry_after)
+        Duration::from_micros(self.excess.retry_after)
     }
 
-    pub(crate) const fn parts(&self) -> (&Arc<Core>, Refusal) {
-        (&self.core, self.refusal)
-    }
-}
-
-impl Unavailable {
-    pub(crate) const fn new(reason: Reason) -> Self {
-        Self { reason }
-    }
-
-    /// Why.
-    pub const fn reason(&self) -> Reason {
-        self.reason
+    pub(crate) const fn parts(&self) -> (&Arc<[Limit]>, Excess) {
+        (&self.limits, self.excess)
     }
 }
 
@@ -159,36 +136,11 @@ impl fmt::Debug for Standing {
     }
 }
 
-impl fmt::Debug for Refused {
+impl fmt::Debug for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused")
+        f.debug_struct("QuotaExceeded")
             .field("violated", &self.violated().collect::<Vec<_>>())
             .field("retry_after", &self.retry_after())
             .finish()
-    }
-}
-
-impl Account {
-    /// The account at a place of a reply to [`CHARGE`](crate::charge::CHARGE). `None` if there is none.
-    #[inline]
-    pub(crate) fn read(data: &Output, place: usize, bucket: usize) -> Option<Self> {
-        let debt = u64::try_from(data.int(place)?).ok()?;
-        Some(Self { bucket, debt })
-    }
-
-    pub(crate) fn bucket(self, core: &Core) -> &Bucket {
-        &core.buckets()[self.bucket]
-    }
-}
-
-impl Outcome {
-    pub(crate) fn into_verdict(self, core: &Arc<Core>) -> Verdict {
-        match self {
-            Self::Admitted(account) => {
-                Verdict::Admitted(account.map(|account| Standing::new(core.clone(), account)))
-            }
-            Self::Refused(refusal) => Verdict::Refused(Refused::new(core.clone(), refusal)),
-            Self::Unavailable(reason) => Verdict::Unavailable(Unavailable::new(reason)),
-        }
     }
 }

@@ -81,7 +81,7 @@ fn an_admitted_request_without_headers_allocates_nothing() {
 #[test]
 fn both_headers_cost_at_most_four() {
     let on_the_same = Quota::per_day(1_000).fail_open();
-    let by_header = on_the_same.clone().named("key").by(header("x-api-key"));
+    let by_header = on_the_same.clone().name("key").by(header("x-api-key"));
     for layer in [
         layer(),
         layer().and(on_the_same.clone()),

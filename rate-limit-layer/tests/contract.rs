@@ -11,8 +11,8 @@ use axum::body::Body;
 use http::{Request, Response};
 use layer_store::{MemoryStore, SharedStore, conformance::FaultInjector};
 use rate_limit_layer::{
-    Limiter, Policy, Quota, RateLimit, RateLimitLayer, Refused, Standing, Unavailable, Verdict,
-    future::ResponseFuture,
+    Limiter, Policy, Quota, QuotaExceeded, RateLimit, RateLimitLayer, RateLimitRefusal, Standing,
+    Unavailable, UnfinishedPolicy, Verdict, future::ResponseFuture,
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -150,6 +150,53 @@ async fn a_body_that_is_dropped_takes_the_inner_one_along() {
     assert_eq!(std::sync::Arc::strong_count(&count), held - 1);
 }
 
+/// A refusal that somebody keeps, as a log may do, must not keep the store's memory or its connection.
+#[tokio::test]
+async fn a_response_that_is_kept_does_not_keep_the_store() {
+    struct Watched {
+        memory: MemoryStore,
+        _alive: std::sync::Arc<()>,
+    }
+
+    impl layer_store::Store for Watched {
+        fn call<'a>(
+            &'a self,
+            op: &'a layer_store::Op<'a>,
+            cx: &'a layer_store::Context,
+        ) -> impl Future<Output = Result<layer_store::Reply, layer_store::StoreError>> + Send + 'a
+        {
+            self.memory.call(op, cx)
+        }
+
+        fn info(&self) -> layer_store::StoreInfo {
+            self.memory.info()
+        }
+    }
+
+    let alive = std::sync::Arc::new(());
+    let store = SharedStore::new(Watched {
+        memory: MemoryStore::new(),
+        _alive: alive.clone(),
+    });
+    let layer = RateLimitLayer::new(store, Quota::per_hour(1).fail_open()).standing(true);
+    let standing = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let seen = standing.clone();
+    let service = layer.layer(tower::service_fn(move |req: Request<()>| {
+        *seen.lock().unwrap() = req.extensions().get::<Standing>().cloned();
+        async { Ok::<_, Infallible>(Response::new(Body::empty())) }
+    }));
+    service.clone().oneshot(Request::new(())).await.unwrap();
+    let refused = service.clone().oneshot(Request::new(())).await.unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&alive), 2);
+    drop((layer, service));
+    assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+    assert_eq!(standing.lock().unwrap().as_ref().unwrap().remaining(), 0);
+    let Some(RateLimitRefusal::QuotaExceeded(exceeded)) = refused.extensions().get() else {
+        panic!("it is refused");
+    };
+    assert!(exceeded.violated().eq(["1/h"]));
+}
+
 #[test]
 fn public_types_cross_threads() {
     fn check<T: Send + Sync + 'static>() {}
@@ -157,7 +204,9 @@ fn public_types_cross_threads() {
     check::<Policy>();
     check::<RateLimit<Strict>>();
     check::<RateLimitLayer>();
-    check::<Refused>();
+    check::<QuotaExceeded>();
+    check::<RateLimitRefusal>();
+    check::<UnfinishedPolicy>();
     check::<Standing>();
     check::<Unavailable>();
     check::<Verdict>();

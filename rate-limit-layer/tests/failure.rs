@@ -1,4 +1,4 @@
-//! What becomes of requests while the store is in trouble, in paused time.
+//! Requests while the store is in trouble, in paused time.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
@@ -16,7 +16,7 @@ use layer_store::{
     wrap,
 };
 use rate_limit_layer::{
-    Limiter, Policy, Quota, RateLimitLayer, Reason, Unavailable, Verdict, header,
+    Limiter, Policy, Quota, RateLimitLayer, RateLimitRefusal, Unavailable, Verdict, header,
 };
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -89,7 +89,7 @@ async fn several_commands_share_one_budget() {
         })
     });
     let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
-        .and(closed().named("key").by(header("x-api-key")));
+        .and(closed().name("key").by(header("x-api-key")));
     let start = Instant::now();
     assert_eq!(ask(&layer, "ada").await.status(), DOWN);
     assert_eq!(start.elapsed(), BUDGET);
@@ -116,8 +116,10 @@ async fn a_store_that_is_gone_is_answered_as_the_policy_says() {
         refused.headers()["content-type"],
         "application/problem+json"
     );
-    let reason = refused.extensions().get::<Unavailable>().unwrap().reason();
-    assert_eq!(reason, Reason::StoreDown);
+    assert!(matches!(
+        refused.extensions().get().unwrap(),
+        RateLimitRefusal::Unavailable(Unavailable::StoreDown)
+    ));
 
     store.heal();
     let limiter = Limiter::new(SharedStore::new(store), closed());
@@ -132,15 +134,15 @@ async fn one_policy_that_fails_closed_is_enough() {
     let store = fault_injector();
     store.fail(ErrorKind::Unavailable, Effect::NotApplied);
     let shared = SharedStore::new(store);
-    let together = Limiter::new(shared.clone(), open()).and(closed().named("closed"));
+    let together = Limiter::new(shared.clone(), open()).and(closed().name("closed"));
     assert!(matches!(
         together.check("ada").await,
         Verdict::Unavailable(_)
     ));
     let apart = RateLimitLayer::new(shared.clone(), open())
-        .and(closed().named("key").by(header("x-api-key")));
+        .and(closed().name("key").by(header("x-api-key")));
     assert_eq!(ask(&apart, "ada").await.status(), DOWN);
-    let both_open = Limiter::new(shared, open()).and(open().named("too"));
+    let both_open = Limiter::new(shared, open()).and(open().name("too"));
     assert!(matches!(
         both_open.check("ada").await,
         Verdict::Admitted(None)
@@ -151,7 +153,7 @@ async fn one_policy_that_fails_closed_is_enough() {
 async fn a_charge_is_given_back_when_a_later_command_fails() {
     let store = fault_injector();
     let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open())
-        .and(closed().named("key").by(header("x-api-key")));
+        .and(closed().name("key").by(header("x-api-key")));
     let mut runs = 0;
     store.inject_by(move |_| {
         runs += 1;
@@ -197,7 +199,7 @@ async fn a_full_store_follows_the_failure_mode_with_a_reason_of_its_own() {
     let Verdict::Unavailable(unavailable) = closed.check("bob").await else {
         panic!("the store has no room");
     };
-    assert_eq!(unavailable.reason(), Reason::StoreFull);
+    assert_eq!(unavailable, Unavailable::StoreFull);
     // Whoever is in it is still counted.
     assert!(open.check("ada").await.is_admitted());
     assert!(matches!(open.check("ada").await, Verdict::Refused(_)));
@@ -282,12 +284,12 @@ async fn a_request_that_is_dropped_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_is_dropped_between_two_subjects_gives_the_first_its_charge_back() {
+async fn a_check_that_is_dropped_between_two_identities_gives_the_first_its_charge_back() {
     let store = fault_injector();
     let shared = SharedStore::new(store.clone());
-    let by_key = closed().named("key").by(header("x-api-key"));
+    let by_key = closed().name("key").by(header("x-api-key"));
     let layer = RateLimitLayer::new(shared.clone(), by_key.clone())
-        .and(closed().named("other").by(header("x-other")));
+        .and(closed().name("other").by(header("x-other")));
     let mut calls = 0;
     store.inject_by(move |_| {
         calls += 1;

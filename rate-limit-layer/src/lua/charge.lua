@@ -1,9 +1,10 @@
--- Charges, looks at or refunds GCRA limits of one subject: all of them or none.
+-- Charges, looks at or refunds GCRA limits of one identity: all of them or none.
 --
--- KEYS  one a limit; the value is `time`, or `time:fraction`: when nothing is owed any more, in Unix microseconds
--- ARGV  three a limit: units (what a microsecond pays back), full (the most that may be owed), and the charge
---       (positive: owed more if all limits allow it; 0: look; negative: paid back)
--- reply {1 if all limits allow it else 0, what each limit then owes}; {-1} if a value is not of this form
+-- KEYS[i]: the state of limit i: `time` or `time:fraction`, when nothing is owed any more, in Unix microseconds
+-- ARGV[3i-2]: units: the part of a debt that a microsecond pays back
+-- ARGV[3i-1]: full: the largest debt
+-- ARGV[3i]: the charge: positive is owed more, if all limits allow it; 0 only looks; negative is paid back
+-- Reply: {1 if all limits allow it, else 0; then the debt to each limit}, or {-1} if a value is not of this form
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -24,7 +25,7 @@ for i = 1, #KEYS do
     if micros >= 0 then
       debt = micros * units + fraction
     end
-    -- A clock ran backwards, or a quota was lowered. Less than a second is neither.
+    -- More than a second: a clock ran backwards, or a quota was lowered. Less comes from two checks out of order.
     if debt > full + units * 1000000 then
       debt, cut = full, cut or {}
       cut[i] = true
@@ -52,7 +53,7 @@ for i = 1, #KEYS do
       reply[i + 1] = debt
       -- Exact, as is all of this: a debt is below 2^52.
       local fraction = debt % units
-      -- A whole number stands as it is: Redis writes all of its digits, where Lua's own conversion keeps 14.
+      -- A whole number goes to Redis as it is, which writes all of its digits. Lua's own conversion keeps 14.
       local kept = now + (debt - fraction) / units
       if fraction > 0 then
         kept = string.format('%.0f:%.0f', kept, fraction)

@@ -1,0 +1,309 @@
+//! The check itself, for [`Limiter`](crate::Limiter) and layer alike.
+//!
+//! A check of one policy on a key that is at hand ([`Checker::check_peer_now`], and [`Checker::check_now`] for one policy) does
+//! not go through the [`Charge`] protocol. It is by far the most frequent check, its instructions have a bar (`cargo xtask
+//! instructions`), and a protocol would cost it the room for eight keys and a second look at the reply. It shares the
+//! reading of the reply with the protocol ([`read`]).
+
+use std::{fmt, mem, slice, sync::Arc};
+
+use layer_http::RequestHead;
+use layer_store::{Caller, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
+
+use crate::{
+    InvalidCost,
+    charge::{Charge, read},
+    decision::{Debt, Decision},
+    limit::Limit,
+    limit_set::{LimitSet, MAX_POLICIES},
+    outage::Outage,
+    partition::{Partitions, Unpartitioned},
+    program::CHARGE,
+    refund::ChargeGuard,
+};
+
+/// Limits over a store.
+pub(crate) struct Checker {
+    caller: Caller,
+    limits: Arc<[Limit]>,
+    outage: Outage,
+}
+
+impl Checker {
+    pub(crate) fn new(store: SharedStore, limits: Arc<[Limit]>) -> Self {
+        let caller = Caller::new(store, "ratelimit");
+        Self {
+            outage: Outage::of(&caller.info()),
+            caller,
+            limits,
+        }
+    }
+
+    /// Makes a checker with one more limit. Its failures are counted anew.
+    #[track_caller]
+    pub(crate) fn with(&self, limit: Limit) -> Self {
+        let mut names = self.limits.iter().map(|limit| &limit.name);
+        assert!(
+            names.all(|name| *name != limit.name),
+            "two policies named {:?} would share their state: write .name(..) on one of them",
+            limit.name
+        );
+        assert!(
+            self.limits.len() < MAX_POLICIES,
+            "a limiter has at most {MAX_POLICIES} policies: write a second layer"
+        );
+        let limits = self.limits.iter().cloned().chain([limit]).collect();
+        Self::new(self.caller.store().clone(), limits)
+    }
+
+    pub(crate) const fn limits(&self) -> &Arc<[Limit]> {
+        &self.limits
+    }
+
+    /// Checks that every policy can ever allow `cost` requests at once.
+    pub(crate) fn allows(&self, cost: u32) -> Result<(), InvalidCost> {
+        if cost == 0 {
+            return Err(InvalidCost::zero());
+        }
+        for limit in &*self.limits {
+            let burst = limit.quota.capacity();
+            if burst < cost {
+                return Err(InvalidCost::over(cost, limit.name.clone(), burst));
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
+    /// charged, ask [`check_now`](Self::check_now).
+    #[inline]
+    pub(crate) fn check_peer_now(&self, head: &RequestHead<'_>, cost: u32) -> Option<Decision> {
+        let [limit] = &*self.limits else {
+            return None;
+        };
+        let identity = limit.extract_peer(head)?;
+        self.charge_one_now(limit, identity.as_ref(), cost)
+    }
+
+    /// Charges a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
+    pub(crate) fn check_now(
+        &self,
+        head: &RequestHead<'_>,
+        cost: u32,
+    ) -> Option<Result<Decision, Unpartitioned>> {
+        if let [limit] = &*self.limits
+            && let Some(identity) = limit.extract(head)
+        {
+            return self.charge_one_now(limit, identity.as_ref(), cost).map(Ok);
+        }
+        match Partitions::of(&self.limits, head) {
+            Ok(partitions) => match self.begin(&partitions, cost) {
+                Some(mut guard) => self.caller.run_now(&mut guard.charge).map(Ok),
+                None => Some(Ok(Decision::Admit(None))),
+            },
+            Err(unpartitioned) => Some(Err(unpartitioned)),
+        }
+    }
+
+    #[inline]
+    fn charge_one_now(
+        &self,
+        limit: &Limit,
+        identity: IdentityRef<'_>,
+        cost: u32,
+    ) -> Option<Decision> {
+        let key = limit.key(identity, false);
+        let op = Op::Run {
+            program: &CHARGE,
+            keys: slice::from_ref(&key),
+            args: &limit.args(limit.rate.price(cost) as i64),
+        };
+        let reply = self.caller.call_now(&op);
+        if let Some(Ok(Reply::Output(output))) = &reply
+            && let Some(&[1, debt]) = output.inline_ints()
+        {
+            // Numbers own nothing: what is left to drop is known to be nothing.
+            mem::forget(reply);
+            let debt = debt as u64;
+            return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
+        }
+        let decision = read(reply?, &self.limits, LimitSet::one(0), cost, &self.outage);
+        Some(decision.unwrap_or(Decision::Admit(None)))
+    }
+
+    /// Charges a request, waiting for the store.
+    pub(crate) async fn check(
+        &self,
+        head: &RequestHead<'_>,
+        cost: u32,
+    ) -> Result<Decision, Unpartitioned> {
+        let partitions = Partitions::of(&self.limits, head)?;
+        Ok(self.charge(&partitions, cost).await)
+    }
+
+    /// Charges an identity in every limit, waiting for the store if it has to.
+    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u32) -> Decision {
+        let partitions = Partitions::all(&self.limits, identity);
+        self.charge(&partitions, cost).await
+    }
+
+    async fn charge(&self, partitions: &Partitions<'_>, cost: u32) -> Decision {
+        let Some(mut guard) = self.begin(partitions, cost) else {
+            return Decision::Admit(None);
+        };
+        match self.caller.run_now(&mut guard.charge) {
+            Some(decision) => decision,
+            None => self.caller.run(&mut guard.charge).await,
+        }
+    }
+
+    fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u32) -> Option<ChargeGuard<'a>> {
+        Some(ChargeGuard {
+            charge: Charge::begin(&self.limits, partitions, &self.outage, cost)?,
+            caller: &self.caller,
+            limits: &self.limits,
+        })
+    }
+
+    /// Reads what an identity owes to each limit.
+    pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Debt>, StoreError> {
+        let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
+        let args: Vec<_> = self.limits.iter().flat_map(|limit| limit.args(0)).collect();
+        let op = Op::Run {
+            program: &CHARGE,
+            keys: &keys,
+            args: &args,
+        };
+        let output = self.caller.call(&op).await?.into_output()?;
+        (0..keys.len())
+            .map(|index| Debt::read(&output, index + 1, index).ok_or_else(Reply::unexpected))
+            .collect()
+    }
+
+    /// Deletes what an identity owes to each limit, also as the peer of requests without an identity.
+    pub(crate) async fn reset(&self, identity: &Identity<'_>) -> Result<(), StoreError> {
+        let identity = identity.as_ref();
+        let own = self.keys(identity, false);
+        let keys: Vec<_> = own.chain(self.keys(identity, true)).collect();
+        let reply = self.caller.call(&Op::DeleteMany(&keys)).await?;
+        reply.into_count().map(drop)
+    }
+
+    fn keys<'a>(
+        &'a self,
+        identity: IdentityRef<'a>,
+        fallback: bool,
+    ) -> impl Iterator<Item = Key<'a>> {
+        let limits = self.limits.iter();
+        limits.map(move |limit| limit.key(identity, fallback))
+    }
+}
+
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.limits.iter().map(|limit| &limit.name).collect();
+        f.debug_struct("Checker")
+            .field("store", self.caller.store())
+            .field("policies", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use layer_http::{PeerAddr, header};
+    use layer_store::{MemoryStore, conformance::FaultInjector};
+
+    use super::*;
+    use crate::{IntoPolicy, Quota};
+
+    fn checker<const N: usize>(
+        store: impl Into<SharedStore>,
+        policies: [impl IntoPolicy; N],
+    ) -> Checker {
+        let limits = policies.map(|policy| Limit::new(policy.into_policy()));
+        Checker::new(store.into(), limits.into())
+    }
+
+    fn request() -> Request<()> {
+        let mut request = Request::get("/").body(()).unwrap();
+        for (name, value) in [("x-user", "ada"), ("x-car", "7")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let peer = PeerAddr("192.0.2.1:4711".parse().unwrap());
+        request.extensions_mut().insert(peer);
+        request
+    }
+
+    async fn remaining(checker: &Checker, identity: &str) -> Vec<u64> {
+        let debts = checker.peek(&identity.into()).await.unwrap();
+        let left = |debt: &Debt| checker.limits[debt.limit].rate.remaining(debt.debt);
+        debts.iter().map(left).collect()
+    }
+
+    #[test]
+    fn a_cost_is_one_to_the_smallest_burst() {
+        let quota = Quota::per_hour(10);
+        let checker = checker(
+            MemoryStore::new(),
+            [quota.fail_open(), quota.burst(4).fail_open()],
+        );
+        for (cost, allowed) in [(0, false), (1, true), (4, true), (5, false), (11, false)] {
+            assert_eq!(checker.allows(cost).is_ok(), allowed, "{cost}");
+        }
+        let text = checker.allows(5).unwrap_err().to_string();
+        assert!(
+            text.contains("burst of 4 of the policy `10/h;b=4`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn only_one_policy_by_the_peer_is_charged_on_the_fastest_path() {
+        let (quota, request) = (Quota::per_hour(10), request());
+        let head = RequestHead::of(&request);
+        let checker = |policy| checker(MemoryStore::new(), [policy]);
+        let by_peer = checker(quota.fail_open());
+        let debt = 2 * 360_000_000;
+        let admitted = Decision::Admit(Some(Debt { limit: 0, debt }));
+        assert_eq!(by_peer.check_peer_now(&head, 2), Some(admitted));
+        let by_user = checker(quota.by(header("x-user")).fail_open());
+        assert_eq!(by_user.check_peer_now(&head, 2), None);
+        assert_eq!(by_user.check_now(&head, 2), Some(Ok(admitted)));
+        let two = by_peer.with(Limit::new(quota.fail_open().name("b")));
+        assert_eq!(two.check_peer_now(&head, 2), None);
+    }
+
+    /// One identity is spent. What the other was charged is there again, at once or, over a network, soon.
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_request_gets_the_whole_cost_back() {
+        let memory = || SharedStore::new(MemoryStore::new());
+        let networked = || SharedStore::new(FaultInjector::new(MemoryStore::new()).networked());
+        for store in [memory(), networked()] {
+            let user = Quota::per_hour(10).by(header("x-user")).fail_open();
+            let car = Quota::per_hour(3).by(header("x-car")).fail_open();
+            let checker = checker(store, [user, car]);
+            let request = request();
+            let head = RequestHead::of(&request);
+            let first = checker.check(&head, 2).await;
+            assert!(matches!(first, Ok(Decision::Admit(Some(_)))));
+            for _ in 0..3 {
+                let second = checker.check(&head, 2).await;
+                assert!(matches!(second, Ok(Decision::Refuse(_))));
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                assert_eq!(remaining(&checker, "ada").await, [8, 3]);
+                assert_eq!(remaining(&checker, "7").await, [10, 1]);
+            }
+            checker.reset(&"ada".into()).await.unwrap();
+            assert_eq!(remaining(&checker, "ada").await, [10, 3]);
+        }
+    }
+
+    #[test]
+    fn a_checker_shows_its_policies_and_no_key() {
+        let checker = checker(MemoryStore::new(), [Quota::per_hour(1).fail_open()]);
+        let text = format!("{checker:?}");
+        assert!(text.contains(r#"policies: ["1/h"]"#), "{text}");
+    }
+}

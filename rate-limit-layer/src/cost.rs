@@ -1,0 +1,52 @@
+use std::{error::Error, fmt, sync::Arc};
+
+/// The error of a cost that no request can have. Its text says what to write instead.
+///
+/// ```
+/// use rate_limit_layer::{Limiter, Quota, store::MemoryStore};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let limiter = Limiter::new(MemoryStore::new(), Quota::per_minute(10).fail_open());
+/// let error = limiter.check_cost("ada", 11).await.unwrap_err();
+/// assert!(error.to_string().contains("write .burst(11) or more"));
+/// # });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidCost {
+    cost: u32,
+    /// The policy that can never allow it, with its burst.
+    over: Option<(Arc<str>, u32)>,
+}
+
+impl InvalidCost {
+    pub(crate) const fn zero() -> Self {
+        Self {
+            cost: 0,
+            over: None,
+        }
+    }
+
+    pub(crate) const fn over(cost: u32, policy: Arc<str>, burst: u32) -> Self {
+        Self {
+            cost,
+            over: Some((policy, burst)),
+        }
+    }
+}
+
+impl fmt::Display for InvalidCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = self.cost;
+        match &self.over {
+            None => {
+                f.write_str("a cost of zero charges nothing: write peek, or a cost of at least 1")
+            }
+            Some((policy, burst)) => write!(
+                f,
+                "a cost of {cost} is over the burst of {burst} of the policy `{policy}` and would never pass: write .burst({cost}) or more, or charge less at once"
+            ),
+        }
+    }
+}
+
+impl Error for InvalidCost {}

@@ -1,0 +1,132 @@
+use std::sync::{Arc, Once};
+
+use layer_http::{Content, KeyExtractor, PeerIp, RequestHead, Resolved, resolve};
+use layer_store::{Arg, Identity, IdentityRef, Key, KeySpace};
+
+use crate::{
+    Policy, Quota,
+    gcra::Rate,
+    headers,
+    limit_set::LimitSet,
+    policy::{FailureMode, PEER},
+    problem,
+};
+
+/// A [`Policy`] made ready: everything that a check would otherwise compute each time.
+#[derive(Clone)]
+pub(crate) struct Limit {
+    pub(crate) name: Arc<str>,
+    pub(crate) quota: Quota,
+    pub(crate) rate: Rate,
+    mode: FailureMode,
+    /// `None`: by the peer's address. A call that needs no pointer, for the most frequent extractor.
+    extractor: Option<Arc<dyn KeyExtractor>>,
+    space: KeySpace,
+    peer_space: KeySpace,
+    /// The name as a structured field's string.
+    pub(crate) quoted: Box<str>,
+    /// The document of a refusal by this policy alone.
+    pub(crate) problem: Content,
+    /// Done once an event has told of requests without an identity.
+    told: Arc<Once>,
+}
+
+impl Limit {
+    /// Makes a policy ready.
+    pub(crate) fn new(policy: Policy) -> Self {
+        let quota = policy.quota;
+        let name = match policy.name {
+            Some(name) => name,
+            None => quota.to_string().into(),
+        };
+        Self {
+            quota,
+            rate: quota.rate(),
+            mode: policy.mode,
+            extractor: policy.extractor,
+            space: KeySpace::new("limit", &name),
+            peer_space: KeySpace::new("limit", &format!("{name}{PEER}")),
+            quoted: headers::quoted(&name).into(),
+            problem: problem::quota_exceeded([&*name]).to_content(),
+            told: Arc::new(Once::new()),
+            name,
+        }
+    }
+
+    /// Returns the identity that the policy's extractor finds in a request.
+    #[inline]
+    pub(crate) fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
+        match &self.extractor {
+            Some(extractor) => extractor.extract(head),
+            None => PeerIp.extract(head),
+        }
+    }
+
+    /// Returns the peer's address, if the policy counts by it and it is known.
+    #[inline]
+    pub(crate) fn extract_peer<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
+        match self.extractor {
+            Some(_) => None,
+            None => PeerIp.extract(head),
+        }
+    }
+
+    /// Returns the identity of a request, or what its extractor wants done without one.
+    pub(crate) fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
+        match &self.extractor {
+            Some(extractor) => resolve(&**extractor, head),
+            None => resolve(&PeerIp, head),
+        }
+    }
+
+    /// Makes the key of an identity's partition, or, with `fallback`, of a peer's own partition.
+    #[inline]
+    pub(crate) fn key<'a>(&'a self, identity: IdentityRef<'a>, fallback: bool) -> Key<'a> {
+        let space = if fallback {
+            &self.peer_space
+        } else {
+            &self.space
+        };
+        Key::new(space, identity)
+    }
+
+    /// Makes the arguments of [`CHARGE`](crate::program::CHARGE) for this limit. A charge of zero only looks; a negative one
+    /// is a refund.
+    #[inline]
+    pub(crate) const fn args(&self, charge: i64) -> [Arg<'static>; 3] {
+        [
+            Arg::Int(self.rate.units() as i64),
+            Arg::Int(self.rate.full() as i64),
+            Arg::Int(charge),
+        ]
+    }
+
+    /// Tells, once, of a route without the path parameter that the policy counts by.
+    pub(crate) fn tell_misconfigured(&self, head: &RequestHead<'_>) {
+        self.told.call_once(|| {
+            tracing::error!(
+                policy = &*self.name,
+                route = head.matched_path(),
+                "a rate limit counts by a path parameter that its route does not have; such requests are answered 500"
+            );
+        });
+    }
+
+    /// Tells, once, that no peer's address is known.
+    pub(crate) fn tell_no_peer(&self) {
+        self.told.call_once(|| {
+            tracing::warn!(
+                policy = &*self.name,
+                "no peer address is known, so all such requests share one partition; \
+                 serve with into_make_service_with_connect_info::<SocketAddr>()"
+            );
+        });
+    }
+}
+
+/// Returns true if one of these limits fails closed.
+pub(crate) fn any_closed(limits: &[Limit], members: LimitSet) -> bool {
+    members
+        .iter()
+        .any(|index| matches!(limits[index].mode, FailureMode::Closed))
+}

@@ -1,0 +1,77 @@
+use std::ops::{BitOrAssign, Not, SubAssign};
+
+/// A set of limits of one limiter, by their indices: a bit for each.
+///
+/// A whole word, as are the indices: a decision travels through several enums, and what is copied byte by byte and read word
+/// by word stalls the processor at each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LimitSet(u64);
+
+/// The maximum number of policies of one limiter. Their partitions and keys are kept on the stack.
+pub(crate) const MAX_POLICIES: usize = 8;
+
+impl LimitSet {
+    /// Makes a set of one limit.
+    #[inline]
+    pub(crate) const fn one(index: usize) -> Self {
+        Self(1 << index)
+    }
+
+    /// Returns true if the limit is in the set.
+    #[inline]
+    pub(crate) const fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
+    }
+
+    /// Returns the number of limits.
+    #[inline]
+    pub(crate) const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Iterates over the indices, in order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        (0..MAX_POLICIES).filter(move |index| self.contains(*index))
+    }
+}
+
+impl BitOrAssign for LimitSet {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl SubAssign for LimitSet {
+    fn sub_assign(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}
+
+impl Not for LimitSet {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_lists_what_was_put_in_in_order() {
+        let mut set = LimitSet::default();
+        for index in [7, 0, 3, 3] {
+            set |= LimitSet::one(index);
+        }
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 3, 7]);
+        assert_eq!(set.len(), 3);
+        assert!(set.contains(3) && !set.contains(2) && !set.contains(4));
+        set -= LimitSet::one(3);
+        set -= LimitSet::one(4);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 7]);
+        set |= LimitSet::one(3);
+        assert_eq!((!set).iter().collect::<Vec<_>>(), [1, 2, 4, 5, 6]);
+    }
+}

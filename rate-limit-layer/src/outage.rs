@@ -1,0 +1,142 @@
+use std::{
+    error::Error,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use layer_store::{ErrorKind, StoreError, StoreInfo};
+
+/// The reason why a limit could not be checked.
+///
+/// The layer answers 503 and puts it into the response's extensions, inside a
+/// [`RateLimitRefusal`](crate::RateLimitRefusal).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The store is gone, slow, or its reply makes no sense.
+    StoreDown,
+    /// The store is full of entries that it must keep.
+    StoreFull,
+}
+
+/// The failures of a limiter's store: what they mean for a request, and which of them get an event.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    /// True if a breaker warns of an outage, so that we need not.
+    has_breaker: bool,
+    /// The number of failed checks that nobody else warns of.
+    untold: AtomicU64,
+}
+
+impl Outage {
+    /// Starts counting for a store.
+    pub(crate) fn of(store: &StoreInfo) -> Self {
+        Self::new(store.health.breaker.is_some())
+    }
+
+    const fn new(has_breaker: bool) -> Self {
+        Self {
+            has_breaker,
+            untold: AtomicU64::new(0),
+        }
+    }
+
+    /// Decides on a request whose check failed. `closed`: one of the limits fails closed. `None`: the request passes.
+    #[cold]
+    pub(crate) fn decide(&self, error: &StoreError, closed: bool) -> Option<Unavailable> {
+        tracing::debug!(kind = ?error.kind(), closed, "rate limit not checked");
+        if !self.is_told_by_breaker(error.kind()) {
+            self.tell(error, closed);
+        }
+        let reason = match error.kind() {
+            ErrorKind::Full => Unavailable::StoreFull,
+            _ => Unavailable::StoreDown,
+        };
+        closed.then_some(reason)
+    }
+
+    /// Returns true if a breaker warns of such failures once they are an outage.
+    const fn is_told_by_breaker(&self, kind: ErrorKind) -> bool {
+        self.has_breaker
+            && matches!(
+                kind,
+                ErrorKind::Unavailable
+                    | ErrorKind::Timeout
+                    | ErrorKind::Throttled
+                    | ErrorKind::Deadline
+            )
+    }
+
+    /// Warns of the first failure, and then at each doubling of their number: no limit is off in silence, and no log overflows.
+    fn tell(&self, error: &StoreError, closed: bool) {
+        let times = self.untold.fetch_add(1, Relaxed) + 1;
+        if !times.is_power_of_two() {
+            return;
+        }
+        match error.kind() {
+            ErrorKind::Full => tracing::warn!(
+                times,
+                closed,
+                "the store of a rate limit is full of entries that it must keep: give it a larger capacity"
+            ),
+            kind => tracing::warn!(
+                ?kind,
+                error = error.source().map(tracing::field::display),
+                times,
+                closed,
+                "a rate limit is not checked: its store fails for a reason that no breaker reports"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind) -> StoreError {
+        StoreError::unknown(kind)
+    }
+
+    #[test]
+    fn a_request_passes_unless_a_limit_fails_closed() {
+        for (kind, reason) in [
+            (ErrorKind::Unavailable, Unavailable::StoreDown),
+            (ErrorKind::Corrupt, Unavailable::StoreDown),
+            (ErrorKind::Full, Unavailable::StoreFull),
+        ] {
+            let outage = Outage::new(false);
+            assert_eq!(outage.decide(&error(kind), true), Some(reason));
+            assert_eq!(outage.decide(&error(kind), false), None);
+        }
+    }
+
+    #[test]
+    fn a_breaker_tells_of_what_it_counts_and_of_nothing_else() {
+        let outages = [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Throttled,
+            ErrorKind::Deadline,
+        ];
+        let others = [ErrorKind::Full, ErrorKind::Corrupt, ErrorKind::Rejected];
+        let with = Outage::new(true);
+        let without = Outage::new(false);
+        for kind in outages.into_iter().chain(others) {
+            with.decide(&error(kind), false);
+            without.decide(&error(kind), false);
+        }
+        assert_eq!(with.untold.load(Relaxed), 3);
+        assert_eq!(without.untold.load(Relaxed), 7);
+    }
+
+    #[test]
+    fn the_breaker_of_a_store_is_found() {
+        assert!(!Outage::of(&StoreInfo::new("test")).has_breaker);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let memory = layer_store::MemoryStore::new();
+        let breaker = layer_store::wrap::Breaker::new(memory, runtime.handle().clone());
+        assert!(Outage::of(&layer_store::Store::info(&breaker)).has_breaker);
+    }
+}

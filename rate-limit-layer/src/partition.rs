@@ -1,0 +1,208 @@
+use std::borrow::Cow;
+
+use layer_http::{RequestHead, Resolved};
+use layer_store::{Identity, Key};
+
+use crate::{limit::Limit, limit_set::MAX_POLICIES};
+
+/// The caller that one limit counts a request for.
+#[derive(Clone, Debug)]
+struct Partition<'a> {
+    identity: Identity<'a>,
+    /// True if the request has no identity and is counted by its peer, apart from all identities.
+    fallback: bool,
+}
+
+/// The partition of a request in each limit. A limit that skips the request has none.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions<'a>([Option<Partition<'a>>; MAX_POLICIES]);
+
+/// The reason why a request has no partition and is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpartitioned {
+    /// The request lacks the identity that it must have.
+    NoIdentity,
+    /// The service is wired wrongly.
+    Misconfigured,
+}
+
+impl<'a> Partitions<'a> {
+    /// Finds a request's partition in each limit.
+    pub(crate) fn of(limits: &[Limit], head: &RequestHead<'a>) -> Result<Self, Unpartitioned> {
+        let mut partitions = Self::default();
+        for (partition, limit) in partitions.0.iter_mut().zip(limits) {
+            *partition = Partition::of(limit, head)?;
+        }
+        Ok(partitions)
+    }
+
+    /// Takes one identity for all limits.
+    pub(crate) fn all(limits: &[Limit], identity: &Identity<'a>) -> Self {
+        let mut partitions = Self::default();
+        for (partition, _) in partitions.0.iter_mut().zip(limits) {
+            *partition = Some(Partition {
+                identity: identity.clone(),
+                fallback: false,
+            });
+        }
+        partitions
+    }
+
+    /// Copies what is borrowed, for a task that outlives the request.
+    pub(crate) fn to_owned(&self) -> Partitions<'static> {
+        let owned = |partition: &Partition<'a>| Partition {
+            identity: partition.identity.clone().into_owned(),
+            fallback: partition.fallback,
+        };
+        Partitions(
+            self.0
+                .each_ref()
+                .map(|partition| partition.as_ref().map(owned)),
+        )
+    }
+
+    /// Makes the key of a limit's partition. `None`: the limit skips the request.
+    pub(crate) fn key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
+        let partition = self.0[index].as_ref()?;
+        Some(limits[index].key(partition.identity.as_ref(), partition.fallback))
+    }
+}
+
+impl<'a> Partition<'a> {
+    fn of(limit: &Limit, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
+        let peer = match limit.resolve(head) {
+            Resolved::Found(identity) => {
+                return Ok(Some(Self {
+                    identity,
+                    fallback: false,
+                }));
+            }
+            Resolved::Peer(peer) => peer,
+            Resolved::Skip => return Ok(None),
+            Resolved::Refuse => return Err(Unpartitioned::NoIdentity),
+            Resolved::Misconfigured => {
+                limit.tell_misconfigured(head);
+                return Err(Unpartitioned::Misconfigured);
+            }
+            // A way that this version does not know: count the request rather than let it pass.
+            _ => None,
+        };
+        if peer.is_none() {
+            limit.tell_no_peer();
+        }
+        Ok(Some(Self {
+            identity: peer.unwrap_or(NOBODY),
+            fallback: true,
+        }))
+    }
+}
+
+/// The identity of all requests whose peer is not known.
+const NOBODY: Identity<'static> = Identity::Text(Cow::Borrowed(b""));
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use layer_http::{KeyExtractor, OnMissing, PeerAddr, header};
+
+    use super::*;
+    use crate::Quota;
+
+    /// An extractor that finds nobody and wants this.
+    struct Nobody(OnMissing);
+
+    impl KeyExtractor for Nobody {
+        fn extract<'a>(&self, _: &RequestHead<'a>) -> Option<Identity<'a>> {
+            None
+        }
+
+        fn missing(&self) -> OnMissing {
+            self.0
+        }
+    }
+
+    fn limit(extractor: impl KeyExtractor) -> Limit {
+        Limit::new(Quota::per_minute(1).fail_open().name("a").by(extractor))
+    }
+
+    fn request(peer: bool) -> Request<()> {
+        let mut request = Request::new(());
+        request
+            .headers_mut()
+            .insert("x-user", "ada".parse().unwrap());
+        if peer {
+            let peer = PeerAddr("192.0.2.1:4711".parse().unwrap());
+            request.extensions_mut().insert(peer);
+        }
+        request
+    }
+
+    /// The text of a request's key under one limit.
+    fn key(limit: Limit, peer: bool) -> Result<Option<String>, Unpartitioned> {
+        let (limits, request) = ([limit], request(peer));
+        let partitions = Partitions::of(&limits, &RequestHead::of(&request))?;
+        Ok(partitions.key(&limits, 0).map(text))
+    }
+
+    fn text(key: Key<'_>) -> String {
+        let mut bytes = Vec::new();
+        key.render(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn expected(identity: Identity<'_>, fallback: bool) -> String {
+        text(limit(Nobody(OnMissing::Skip)).key(identity.as_ref(), fallback))
+    }
+
+    #[test]
+    fn a_request_is_counted_by_its_identity_and_else_as_the_extractor_says() {
+        let peer = || Identity::from(std::net::IpAddr::from([192, 0, 2, 1]));
+        let user = expected("ada".into(), false);
+        assert_eq!(key(limit(header("x-user")), true), Ok(Some(user)));
+        for (missing, has_peer, result) in [
+            (OnMissing::UsePeer, true, Ok(Some(expected(peer(), true)))),
+            (OnMissing::UsePeer, false, Ok(Some(expected(NOBODY, true)))),
+            (OnMissing::Shared, true, Ok(Some(expected(NOBODY, true)))),
+            (OnMissing::Skip, true, Ok(None)),
+            (OnMissing::Refuse, true, Err(Unpartitioned::NoIdentity)),
+            (
+                OnMissing::Misconfigured,
+                true,
+                Err(Unpartitioned::Misconfigured),
+            ),
+        ] {
+            assert_eq!(key(limit(Nobody(missing)), has_peer), result, "{missing:?}");
+        }
+        assert_ne!(expected(peer(), true), expected(peer(), false));
+    }
+
+    #[test]
+    fn a_policy_without_an_extractor_counts_by_the_peer() {
+        let limit = || Limit::new(Quota::per_minute(1).fail_open().name("a"));
+        let peer = Identity::from(std::net::IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(key(limit(), true), Ok(Some(expected(peer.clone(), false))));
+        assert_eq!(key(limit(), false), Ok(Some(expected(NOBODY, true))));
+        let request = request(true);
+        let head = RequestHead::of(&request);
+        assert_eq!(limit().extract(&head), Some(peer.clone()));
+        assert_eq!(limit().extract_peer(&head), Some(peer));
+        let by_user = self::limit(header("x-user"));
+        assert_eq!(by_user.extract(&head), Some("ada".into()));
+        assert_eq!(by_user.extract_peer(&head), None);
+    }
+
+    #[test]
+    fn one_limit_that_refuses_is_enough_and_one_that_skips_changes_nothing() {
+        let request = request(true);
+        let head = RequestHead::of(&request);
+        let limits = [limit(header("x-user")), limit(Nobody(OnMissing::Refuse))];
+        let refused = Partitions::of(&limits, &head).unwrap_err();
+        assert_eq!(refused, Unpartitioned::NoIdentity);
+
+        let limits = [limit(Nobody(OnMissing::Skip)), limit(header("x-user"))];
+        let partitions = Partitions::of(&limits, &head).unwrap().to_owned();
+        assert!(partitions.key(&limits, 0).is_none());
+        let user = expected("ada".into(), false);
+        assert_eq!(partitions.key(&limits, 1).map(text), Some(user));
+    }
+}

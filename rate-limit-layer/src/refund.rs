@@ -1,0 +1,126 @@
+//! Gives back what a request was charged that is not admitted after all.
+
+use std::sync::Arc;
+
+use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
+
+use crate::{
+    charge::Charge, command::Command, limit::Limit, limit_set::LimitSet, partition::Partitions,
+};
+
+/// A [`Charge`] under way that gives back on drop what it charged in vain: because a later limit refused, because the store
+/// has to wait and the charge begins anew, or because the caller has left.
+pub(crate) struct ChargeGuard<'a> {
+    pub(crate) charge: Charge<'a>,
+    pub(crate) caller: &'a Caller,
+    pub(crate) limits: &'a Arc<[Limit]>,
+}
+
+impl Drop for ChargeGuard<'_> {
+    fn drop(&mut self) {
+        let (partitions, cost) = (self.charge.partitions(), self.charge.cost());
+        refund(
+            self.caller,
+            self.limits,
+            partitions,
+            self.charge.charged(),
+            cost,
+        );
+    }
+}
+
+/// Refunds `cost` requests to the limits in `charged`.
+///
+/// Nobody waits for it. A refund that is lost costs its partition these requests, for as long as they take to be earned
+/// again.
+fn refund(
+    caller: &Caller,
+    limits: &Arc<[Limit]>,
+    partitions: &Partitions<'_>,
+    charged: LimitSet,
+    cost: u32,
+) {
+    let Some(mut refund) = Refund::begin(limits, partitions, charged, cost) else {
+        return;
+    };
+    if caller.run_now(&mut refund).is_some() {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let left = refund.left();
+    let (caller, limits, partitions) = (caller.clone(), limits.clone(), partitions.to_owned());
+    runtime.spawn(async move {
+        if let Some(mut refund) = Refund::begin(&limits, &partitions, left, cost) {
+            // Each command has the store's own limit: a slow one does not cost the next its time.
+            caller.run_by(&mut refund, None).await;
+        }
+    });
+}
+
+/// The talk with the store that refunds a request: a command for each identity, whatever the replies are.
+pub(crate) struct Refund<'a> {
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    cost: u32,
+    /// The command that is asked for next.
+    command: Command<'a>,
+    /// The limits that are still to be refunded.
+    left: LimitSet,
+}
+
+impl<'a> Refund<'a> {
+    /// Begins to refund `cost` requests to the limits in `charged`. `None`: there are none.
+    pub(crate) fn begin(
+        limits: &'a [Limit],
+        partitions: &'a Partitions<'a>,
+        charged: LimitSet,
+        cost: u32,
+    ) -> Option<Self> {
+        Some(Self {
+            command: command(limits, partitions, charged, cost)?,
+            limits,
+            partitions,
+            cost,
+            left: charged,
+        })
+    }
+
+    /// Returns the limits that are still to be refunded.
+    pub(crate) const fn left(&self) -> LimitSet {
+        self.left
+    }
+}
+
+impl Protocol for Refund<'_> {
+    type Output = ();
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        self.command.op()
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<()> {
+        if let Err(error) = reply {
+            tracing::debug!(kind = ?error.kind(), "rate limit not refunded");
+        }
+        self.left -= self.command.members();
+        // ## Refunding => on to the next command | done
+        match command(self.limits, self.partitions, self.left, self.cost) {
+            Some(command) => {
+                self.command = command;
+                None
+            }
+            None => Some(()),
+        }
+    }
+}
+
+fn command<'a>(
+    limits: &'a [Limit],
+    partitions: &'a Partitions<'a>,
+    left: LimitSet,
+    cost: u32,
+) -> Option<Command<'a>> {
+    Command::next(limits, partitions, !left, |rate| -(rate.price(cost) as i64))
+}

@@ -1,0 +1,176 @@
+use std::{fmt, sync::Arc};
+
+use http::{HeaderValue, Request, Response};
+use layer_http::{Body, Content, RequestHead};
+use layer_store::SharedStore;
+
+use crate::{
+    Limiter, Policy, RateLimitRefusal, Standing, Verdict,
+    decision::{Debt, Decision},
+    headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
+    partition::Unpartitioned,
+    response::policy_field,
+};
+
+/// The settings and the limiter that all services of a layer share. axum calls `Layer::layer` anew for each connection.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) limiter: Limiter,
+    cost: u32,
+    enabled: bool,
+    /// The value of `RateLimit-Policy`. `None`: headers are off.
+    policies: Option<HeaderValue>,
+    /// True if requests get their standing.
+    standing: bool,
+    /// True if anything is written on an admitted request or its response: one look on the fastest path.
+    annotates: bool,
+}
+
+/// The standing and the headers that an admitted request and its response are still to be given.
+#[derive(Debug)]
+pub(crate) struct Annotation {
+    shared: Arc<Shared>,
+    debt: Debt,
+}
+
+impl Shared {
+    pub(crate) fn new(store: SharedStore, policy: Policy) -> Self {
+        let shared = Self {
+            limiter: Limiter::new(store, policy),
+            cost: 1,
+            enabled: true,
+            policies: None,
+            standing: false,
+            annotates: false,
+        };
+        shared.headers(true)
+    }
+
+    #[track_caller]
+    pub(crate) fn and(mut self, policy: Policy) -> Self {
+        self.limiter = self.limiter.and(policy);
+        let headers = self.policies.is_some();
+        self.allowed().headers(headers)
+    }
+
+    #[track_caller]
+    pub(crate) fn cost(self, cost: u32) -> Self {
+        Self { cost, ..self }.allowed()
+    }
+
+    pub(crate) fn headers(mut self, headers: bool) -> Self {
+        let limits = self.limiter.checker().limits();
+        self.policies = headers.then(|| policy_field(limits));
+        self.annotates = headers || self.standing;
+        self
+    }
+
+    pub(crate) fn standing(mut self, standing: bool) -> Self {
+        self.standing = standing;
+        self.annotates = standing || self.policies.is_some();
+        self
+    }
+
+    pub(crate) fn enabled(self, enabled: bool) -> Self {
+        Self { enabled, ..self }
+    }
+
+    /// Decides on a request of the usual layer: one policy, by the peer's address, over a store that needs no waiting. `None`:
+    /// nothing was charged, ask [`check_now`](Self::check_now).
+    #[inline]
+    pub(crate) fn check_peer_now<B>(&self, req: &Request<B>) -> Option<Decision> {
+        if !self.enabled {
+            return Some(Decision::Admit(None));
+        }
+        let checker = self.limiter.checker();
+        checker.check_peer_now(&RequestHead::of(req), self.cost)
+    }
+
+    /// Decides on a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
+    #[inline]
+    pub(crate) fn check_now(
+        &self,
+        head: &RequestHead<'_>,
+    ) -> Option<Result<Decision, Unpartitioned>> {
+        self.limiter.checker().check_now(head, self.cost)
+    }
+
+    /// Decides on a request, waiting for the store.
+    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Decision, Unpartitioned> {
+        self.limiter.checker().check(head, self.cost).await
+    }
+
+    /// Makes what an admitted request is to be given. `None`: nothing.
+    #[inline]
+    pub(crate) fn annotation(self: &Arc<Self>, debt: Option<Debt>) -> Option<Annotation> {
+        match (self.annotates, debt) {
+            (true, Some(debt)) => Some(Annotation {
+                shared: self.clone(),
+                debt,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Makes the response to a request that is not admitted.
+    #[inline(never)]
+    pub(crate) fn refuse(&self, decision: Result<Decision, Unpartitioned>) -> Response<Content> {
+        let limits = self.limiter.checker().limits();
+        let refusal = match decision.map(|decision| Verdict::new(decision, limits)) {
+            Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
+            Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
+            Ok(Verdict::Admitted(_)) => unreachable!("an admitted request is not refused"),
+            Err(unpartitioned) => unpartitioned.into(),
+        };
+        refusal.into_response(self.policies.as_ref())
+    }
+
+    /// # Panics
+    ///
+    /// If no request could ever pass.
+    #[track_caller]
+    fn allowed(self) -> Self {
+        if let Err(error) = self.limiter.checker().allows(self.cost) {
+            panic!("{error}");
+        }
+        self
+    }
+}
+
+impl Annotation {
+    /// Puts the standing into a request's extensions, if that is on.
+    pub(crate) fn on_request<B>(&self, req: &mut Request<B>) {
+        if self.shared.standing {
+            let limits = self.shared.limiter.checker().limits().clone();
+            let standing = Standing::new(limits, self.debt);
+            req.extensions_mut().insert(standing);
+        }
+    }
+
+    /// Adds the two headers to a response, if they are on. Another limiter's stay, as an item before ours.
+    pub(crate) fn on_response<B>(&self, response: Response<B>) -> Response<Body<B>> {
+        let mut response = response.map(Body::inner);
+        if let Some(policies) = &self.shared.policies {
+            let limit = &self.shared.limiter.checker().limits()[self.debt.limit];
+            let (rate, debt) = (limit.rate, self.debt.debt);
+            let seconds = headers::seconds_left(rate, debt);
+            let field = headers::limit_field(&limit.quoted, rate.remaining(debt), seconds);
+            let fields = response.headers_mut();
+            fields.append(RATE_LIMIT_POLICY.clone(), policies.clone());
+            fields.append(RATE_LIMIT.clone(), field);
+        }
+        response
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayer")
+            .field("limiter", &self.limiter)
+            .field("cost", &self.cost)
+            .field("enabled", &self.enabled)
+            .field("headers", &self.policies.is_some())
+            .field("standing", &self.standing)
+            .finish()
+    }
+}
