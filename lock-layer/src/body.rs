@@ -1,4 +1,4 @@
-//! What a response's body becomes when its beginning was read already.
+//! The body of a response whose beginning was read already.
 
 use std::{
     collections::VecDeque,
@@ -9,15 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use layer_http::BoxError;
 use pin_project_lite::pin_project;
 
-/// An error of any kind.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 pin_project! {
-    /// The inner service's body, with what was read of it put back in front.
+    /// The inner service's body, with the frames that were read put back in front.
     ///
-    /// A response that is too long to be kept, or breaks off, reaches its client as if nobody had looked at it.
+    /// A response that is too long to keep, or breaks off, reaches its client unchanged.
     pub struct Resumed<B> {
         front: VecDeque<Frame<Bytes>>,
         #[pin]
@@ -28,9 +26,9 @@ pin_project! {
 pin_project! {
     #[project = RestProj]
     enum Rest<B> {
-        // As it comes.
+        // Not read so far.
         Inner { #[pin] body: B },
-        // The same, after it was polled elsewhere.
+        // Polled before, so it is pinned already.
         Begun { body: Pin<Box<B>> },
         // It broke off.
         Broken { error: Option<BoxError> },
@@ -38,7 +36,7 @@ pin_project! {
 }
 
 impl<B> Resumed<B> {
-    /// A body of which nothing was read.
+    /// Makes a body of which nothing was read.
     pub(crate) fn whole(body: B) -> Self {
         Self {
             front: VecDeque::new(),
@@ -46,7 +44,7 @@ impl<B> Resumed<B> {
         }
     }
 
-    /// A body of which `front` was read.
+    /// Makes a body of which `front` was read.
     pub(crate) fn after(front: VecDeque<Frame<Bytes>>, body: Pin<Box<B>>) -> Self {
         Self {
             front,
@@ -54,7 +52,7 @@ impl<B> Resumed<B> {
         }
     }
 
-    /// A body that broke off after `front`.
+    /// Makes a body that broke off after `front`.
     pub(crate) fn broken(front: VecDeque<Frame<Bytes>>, error: BoxError) -> Self {
         Self {
             front,

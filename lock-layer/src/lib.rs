@@ -160,44 +160,43 @@
 //! - `test-util`: the parts that differential tests reach into; not covered by semantic versioning.
 
 pub mod body;
-mod claim;
 mod error;
-mod guard;
+mod id128;
 mod idempotency;
-mod keeper;
 mod lease;
 mod lock;
-mod locks;
-mod patience;
-mod programs;
-mod record;
+mod program_args;
 mod response;
-mod scope;
+mod retry;
 mod shared_store;
-mod token;
 
 #[cfg(test)]
 mod testing;
 
 pub use layer_http::{
-    Body, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrRefuse,
-    OrSkip, PeerAddr, PeerIp, Problem, Rebuild, RequestHead, header, key_fn,
+    Body, BoxError, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing,
+    OrRefuse, OrSkip, PeerAddr, PeerIp, Problem, Rebuild, RequestHead, header, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
+#[cfg(feature = "axum")]
+pub use self::lease::extract::MissingLockContext;
 pub use self::{
-    error::{AcquireError, Busy},
-    guard::{Guard, LockContext, Released},
-    idempotency::{Idempotency, IdempotencyLayer, Refusal, RunOutcome},
-    lease::InvalidLease,
+    error::{AcquireError, LockBusy, LockRefusal},
+    idempotency::{ClientScope, Idempotency, IdempotencyLayer, IdempotencyRefusal, RunOutcome},
+    lease::{
+        InvalidLease,
+        guard::{LockContext, LockGuard},
+        locks::{LockGroup, Locks},
+        release::ReleaseOutcome,
+        units::IntoUnits,
+    },
     lock::{Lock, LockHandle, LockLayer},
-    locks::{Group, Locks},
-    scope::Scope,
 };
 
-/// What `Idempotency` and `Lock` answer with.
+/// The response futures of [`Idempotency`] and [`Lock`].
 pub mod future {
     pub use crate::{
         idempotency::future::ResponseFuture as IdempotencyFuture,
@@ -205,16 +204,16 @@ pub mod future {
     };
 }
 
-/// Every program, for tests that hold a Lua body against its twin: acquire, extend, release, revoke, write, remove.
+/// All programs, for tests that compare a Lua body with its twin: acquire, extend, release, revoke, write, remove.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub static PROGRAMS: [&store::Program; 6] = [
-    &programs::ACQUIRE,
-    &programs::EXTEND,
-    &programs::RELEASE,
-    &programs::REVOKE,
-    &programs::WRITE,
-    &programs::REMOVE,
+    &lease::programs::ACQUIRE,
+    &lease::programs::EXTEND,
+    &lease::programs::RELEASE,
+    &lease::programs::REVOKE,
+    &idempotency::programs::WRITE,
+    &idempotency::programs::REMOVE,
 ];
 
 #[cfg(doctest)]

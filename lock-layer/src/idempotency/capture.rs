@@ -4,85 +4,90 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use layer_http::Rebuild;
+use layer_http::{BoxError, Rebuild};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    Refusal,
-    body::{BoxError, Resumed},
-};
+use super::outcome::IdempotencyRefusal;
+use crate::body::Resumed;
 
-/// A response's body, as far as it could be read.
-pub(super) enum Collected<B> {
-    /// All of it.
+/// A response's body after an attempt to read it.
+pub(super) enum Captured<B> {
+    /// All of it was read.
     Whole {
         data: Bytes,
         trailers: Option<HeaderMap>,
     },
-    /// It is longer than the limit, or takes too long.
+    /// It is longer than the limit, or takes longer than 5 s.
     TooLong(Resumed<B>),
     /// It broke off.
     Broken(Resumed<B>),
 }
 
 /// Reads a response's body up to `limit` bytes.
-pub(super) async fn collect<B>(body: B, limit: usize) -> Collected<B>
+pub(super) async fn capture<B>(body: B, limit: usize) -> Captured<B>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
     if body.size_hint().lower() > limit as u64 {
-        return Collected::TooLong(Resumed::whole(body));
+        return Captured::TooLong(Resumed::whole(body));
     }
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + MAX_RESPONSE_TIME;
     let mut body = Box::pin(body);
     let mut frames = VecDeque::new();
     let mut length = 0;
     loop {
         match timeout_at(until, body.frame()).await {
+            // ## Reading => (Reading | Too long)
             Ok(Some(Ok(frame))) => {
                 length += frame.data_ref().map_or(0, Bytes::len);
                 frames.push_back(frame);
                 if length > limit {
-                    return Collected::TooLong(Resumed::after(frames, body));
+                    return Captured::TooLong(Resumed::after(frames, body));
                 }
             }
+            // ## Reading => Broken
             Ok(Some(Err(error))) => {
-                return Collected::Broken(Resumed::broken(frames, error.into()));
+                return Captured::Broken(Resumed::broken(frames, error.into()));
             }
+            // ## Reading => Whole
             Ok(None) => return whole(frames, length),
-            Err(_) => return Collected::TooLong(Resumed::after(frames, body)),
+            // ## Reading => Too long: the time is over.
+            Err(_) => return Captured::TooLong(Resumed::after(frames, body)),
         }
     }
 }
 
 /// Reads a request's body up to `limit` bytes.
-pub(super) async fn read<B: Rebuild>(body: B, limit: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn read_request<B: Rebuild>(
+    body: B,
+    limit: usize,
+) -> Result<Bytes, IdempotencyRefusal> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(Refusal::BodyTooLarge);
+        return Err(IdempotencyRefusal::BodyTooLarge);
     }
     let mut body = std::pin::pin!(body);
     let mut frames = VecDeque::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Err(Refusal::BodyUnreadable);
+            return Err(IdempotencyRefusal::BodyUnreadable);
         };
         length += frame.data_ref().map_or(0, Bytes::len);
         if length > limit {
-            return Err(Refusal::BodyTooLarge);
+            return Err(IdempotencyRefusal::BodyTooLarge);
         }
         frames.push_back(frame);
     }
     Ok(joined(frames, length).0)
 }
 
-fn whole<B>(frames: VecDeque<Frame<Bytes>>, length: usize) -> Collected<B> {
+fn whole<B>(frames: VecDeque<Frame<Bytes>>, length: usize) -> Captured<B> {
     let (data, trailers) = joined(frames, length);
-    Collected::Whole { data, trailers }
+    Captured::Whole { data, trailers }
 }
 
-/// The data of all frames, without a copy where there is one, and the trailers.
+/// Joins the data of all frames, and returns the trailers. One frame is not copied.
 fn joined(frames: VecDeque<Frame<Bytes>>, length: usize) -> (Bytes, Option<HeaderMap>) {
     let mut chunks = Vec::with_capacity(frames.len());
     let mut trailers = None;
@@ -105,5 +110,5 @@ fn joined(frames: VecDeque<Frame<Bytes>>, length: usize) -> (Bytes, Option<Heade
     (data, trailers)
 }
 
-/// How long a response's body may take before it counts as one without an end.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time after which a response's body is taken for one without an end.
+const MAX_RESPONSE_TIME: Duration = Duration::from_secs(5);

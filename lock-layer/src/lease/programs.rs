@@ -1,10 +1,14 @@
-//! The atomic steps, each a Lua body and its Rust twin.
+//! The atomic steps of a lock, each a Lua body and its Rust twin.
+//!
+//! Each unit has two keys, in this order: its lock (the holder's token and the fencing token, as text) and its last fencing
+//! token.
 
 use layer_store::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
-use crate::{record, token::Token};
+use super::holder_token::HolderToken;
+use crate::program_args::{bytes, number, ttl};
 
-/// Takes units. Keys: a lock and a fence for each. Arguments: token, lease, a fence's life.
+/// Takes units: all or none. Arguments: holder token, lease, life of a fencing token.
 pub(crate) static ACQUIRE: Program = Program::new(
     "lock_acquire",
     include_str!("lua/acquire.lua"),
@@ -12,7 +16,7 @@ pub(crate) static ACQUIRE: Program = Program::new(
     acquire,
 );
 
-/// Renews a lease. Keys: a lock and a fence for each unit. Arguments: token, fence, lease, a fence's life.
+/// Renews the lease on units: all or none. Arguments: holder token, fencing token, lease, life of a fencing token.
 pub(crate) static EXTEND: Program = Program::new(
     "lock_extend",
     include_str!("lua/extend.lua"),
@@ -20,7 +24,7 @@ pub(crate) static EXTEND: Program = Program::new(
     extend,
 );
 
-/// Gives units back. Keys: a lock and a fence for each. Arguments: token, fence, a fence's life.
+/// Gives back the units that the holder still has. Arguments: holder token, fencing token, life of a fencing token.
 pub(crate) static RELEASE: Program = Program::new(
     "lock_release",
     include_str!("lua/release.lua"),
@@ -28,28 +32,12 @@ pub(crate) static RELEASE: Program = Program::new(
     release,
 );
 
-/// Takes units from whoever has them. Keys: a lock and a fence for each. Argument: a fence's life.
+/// Takes units from their holders. Argument: life of a fencing token.
 pub(crate) static REVOKE: Program = Program::new(
     "lock_revoke",
     include_str!("lua/revoke.lua"),
     Retention::Pinned,
     revoke,
-);
-
-/// Writes a run's record. Key: the record. Arguments: its life, the record.
-pub(crate) static WRITE: Program = Program::new(
-    "record_write",
-    include_str!("lua/write.lua"),
-    Retention::Pinned,
-    write,
-);
-
-/// Removes a run's claim. Key: the record. Argument: the claim's first 46 characters.
-pub(crate) static REMOVE: Program = Program::new(
-    "record_remove",
-    include_str!("lua/remove.lua"),
-    Retention::Pinned,
-    remove,
 );
 
 fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
@@ -85,7 +73,7 @@ fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let mut reply = 1;
     for unit in 0..transaction.len() / 2 {
         match transaction.get(2 * unit) {
-            Some(stands) if *stands == lock => {}
+            Some(current) if *current == lock => {}
             None if has_fence(transaction, unit, fence) => reply = 2,
             _ => return Output::ints(&[0]),
         }
@@ -128,36 +116,7 @@ fn revoke(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     Output::ints(&[count])
 }
 
-fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    let (life, new) = (ttl(args, 0), bytes(args, 1));
-    let allowed = transaction.get(0).is_none_or(|old| {
-        old.with_bytes(|old| {
-            let own = || same_range(old, new, 2, record::PREFIX);
-            let state = || old.starts_with(b"1P") || same_range(old, new, 0, 2);
-            old.is_empty() || (own() && state())
-        })
-    });
-    if !allowed {
-        return Output::ints(&[0]);
-    }
-    transaction.set(0, Value::from(new), life);
-    Output::ints(&[1])
-}
-
-fn remove(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    let claim = bytes(args, 0);
-    let is_claim = |old: &[u8]| !old.is_empty() && &old[..old.len().min(record::PREFIX)] == claim;
-    let stands = transaction
-        .get(0)
-        .is_some_and(|old| old.with_bytes(is_claim));
-    if !stands {
-        return Output::ints(&[0]);
-    }
-    transaction.delete(0);
-    Output::ints(&[1])
-}
-
-/// Every unit's lock and fence.
+/// Writes the lock and the fencing token of every unit.
 fn put(transaction: &mut Transaction<'_>, token: &[u8], fence: u64, lease: Ttl, life: Ttl) {
     let lock = lock_value(token, fence);
     for unit in 0..transaction.len() / 2 {
@@ -173,12 +132,12 @@ fn lock_value(token: &[u8], fence: u64) -> Value {
 }
 
 fn is_of(lock: &Value, token: &[u8]) -> bool {
-    lock.with_bytes(|lock| lock.get(..Token::LEN) == Some(token))
+    lock.with_bytes(|lock| lock.get(..HolderToken::LEN) == Some(token))
 }
 
 fn fence_in(lock: &Value) -> u64 {
     lock.with_bytes(|lock| {
-        let digits = lock.get(Token::LEN..)?;
+        let digits = lock.get(HolderToken::LEN..)?;
         str::from_utf8(digits).ok()?.parse().ok()
     })
     .unwrap_or(0)
@@ -193,26 +152,4 @@ fn has_fence(transaction: &Transaction<'_>, unit: usize, fence: u64) -> bool {
     transaction
         .get(2 * unit + 1)
         .is_some_and(|last| *last == Value::pair(fence, 0))
-}
-
-/// Whether both have the same bytes from `start` to `end`, or to where the shorter ends.
-fn same_range(a: &[u8], b: &[u8], start: usize, end: usize) -> bool {
-    a.get(start..a.len().min(end)) == b.get(start..b.len().min(end))
-}
-
-fn bytes<'a>(args: &[Arg<'a>], index: usize) -> &'a [u8] {
-    match args.get(index) {
-        Some(Arg::Bytes(bytes)) => bytes,
-        _ => &[],
-    }
-}
-
-fn number(args: &[Arg<'_>], index: usize) -> u64 {
-    let number = args.get(index).and_then(Arg::int);
-    number.map_or(0, |number| number.max(0) as u64)
-}
-
-/// A life of at least a millisecond, which is what every caller passes.
-fn ttl(args: &[Arg<'_>], index: usize) -> Ttl {
-    Ttl::from_millis(number(args, index).max(1)).expect("at least 1 is not zero")
 }

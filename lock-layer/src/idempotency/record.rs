@@ -1,84 +1,103 @@
-//! What is stored of a request with an idempotency key.
+//! The stored text of a request with an idempotency key.
 //!
 //! ```text
-//! 1 state(1) fingerprint(22) token(22)     46 characters, then by state
-//! P  deadline in ms                        the run lasts; after the deadline its outcome counts as unknown
-//! C  status headers trailers LF + both + body      done: the lengths of the two blocks in decimal, then the blocks, then the body
-//! D  status                                done, the body was not kept
-//! U                                        it broke off, and may have taken effect
+//! 1 state(1) fingerprint(22) run token(22)   46 characters, then by state:
+//! P  deadline in ms        a claim: the run is in progress; after the deadline its outcome is unknown
+//! C  status lengths LF headers trailers body   completed: the lengths of both blocks in decimal, the blocks, the body
+//! D  status                done; the body was not kept
+//! U                        the run broke off, and may have taken effect
 //! ```
 //!
-//! A block is `name:value LF` for each line. All is ASCII but header values and the body.
+//! A block is `name:value LF` for each line. All is ASCII except header values and the body.
+//!
+//! A record begins as `P`. It ends as `C`, `D` or `U`, or is removed; from there it does not change until it expires.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{DATE, SET_COOKIE},
+};
+use layer_http::strip_hop_by_hop;
 
-use crate::token::Token;
+use super::fingerprint::Fingerprint;
+use crate::id128::Id128;
 
-/// The characters with which a run knows its own record.
-pub(crate) const PREFIX: usize = 2 + 2 * Token::LEN;
+/// The length of version, state, fingerprint and run token, by which a run recognises its own record.
+pub(super) const PREFIX_LEN: usize = 2 + 2 * Id128::LEN;
 
-/// Which request, and which run of it.
+/// The text by which a run recognises its own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) fingerprint: Token,
-    pub(crate) token: Token,
+pub(super) struct RunToken(Id128);
+
+/// One run of one request: the opening of each record that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunId {
+    pub(super) fingerprint: Fingerprint,
+    token: RunToken,
 }
 
-/// What stands under a key.
+/// A record, as it was read.
 #[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) stamp: Stamp,
-    pub(crate) state: State,
+pub(super) struct Record {
+    pub(super) run: RunId,
+    pub(super) state: RecordState,
 }
 
-/// How far its run is.
+/// The state of a record's run.
 #[derive(Debug)]
-pub(crate) enum State {
-    /// It lasts, or its process died; expected to end before this, in Unix ms.
+pub(super) enum RecordState {
+    /// The run lasts, or its process died. It is expected to end before `deadline`, in Unix ms.
     InProgress { deadline: u64 },
-    /// It is done.
-    Completed(Box<Stored>),
-    /// It is done, and what it answered was too long to keep.
+    /// The run is done, and its response is replayed.
+    Completed(Box<RecordedResponse>),
+    /// The run is done, and its response was too long to keep.
     BodyNotKept { status: StatusCode },
-    /// It broke off, and may have taken effect.
+    /// The run broke off, and may have taken effect.
     Unknown,
 }
 
 /// A response as it is replayed.
 #[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
+pub(super) struct RecordedResponse {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
 }
 
-impl Stamp {
-    /// The record of a run that lasts.
-    pub(crate) fn in_progress(&self, deadline: u64) -> Bytes {
+impl RunId {
+    /// Makes the identity of a new run.
+    pub(super) fn new(fingerprint: Fingerprint) -> Self {
+        Self {
+            fingerprint,
+            token: RunToken(Id128::random()),
+        }
+    }
+
+    /// Makes the claim: the record of a run in progress that is expected to end before `deadline`, in Unix ms.
+    pub(super) fn in_progress(&self, deadline: u64) -> Bytes {
         let mut record = self.open(b'P');
         record.extend_from_slice(itoa::Buffer::new().format(deadline).as_bytes());
         record.into()
     }
 
-    /// How the record of a run that lasts begins.
-    pub(crate) fn claim_prefix(&self) -> Vec<u8> {
+    /// Returns the opening of a claim of this run, whatever its deadline.
+    pub(super) fn claim_prefix(&self) -> Vec<u8> {
         self.open(b'P')
     }
 
-    /// The record of a response, and where in it the body stands.
-    pub(crate) fn completed(
+    /// Makes the record of a response, and the range of the body in it.
+    pub(super) fn completed(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> (Bytes, Range<usize>) {
-        let headers = block(replayable(headers));
-        let trailers = block(trailers.into_iter().flatten());
+        let headers = block(&replayable(headers));
+        let trailers = trailers.map(block).unwrap_or_default();
         let mut record = self.open(b'C');
         record.reserve(LENGTHS + headers.len() + trailers.len() + body.len());
         let lengths = format!("{} {} {}\n", status.as_u16(), headers.len(), trailers.len());
@@ -91,53 +110,55 @@ impl Stamp {
         (record.into(), start..end)
     }
 
-    /// The record of a response that is not kept.
-    pub(crate) fn body_not_kept(&self, status: StatusCode) -> Bytes {
+    /// Makes the record of a response that is too long to keep.
+    pub(super) fn body_not_kept(&self, status: StatusCode) -> Bytes {
         let mut record = self.open(b'D');
         record.extend_from_slice(status.as_str().as_bytes());
         record.into()
     }
 
-    /// The record of a run that broke off.
-    pub(crate) fn unknown(&self) -> Bytes {
+    /// Makes the record of a run that broke off.
+    pub(super) fn unknown(&self) -> Bytes {
         self.open(b'U').into()
     }
 
     fn open(&self, state: u8) -> Vec<u8> {
-        let mut record = Vec::with_capacity(PREFIX + LENGTHS);
+        let mut record = Vec::with_capacity(PREFIX_LEN + LENGTHS);
         record.extend_from_slice(&[VERSION, state]);
         record.extend_from_slice(self.fingerprint.as_bytes());
-        record.extend_from_slice(self.token.as_bytes());
+        record.extend_from_slice(self.token.0.as_bytes());
         record
     }
 }
 
 impl Record {
-    /// Reads a record. None if it is of another version, or no record at all.
-    pub(crate) fn read(bytes: &Bytes) -> Option<Self> {
-        let (prefix, rest) = bytes.split_at_checked(PREFIX)?;
+    /// Reads a record. `None` if it has another version, or is no record at all.
+    pub(super) fn read(bytes: &Bytes) -> Option<Self> {
+        let (prefix, rest) = bytes.split_at_checked(PREFIX_LEN)?;
         let (head, tokens) = prefix.split_at(2);
-        let (fingerprint, token) = tokens.split_at(Token::LEN);
+        let (fingerprint, token) = tokens.split_at(Id128::LEN);
         let state = match head {
-            [VERSION, b'P'] => State::InProgress {
+            [VERSION, b'P'] => RecordState::InProgress {
                 deadline: number(rest)?,
             },
-            [VERSION, b'C'] => State::Completed(Box::new(Stored::read(bytes.slice(PREFIX..))?)),
-            [VERSION, b'D'] => State::BodyNotKept {
+            [VERSION, b'C'] => {
+                RecordState::Completed(Box::new(RecordedResponse::read(bytes.slice(PREFIX_LEN..))?))
+            }
+            [VERSION, b'D'] => RecordState::BodyNotKept {
                 status: StatusCode::from_bytes(rest).ok()?,
             },
-            [VERSION, b'U'] => State::Unknown,
+            [VERSION, b'U'] => RecordState::Unknown,
             _ => return None,
         };
-        let stamp = Stamp {
-            fingerprint: Token::read(fingerprint)?,
-            token: Token::read(token)?,
+        let run = RunId {
+            fingerprint: Fingerprint::read(fingerprint)?,
+            token: RunToken(Id128::read(token)?),
         };
-        Some(Self { stamp, state })
+        Some(Self { run, state })
     }
 }
 
-impl Stored {
+impl RecordedResponse {
     fn read(bytes: Bytes) -> Option<Self> {
         let end = bytes.iter().take(LENGTHS).position(|byte| *byte == b'\n')?;
         let mut words = bytes[..end].split(|byte| *byte == b' ');
@@ -157,29 +178,22 @@ impl Stored {
     }
 }
 
-/// The headers that mean the same when they are sent again, to whomever has the key.
+/// Returns the headers that may be sent again, to any client that has the key.
 ///
-/// Not: cookies, which belong to the first client's session; the date; what concerns one connection alone (RFC 9110, section
-/// 7.6.1), or is named in `Connection` to be so.
-fn replayable(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    let named: Vec<_> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .collect();
-    headers.iter().filter(move |(name, _)| {
-        let name = name.as_str();
-        !NOT_REPLAYED.contains(&name)
-            && !named
-                .iter()
-                .any(|other| name.as_bytes().eq_ignore_ascii_case(other))
-    })
+/// Left out are cookies, which belong to the first client's session; the date; and fields that concern one connection alone
+/// (RFC 9110, section 7.6.1).
+fn replayable(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in NOT_REPLAYED {
+        headers.remove(name);
+    }
+    headers
 }
 
-fn block<'a>(lines: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<u8> {
+fn block(headers: &HeaderMap) -> Vec<u8> {
     let mut block = Vec::new();
-    for (name, value) in lines {
+    for (name, value) in headers {
         block.extend_from_slice(name.as_str().as_bytes());
         block.push(b':');
         block.extend_from_slice(value.as_bytes());
@@ -206,22 +220,9 @@ fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 }
 
 const VERSION: u8 = b'1';
-/// More than a status and two lengths take.
+/// More than a status and two lengths need, in bytes.
 const LENGTHS: usize = 48;
-const NOT_REPLAYED: [&str; 12] = [
-    "connection",
-    "date",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "set-cookie",
-    "set-cookie2",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const NOT_REPLAYED: [HeaderName; 3] = [DATE, SET_COOKIE, HeaderName::from_static("set-cookie2")];
 
 #[cfg(test)]
 mod tests {
@@ -230,11 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn stamp() -> Stamp {
-        Stamp {
-            fingerprint: Token::random(),
-            token: Token::random(),
-        }
+    fn run() -> RunId {
+        RunId::new(Fingerprint::read(Id128::random().as_bytes()).unwrap())
     }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -251,21 +249,22 @@ mod tests {
 
     #[test]
     fn a_records_text_is_a_stored_format() {
-        let stamp = Stamp {
-            fingerprint: Token::read(b"ffffffffffffffffffffff").unwrap(),
-            token: Token::read(b"tttttttttttttttttttttt").unwrap(),
+        let run = RunId {
+            fingerprint: Fingerprint::read(b"ffffffffffffffffffffff").unwrap(),
+            token: RunToken(Id128::read(b"tttttttttttttttttttttt").unwrap()),
         };
         let text = |record: Bytes| {
             let record = String::from_utf8(record.to_vec()).unwrap();
             record.replace("fffffffffffffffffffffftttttttttttttttttttttt", "..")
         };
         assert_eq!(
-            text(stamp.in_progress(1_767_225_600_000)),
+            text(run.in_progress(1_767_225_600_000)),
             "1P..1767225600000"
         );
-        assert_eq!(text(stamp.body_not_kept(StatusCode::CREATED)), "1D..201");
-        assert_eq!(text(stamp.unknown()), "1U..");
-        let (record, body) = stamp.completed(
+        assert_eq!(text(run.body_not_kept(StatusCode::CREATED)), "1D..201");
+        assert_eq!(text(run.unknown()), "1U..");
+        assert_eq!(text(run.claim_prefix().into()), "1P..");
+        let (record, body) = run.completed(
             StatusCode::CREATED,
             &headers(&[("location", "/bookings/1"), ("etag", "\"1\"")]),
             b"{}",
@@ -293,8 +292,8 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-kept", "yes"),
         ]);
-        let (record, _) = stamp().completed(StatusCode::OK, &sent, b"", None);
-        let State::Completed(stored) = Record::read(&record).unwrap().state else {
+        let (record, _) = run().completed(StatusCode::OK, &sent, b"", None);
+        let RecordState::Completed(stored) = Record::read(&record).unwrap().state else {
             panic!("it is completed");
         };
         let kept = headers(&[
@@ -308,18 +307,18 @@ mod tests {
 
     #[test]
     fn bytes_of_another_version_are_never_misread() {
-        let stamp = stamp();
-        let (completed, _) = stamp.completed(StatusCode::OK, &HeaderMap::new(), b"x", None);
+        let run = run();
+        let (completed, _) = run.completed(StatusCode::OK, &HeaderMap::new(), b"x", None);
         for record in [
-            stamp.in_progress(1),
+            run.in_progress(1),
             completed,
-            stamp.body_not_kept(StatusCode::OK),
+            run.body_not_kept(StatusCode::OK),
         ] {
             assert!(Record::read(&record).is_some());
             let mut other = record.to_vec();
             other[0] = b'2';
             assert!(Record::read(&other.into()).is_none());
-            assert!(Record::read(&record.slice(..PREFIX)).is_none());
+            assert!(Record::read(&record.slice(..PREFIX_LEN)).is_none());
         }
         assert!(Record::read(&Bytes::from_static(b"something else")).is_none());
     }
@@ -332,18 +331,18 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..200),
             has_trailers: bool,
         ) {
-            let stamp = stamp();
+            let run = run();
             let status = StatusCode::from_u16(status).unwrap();
             let mut headers = HeaderMap::new();
             for value in &values {
                 headers.append("x-value", HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             let trailers = has_trailers.then(|| self::headers(&[("x-sum", "1")]));
-            let (record, range) = stamp.completed(status, &headers, &body, trailers.as_ref());
+            let (record, range) = run.completed(status, &headers, &body, trailers.as_ref());
             prop_assert_eq!(&record[range], &body[..]);
             let read = Record::read(&record).unwrap();
-            prop_assert_eq!(read.stamp, stamp);
-            let State::Completed(stored) = read.state else { panic!("it is completed") };
+            prop_assert_eq!(read.run, run);
+            let RecordState::Completed(stored) = read.state else { panic!("it is completed") };
             prop_assert_eq!(stored.status, status);
             prop_assert_eq!(stored.headers, headers);
             prop_assert_eq!(stored.body, body);

@@ -1,13 +1,37 @@
+//! A lock: who holds which units, for how long, and who renews it.
+//!
+//! - [`locks`]: `Locks` and `LockGroup`, what users type. [`units`]: one unit or a list.
+//! - [`guard`]: what a holder keeps. [`task`]: the task behind it. [`renewal`]: when it renews, and when the lock is lost.
+//! - [`holder`]: units and a token. [`acquire`], [`extend`], [`release`], [`operator`]: its operations.
+//! - [`programs`]: the atomic steps in the store.
+
+pub(crate) mod acquire;
+pub(crate) mod config;
+#[cfg(feature = "axum")]
+pub(crate) mod extract;
+pub(crate) mod guard;
+pub(crate) mod holder;
+pub(crate) mod locks;
+pub(crate) mod programs;
+pub(crate) mod release;
+pub(crate) mod task;
+pub(crate) mod units;
+
+mod extend;
+mod holder_token;
+mod operator;
+mod renewal;
+
 use std::{error::Error, fmt, time::Duration};
 
 use layer_store::Ttl;
 use tokio::time::Instant;
 
-/// How long a lock is granted at a time, and what follows from it. Time comes in as a value.
+/// The time for which a lock is granted, and the times that follow from it. Time comes in as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease(Duration);
 
-/// A lease that cannot work, with what to write instead.
+/// The error of a lease that is shorter than 10 ms or longer than 12 h.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidLease(Duration);
 
@@ -15,29 +39,30 @@ impl Lease {
     pub(crate) const DEFAULT: Self = Self(Duration::from_secs(30));
 
     pub(crate) fn new(lease: Duration) -> Result<Self, InvalidLease> {
-        match (SHORTEST..=LONGEST).contains(&lease) {
+        match (MIN_LEASE..=MAX_LEASE).contains(&lease) {
             true => Ok(Self(lease)),
             false => Err(InvalidLease(lease)),
         }
     }
 
-    /// What the store is told.
+    /// Returns the time after which the store ends the lock.
     pub(crate) fn ttl(self) -> Ttl {
         Ttl::try_from(self.0).expect("a lease is at least 10 ms")
     }
 
-    /// Until when a holder that asked at `sent` may rely on its lock: a little less long than the store grants it, since its
-    /// clock may run 1 % faster than ours, and rounds.
+    /// Returns the time until which a holder that asked at `sent` may rely on its lock.
+    ///
+    /// It is a little earlier than the store's: the store's clock may run 1 % faster than ours, and it rounds.
     pub(crate) fn deadline(self, sent: Instant) -> Instant {
         sent + (self.0 - self.0 / 100 - ROUNDING)
     }
 
-    /// When a lock asked for at `sent` is renewed.
+    /// Returns the time at which a lock that was asked for at `sent` is renewed.
     pub(crate) fn renewal(self, sent: Instant) -> Instant {
         sent + self.0 / 3
     }
 
-    /// How long after a renewal that failed the next is tried.
+    /// Returns the pause between a renewal that failed and the next attempt.
     pub(crate) fn pause(self) -> Duration {
         (self.0 / 20).min(Duration::from_secs(1))
     }
@@ -55,13 +80,17 @@ impl fmt::Display for InvalidLease {
 
 impl Error for InvalidLease {}
 
-const SHORTEST: Duration = Duration::from_millis(10);
-/// A fence outlives any lease.
-const LONGEST: Duration = Duration::from_secs(12 * 3600);
+const MIN_LEASE: Duration = Duration::from_millis(10);
+/// A fencing token, which is kept for a day, outlives any lease.
+const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);
 const ROUNDING: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
+    mod locks;
+    mod programs;
+    mod protocols;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

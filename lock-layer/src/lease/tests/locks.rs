@@ -1,16 +1,20 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use layer_store::{
-    Effect, ErrorKind, IdentityRef, Key, MemoryStore, StoreExt,
+    Effect, ErrorKind, IdentityRef, Key, KeySpace, MemoryStore, SharedStore, StoreExt,
     conformance::{Fault, FaultInjector},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::*;
 use crate::{
-    Released,
-    testing::{CX, World, settle},
+    AcquireError, LockGroup, LockGuard, Locks, ReleaseOutcome,
+    lease::{
+        acquire::{Acquire, Acquired},
+        extend::{Extend, Extended},
+        release::Release,
+    },
+    testing::{CX, World, settle, worlds},
 };
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -19,13 +23,8 @@ fn locks(world: &World) -> Locks {
     Locks::new(world.store()).lease(LEASE)
 }
 
-fn is_busy(result: Result<Guard, AcquireError>) -> bool {
+fn is_busy(result: Result<LockGuard, AcquireError>) -> bool {
     matches!(result, Err(AcquireError::Busy(_)))
-}
-
-/// Both kinds of store: one that needs no waiting, and one that does.
-fn worlds() -> [World; 2] {
-    [World::near(), World::far()]
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +33,7 @@ async fn a_unit_has_one_holder_until_it_is_released_or_dropped() {
         let car = locks(&world).group("car:7");
         let guard = car.try_acquire(["1"]).await.unwrap();
         assert!(is_busy(car.try_acquire(["1"]).await));
-        assert_eq!(guard.release().await.unwrap(), Released::Held);
+        assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
 
         drop(car.try_acquire(["1"]).await.unwrap());
         settle().await;
@@ -90,7 +89,7 @@ async fn a_guard_keeps_its_lock_over_many_leases() {
             assert!(!guard.is_lost());
             assert!(is_busy(car.try_acquire(["1"]).await));
         }
-        assert_eq!(guard.release().await.unwrap(), Released::Held);
+        assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
         // Nothing renews it any more: what was put back by a late renewal would be seen here.
         world.pass(LEASE / 2).await;
         assert_eq!(car.held(["1"]).await.unwrap(), 0);
@@ -210,14 +209,14 @@ async fn a_lock_that_was_evicted_is_put_back_unless_somebody_was_let_in() {
             let is_free = car.held(["1"]).await.unwrap() == 0;
             assert_eq!(is_free, other == Other::CameAndWent, "{other:?}");
             if let Some(stays) = stays {
-                assert_eq!(stays.release().await.unwrap(), Released::Held);
+                assert_eq!(stays.release().await.unwrap(), ReleaseOutcome::StillHeld);
             }
         }
     }
 }
 
 fn space_of(kind: &'static str) -> KeySpace {
-    KeySpace::new(kind, UNIT)
+    KeySpace::new(kind, "unit")
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,14 +242,17 @@ async fn a_fence_is_above_the_last_one_whatever_the_time() {
 async fn a_renewal_that_arrives_after_the_release_puts_nothing_back() {
     for world in worlds() {
         let car = locks(&world).group("car:7");
-        let claim = car.claim(["1"]).unwrap();
-        let until = Instant::now() + LEASE;
-        let mut patience = crate::patience::Patience::of_caller();
-        let grant = claim.acquire(&mut patience).await.unwrap();
-        let released = claim.release(grant.fence, until).await.unwrap();
-        assert_eq!(released, Released::Held);
-        let late = claim.extend(grant.fence, until).await.unwrap();
-        assert_eq!(late, crate::claim::Extended::Lost);
+        let holder = car.holder("1").unwrap();
+        let caller = &holder.config().caller;
+        let Acquired::Granted { fence } = caller.run(&mut Acquire::new(&holder)).await.unwrap()
+        else {
+            panic!("nobody else holds it");
+        };
+        let mut release = Release::new(&holder, fence);
+        let released = caller.run(&mut release).await.unwrap();
+        assert_eq!(released, ReleaseOutcome::StillHeld);
+        let late = caller.run(&mut Extend::new(&holder, fence)).await.unwrap();
+        assert_eq!(late, Extended::Lost);
         assert_eq!(car.held(["1"]).await.unwrap(), 0);
     }
 }
@@ -288,10 +290,10 @@ async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
         world.pass(LEASE).await;
         let next = car.try_acquire(["1"]).await.unwrap();
         world.fault_injector.heal();
-        assert_eq!(late.release().await.unwrap(), Released::Ended);
+        assert_eq!(late.release().await.unwrap(), ReleaseOutcome::AlreadyLost);
         settle().await;
         assert!(is_busy(car.try_acquire(["1"]).await));
-        assert_eq!(next.release().await.unwrap(), Released::Held);
+        assert_eq!(next.release().await.unwrap(), ReleaseOutcome::StillHeld);
     }
 }
 
@@ -309,11 +311,11 @@ async fn a_lost_reply_is_asked_for_again_and_is_no_refusal() {
         .await
         .unwrap();
     assert_eq!(world.fault_injector.calls(), ["run"; 3]);
-    assert_eq!(guard.release().await.unwrap(), Released::Held);
+    assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_given_up_leaves_no_lock_once_the_store_is_back() {
+async fn an_attempt_given_up_leaves_no_lock_once_the_store_is_back() {
     let world = World::far();
     let car = locks(&world).group("car:7");
     world.fault_injector.lose_replies(ErrorKind::Timeout);
@@ -374,7 +376,7 @@ async fn units_taken_by_an_operator_are_lost_to_their_holder() {
         world.pass(LEASE / 2).await;
         assert!(guard.is_lost());
         assert_eq!(car.held(["1", "2"]).await.unwrap(), 0);
-        assert_eq!(guard.release().await.unwrap(), Released::Ended);
+        assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::AlreadyLost);
     }
 }
 
@@ -414,19 +416,6 @@ async fn units_are_counted_once_and_at_most_64() {
 }
 
 #[test]
-fn the_texts_of_keys_are_a_stored_format() {
-    let text = |kind| {
-        let space = KeySpace::new(kind, UNIT);
-        let mut text = Vec::new();
-        let key = Key::new(&space, IdentityRef::Text(b"car:7")).with_rest(b"2026-12-01");
-        key.render(&mut text);
-        String::from_utf8(text).unwrap()
-    };
-    assert_eq!(text("lock"), "{car%3A7}:lock:unit:2026-12-01");
-    assert_eq!(text("fence"), "{car%3A7}:fence:unit:2026-12-01");
-}
-
-#[test]
 #[should_panic(expected = "a lease of 1ms cannot work: write 10 ms to 12 h")]
 fn a_lease_that_cannot_work_is_refused_where_it_is_written() {
     let _ = Locks::new(SharedStore::new(MemoryStore::new())).lease(Duration::from_millis(1));
@@ -436,8 +425,8 @@ fn a_lease_that_cannot_work_is_refused_where_it_is_written() {
 fn guards_and_locks_go_anywhere() {
     fn check<T: Send + Sync + 'static>() {}
     check::<Locks>();
-    check::<Group>();
-    check::<Guard>();
+    check::<LockGroup>();
+    check::<LockGuard>();
     check::<crate::LockContext>();
     check::<AcquireError>();
     fn is_send(_: impl Send + 'static) {}
@@ -455,7 +444,7 @@ proptest! {
         runtime.block_on(async {
             let world = World::near();
             let car = locks(&world).group("car:7");
-            let mut held: Vec<(BTreeSet<u8>, Guard)> = Vec::new();
+            let mut held: Vec<(BTreeSet<u8>, LockGuard)> = Vec::new();
             let mut releases = releases.iter();
             for list in &lists {
                 let units: BTreeSet<u8> = list.iter().copied().collect();
@@ -466,7 +455,7 @@ proptest! {
                     held.push((units, guard));
                 } else if let Some(index) = releases.next() {
                     let (_, guard) = held.swap_remove(index.index(held.len()));
-                    prop_assert_eq!(guard.release().await.unwrap(), Released::Held);
+                    prop_assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
                 }
             }
             Ok(())
