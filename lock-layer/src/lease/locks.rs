@@ -124,10 +124,10 @@ impl LockGroup {
     /// # Cancel safety
     ///
     /// A dropped future leaves nothing locked: a task gives back units that were granted.
-    pub fn try_acquire<U: IntoUnits>(
+    pub fn try_acquire<U: IntoUnits<Shape>, Shape>(
         &self,
         units: U,
-    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U> {
+    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
         let holder = self.holder(units);
         async move { task::acquire(holder?).await }
     }
@@ -137,7 +137,7 @@ impl LockGroup {
     /// # Errors
     ///
     /// Those of [`try_acquire`](Self::try_acquire), except `Busy`.
-    pub async fn held(&self, units: impl IntoUnits) -> Result<usize, AcquireError> {
+    pub async fn held<Shape>(&self, units: impl IntoUnits<Shape>) -> Result<usize, AcquireError> {
         let holder = self.holder(units)?;
         run(&holder, CountHeld::new(&holder)).await
     }
@@ -150,13 +150,19 @@ impl LockGroup {
     /// # Errors
     ///
     /// Those of [`try_acquire`](Self::try_acquire), except `Busy`.
-    pub async fn force_release(&self, units: impl IntoUnits) -> Result<u64, AcquireError> {
+    pub async fn force_release<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+    ) -> Result<u64, AcquireError> {
         let holder = self.holder(units)?;
         run(&holder, Revoke::new(&holder)).await
     }
 
     /// Makes a holder that has nothing yet.
-    pub(crate) fn holder(&self, units: impl IntoUnits) -> Result<Arc<Holder>, AcquireError> {
+    pub(crate) fn holder<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+    ) -> Result<Arc<Holder>, AcquireError> {
         let units = Units::new(units);
         Holder::new(self.config.clone(), self.name.clone(), units).map(Arc::new)
     }

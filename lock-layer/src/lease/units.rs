@@ -1,14 +1,11 @@
-use std::{
-    array,
-    collections::{BTreeSet, HashSet, VecDeque, btree_set, hash_set},
-    iter::{Chain, Cloned, Copied, Filter, FilterMap, Flatten, Map, Once, StepBy, Take},
-    slice, str, vec,
-};
+use std::slice;
 
 /// One unit, or a list of units.
 ///
-/// One unit is a `&str`, `&String` or `String`. A list is an array, slice, `Vec`, set or an iterator of the standard library,
-/// whose elements are text or bytes. For one unit of bytes, write an array with one element.
+/// - One unit is text (`&str`, `String`) or bytes (`&[u8]`, `Vec<u8>`, an array of bytes).
+/// - A list is anything that iterates over text or bytes: an array, slice, `Vec`, set or iterator.
+///
+/// `Shape` is [`OneUnit`] or [`UnitList`]. The compiler finds it; you never write it.
 ///
 /// ```
 /// use lock_layer::{AcquireError, Locks, store::{MemoryStore, SharedStore}};
@@ -18,27 +15,45 @@ use std::{
 /// car.try_acquire("2026-12-01").await?;
 /// car.try_acquire(["2026-12-01", "2026-12-02"]).await?;
 /// car.try_acquire((1..=31).map(|day| format!("2026-12-{day:02}"))).await?;
-/// car.try_acquire([7_u32.to_be_bytes()]).await?;
+/// car.try_acquire(7_u32.to_be_bytes()).await?;
 /// # Ok::<_, AcquireError>(())
 /// # }).unwrap();
+/// ```
+///
+/// A number is neither text nor bytes:
+///
+/// ```compile_fail,E0277
+/// # use lock_layer::{Locks, store::{MemoryStore, SharedStore}};
+/// # let car = Locks::new(SharedStore::new(MemoryStore::new())).group("car:7");
+/// let _ = car.try_acquire(7); // write 7.to_string()
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither one unit nor a list of units",
     label = "not a unit",
     note = "write one unit as text, such as \"2026-12-01\", or a list, such as [\"2026-12-01\", \"2026-12-02\"]",
-    note = "collect any other iterator first: `.collect::<Vec<_>>()`; write a number as text: `id.to_string()`"
+    note = "write a number as text: `id.to_string()`"
 )]
-pub trait IntoUnits {
+pub trait IntoUnits<Shape> {
     /// Returns the units, in any order.
     fn into_units(self) -> Vec<Box<[u8]>>;
 }
+
+/// The shape of one unit. See [`IntoUnits`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OneUnit;
+
+/// The shape of a list of units. See [`IntoUnits`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct UnitList;
 
 /// Units in order, none twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Units(Box<[Box<[u8]>]>);
 
 impl Units {
-    pub(crate) fn new(units: impl IntoUnits) -> Self {
+    pub(crate) fn new<Shape>(units: impl IntoUnits<Shape>) -> Self {
         let mut units = units.into_units();
         units.sort_unstable();
         units.dedup();
@@ -54,76 +69,64 @@ impl Units {
     }
 }
 
-impl IntoUnits for &str {
+// Each type below is no iterator over text or bytes, so one shape alone fits it.
+
+impl IntoUnits<OneUnit> for &str {
     fn into_units(self) -> Vec<Box<[u8]>> {
         vec![self.as_bytes().into()]
     }
 }
 
-impl IntoUnits for &String {
+impl IntoUnits<OneUnit> for &String {
     fn into_units(self) -> Vec<Box<[u8]>> {
         self.as_str().into_units()
     }
 }
 
-impl IntoUnits for String {
+impl IntoUnits<OneUnit> for String {
     fn into_units(self) -> Vec<Box<[u8]>> {
-        self.as_str().into_units()
+        vec![self.into_bytes().into()]
     }
 }
 
-/// One impl for all iterators would forbid the one for `&str`, so each type that is common in calls has its own.
-macro_rules! lists {
-    ($([$($generic:tt)*] $list:ty;)*) => {$(
-        impl<$($generic)*> IntoUnits for $list
-        where
-            $list: IntoIterator<Item: AsRef<[u8]>>,
-        {
-            fn into_units(self) -> Vec<Box<[u8]>> {
-                self.into_iter().map(|unit| unit.as_ref().into()).collect()
-            }
-        }
-    )*};
+impl IntoUnits<OneUnit> for &[u8] {
+    fn into_units(self) -> Vec<Box<[u8]>> {
+        vec![self.into()]
+    }
 }
 
-lists! {
-    [U, const N: usize] [U; N];
-    ['a, U, const N: usize] &'a [U; N];
-    ['a, U] &'a [U];
-    [U] Vec<U>;
-    ['a, U] &'a Vec<U>;
-    [U] VecDeque<U>;
-    ['a, U] &'a VecDeque<U>;
-    [U] BTreeSet<U>;
-    ['a, U] &'a BTreeSet<U>;
-    [U, H] HashSet<U, H>;
-    ['a, U, H] &'a HashSet<U, H>;
-    [U] Option<U>;
-    [U, const N: usize] array::IntoIter<U, N>;
-    ['a, U] slice::Iter<'a, U>;
-    [U] vec::IntoIter<U>;
-    ['a, U] btree_set::Iter<'a, U>;
-    [U] btree_set::IntoIter<U>;
-    ['a, U] hash_set::Iter<'a, U>;
-    [U] hash_set::IntoIter<U>;
-    [I, F] Map<I, F>;
-    [I, F] Filter<I, F>;
-    [I, F] FilterMap<I, F>;
-    [I: Iterator<Item: IntoIterator>] Flatten<I>;
-    [I, J] Chain<I, J>;
-    [I] Cloned<I>;
-    [I] Copied<I>;
-    [I] Take<I>;
-    [I] StepBy<I>;
-    [U] Once<U>;
-    ['a] str::Split<'a, char>;
-    ['a, 'b] str::Split<'a, &'b str>;
-    ['a] str::Lines<'a>;
-    ['a] str::SplitWhitespace<'a>;
+impl IntoUnits<OneUnit> for Vec<u8> {
+    fn into_units(self) -> Vec<Box<[u8]>> {
+        vec![self.into()]
+    }
+}
+
+impl<const N: usize> IntoUnits<OneUnit> for [u8; N] {
+    fn into_units(self) -> Vec<Box<[u8]>> {
+        vec![self.into()]
+    }
+}
+
+impl<const N: usize> IntoUnits<OneUnit> for &[u8; N] {
+    fn into_units(self) -> Vec<Box<[u8]>> {
+        vec![self[..].into()]
+    }
+}
+
+impl<I, U> IntoUnits<UnitList> for I
+where
+    I: IntoIterator<Item = U>,
+    U: AsRef<[u8]>,
+{
+    fn into_units(self) -> Vec<Box<[u8]>> {
+        self.into_iter().map(|unit| unit.as_ref().into()).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
     use super::*;
 
     #[test]
@@ -133,6 +136,10 @@ mod tests {
         assert!(one(Units::new(String::from("a"))));
         assert!(one(Units::new(&String::from("a"))));
         assert!(one(Units::new(Some("a"))));
+        assert!(one(Units::new(b"a")));
+        assert!(one(Units::new([b'a'])));
+        assert!(one(Units::new(&b"a"[..])));
+        assert!(one(Units::new(b"a".to_vec())));
         assert!(one(Units::new([b"a"])));
 
         let both = |units: Units| units == Units(Box::new([Box::from(*b"a"), Box::from(*b"b")]));
