@@ -39,7 +39,7 @@ impl ClientScope {
     /// Makes a scope in which each client has keys of its own. `identify` returns the client: the one that authentication
     /// found, and not a name that the client gave itself.
     ///
-    /// Where `identify` returns `None`, the client is the peer's address, apart from all identities. If that is not known
+    /// If `identify` returns `None`, the client is the peer's address, apart from all identities. If that is not known
     /// either, the response is 500, with an error event: serve axum with
     /// `into_make_service_with_connect_info::<SocketAddr>()`.
     pub fn by<F>(identify: F) -> Self

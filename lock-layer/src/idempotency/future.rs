@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 use crate::body::Resumed;
 
-/// What the client receives: a response, or the inner service's error.
+/// The result that the client receives: a response, or the inner service's error.
 pub(super) type ResponseResult<B, E> = Result<Response<Body<Resumed<B>>>, E>;
 
 pin_project! {

@@ -10,9 +10,9 @@ use crate::retry::CALLER_LIMIT;
 pub(crate) struct LockConfig {
     pub(crate) caller: Caller,
     pub(crate) lease: Lease,
-    /// Where the lock of each unit is.
+    /// The locks of the units.
     pub(crate) locks: KeySpace,
-    /// Where the last fencing token of each unit is.
+    /// The last fencing tokens of the units.
     pub(crate) fences: KeySpace,
     pub(crate) busy_title: &'static str,
 }

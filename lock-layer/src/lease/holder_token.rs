@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::id128::Id128;
 
-/// The text by which a holder knows its own locks in the store. It is secret: whoever knows it can release them.
+/// The text by which a holder knows its own locks in the store. It is secret: a person who knows it can release them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HolderToken(Id128);
 

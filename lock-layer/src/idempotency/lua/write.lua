@@ -1,11 +1,12 @@
--- Writes a run's record: over its own claim, over what it wrote before, or where nothing stands.
+-- Writes a run's record: over its own claim, over what it wrote before, or where no record is.
 --
 -- A record opens with a version, a state (P while the run lasts), the fingerprint and the run's token: 46 characters. Only
 -- these are read, however long the record.
 --
--- KEYS[1]  the record
--- ARGV     its life in ms; the record, whose end may be any bytes
--- reply    {1}: written; {0}: another run's, or a late renewal of one that is over
+-- KEYS[1]: the record
+-- ARGV[1]: the life of the record in ms
+-- ARGV[2]: the record; any bytes after the first 46
+-- Reply: {1} written, {0} the record is another run's, or this is a late renewal of a run that has ended
 local old = redis.call('GETRANGE', KEYS[1], 0, 45)
 if old ~= '' then
   local own = string.sub(old, 3) == string.sub(ARGV[2], 3, 46)

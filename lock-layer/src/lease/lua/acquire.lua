@@ -1,8 +1,11 @@
 -- Takes units for one holder: all of them or none.
 --
--- KEYS  two a unit: its lock (the holder's token, then the fence in decimal) and its fence (the last one given)
--- ARGV  the token, 22 characters; the lease in ms; the life of a fence in ms
--- reply {1, the fence}; {0, ms until the last of the units held by others may be free, the first such unit from 0}
+-- KEYS[1], KEYS[3], ..: the lock of each unit: the holder's token, then the fencing token in decimal
+-- KEYS[2], KEYS[4], ..: the last fencing token of each unit
+-- ARGV[1]: the holder's token, 22 characters
+-- ARGV[2]: the lease in ms
+-- ARGV[3]: the life of a fencing token in ms
+-- Reply: {1, fencing token}, or {0, ms until the last of the other holders' leases ends, index of the first such unit from 0}
 local held, own, wait = nil, 0, 0
 for i = 1, #KEYS, 2 do
   local lock = redis.call('GET', KEYS[i])

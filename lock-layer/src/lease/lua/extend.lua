@@ -1,10 +1,14 @@
 -- Renews the lease on all units of one holder, or on none.
 --
--- A lock that is gone (evicted, flushed away, expired) is put back if its fence shows that nobody was let in since.
+-- A lock that is gone (evicted, flushed, expired) is put back if its fencing token shows that nobody was let in since.
 --
--- KEYS  two a unit: its lock and its fence
--- ARGV  the token, 22 characters; the fence; the lease in ms; the life of a fence in ms
--- reply {1}: renewed; {2}: renewed, and something put back; {0}: lost
+-- KEYS[1], KEYS[3], ..: the lock of each unit
+-- KEYS[2], KEYS[4], ..: the last fencing token of each unit
+-- ARGV[1]: the holder's token, 22 characters
+-- ARGV[2]: the holder's fencing token
+-- ARGV[3]: the lease in ms
+-- ARGV[4]: the life of a fencing token in ms
+-- Reply: {1} renewed, {2} renewed and a lock put back, {0} lost
 local lock = ARGV[1] .. ARGV[2]
 local reply = 1
 for i = 1, #KEYS, 2 do

@@ -1,10 +1,13 @@
 -- Gives back the units that this holder still has.
 --
--- Its fence is spent, so that a renewal which arrives late, over a connection given up before, puts nothing back.
+-- Its fencing token is raised, so that a renewal which arrives late, over a connection given up before, puts nothing back.
 --
--- KEYS  two a unit: its lock and its fence
--- ARGV  the token, 22 characters; the fence, 0 if the holder never learnt it; the life of a fence in ms
--- reply {how many units it still had}
+-- KEYS[1], KEYS[3], ..: the lock of each unit
+-- KEYS[2], KEYS[4], ..: the last fencing token of each unit
+-- ARGV[1]: the holder's token, 22 characters
+-- ARGV[2]: the holder's fencing token, 0 if it never arrived
+-- ARGV[3]: the life of a fencing token in ms
+-- Reply: {number of units that the holder still had}
 local count = 0
 for i = 1, #KEYS, 2 do
   local lock = redis.call('GET', KEYS[i])

@@ -1,8 +1,9 @@
--- Takes units from whoever has them.
+-- Takes units from their holders.
 --
--- KEYS  two a unit: its lock and its fence
--- ARGV  the life of a fence in ms
--- reply {how many units were held}
+-- KEYS[1], KEYS[3], ..: the lock of each unit
+-- KEYS[2], KEYS[4], ..: the last fencing token of each unit
+-- ARGV[1]: the life of a fencing token in ms
+-- Reply: {number of units that were held}
 local count = 0
 for i = 1, #KEYS, 2 do
   count = count + redis.call('DEL', KEYS[i])
