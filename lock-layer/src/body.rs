@@ -118,3 +118,49 @@ impl<B> fmt::Debug for Resumed<B> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body;
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    fn front(chunks: &[&'static str]) -> VecDeque<Frame<Bytes>> {
+        let chunks = chunks.iter().copied().map(Bytes::from);
+        chunks.map(Frame::data).collect()
+    }
+
+    #[tokio::test]
+    async fn a_hint_covers_the_front_and_the_rest() {
+        let rest = || Box::pin(Full::<Bytes>::from("345"));
+        let mut body = Resumed::after(front(&["1", "2"]), rest());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert!(!body.is_end_stream());
+        for left in [4, 3, 0] {
+            body.frame().await.unwrap().unwrap();
+            assert_eq!(body.size_hint().exact(), Some(left));
+        }
+        assert!(body.is_end_stream());
+
+        let whole = Resumed::whole(Full::<Bytes>::from("345"));
+        assert_eq!(whole.size_hint().exact(), Some(3));
+        assert!(!whole.is_end_stream());
+        assert!(Resumed::whole(Full::<Bytes>::default()).is_end_stream());
+        let ended = Resumed::after(front(&["1"]), Box::pin(Full::<Bytes>::default()));
+        assert!(!ended.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_broke_off_has_no_upper_bound_and_one_error() {
+        let error = || BoxError::from("broke off");
+        let mut body = Resumed::<Full<Bytes>>::broken(front(&["12"]), error());
+        let hint = body.size_hint();
+        assert_eq!((hint.lower(), hint.upper()), (2, None));
+        body.frame().await.unwrap().unwrap();
+        assert!(!body.is_end_stream());
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+}

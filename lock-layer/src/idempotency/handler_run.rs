@@ -263,3 +263,23 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_known_by_its_content_type() {
+        let is_stream = |kind: Option<&'static str>| {
+            let kind = kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
+            is_event_stream(&kind.into_iter().collect())
+        };
+        assert!(is_stream(Some("text/event-stream")));
+        assert!(is_stream(Some("Text/Event-Stream; charset=utf-8")));
+        assert!(!is_stream(Some("text/event-strea")));
+        assert!(!is_stream(Some("text/plain; a=text/event-stream")));
+        assert!(!is_stream(None));
+    }
+}

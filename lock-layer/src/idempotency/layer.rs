@@ -102,9 +102,19 @@ impl IdempotencyLayer {
     }
 
     /// Sets the methods whose requests need a key. Default `POST` and `PATCH`. Requests with other methods pass.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
     #[must_use]
+    #[track_caller]
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.edit().methods = methods.into_iter().collect();
+        let methods: Arc<[Method]> = methods.into_iter().collect();
+        assert!(
+            !methods.is_empty(),
+            "without methods the layer does nothing: write one, such as Method::POST, or .enabled(false)"
+        );
+        self.edit().methods = methods;
         self
     }
 
@@ -217,4 +227,62 @@ fn at_least_a_second(time: Duration, what: &str) -> Ttl {
         "{time:?} is too short for {what}: write at least Duration::from_secs(1)"
     );
     Ttl::try_from(time).expect("a second is more than a millisecond")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use layer_store::MemoryStore;
+
+    use super::*;
+
+    fn layer() -> IdempotencyLayer {
+        let store = SharedStore::new(MemoryStore::new());
+        IdempotencyLayer::at_most_once(store, ClientScope::global())
+    }
+
+    #[test]
+    fn an_impossible_setting_says_what_to_write() {
+        type Set = fn(IdempotencyLayer) -> IdempotencyLayer;
+        let settings: [(Set, &str); 5] = [
+            (|layer| layer.methods([]), "such as Method::POST"),
+            (|layer| layer.max_request_body(0), "such as 1 << 20"),
+            (|layer| layer.max_response_body(0), "such as 1 << 20"),
+            (
+                |layer| layer.keep_for(Duration::from_millis(999)),
+                "999ms is too short for records: write at least Duration::from_secs(1)",
+            ),
+            (
+                |layer| layer.expected_run(Duration::ZERO),
+                "0ns is too short for a run: write at least Duration::from_secs(1)",
+            ),
+        ];
+        for (set, text) in settings {
+            let panic = catch_unwind(AssertUnwindSafe(|| set(layer()))).unwrap_err();
+            let message = match panic.downcast_ref::<String>() {
+                Some(message) => message.as_str(),
+                None => panic.downcast_ref::<&str>().unwrap(),
+            };
+            assert!(message.contains(text), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_settings_are_possible() {
+        let layer = layer()
+            .max_request_body(1)
+            .max_response_body(1)
+            .keep_for(Duration::from_secs(1))
+            .expected_run(Duration::from_secs(1));
+        assert_eq!(layer.config.max_request_body, 1);
+        assert_eq!(layer.config.max_response_body, 1);
+        assert_eq!(layer.config.keep_for.as_millis(), 1_000);
+        assert_eq!(layer.config.expected_run.as_millis(), 1_000);
+        let text = format!("{layer:?}");
+        assert!(
+            text.contains("AtMostOnce") && text.contains("enabled: true"),
+            "{text}"
+        );
+    }
 }

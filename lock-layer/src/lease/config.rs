@@ -47,9 +47,20 @@ const UNIT: &str = "unit";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use layer_store::{IdentityRef, Key, MemoryStore};
 
     use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_crate_page() {
+        let config = LockConfig::new(SharedStore::new(MemoryStore::new()));
+        assert_eq!(config.lease, Lease::new(Duration::from_secs(30)).unwrap());
+        assert_eq!(config.lease.ttl().as_millis(), 30_000);
+        assert_eq!(config.busy_title, "Locked");
+        assert_eq!(config.caller.limit(), Duration::from_millis(500));
+    }
 
     #[test]
     fn the_texts_of_keys_are_a_stored_format() {

@@ -91,8 +91,17 @@ impl LockLayer {
     /// route, so that two routes have separate locks.
     ///
     /// With the name `car`, the lock of the key `7` is the unit `-` of the [group](Locks::group) `car:7`.
+    ///
+    /// # Panics
+    ///
+    /// If it is empty.
     #[must_use]
+    #[track_caller]
     pub fn name(mut self, name: &str) -> Self {
+        assert!(
+            !name.is_empty(),
+            "an empty name shares the locks of all routes: write one, such as \"car\""
+        );
         Arc::make_mut(&mut self.shared).name = Some(name.into());
         self
     }

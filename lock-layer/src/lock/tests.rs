@@ -311,6 +311,12 @@ async fn a_handler_takes_the_lock_context_or_is_told_to_add_the_layer() {
 }
 
 #[test]
+#[should_panic(expected = "write one, such as \"car\"")]
+fn an_empty_name_is_refused_where_it_is_written() {
+    let _ = LockLayer::new(World::near().store(), header("x-car")).name("");
+}
+
+#[test]
 fn the_inner_service_can_be_reached() {
     let world = World::near();
     let mut service = layer(&world).layer(7);
