@@ -105,22 +105,22 @@ mod tests {
     async fn each_reply_has_one_state_deadline_and_next_renewal() {
         let begin = Instant::now();
         let error = StoreError::unknown(ErrorKind::Timeout);
-        // Reply, sent and replied to at, then the state, its deadline and the next renewal, in ms since the grant was sent.
-        let table: [(Result<Extended, &StoreError>, u64, u64, Renewed, u64, u64); 9] = [
-            (Ok(Extended::Renewed), 100, 110, Renewed::Held, 395, 200),
-            (Ok(Extended::PutBack), 100, 110, Renewed::PutBack, 395, 200),
-            (Ok(Extended::Lost), 100, 110, Renewed::Lost, 295, 100),
+        // The reply to a renewal that was sent at 100 ms and when it came, then the state, its deadline and the next renewal.
+        let table = [
+            (Ok(Extended::Renewed), 110, Renewed::Held, 395, 200),
+            (Ok(Extended::PutBack), 110, Renewed::PutBack, 395, 200),
+            (Ok(Extended::Lost), 110, Renewed::Lost, 295, 100),
             // A reply that comes just in time, and one that comes too late.
-            (Ok(Extended::Renewed), 100, 294, Renewed::Held, 395, 200),
-            (Ok(Extended::Renewed), 100, 295, Renewed::Lost, 295, 100),
-            (Ok(Extended::PutBack), 100, 295, Renewed::Lost, 295, 100),
-            (Err(&error), 100, 110, Renewed::Failed, 295, 125),
-            (Err(&error), 100, 280, Renewed::Failed, 295, 295),
-            (Err(&error), 100, 290, Renewed::Failed, 295, 295),
+            (Ok(Extended::Renewed), 294, Renewed::Held, 395, 200),
+            (Ok(Extended::Renewed), 295, Renewed::Lost, 295, 100),
+            (Ok(Extended::PutBack), 295, Renewed::Lost, 295, 100),
+            (Err(&error), 110, Renewed::Failed, 295, 125),
+            (Err(&error), 280, Renewed::Failed, 295, 295),
+            (Err(&error), 290, Renewed::Failed, 295, 295),
         ];
-        for (reply, sent, now, state, deadline, next) in table {
+        for (reply, now, state, deadline, next) in table {
             let mut renewal = renewal(begin);
-            let took = renewal.take(reply, begin + millis(sent), begin + millis(now));
+            let took = renewal.take(reply, begin + millis(100), begin + millis(now));
             assert_eq!(took, state, "{reply:?} at {now}");
             assert_eq!(renewal.deadline(), begin + millis(deadline), "{reply:?}");
             assert_eq!(renewal.next(), begin + millis(next), "{reply:?} at {now}");

@@ -134,7 +134,8 @@ mod tests {
         let one = |units: Units| units == Units(Box::new([Box::from(*b"a")]));
         assert!(one(Units::new("a")));
         assert!(one(Units::new(String::from("a"))));
-        assert!(one(Units::new(&String::from("a"))));
+        let text = String::from("a");
+        assert!(one(Units::new(&text)));
         assert!(one(Units::new(Some("a"))));
         assert!(one(Units::new(b"a")));
         assert!(one(Units::new([b'a'])));
@@ -144,10 +145,11 @@ mod tests {
 
         let both = |units: Units| units == Units(Box::new([Box::from(*b"a"), Box::from(*b"b")]));
         assert!(both(Units::new(["b", "a", "b"])));
-        assert!(both(Units::new(&["b", "a"])));
+        let (array, list) = (["b", "a"], vec!["b", "a"]);
+        assert!(both(Units::new(array.iter())));
         assert!(both(Units::new(&["b", "a"][..])));
         assert!(both(Units::new(vec![String::from("b"), String::from("a")])));
-        assert!(both(Units::new(&vec!["b", "a"])));
+        assert!(both(Units::new(&list)));
         assert!(both(Units::new(BTreeSet::from(["a", "b"]))));
         assert!(both(Units::new(HashSet::from(["a", "b"]))));
         assert!(both(Units::new("b a".split(' '))));
