@@ -74,9 +74,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
+        // ## Front => Front, until it is empty.
         if let Some(frame) = this.front.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
+        // ## Front => Rest
         let frame = match this.rest.project() {
             RestProj::Inner { body } => body.poll_frame(cx),
             RestProj::Begun { body } => body.as_mut().poll_frame(cx),

@@ -70,6 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_seed_is_random() {
+        let seed = seed();
+        assert!(seed.iter().any(|byte| *byte != seed[0]));
+    }
+
+    #[test]
     fn ids_are_22_characters_and_never_the_same() {
         let mut seen = HashSet::new();
         for _ in 0..1_000 {

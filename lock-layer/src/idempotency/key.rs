@@ -11,6 +11,7 @@ pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 pub(super) fn read(headers: &HeaderMap) -> Result<Cow<'_, [u8]>, IdempotencyRefusal> {
     let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let line = lines.next().ok_or(IdempotencyRefusal::KeyMissing)?;
+    // Two keys: which of them names the request is anybody's guess.
     if lines.next().is_some() {
         return Err(IdempotencyRefusal::KeyInvalid);
     }
@@ -35,7 +36,9 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     let mut rest = text.iter();
     loop {
         match rest.next()? {
+            // The closing quote. Parameters, which may follow by the RFC, have no meaning here.
             b'"' => return rest.as_slice().is_empty().then_some(key),
+            // An escape. Only a quote and a backslash may follow.
             b'\\' => match rest.next()? {
                 escaped @ (b'"' | b'\\') => key.push(*escaped),
                 _ => return None,

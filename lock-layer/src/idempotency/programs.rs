@@ -23,14 +23,19 @@ pub(crate) static REMOVE: Program = Program::new(
 
 fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (life, new) = (ttl(args, 0), bytes(args, 1));
-    let allowed = transaction.get(0).is_none_or(|old| {
-        old.with_bytes(|old| {
-            let own = || same_range(old, new, 2, record::PREFIX_LEN);
-            let state = || old.starts_with(b"1P") || same_range(old, new, 0, 2);
-            old.is_empty() || (own() && state())
-        })
-    });
-    if !allowed {
+    let may_write = match transaction.get(0) {
+        // ## No record => Written
+        None => true,
+        Some(old) => old.with_bytes(|old| {
+            let is_own = same_range(old, new, 2, record::PREFIX_LEN);
+            let is_claim = old.starts_with(b"1P");
+            let is_same_state = same_range(old, new, 0, 2);
+            // ## Own claim => Written; own end => written again, as after a lost reply. A renewal that comes after the end
+            // is refused, and so is a record over another run's.
+            old.is_empty() || (is_own && (is_claim || is_same_state))
+        }),
+    };
+    if !may_write {
         return Output::ints(&[0]);
     }
     transaction.set(0, Value::from(new), life);
@@ -39,14 +44,14 @@ fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 
 fn remove(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let claim = bytes(args, 0);
-    let is_claim =
-        |old: &[u8]| !old.is_empty() && &old[..old.len().min(record::PREFIX_LEN)] == claim;
-    let is_own = transaction
-        .get(0)
-        .is_some_and(|old| old.with_bytes(is_claim));
-    if !is_own {
+    let is_own_claim = transaction.get(0).is_some_and(|old| {
+        old.with_bytes(|old| !old.is_empty() && &old[..old.len().min(record::PREFIX_LEN)] == claim)
+    });
+    // ## The run has ended, or the record is another run's: it stays.
+    if !is_own_claim {
         return Output::ints(&[0]);
     }
+    // ## Own claim => No record
     transaction.delete(0);
     Output::ints(&[1])
 }

@@ -99,6 +99,7 @@ impl RunId {
         let headers = block(&replayable(headers));
         let trailers = trailers.map(block).unwrap_or_default();
         let mut record = self.open(b'C');
+        // The body comes last and as it is, so that it can be sent from the record without a copy.
         record.reserve(LENGTHS + headers.len() + trailers.len() + body.len());
         let lengths = format!("{} {} {}\n", status.as_u16(), headers.len(), trailers.len());
         record.extend_from_slice(lengths.as_bytes());
@@ -138,9 +139,11 @@ impl Record {
         let (head, tokens) = prefix.split_at(2);
         let (fingerprint, token) = tokens.split_at(Id128::LEN);
         let state = match head {
+            // A run that lasts, or whose process died.
             [VERSION, b'P'] => RecordState::InProgress {
                 deadline: number(rest)?,
             },
+            // The three ends of a run.
             [VERSION, b'C'] => {
                 RecordState::Completed(Box::new(RecordedResponse::read(bytes.slice(PREFIX_LEN..))?))
             }
@@ -148,6 +151,7 @@ impl Record {
                 status: StatusCode::from_bytes(rest).ok()?,
             },
             [VERSION, b'U'] => RecordState::Unknown,
+            // Another version, which may mean anything.
             _ => return None,
         };
         let run = RunId {
@@ -160,6 +164,7 @@ impl Record {
 
 impl RecordedResponse {
     fn read(bytes: Bytes) -> Option<Self> {
+        // The lengths may be wrong in a broken record, so each part is checked against the bytes that are there.
         let end = bytes.iter().take(LENGTHS).position(|byte| *byte == b'\n')?;
         let mut words = bytes[..end].split(|byte| *byte == b' ');
         let status = StatusCode::from_bytes(words.next()?).ok()?;

@@ -124,6 +124,7 @@ impl LockGuard {
             Ok(outcome) => return Ok(outcome),
             Err(guard) => guard,
         };
+        // ## Held => Releasing: the task does it, after a renewal that may be under way.
         let (reply, receiver) = oneshot::channel();
         let sent = guard
             .stop
@@ -202,7 +203,9 @@ impl LockContext {
                 };
                 tokio::select! {
                     biased;
+                    // Renewed or ended: look again.
                     Ok(()) = seen.changed() => {}
+                    // Not renewed in time, or the task is gone.
                     () = sleep_until(deadline) => return,
                 }
             }

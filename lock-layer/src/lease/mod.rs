@@ -36,6 +36,7 @@ pub(crate) struct Lease(Duration);
 pub struct InvalidLease(Duration);
 
 impl Lease {
+    /// 30 s.
     pub(crate) const DEFAULT: Self = Self(Duration::from_secs(30));
 
     pub(crate) fn new(lease: Duration) -> Result<Self, InvalidLease> {
@@ -83,6 +84,7 @@ impl Error for InvalidLease {}
 const MIN_LEASE: Duration = Duration::from_millis(10);
 /// A fencing token, which is kept for a day, outlives any lease.
 const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);
+/// The store counts in whole milliseconds, and may cut one off at each end.
 const ROUNDING: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
@@ -106,6 +108,27 @@ mod tests {
             );
             assert!(own > lease.renewal(sent) - sent + lease.pause(), "{millis}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_times_of_a_lease_follow_from_it() {
+        let sent = Instant::now();
+        let lease = Lease::DEFAULT;
+        assert_eq!(lease.ttl().as_millis(), 30_000);
+        assert_eq!(lease.renewal(sent) - sent, Duration::from_secs(10));
+        assert_eq!(lease.deadline(sent) - sent, Duration::from_millis(29_698));
+        assert_eq!(lease.pause(), Duration::from_secs(1));
+        let short = Lease::new(Duration::from_secs(10)).unwrap();
+        assert_eq!(short.pause(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn the_bounds_of_a_lease_are_possible() {
+        for bound in [Duration::from_millis(10), Duration::from_secs(12 * 3600)] {
+            assert_eq!(Lease::new(bound), Ok(Lease(bound)));
+        }
+        let longer = Duration::from_secs(12 * 3600) + Duration::from_nanos(1);
+        assert!(Lease::new(longer).is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each unit has two keys, in this order: its lock (the holder's token and the fencing token, as text) and its last fencing
 //! token.
 
+use std::ops::Range;
+
 use layer_store::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
 use super::holder_token::HolderToken;
@@ -43,23 +45,27 @@ pub(crate) static REVOKE: Program = Program::new(
 fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let token = bytes(args, 0);
     let (mut held, mut own, mut wait) = (None, 0, 0);
-    for unit in 0..transaction.len() / 2 {
-        match transaction.get(2 * unit) {
+    for unit in units(transaction) {
+        match transaction.get(lock_key(unit)) {
             None => {}
             Some(lock) if is_of(lock, token) => own += 1,
             Some(_) => {
                 held = held.or(Some(unit));
-                wait = wait.max(transaction.ttl(2 * unit).map_or(0, Ttl::as_millis));
+                let left = transaction.ttl(lock_key(unit)).map_or(0, Ttl::as_millis);
+                wait = wait.max(left);
             }
         }
     }
+    // ## Busy: another holder has a unit, so none is taken.
     if let Some(unit) = held {
         return Output::ints(&[0, wait as i64, unit as i64]);
     }
-    let fence = match transaction.get(0) {
-        Some(lock) if 2 * own == transaction.len() => fence_in(lock),
+    let fence = match transaction.get(lock_key(0)) {
+        // ## Granted again: the holder has them all, so the reply to its last attempt was lost. It gets the same reply.
+        Some(lock) if own == units(transaction).len() => fence_in(lock),
+        // ## Granted. The time rises over whatever the store forgot, and the last tokens over whatever its clock does.
         _ => {
-            let last = (0..transaction.len() / 2).map(|unit| last_fence(transaction, unit));
+            let last = units(transaction).map(|unit| last_fence(transaction, unit));
             last.fold(transaction.now(), |fence, last| fence.max(last + 1))
         }
     };
@@ -71,10 +77,13 @@ fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (token, fence) = (bytes(args, 0), number(args, 1));
     let lock = lock_value(token, fence);
     let mut reply = 1;
-    for unit in 0..transaction.len() / 2 {
-        match transaction.get(2 * unit) {
+    for unit in units(transaction) {
+        match transaction.get(lock_key(unit)) {
+            // ## Held => Held
             Some(current) if *current == lock => {}
+            // ## Gone => Put back: the last token is this holder's, so nobody was let in since.
             None if has_fence(transaction, unit, fence) => reply = 2,
+            // ## Lost, and with it all units.
             _ => return Output::ints(&[0]),
         }
     }
@@ -85,16 +94,15 @@ fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 fn release(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (token, fence, life) = (bytes(args, 0), number(args, 1), ttl(args, 2));
     let mut count = 0;
-    for unit in 0..transaction.len() / 2 {
-        if transaction
-            .get(2 * unit)
-            .is_some_and(|lock| is_of(lock, token))
-        {
-            transaction.delete(2 * unit);
+    for unit in units(transaction) {
+        let lock = transaction.get(lock_key(unit));
+        if lock.is_some_and(|lock| is_of(lock, token)) {
+            transaction.delete(lock_key(unit));
             count += 1;
         }
+        // A higher token, or a renewal that arrives late would put the lock back.
         if has_fence(transaction, unit, fence) {
-            transaction.set(2 * unit + 1, Value::pair(fence + 1, 0), life);
+            put_fence(transaction, unit, fence + 1, life);
         }
     }
     Output::ints(&[count])
@@ -103,26 +111,43 @@ fn release(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 fn revoke(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let life = ttl(args, 0);
     let mut count = 0;
-    for unit in 0..transaction.len() / 2 {
-        if transaction.get(2 * unit).is_some() {
-            transaction.delete(2 * unit);
+    for unit in units(transaction) {
+        if transaction.get(lock_key(unit)).is_some() {
+            transaction.delete(lock_key(unit));
             count += 1;
         }
-        if transaction.get(2 * unit + 1).is_some() {
-            let spent = last_fence(transaction, unit) + 1;
-            transaction.set(2 * unit + 1, Value::pair(spent, 0), life);
+        // A higher token, or the holder's next renewal would put the lock back.
+        if transaction.get(fence_key(unit)).is_some() {
+            let fence = last_fence(transaction, unit) + 1;
+            put_fence(transaction, unit, fence, life);
         }
     }
     Output::ints(&[count])
 }
 
+fn units(transaction: &Transaction<'_>) -> Range<usize> {
+    0..transaction.len() / 2
+}
+
+fn lock_key(unit: usize) -> usize {
+    2 * unit
+}
+
+fn fence_key(unit: usize) -> usize {
+    2 * unit + 1
+}
+
 /// Writes the lock and the fencing token of every unit.
 fn put(transaction: &mut Transaction<'_>, token: &[u8], fence: u64, lease: Ttl, life: Ttl) {
     let lock = lock_value(token, fence);
-    for unit in 0..transaction.len() / 2 {
-        transaction.set(2 * unit, lock.clone(), lease);
-        transaction.set(2 * unit + 1, Value::pair(fence, 0), life);
+    for unit in units(transaction) {
+        transaction.set(lock_key(unit), lock.clone(), lease);
+        put_fence(transaction, unit, fence, life);
     }
+}
+
+fn put_fence(transaction: &mut Transaction<'_>, unit: usize, fence: u64, life: Ttl) {
+    transaction.set(fence_key(unit), Value::pair(fence, 0), life);
 }
 
 fn lock_value(token: &[u8], fence: u64) -> Value {
@@ -144,12 +169,11 @@ fn fence_in(lock: &Value) -> u64 {
 }
 
 fn last_fence(transaction: &Transaction<'_>, unit: usize) -> u64 {
-    let fence = transaction.get(2 * unit + 1).and_then(Value::as_pair);
+    let fence = transaction.get(fence_key(unit)).and_then(Value::as_pair);
     fence.map_or(0, |(fence, _)| fence)
 }
 
 fn has_fence(transaction: &Transaction<'_>, unit: usize, fence: u64) -> bool {
-    transaction
-        .get(2 * unit + 1)
-        .is_some_and(|last| *last == Value::pair(fence, 0))
+    let last = transaction.get(fence_key(unit));
+    last.is_some_and(|last| *last == Value::pair(fence, 0))
 }

@@ -33,6 +33,7 @@ impl Shared {
         }
         let group = match resolve(&*self.key, head) {
             Resolved::Found(identity) => self.group_name(head, "", &identity),
+            // Apart from keys that look like addresses.
             Resolved::Peer(Some(peer)) => self.group_name(head, "/peer", &peer),
             Resolved::Peer(None) => self.group_name(head, "/peer", &Identity::from("")),
             Resolved::Skip => return LockNeed::Nothing,
