@@ -195,3 +195,93 @@ fn unavailable(detail: &'static str) -> Problem {
 
 /// The time after which a client may try again where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use layer_store::{ErrorKind, StoreError};
+
+    use super::*;
+
+    type Refused = Response<Body<Empty<bytes::Bytes>>>;
+
+    /// The status, `Retry-After`, and the last part of the type.
+    async fn parts(response: Refused) -> (u16, Option<String>, String) {
+        let (parts, body) = response.into_parts();
+        let wait = parts.headers.get(RETRY_AFTER);
+        let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(document["status"], parts.status.as_u16());
+        let kind = document["type"].as_str().unwrap();
+        let kind = kind.rsplit('#').next().unwrap().to_owned();
+        (parts.status.as_u16(), wait, kind)
+    }
+
+    #[tokio::test]
+    async fn each_refusal_of_a_lock_has_its_status_and_reason() {
+        let busy = LockBusy::new(Duration::from_millis(1_001), "Locked");
+        let error = StoreError::unknown(ErrorKind::Timeout);
+        let table = [
+            (AcquireError::Busy(busy).into(), 409, Some("2"), "lock-busy"),
+            (
+                AcquireError::Unavailable(error).into(),
+                503,
+                Some("1"),
+                "store-unavailable",
+            ),
+            (AcquireError::NoUnits.into(), 400, None, "lock-units"),
+            (
+                AcquireError::TooManyUnits { given: 65 }.into(),
+                400,
+                None,
+                "lock-units",
+            ),
+            (LockRefusal::KeyNotFound, 400, None, "about:blank"),
+            (LockRefusal::Misconfigured, 500, None, "about:blank"),
+        ];
+        for (refusal, status, wait, kind) in table {
+            let response: Refused = LockRefusal::into_response(refusal);
+            let extensions = response.extensions();
+            assert!(extensions.get::<LockRefusal>().is_some());
+            assert_eq!(extensions.get(), Some(&RunOutcome::NotExecuted));
+            let expected = (status, wait.map(str::to_owned), kind.to_owned());
+            assert_eq!(parts(response).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_refusal_of_idempotency_has_its_status_and_reason() {
+        use IdempotencyRefusal as R;
+        let status = StatusCode::CREATED;
+        let table = [
+            (R::KeyMissing, 400, None, "key-missing"),
+            (R::KeyInvalid, 400, None, "key-invalid"),
+            (R::KeyReused, 422, None, "key-reused"),
+            (R::InProgress, 409, Some("1"), "in-progress"),
+            (R::OutcomeUnknown, 409, None, "outcome-unknown"),
+            (R::BodyNotKept { status }, 409, None, "body-not-kept"),
+            (R::BodyTooLarge, 413, None, "body-too-large"),
+            (R::BodyUnreadable, 400, None, "body-unreadable"),
+            (R::ClientUnknown, 500, None, "client-unknown"),
+            (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
+        ];
+        for (refusal, status, wait, kind) in table {
+            let response: Refused = refusal.into_response();
+            assert_eq!(response.extensions().get(), Some(&refusal));
+            let expected = (status, wait.map(str::to_owned), kind.to_owned());
+            assert_eq!(parts(response).await, expected);
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn a_handler_returns_the_same_response() {
+        use axum::response::IntoResponse;
+        let response = IntoResponse::into_response(AcquireError::NoUnits);
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(response.extensions().get::<LockRefusal>().is_some());
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(bytes, AcquireError::NoUnits.problem().to_bytes());
+    }
+}

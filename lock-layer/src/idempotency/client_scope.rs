@@ -14,7 +14,7 @@ use layer_store::Identity;
 /// let by_user = ClientScope::by(|head| head.extensions.get::<User>().map(|user| Identity::from(user.0)));
 /// let by_header = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
 ///
-/// // A function, or a closure that is kept in a variable, needs the lifetime written out.
+/// // A function needs its lifetime written out. A closure is passed directly; keep the scope in a variable instead.
 /// fn user<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
 ///     head.extensions.get::<User>().map(|user| Identity::from(user.0))
 /// }
