@@ -16,7 +16,7 @@ use contenders::{Contender, compare};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use layer_store::{MemoryStore, SharedStore, connect};
-use lock_layer::{IdempotencyLayer, Locks, Scope};
+use lock_layer::{ClientScope, IdempotencyLayer, Locks};
 use parking_lot::Mutex;
 use tests::RedisServer;
 use tokio::runtime::Runtime;
@@ -174,7 +174,7 @@ fn hit<'a>(
 }
 
 fn first_run<'a>(runtime: &'a Runtime, store: &SharedStore) -> Contender<'a> {
-    let layer = IdempotencyLayer::at_most_once(store.clone(), Scope::global());
+    let layer = IdempotencyLayer::at_most_once(store.clone(), ClientScope::global());
     let run = layer_store::conformance::unique();
     let next = Arc::new(std::sync::atomic::AtomicU64::new(0));
     asked(runtime, "first run", layer.layer(handler(KIB)), move || {
@@ -184,7 +184,7 @@ fn first_run<'a>(runtime: &'a Runtime, store: &SharedStore) -> Contender<'a> {
 }
 
 fn replay<'a>(runtime: &'a Runtime, store: &SharedStore) -> Contender<'a> {
-    let layer = IdempotencyLayer::at_most_once(store.clone(), Scope::global());
+    let layer = IdempotencyLayer::at_most_once(store.clone(), ClientScope::global());
     asked(runtime, "replay", layer.layer(handler(KIB)), || {
         booking("again")
     })

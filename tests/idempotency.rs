@@ -22,7 +22,9 @@ use layer_store::{
     conformance::{Fault, FaultInjector, Random, twins::Twins},
     connect,
 };
-use lock_layer::{IdempotencyLayer, Identity, PROGRAMS, Refusal, RunOutcome, Scope};
+use lock_layer::{
+    ClientScope, IdempotencyLayer, IdempotencyRefusal, Identity, PROGRAMS, RunOutcome,
+};
 use tests::{RedisConnection, RedisServer, unique};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
@@ -75,7 +77,7 @@ async fn fifty_at_once_over_two_connections_run_once_and_are_told_the_same() {
         for mode in MODES {
             let handler = Handler::new();
             let services = stores.clone().map(|store| {
-                handler.under(mode(store, Scope::global()), async |run, _| {
+                handler.under(mode(store, ClientScope::global()), async |run, _| {
                     sleep(Duration::from_millis(30)).await;
                     created(&format!("run {run}"))
                 })
@@ -99,7 +101,10 @@ async fn fifty_at_once_over_two_connections_run_once_and_are_told_the_same() {
                     }
                     _ => {
                         assert_eq!(response.headers()["retry-after"], "1");
-                        assert_eq!(response.extensions().get(), Some(&Refusal::InProgress));
+                        assert_eq!(
+                            response.extensions().get(),
+                            Some(&IdempotencyRefusal::InProgress)
+                        );
                     }
                 }
             }
@@ -120,12 +125,15 @@ async fn a_first_run_costs_two_commands_and_a_repetition_one() {
     let store = connect(&server.url()).await.unwrap();
     for mode in MODES {
         let handler = Handler::new();
-        let service = handler.under(mode(store.clone(), Scope::global()), async |_, request| {
-            if text(request).await == "slow" {
-                sleep(Duration::from_millis(300)).await;
-            }
-            created("done")
-        });
+        let service = handler.under(
+            mode(store.clone(), ClientScope::global()),
+            async |_, request| {
+                if text(request).await == "slow" {
+                    sleep(Duration::from_millis(300)).await;
+                }
+                created("done")
+            },
+        );
         // The script is loaded.
         send(&service, post(&unique(), "")).await;
         let mut monitor = server.monitor();
@@ -166,8 +174,9 @@ async fn another_body_is_refused_and_another_user_runs() {
     for place in Place::all() {
         for mode in MODES {
             let handler = Handler::new();
-            let scope =
-                Scope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+            let scope = ClientScope::by(|head| {
+                Some(Identity::from(head.headers.get("x-user")?.as_bytes()))
+            });
             let service = handler.under(mode(place.store().await, scope), async |run, _| {
                 sleep(Duration::from_millis(100)).await;
                 created(&format!("run {run}"))
@@ -204,7 +213,7 @@ async fn a_panic_is_settled_by_the_mode_before_it_goes_on() {
         for (mode, repeats) in MODES.into_iter().zip([false, true]) {
             let handler = Handler::new();
             let service = handler.under(
-                mode(place.store().await, Scope::global()),
+                mode(place.store().await, ClientScope::global()),
                 async |run, _| match run {
                     1 => panic!("as it was asked to"),
                     _ => created("done"),
@@ -216,7 +225,10 @@ async fn a_panic_is_settled_by_the_mode_before_it_goes_on() {
             let second = send(&service, post(&key, "")).await;
             match repeats {
                 true => assert_eq!(second.status(), StatusCode::CREATED),
-                false => assert_eq!(second.extensions().get(), Some(&Refusal::OutcomeUnknown)),
+                false => assert_eq!(
+                    second.extensions().get(),
+                    Some(&IdempotencyRefusal::OutcomeUnknown)
+                ),
             }
             assert_eq!(handler.runs(), 1 + usize::from(repeats));
         }
@@ -230,7 +242,7 @@ async fn a_client_that_leaves_at_any_moment_finds_its_answer_later() {
         slow.delay(Duration::from_millis(3));
         for mode in MODES {
             let handler = Handler::new();
-            let layer = mode(SharedStore::new(slow.clone()), Scope::global());
+            let layer = mode(SharedStore::new(slow.clone()), ClientScope::global());
             let service = handler.under(layer, async |_, request| {
                 sleep(Duration::from_millis(3)).await;
                 created(&text(request).await)
@@ -249,7 +261,10 @@ async fn a_client_that_leaves_at_any_moment_finds_its_answer_later() {
                         if response.status() == StatusCode::CREATED {
                             return text(response).await;
                         }
-                        assert_eq!(response.extensions().get(), Some(&Refusal::InProgress));
+                        assert_eq!(
+                            response.extensions().get(),
+                            Some(&IdempotencyRefusal::InProgress)
+                        );
                         assert!(Instant::now() < until, "nobody finished it");
                         sleep(Duration::from_millis(5)).await;
                     }
@@ -269,8 +284,8 @@ async fn a_claim_whose_reply_came_too_late_is_no_request_in_progress() {
     for place in Place::all() {
         for mode in MODES {
             let slow = FaultInjector::new(place.store().await);
-            let service =
-                Handler::new().counting(mode(SharedStore::new(slow.clone()), Scope::global()));
+            let service = Handler::new()
+                .counting(mode(SharedStore::new(slow.clone()), ClientScope::global()));
             let mut calls = 0;
             slow.inject_by(move |_| {
                 calls += 1;
@@ -305,7 +320,7 @@ async fn a_store_lost_during_the_run_never_makes_it_run_again() {
         for mode in MODES {
             let lossy = FaultInjector::new(place.store().await);
             let handler = Handler::new();
-            let layer = mode(SharedStore::new(lossy.clone()), Scope::global());
+            let layer = mode(SharedStore::new(lossy.clone()), ClientScope::global());
             let (gone, heal) = (lossy.clone(), lossy.clone());
             let service = handler.under(layer, move |run, _| {
                 gone.inject_by(|op| {
@@ -335,7 +350,7 @@ async fn a_redis_that_stands_still_after_the_handler_gets_the_record_when_it_goe
         let store = connect(&server.url()).await.unwrap();
         let handler = Handler::new();
         let stops = server.clone();
-        let service = handler.under(mode(store, Scope::global()), move |run, _| {
+        let service = handler.under(mode(store, ClientScope::global()), move |run, _| {
             stops.pause();
             async move { created(&format!("run {run}")) }
         });
@@ -367,7 +382,7 @@ async fn a_result_is_kept_though_its_claim_was_flushed_away() {
         let handler = Handler::new();
         let flushes = server.clone();
         let service = handler.under(
-            mode(connect(&server.url()).await.unwrap(), Scope::global()),
+            mode(connect(&server.url()).await.unwrap(), ClientScope::global()),
             move |_, _| {
                 let _: () = flushes.command(&["FLUSHALL"]);
                 async { created("done") }
@@ -385,7 +400,7 @@ async fn a_long_response_and_one_that_breaks_off_are_never_replayed_in_half() {
     for place in Place::all() {
         for (mode, runs) in MODES.into_iter().zip([1, 2]) {
             let handler = Handler::new();
-            let layer = mode(place.store().await, Scope::global()).response_limit(1_000);
+            let layer = mode(place.store().await, ClientScope::global()).max_response_body(1_000);
             let service = handler.under(layer, async |_, request| {
                 let mut response = created("");
                 response.body_mut().frames = VecDeque::from(vec![Bytes::from(vec![0; 900]); 2]);
@@ -405,7 +420,7 @@ async fn a_long_response_and_one_that_breaks_off_are_never_replayed_in_half() {
             let status = StatusCode::CREATED;
             assert_eq!(
                 again.extensions().get(),
-                Some(&Refusal::BodyNotKept { status })
+                Some(&IdempotencyRefusal::BodyNotKept { status })
             );
             assert_eq!(handler.runs(), 1);
 
@@ -426,7 +441,7 @@ async fn what_was_not_executed_leaves_no_record() {
         for mode in MODES {
             let handler = Handler::new();
             let service = handler.under(
-                mode(place.store().await, Scope::global()),
+                mode(place.store().await, ClientScope::global()),
                 async |run, _| {
                     let mut response = created("done");
                     if run == 1 {
@@ -457,14 +472,14 @@ async fn without_redis_no_handler_runs() {
     server.kill();
     for mode in MODES {
         let handler = Handler::new();
-        let service = handler.counting(mode(store.clone(), Scope::global()));
+        let service = handler.counting(mode(store.clone(), ClientScope::global()));
         for _ in 0..10 {
             let asked = Instant::now();
             let response = send(&service, post(&unique(), "")).await;
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(
                 response.extensions().get(),
-                Some(&Refusal::StoreUnavailable)
+                Some(&IdempotencyRefusal::StoreUnavailable)
             );
             assert!(asked.elapsed() < Duration::from_secs(1));
         }
@@ -472,7 +487,7 @@ async fn without_redis_no_handler_runs() {
     }
 }
 
-type Mode = fn(SharedStore, Scope) -> IdempotencyLayer;
+type Mode = fn(SharedStore, ClientScope) -> IdempotencyLayer;
 
 const MODES: [Mode; 2] = [IdempotencyLayer::at_most_once, IdempotencyLayer::retry_safe];
 
@@ -550,7 +565,7 @@ impl Handler {
     }
 }
 
-type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, lock_layer::body::BoxError>;
+type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, lock_layer::BoxError>;
 type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, Response<BoxBody>, Infallible>;
 
 /// A body that yields these, and then ends or breaks off.

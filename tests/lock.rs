@@ -19,7 +19,9 @@ use layer_store::{
     conformance::{Fault, FaultInjector, Random, twins::Twins},
     connect,
 };
-use lock_layer::{AcquireError, Guard, LockContext, LockLayer, Locks, PROGRAMS, Released, header};
+use lock_layer::{
+    AcquireError, LockContext, LockGuard, LockLayer, Locks, PROGRAMS, ReleaseOutcome, header,
+};
 use tests::{RedisConnection, RedisServer, scale, unique};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
@@ -166,7 +168,7 @@ async fn whoever_holds_days_at_one_time_holds_others_than_everybody_else() {
                             for day in &days {
                                 taken.lock().unwrap().remove(day);
                             }
-                            assert_eq!(guard.release().await.unwrap(), Released::Held);
+                            assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
                         }
                         Err(AcquireError::Busy(_)) => tokio::task::yield_now().await,
                         Err(error) => panic!("{error}"),
@@ -242,7 +244,7 @@ async fn fences_rise_over_release_expiry_flushall_and_an_empty_restart() {
     let store = connect(&server.url()).await.unwrap();
     let car = locks(store).group("car:7");
     let mut last = 0;
-    let mut higher = |guard: &Guard| {
+    let mut higher = |guard: &LockGuard| {
         assert!(guard.fence() > last, "{} after {last}", guard.fence());
         last = guard.fence();
     };
@@ -287,9 +289,9 @@ async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
         assert!(late.is_lost());
         assert!(next.fence() > late.fence());
         dying.heal();
-        assert_eq!(late.release().await.unwrap(), Released::Ended);
+        assert_eq!(late.release().await.unwrap(), ReleaseOutcome::AlreadyLost);
         assert!(is_busy(&car.try_acquire(["1"]).await));
-        assert_eq!(next.release().await.unwrap(), Released::Held);
+        assert_eq!(next.release().await.unwrap(), ReleaseOutcome::StillHeld);
     }
 }
 
@@ -321,7 +323,7 @@ async fn a_reply_that_comes_late_is_no_refusal_and_leaves_no_lock() {
             (calls == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
         });
         let guard = car.try_acquire(["1", "2"]).await.unwrap();
-        assert_eq!(guard.release().await.unwrap(), Released::Held);
+        assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
 
         // The caller goes at any moment.
         for millis in [0, 10, 49, 50, 51, 70] {
@@ -470,7 +472,7 @@ fn locks(store: impl layer_store::Store) -> Locks {
     Locks::new(SharedStore::new(store)).lease(LEASE)
 }
 
-fn is_busy(result: &Result<Guard, AcquireError>) -> bool {
+fn is_busy(result: &Result<LockGuard, AcquireError>) -> bool {
     matches!(result, Err(AcquireError::Busy(_)))
 }
 

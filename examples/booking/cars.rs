@@ -17,7 +17,7 @@ use crate::{
 
 /// `GET /cars`, `GET /cars/{id}`, and `PUT /cars/{id}`, one at a time for each car.
 pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
-    let lock = LockLayer::new(store, path_param("id")).group("car");
+    let lock = LockLayer::new(store, path_param("id")).name("car");
     let car = get(show).layer(cache.clone());
     Router::new()
         .route("/cars", get(list).layer(cache.clone()))

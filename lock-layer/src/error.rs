@@ -2,9 +2,10 @@ use std::{error::Error, fmt, time::Duration};
 
 use layer_store::StoreError;
 
-use crate::locks::MOST_UNITS;
+use crate::lease::config::MAX_UNITS;
 
-/// Why a lock was not taken. A handler may return it: it is the response that [`LockLayer`](crate::LockLayer) gives.
+/// The reason why a lock was not taken. A handler may return it: the response is the one that
+/// [`LockLayer`](crate::LockLayer) makes.
 ///
 /// | Variant | Status | |
 /// | --- | --- | --- |
@@ -14,32 +15,59 @@ use crate::locks::MOST_UNITS;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Somebody else holds one of the units.
-    Busy(Busy),
-    /// The store did not say whether the units are free. Nothing is held.
+    /// Another holder has one of the units.
+    Busy(LockBusy),
+    /// The store did not reply whether the units are free. Nothing is held.
     Unavailable(StoreError),
-    /// No unit was named.
+    /// The list of units is empty.
     NoUnits,
-    /// More than 64 units were named, which is what one atomic step can take.
+    /// The list has more than 64 units, the most that one atomic step can take.
     TooManyUnits {
-        /// How many.
+        /// The number of units in the list.
         given: usize,
     },
 }
 
-/// Somebody else holds what was asked for.
+/// Another holder has what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy {
+pub struct LockBusy {
     wait: Duration,
     title: &'static str,
 }
 
-impl Busy {
+/// The reason why [`LockLayer`](crate::LockLayer) refused a request. It is in the extensions of the response.
+///
+/// ```
+/// use http::Response;
+/// use http_body_util::Empty;
+/// use lock_layer::{AcquireError, Body, LockRefusal};
+///
+/// let refused: Response<Body<Empty<bytes::Bytes>>> = AcquireError::NoUnits.into_response();
+/// assert_eq!(refused.status(), 400);
+/// assert!(matches!(
+///     refused.extensions().get(),
+///     Some(LockRefusal::NotAcquired(AcquireError::NoUnits))
+/// ));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LockRefusal {
+    /// 409, 503 or 400: the lock was not taken. The table of [`AcquireError`] has the statuses.
+    NotAcquired(AcquireError),
+    /// 400: the extractor found no key in the request, and refuses such requests
+    /// ([`OnMissing::Refuse`](crate::OnMissing::Refuse)).
+    KeyNotFound,
+    /// 500: the extractor cannot find a key on this route ([`OnMissing::Misconfigured`](crate::OnMissing::Misconfigured)).
+    Misconfigured,
+}
+
+impl LockBusy {
     pub(crate) const fn new(wait: Duration, title: &'static str) -> Self {
         Self { wait, title }
     }
 
-    /// When the lease of whoever holds it ends, if it is not renewed: at the latest then, if that process has died.
+    /// Returns the time until the holder's lease ends, unless it is renewed. If the holder's process has died, the lock is
+    /// free by then.
     pub const fn retry_after(&self) -> Duration {
         self.wait
     }
@@ -49,23 +77,25 @@ impl Busy {
     }
 }
 
-impl fmt::Display for Busy {
+impl fmt::Display for LockBusy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("somebody else holds one of the units")
+        f.write_str("another holder has one of the units")
     }
 }
 
-impl Error for Busy {}
+impl Error for LockBusy {}
 
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(busy) => busy.fmt(f),
-            Self::Unavailable(_) => f.write_str("the store did not say whether the units are free"),
-            Self::NoUnits => f.write_str("no unit was named: name at least one"),
+            Self::Unavailable(_) => {
+                f.write_str("the store did not reply whether the units are free")
+            }
+            Self::NoUnits => f.write_str("the list of units is empty: name at least one unit"),
             Self::TooManyUnits { given } => write!(
                 f,
-                "{given} units were named: name at most {MOST_UNITS}, which is what one atomic step can take"
+                "{given} units are too many for one atomic step: name at most {MAX_UNITS}"
             ),
         }
     }
@@ -80,8 +110,36 @@ impl Error for AcquireError {
     }
 }
 
-impl From<Busy> for AcquireError {
-    fn from(busy: Busy) -> Self {
+impl From<LockBusy> for AcquireError {
+    fn from(busy: LockBusy) -> Self {
         Self::Busy(busy)
+    }
+}
+
+impl From<AcquireError> for LockRefusal {
+    fn from(error: AcquireError) -> Self {
+        Self::NotAcquired(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layer_store::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_to_do_and_leads_to_its_source() {
+        let store = AcquireError::Unavailable(StoreError::unknown(ErrorKind::Timeout));
+        assert!(store.source().is_some());
+        assert!(AcquireError::NoUnits.source().is_none());
+        let busy = LockBusy::new(Duration::from_millis(7), "Booked");
+        assert_eq!(busy.retry_after(), Duration::from_millis(7));
+        assert_eq!(AcquireError::from(busy).to_string(), busy.to_string());
+        let text = AcquireError::TooManyUnits { given: 65 }.to_string();
+        assert_eq!(
+            text,
+            "65 units are too many for one atomic step: name at most 64"
+        );
     }
 }

@@ -1,52 +1,86 @@
-//! What a refused client receives.
+//! The responses that a refused client receives: problem documents (RFC 9457).
 
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};
-use layer_http::{Body, Problem};
+use http::{Response, StatusCode, header::RETRY_AFTER};
+use layer_http::{Body, Problem, retry_after};
 
-use crate::{AcquireError, Refusal, RunOutcome, error::Busy};
+use crate::{AcquireError, IdempotencyRefusal, LockBusy, LockRefusal, RunOutcome};
 
 impl AcquireError {
-    /// The document a client reads (RFC 9457).
+    /// Returns the problem document that a client reads (RFC 9457).
     pub fn problem(&self) -> Problem {
         match self {
             Self::Busy(busy) => busy.problem(),
-            Self::Unavailable(_) => unavailable("nobody can say now whether this is locked"),
+            Self::Unavailable(_) => unavailable(
+                "it is not known now whether this is locked; nothing was done, so try again later",
+            ),
             Self::NoUnits | Self::TooManyUnits { .. } => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "https://docs.rs/lock-layer/#lock-units",
-                "Nothing, or too much, to lock",
+                "The number of units to lock is not possible",
             )
             .detail(self.to_string()),
         }
     }
 
-    /// The response that carries it, with `Retry-After` where waiting helps, and this error in its extensions.
+    /// Makes the response: the [problem document](Self::problem), `Retry-After` where waiting helps, and this error as a
+    /// [`LockRefusal`] in the extensions.
     ///
-    /// It says [`RunOutcome::NotExecuted`], so an [`IdempotencyLayer`](crate::IdempotencyLayer) further out runs the next
-    /// request with that key.
+    /// It also carries [`RunOutcome::NotExecuted`], so an [`IdempotencyLayer`](crate::IdempotencyLayer) further out runs the
+    /// next request with the same key.
     pub fn into_response<B>(self) -> Response<Body<B>> {
-        let wait = match &self {
+        LockRefusal::from(self).into_response()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
             Self::Busy(busy) => Some(busy.retry_after()),
             Self::Unavailable(_) => Some(SOON),
             Self::NoUnits | Self::TooManyUnits { .. } => None,
-        };
-        let mut response = respond(self.problem(), wait);
-        response.extensions_mut().insert(RunOutcome::NotExecuted);
-        response.extensions_mut().insert(self);
-        response
+        }
     }
 }
 
-impl Busy {
+impl LockBusy {
     fn problem(&self) -> Problem {
         Problem::new(
             StatusCode::CONFLICT,
             "https://docs.rs/lock-layer/#lock-busy",
             self.title(),
         )
-        .detail("somebody else is changing this")
+        .detail("another request is working on this; try again later")
+    }
+}
+
+impl LockRefusal {
+    /// Returns the problem document that a client reads (RFC 9457).
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::NotAcquired(error) => error.problem(),
+            Self::KeyNotFound => {
+                Problem::new(StatusCode::BAD_REQUEST, "about:blank", "Bad Request")
+                    .detail("the request does not name the thing that it is about")
+            }
+            Self::Misconfigured => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "about:blank",
+                "Internal Server Error",
+            ),
+        }
+    }
+
+    /// Makes the response: the [problem document](Self::problem), `Retry-After` where waiting helps, and this refusal in the
+    /// extensions, beside [`RunOutcome::NotExecuted`].
+    pub fn into_response<B>(self) -> Response<Body<B>> {
+        let wait = match &self {
+            Self::NotAcquired(error) => error.retry_after(),
+            Self::KeyNotFound | Self::Misconfigured => None,
+        };
+        let mut response = respond(self.problem(), wait);
+        response.extensions_mut().insert(RunOutcome::NotExecuted);
+        response.extensions_mut().insert(self);
+        response
     }
 }
 
@@ -58,15 +92,15 @@ impl axum::response::IntoResponse for AcquireError {
     }
 }
 
-impl Refusal {
-    /// The document a client reads (RFC 9457).
+impl IdempotencyRefusal {
+    /// Returns the problem document that a client reads (RFC 9457).
     pub fn problem(&self) -> Problem {
         let (status, type_uri, title, detail) = match self {
             Self::KeyMissing => (
                 StatusCode::BAD_REQUEST,
                 "https://docs.rs/lock-layer/#key-missing",
                 "Idempotency-Key is missing",
-                "send a key of your own choice, another for each operation, and the same when you repeat one",
+                "send the header Idempotency-Key: a new value for each operation, and the same value when you repeat one",
             ),
             Self::KeyInvalid => (
                 StatusCode::BAD_REQUEST,
@@ -78,19 +112,19 @@ impl Refusal {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "https://docs.rs/lock-layer/#key-reused",
                 "Idempotency-Key is already used",
-                "another request was sent with this key: repeat it as it was, or choose another key",
+                "another request was sent with this key: repeat that request unchanged, or choose a new key",
             ),
             Self::InProgress => (
                 StatusCode::CONFLICT,
                 "https://docs.rs/lock-layer/#in-progress",
                 "A request with this Idempotency-Key is in progress",
-                "its response is replayed once it is there",
+                "repeat the request later to get its response",
             ),
             Self::OutcomeUnknown => (
                 StatusCode::CONFLICT,
                 "https://docs.rs/lock-layer/#outcome-unknown",
                 "The outcome of this request is not known",
-                "the request was begun and may have taken effect: look before you send it with another key",
+                "the request was begun and may have taken effect: check before you send it again with a new key",
             ),
             Self::BodyNotKept { status } => {
                 return Problem::new(
@@ -98,14 +132,14 @@ impl Refusal {
                     "https://docs.rs/lock-layer/#body-not-kept",
                     "This request is done, and its response was not kept",
                 )
-                .detail("the first response was too long to be repeated; its status is in original-status")
+                .detail("the first response was too long to keep; original-status is its status")
                 .member("original-status", status.as_u16());
             }
             Self::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "https://docs.rs/lock-layer/#body-too-large",
                 "The request's body is too long",
-                "a request with an Idempotency-Key is read whole before it is handled",
+                "nothing was done: send a shorter body",
             ),
             Self::BodyUnreadable => (
                 StatusCode::BAD_REQUEST,
@@ -120,13 +154,16 @@ impl Refusal {
                 "nothing was done",
             ),
             Self::StoreUnavailable => {
-                return unavailable("nobody can say now whether this was done before");
+                return unavailable(
+                    "it is not known now whether this was done before; nothing was done now, so try again later",
+                );
             }
         };
         Problem::new(status, type_uri, title).detail(detail)
     }
 
-    /// The response that carries it, with `Retry-After` where waiting helps, and this reason in its extensions.
+    /// Makes the response: the [problem document](Self::problem), `Retry-After` where waiting helps, and this refusal in the
+    /// extensions.
     pub fn into_response<B>(self) -> Response<Body<B>> {
         let wait = match self {
             Self::InProgress | Self::StoreUnavailable => Some(SOON),
@@ -138,14 +175,11 @@ impl Refusal {
     }
 }
 
-/// A problem with the time to wait, in whole seconds rounded up and at least one (RFC 9110, section 10.2.3).
-pub(crate) fn respond<B>(problem: Problem, wait: Option<Duration>) -> Response<Body<B>> {
+fn respond<B>(problem: Problem, wait: Option<Duration>) -> Response<Body<B>> {
     let mut response = problem.into_response();
     if let Some(wait) = wait {
-        let seconds = wait.as_millis().div_ceil(1_000).max(1) as u64;
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, retry_after(wait));
     }
     response
 }
@@ -159,5 +193,95 @@ fn unavailable(detail: &'static str) -> Problem {
     .detail(detail)
 }
 
-/// When to come back where nothing better is known.
+/// The time after which a client may try again where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use layer_store::{ErrorKind, StoreError};
+
+    use super::*;
+
+    type Refused = Response<Body<Empty<bytes::Bytes>>>;
+
+    /// The status, `Retry-After`, and the last part of the type.
+    async fn parts(response: Refused) -> (u16, Option<String>, String) {
+        let (parts, body) = response.into_parts();
+        let wait = parts.headers.get(RETRY_AFTER);
+        let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(document["status"], parts.status.as_u16());
+        let kind = document["type"].as_str().unwrap();
+        let kind = kind.rsplit('#').next().unwrap().to_owned();
+        (parts.status.as_u16(), wait, kind)
+    }
+
+    #[tokio::test]
+    async fn each_refusal_of_a_lock_has_its_status_and_reason() {
+        let busy = LockBusy::new(Duration::from_millis(1_001), "Locked");
+        let error = StoreError::unknown(ErrorKind::Timeout);
+        let table = [
+            (AcquireError::Busy(busy).into(), 409, Some("2"), "lock-busy"),
+            (
+                AcquireError::Unavailable(error).into(),
+                503,
+                Some("1"),
+                "store-unavailable",
+            ),
+            (AcquireError::NoUnits.into(), 400, None, "lock-units"),
+            (
+                AcquireError::TooManyUnits { given: 65 }.into(),
+                400,
+                None,
+                "lock-units",
+            ),
+            (LockRefusal::KeyNotFound, 400, None, "about:blank"),
+            (LockRefusal::Misconfigured, 500, None, "about:blank"),
+        ];
+        for (refusal, status, wait, kind) in table {
+            let response: Refused = LockRefusal::into_response(refusal);
+            let extensions = response.extensions();
+            assert!(extensions.get::<LockRefusal>().is_some());
+            assert_eq!(extensions.get(), Some(&RunOutcome::NotExecuted));
+            let expected = (status, wait.map(str::to_owned), kind.to_owned());
+            assert_eq!(parts(response).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_refusal_of_idempotency_has_its_status_and_reason() {
+        use IdempotencyRefusal as R;
+        let status = StatusCode::CREATED;
+        let table = [
+            (R::KeyMissing, 400, None, "key-missing"),
+            (R::KeyInvalid, 400, None, "key-invalid"),
+            (R::KeyReused, 422, None, "key-reused"),
+            (R::InProgress, 409, Some("1"), "in-progress"),
+            (R::OutcomeUnknown, 409, None, "outcome-unknown"),
+            (R::BodyNotKept { status }, 409, None, "body-not-kept"),
+            (R::BodyTooLarge, 413, None, "body-too-large"),
+            (R::BodyUnreadable, 400, None, "body-unreadable"),
+            (R::ClientUnknown, 500, None, "client-unknown"),
+            (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
+        ];
+        for (refusal, status, wait, kind) in table {
+            let response: Refused = refusal.into_response();
+            assert_eq!(response.extensions().get(), Some(&refusal));
+            let expected = (status, wait.map(str::to_owned), kind.to_owned());
+            assert_eq!(parts(response).await, expected);
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn a_handler_returns_the_same_response() {
+        use axum::response::IntoResponse;
+        let response = IntoResponse::into_response(AcquireError::NoUnits);
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(response.extensions().get::<LockRefusal>().is_some());
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(bytes, AcquireError::NoUnits.problem().to_bytes());
+    }
+}

@@ -2,7 +2,7 @@ use std::sync::Once;
 
 use layer_store::{SharedStore, Store};
 
-/// Says, once a process, that what is kept in `store` is known to this process alone.
+/// Warns, once per process, if other processes cannot see what is in `store`.
 pub(crate) fn warn_unless_shared(store: &SharedStore) {
     static ONCE: Once = Once::new();
     let info = store.info();

@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Shared by the tests of this crate.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use layer_store::{
 
 pub(crate) const CX: Context = Context::new("test");
 
-/// A store in trouble on demand, whose time passes with tokio's.
+/// A store that fails on demand, and whose time passes with tokio's.
 pub(crate) struct World {
     pub(crate) fault_injector: FaultInjector<MemoryStore>,
     clock: Clock,
@@ -19,7 +19,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A store that needs no waiting.
+    /// Makes a store that needs no waiting.
     pub(crate) fn near() -> Self {
         let (clock, hand) = Clock::manual(NOW);
         Self {
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// A store that answers as one does over a network.
+    /// Makes a store that has to be waited for, as over a network.
     pub(crate) fn far() -> Self {
         let near = Self::near();
         Self {
@@ -65,6 +65,11 @@ impl World {
     }
 }
 
+/// Both kinds of store: one that needs no waiting, and one that does.
+pub(crate) fn worlds() -> [World; 2] {
+    [World::near(), World::far()]
+}
+
 /// Gives every other task its turn.
 pub(crate) async fn settle() {
     for _ in 0..20 {
@@ -72,7 +77,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// The whole body.
+/// Reads the whole body.
 pub(crate) async fn text<B>(response: Response<B>) -> String
 where
     B: http_body::Body<Data = Bytes>,
@@ -82,7 +87,7 @@ where
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The last part of the problem's type.
+/// Returns the last part of the problem's type.
 pub(crate) async fn problem<B>(response: Response<B>) -> String
 where
     B: http_body::Body<Data = Bytes>,
@@ -99,7 +104,7 @@ where
     kind.rsplit('#').next().unwrap().to_owned()
 }
 
-/// A request with an idempotency key.
+/// Makes a request with an idempotency key.
 pub(crate) fn post(key: &str, body: &'static str) -> Request<Full<Bytes>> {
     Request::post("/bookings")
         .header("idempotency-key", key)

@@ -1,24 +1,36 @@
+use std::fmt;
+
 use http::header::{CONTENT_TYPE, HOST};
 use layer_http::RequestHead;
 use layer_store::IdentityRef;
 
-use crate::token::Token;
+use super::client_scope::Client;
+use crate::id128::Id128;
 
-/// Whose request it is, within the scope.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client<'a> {
-    pub(super) subject: IdentityRef<'a>,
-    /// Whether the scope named nobody, so that the peer counts.
-    pub(super) is_peer: bool,
-}
+/// The name of a record in the store: a hash of client, host, method, route and key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordName(Id128);
 
-/// Under what a request's record stands: client, host, method, route and key, and nothing else that a store could show.
+/// The parts of a request that a repetition must have in common with the first, as a hash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(Id128);
+
+/// Names the record of a request with this key. Nothing else of the request can be seen in the store.
 ///
-/// The route and not the path, so that a key that was used for one car is known when it comes for another.
-pub(super) fn record_name(client: Client<'_>, head: &RequestHead<'_>, key: &[u8]) -> Token {
+/// It takes the route and not the path, so a key that was used for one car is known when it comes for another.
+pub(super) fn record_name(client: &Client<'_>, head: &RequestHead<'_>, key: &[u8]) -> RecordName {
     let mut fields = Fields::new("record");
-    fields.add(if client.is_peer { b"peer" } else { b"named" });
-    match client.subject {
+    let identity = match client {
+        Client::Named(identity) => {
+            fields.add(b"named");
+            identity
+        }
+        Client::Peer(identity) => {
+            fields.add(b"peer");
+            identity
+        }
+    };
+    match identity.as_ref() {
         IdentityRef::V4(address) => fields.number(b"v4", u64::from(address)),
         IdentityRef::V6(network) => fields.number(b"v6", network),
         IdentityRef::Int(number) => fields.number(b"int", number),
@@ -47,11 +59,11 @@ pub(super) fn record_name(client: Client<'_>, head: &RequestHead<'_>, key: &[u8]
         }
     }
     fields.add(key);
-    fields.finish()
+    RecordName(fields.finish())
 }
 
-/// What a repeated request must have in common with the first.
-pub(super) fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Token {
+/// Makes the fingerprint of a request: method, path, query, content type and body.
+pub(super) fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Fingerprint {
     let uri = head.original_uri();
     let content_type = head.headers.get(CONTENT_TYPE);
     let mut fields = Fields::new("fingerprint");
@@ -60,10 +72,35 @@ pub(super) fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Token {
     fields.add(uri.query().unwrap_or_default().as_bytes());
     fields.add(content_type.map_or(&b""[..], |value| value.as_bytes()));
     fields.add(body);
-    fields.finish()
+    Fingerprint(fields.finish())
 }
 
-/// A hash of fields, each with its length before it, so that no two lists of fields meet.
+impl RecordName {
+    /// Returns the text.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Fingerprint {
+    /// Reads the text that [`as_bytes`](Self::as_bytes) returned.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        Id128::read(text).map(Self)
+    }
+
+    /// Returns the text.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint")
+    }
+}
+
+/// A hash of fields. The length comes before each, so different lists of fields never give the same bytes.
 struct Fields(blake3::Hasher);
 
 impl Fields {
@@ -83,8 +120,8 @@ impl Fields {
         self.add(&number.to_le_bytes());
     }
 
-    fn finish(self) -> Token {
-        Token::from_hash(&self.0.finalize())
+    fn finish(self) -> Id128 {
+        Id128::from_hash(&self.0.finalize())
     }
 }
 
@@ -93,6 +130,7 @@ mod tests {
     use std::collections::HashSet;
 
     use http::Request;
+    use layer_store::Identity;
 
     use super::*;
 
@@ -131,37 +169,59 @@ mod tests {
             .body(())
             .unwrap();
         let head = RequestHead::of(&request);
-        let client = Client {
-            subject: IdentityRef::Text(b"ada"),
-            is_peer: false,
-        };
-        let text = |token: Token| String::from_utf8(token.as_bytes().to_vec()).unwrap();
+        let ada = Client::Named(Identity::from("ada"));
+        let text = |hash: &[u8]| String::from_utf8(hash.to_vec()).unwrap();
         // Another name for the same request would let it run again.
         assert_eq!(
-            text(record_name(client, &head, b"k")),
+            text(record_name(&ada, &head, b"k").as_bytes()),
             "5Q1FRflxo8rvjumyzGDZrQ"
         );
-        assert_eq!(text(fingerprint(&head, b"body")), "ABogJ5vSntpjyD9RmekeAQ");
+        assert_eq!(
+            text(fingerprint(&head, b"body").as_bytes()),
+            "ABogJ5vSntpjyD9RmekeAQ"
+        );
     }
 
     #[test]
     fn clients_hosts_and_keys_have_records_of_their_own() {
-        let name = |subject, is_peer, host: &str, key: &[u8]| {
+        let name = |client: Client<'_>, host: &str, key: &[u8]| {
             let request = Request::post("/a").header("host", host).body(()).unwrap();
-            let name = record_name(Client { subject, is_peer }, &RequestHead::of(&request), key);
+            let name = record_name(&client, &RequestHead::of(&request), key);
+            name.as_bytes().to_vec()
+        };
+        let ada = || Client::Named(Identity::from("ada"));
+        let names = [
+            name(ada(), "h", b"k"),
+            name(Client::Named(Identity::from("bob")), "h", b"k"),
+            name(Client::Peer(Identity::from("ada")), "h", b"k"),
+            name(ada(), "i", b"k"),
+            name(ada(), "h", b"l"),
+            name(Client::Named(Identity::Int(7)), "h", b"k"),
+            name(Client::Named(Identity::V6(7)), "h", b"k"),
+            name(Client::Named(Identity::V4(7)), "h", b"k"),
+        ];
+        assert_eq!(names[0], name(ada(), "H", b"k"));
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn methods_paths_and_authorities_have_records_of_their_own() {
+        let name = |method: &str, uri: &str| {
+            let request = Request::builder().method(method).uri(uri);
+            let request = request.header("host", "h").body(()).unwrap();
+            let client = Client::Named(Identity::from("ada"));
+            let name = record_name(&client, &RequestHead::of(&request), b"k");
             name.as_bytes().to_vec()
         };
         let names = [
-            name(IdentityRef::Text(b"ada"), false, "h", b"k"),
-            name(IdentityRef::Text(b"bob"), false, "h", b"k"),
-            name(IdentityRef::Text(b"ada"), true, "h", b"k"),
-            name(IdentityRef::Text(b"ada"), false, "i", b"k"),
-            name(IdentityRef::Text(b"ada"), false, "h", b"l"),
-            name(IdentityRef::Int(7), false, "h", b"k"),
-            name(IdentityRef::V6(7), false, "h", b"k"),
-            name(IdentityRef::V4(7), false, "h", b"k"),
+            name("POST", "/a"),
+            name("PATCH", "/a"),
+            name("POST", "/b"),
+            // An absolute URI names the host, whatever the header says (HTTP/2).
+            name("POST", "http://i/a"),
         ];
-        assert_eq!(names[0], name(IdentityRef::Text(b"ada"), false, "H", b"k"));
+        assert_eq!(names[0], name("POST", "/a?q"));
+        assert_eq!(names[0], name("POST", "http://H/a"));
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 }

@@ -1,4 +1,4 @@
-//! What [`Idempotency`](super::Idempotency) answers with.
+//! The response future of [`Idempotency`](super::Idempotency).
 
 use std::{
     fmt,
@@ -11,11 +11,13 @@ use http::Response;
 use layer_http::Body;
 use pin_project_lite::pin_project;
 
-use super::handle::Answer;
 use crate::body::Resumed;
 
+/// The result that the client receives: a response, or the inner service's error.
+pub(super) type ResponseResult<B, E> = Result<Response<Body<Resumed<B>>>, E>;
+
 pin_project! {
-    /// The response: the handler's, a replay, or the refusal. Dropping it does not stop a handler that has begun.
+    /// Resolves to the handler's response, a replay or a refusal. Dropping it does not stop a handler that has begun.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         state: State<F, B, E>,
@@ -25,11 +27,11 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, B, E> {
-        // A request that needs no key.
+        // The request needs no key.
         Passing { #[pin] response: F },
-        // Its body is read, its record looked up, and a first run waited for.
-        Handling { answer: Pin<Box<dyn Future<Output = Answer<B, E>> + Send>> },
-        // The answer is ready.
+        // The request's body is read, its record is claimed, and the first request waits for the handler.
+        Responding { respond: Pin<Box<dyn Future<Output = ResponseResult<B, E>> + Send>> },
+        // The refusal is ready.
         Refused { response: Option<Response<Body<Resumed<B>>>> },
     }
 }
@@ -41,10 +43,12 @@ impl<F, B, E> ResponseFuture<F, B, E> {
         }
     }
 
-    pub(super) fn handling(answer: impl Future<Output = Answer<B, E>> + Send + 'static) -> Self {
+    pub(super) fn responding(
+        respond: impl Future<Output = ResponseResult<B, E>> + Send + 'static,
+    ) -> Self {
         Self {
-            state: State::Handling {
-                answer: Box::pin(answer),
+            state: State::Responding {
+                respond: Box::pin(respond),
             },
         }
     }
@@ -62,7 +66,7 @@ impl<F, B, E> Future for ResponseFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Answer<B, E>;
+    type Output = ResponseResult<B, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -70,7 +74,7 @@ where
                 let response = ready!(response.poll(cx))?;
                 Poll::Ready(Ok(response.map(|body| Body::inner(Resumed::whole(body)))))
             }
-            StateProj::Handling { answer } => answer.as_mut().poll(cx),
+            StateProj::Responding { respond } => respond.as_mut().poll(cx),
             StateProj::Refused { response } => {
                 let response = response.take();
                 Poll::Ready(Ok(

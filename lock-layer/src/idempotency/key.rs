@@ -2,38 +2,43 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::Refusal;
+use super::outcome::IdempotencyRefusal;
 
-/// The header a client names its request with (draft-ietf-httpapi-idempotency-key-header).
+/// The header by which a client names its request (draft-ietf-httpapi-idempotency-key-header).
 pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The key: a quoted string (RFC 9651, section 3.3.3) without its quotes, or what stands there bare.
-pub(super) fn read(headers: &HeaderMap) -> Result<Cow<'_, [u8]>, Refusal> {
+/// Reads the key: the content of a quoted string (RFC 9651, section 3.3.3), or the bare value.
+pub(super) fn read(headers: &HeaderMap) -> Result<Cow<'_, [u8]>, IdempotencyRefusal> {
     let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    let line = lines.next().ok_or(Refusal::KeyMissing)?;
+    let line = lines.next().ok_or(IdempotencyRefusal::KeyMissing)?;
+    // Two keys: which of them names the request is anybody's guess.
     if lines.next().is_some() {
-        return Err(Refusal::KeyInvalid);
+        return Err(IdempotencyRefusal::KeyInvalid);
     }
     let text = line.as_bytes().trim_ascii();
-    // Both quotes and a backslash before each character are the most that a key of legal length needs.
-    if text.len() > 2 * LONGEST + 2 {
-        return Err(Refusal::KeyInvalid);
+    // A key of legal length needs at most both quotes and a backslash before each character.
+    if text.len() > 2 * MAX_KEY_LEN + 2 {
+        return Err(IdempotencyRefusal::KeyInvalid);
     }
     let key = match text.strip_prefix(b"\"") {
-        Some(quoted) => Cow::Owned(unquoted(quoted).ok_or(Refusal::KeyInvalid)?),
+        Some(quoted) => Cow::Owned(unquoted(quoted).ok_or(IdempotencyRefusal::KeyInvalid)?),
         None => Cow::Borrowed(text),
     };
-    let is_valid = (1..=LONGEST).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-    is_valid.then_some(key).ok_or(Refusal::KeyInvalid)
+    let is_valid = (1..=MAX_KEY_LEN).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    is_valid
+        .then_some(key)
+        .ok_or(IdempotencyRefusal::KeyInvalid)
 }
 
-/// What stands before the closing quote, which must be the end.
+/// Returns the content of a quoted string, without the opening quote. `None` unless the closing quote is its end.
 fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(text.len());
     let mut rest = text.iter();
     loop {
         match rest.next()? {
+            // The closing quote. Parameters, which may follow by the RFC, have no meaning here.
             b'"' => return rest.as_slice().is_empty().then_some(key),
+            // An escape. Only a quote and a backslash may follow.
             b'\\' => match rest.next()? {
                 escaped @ (b'"' | b'\\') => key.push(*escaped),
                 _ => return None,
@@ -43,8 +48,8 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The longest key, in characters.
-const LONGEST: usize = 255;
+/// In characters.
+const MAX_KEY_LEN: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +71,11 @@ mod tests {
         let longest = [b'k'; 255];
         assert_eq!(read(&headers(&[&longest])).unwrap(), &longest[..]);
         assert_eq!(read(&headers(&[b" k "])).unwrap(), &b"k"[..]);
-        assert_eq!(read(&headers(&[])), Err(Refusal::KeyMissing));
+        // The longest text: both quotes, and a backslash before each character.
+        let escaped = format!("\"{}\"", "\\\"".repeat(255));
+        let quotes = [b'"'; 255];
+        assert_eq!(read(&headers(&[escaped.as_bytes()])).unwrap(), &quotes[..]);
+        assert_eq!(read(&headers(&[])), Err(IdempotencyRefusal::KeyMissing));
         for wrong in [
             &[][..],
             &b"\"\""[..],
@@ -84,12 +93,15 @@ mod tests {
         ] {
             assert_eq!(
                 read(&headers(&[wrong])),
-                Err(Refusal::KeyInvalid),
+                Err(IdempotencyRefusal::KeyInvalid),
                 "{} bytes",
                 wrong.len()
             );
         }
-        assert_eq!(read(&headers(&[b"k", b"k"])), Err(Refusal::KeyInvalid));
+        assert_eq!(
+            read(&headers(&[b"k", b"k"])),
+            Err(IdempotencyRefusal::KeyInvalid)
+        );
     }
 
     proptest! {

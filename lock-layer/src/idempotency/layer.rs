@@ -1,35 +1,32 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::RequestHead;
-use layer_store::{Clock, KeySpace, SharedStore, Ttl};
+use layer_store::{SharedStore, Ttl};
 use tower_layer::Layer;
 
 use super::{
-    fingerprint::{Client, record_name},
-    key,
-    mode::Mode,
+    client_scope::ClientScope, config::IdempotencyConfig, retry_policy::RetryPolicy,
     service::Idempotency,
 };
-use crate::{Refusal, Scope, shared_store::warn_unless_shared, token::Token};
+use crate::shared_store::warn_unless_shared;
 
-/// Runs a request once, and answers its repetitions with the first response: for `POST` and `PATCH`, by the header
-/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+/// Runs a request once, and replays the first response to its repetitions. By default for `POST` and `PATCH`, which then need
+/// the header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 ///
-/// See the [crate docs](crate) for what becomes of whom, and the defaults.
+/// The [crate docs](crate#idempotency-keys) have the meaning of each failure, and the defaults.
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use bytes::Bytes;
 /// use http::{Request, Response, StatusCode};
 /// use http_body_util::Full;
-/// use lock_layer::{IdempotencyLayer, Scope, store::{MemoryStore, SharedStore}};
+/// use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let store = SharedStore::new(MemoryStore::new());
 /// let service = ServiceBuilder::new()
-///     .layer(IdempotencyLayer::retry_safe(store, Scope::global()))
+///     .layer(IdempotencyLayer::retry_safe(store, ClientScope::global()))
 ///     .service(service_fn(|_: Request<Full<Bytes>>| async {
 ///         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("booked")))
 ///     }));
@@ -41,134 +38,166 @@ use crate::{Refusal, Scope, shared_store::warn_unless_shared, token::Token};
 /// assert_eq!(second.headers()["idempotency-replayed"], "true");
 /// # });
 /// ```
+///
+/// # Request bodies
+///
+/// The layer reads a request's body and makes it again for the handler, so the body has a type that can be made from bytes:
+/// axum's `Body` (feature `axum`) or [`Full<Bytes>`](http_body_util::Full). Map any other, such as hyper's `Incoming`, in
+/// front of the layer:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::body::Body;
+/// use http::{Request, Response};
+/// use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+/// use tower::{Service, ServiceBuilder, service_fn};
+///
+/// /// `B` is the body of a server, such as hyper's `Incoming`.
+/// fn service<B>() -> impl Service<Request<B>> + Clone
+/// where
+///     B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+/// {
+///     let store = SharedStore::new(MemoryStore::new());
+///     ServiceBuilder::new()
+///         .map_request(|request: Request<B>| request.map(Body::new))
+///         .layer(IdempotencyLayer::retry_safe(store, ClientScope::global()))
+///         .service(service_fn(|_: Request<Body>| async {
+///             Ok::<_, std::convert::Infallible>(Response::new(Body::from("booked")))
+///         }))
+/// }
+/// # let _ = service::<http_body_util::Full<bytes::Bytes>>();
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct IdempotencyLayer {
-    shared: Arc<Shared>,
-}
-
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) store: SharedStore,
-    scope: Scope,
-    pub(super) mode: Mode,
-    methods: Arc<[Method]>,
-    pub(super) most_request: usize,
-    pub(super) most_response: usize,
-    pub(super) kept_for: Ttl,
-    /// How long a run is expected to take; the life of a claim that is renewed.
-    pub(super) expected: Ttl,
-    pub(super) records: KeySpace,
-    pub(super) clock: Clock,
-    enabled: bool,
+    config: Arc<IdempotencyConfig>,
 }
 
 impl IdempotencyLayer {
-    /// Never runs a request twice, whatever happens: for payments.
+    /// Makes a layer that never runs a request twice, whatever happens. For payments.
     ///
-    /// A run that panics, or whose process dies, may have taken effect: repetitions are answered 409 `outcome-unknown`, and
-    /// somebody has to look. Every response is kept but 429 and 503.
+    /// A run that panics, or whose process dies, may have taken effect: repetitions get 409 `outcome-unknown`, and a person has
+    /// to check. Every response is kept except 429 and 503.
     ///
-    /// Warns, once a process, if `store` is not shared.
-    pub fn at_most_once(store: SharedStore, scope: Scope) -> Self {
-        Self::new(store, scope, Mode::AtMostOnce)
+    /// Warns, once per process, if `store` is not shared.
+    pub fn at_most_once(store: impl Into<SharedStore>, scope: ClientScope) -> Self {
+        Self::new(store.into(), scope, RetryPolicy::AtMostOnce)
     }
 
-    /// Runs a request again if its run failed: for handlers that bear it, such as one transaction.
+    /// Makes a layer that runs a request again if its run failed. For handlers that can bear it, such as one transaction.
     ///
-    /// Kept are 2xx, 3xx, and 4xx but for 401, 408, 409, 423, 425 and 429. A 5xx or a panic lets the next repetition run, and
-    /// so does a process that died, 30 s later.
+    /// Kept are 2xx, 3xx, and 4xx except 401, 408, 409, 423, 425 and 429. After a 5xx or a panic, the next repetition runs;
+    /// after the death of a process, it runs 30 s later.
     ///
-    /// Warns, once a process, if `store` is not shared.
-    pub fn retry_safe(store: SharedStore, scope: Scope) -> Self {
-        Self::new(store, scope, Mode::RetrySafe)
+    /// Warns, once per process, if `store` is not shared.
+    pub fn retry_safe(store: impl Into<SharedStore>, scope: ClientScope) -> Self {
+        Self::new(store.into(), scope, RetryPolicy::RetrySafe)
     }
 
-    fn new(store: SharedStore, scope: Scope, mode: Mode) -> Self {
+    fn new(store: SharedStore, scope: ClientScope, retry_policy: RetryPolicy) -> Self {
         warn_unless_shared(&store);
         Self {
-            shared: Arc::new(Shared {
-                store,
-                scope,
-                mode,
-                methods: Arc::new([Method::POST, Method::PATCH]),
-                most_request: MIB,
-                most_response: MIB,
-                kept_for: DAY,
-                expected: EXPECTED,
-                records: KeySpace::new("record", "http"),
-                clock: Clock::system(),
-                enabled: true,
-            }),
+            config: Arc::new(IdempotencyConfig::new(store, scope, retry_policy)),
         }
     }
 
-    /// Asks for a key on requests of these methods, `POST` and `PATCH` unless said; others pass by.
-    #[must_use]
-    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.edit().methods = methods.into_iter().collect();
-        self
-    }
-
-    /// Refuses requests with a longer body, in bytes, with 413; 1 MiB unless said. The body is read before the handler runs.
-    #[must_use]
-    pub fn request_limit(mut self, bytes: usize) -> Self {
-        self.edit().most_request = bytes;
-        self
-    }
-
-    /// Keeps responses of up to so many bytes, 1 MiB unless said.
-    ///
-    /// A longer one, one that takes more than 5 s, or an event stream reaches its client all the same; repetitions are
-    /// answered 409 `body-not-kept` with its status, and do not run.
-    #[must_use]
-    pub fn response_limit(mut self, bytes: usize) -> Self {
-        self.edit().most_response = bytes;
-        self
-    }
-
-    /// Keeps records for so long, 24 h unless said. A repetition after that runs.
+    /// Sets the methods whose requests need a key. Default `POST` and `PATCH`. Requests with other methods pass.
     ///
     /// # Panics
     ///
-    /// If it is shorter than a second.
+    /// If there are none.
+    #[must_use]
+    #[track_caller]
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let methods: Arc<[Method]> = methods.into_iter().collect();
+        assert!(
+            !methods.is_empty(),
+            "without methods the layer does nothing: write one, such as Method::POST, or .enabled(false)"
+        );
+        self.edit().methods = methods;
+        self
+    }
+
+    /// Sets the maximum length of a request's body, in bytes. Default 1 MiB. A longer one gets 413.
+    ///
+    /// The body is read into memory before the handler runs.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn max_request_body(mut self, bytes: usize) -> Self {
+        assert!(
+            bytes > 0,
+            "max_request_body(0) refuses every request that has a body: write a number of bytes, such as 1 << 20"
+        );
+        self.edit().max_request_body = bytes;
+        self
+    }
+
+    /// Sets the maximum length of a response's body that is kept, in bytes. Default 1 MiB.
+    ///
+    /// A longer response, one whose body takes more than 5 s, or an event stream reaches its client unchanged. Its repetitions
+    /// get 409 `body-not-kept` with its status, and do not run.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        assert!(
+            bytes > 0,
+            "max_response_body(0) keeps no response that has a body: write a number of bytes, such as 1 << 20"
+        );
+        self.edit().max_response_body = bytes;
+        self
+    }
+
+    /// Sets the time for which records are kept. Default 24 h. A repetition after that time runs.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than one second.
     #[must_use]
     #[track_caller]
     pub fn keep_for(mut self, time: Duration) -> Self {
-        self.edit().kept_for = at_least_a_second(time, "records");
+        self.edit().keep_for = at_least_a_second(time, "records");
         self
     }
 
-    /// How long a run takes at the most, 30 s unless said.
+    /// Sets the time that a run takes at most, as far as you expect. Default 30 s.
     ///
-    /// `at_most_once` answers a repetition after that time with `outcome-unknown` instead of `in-progress`. `retry_safe` lets
-    /// one run when the first was silent for so long: a run renews its claim each third.
+    /// With `at_most_once`, a repetition after that time gets `outcome-unknown` instead of `in-progress`. With `retry_safe`, a
+    /// run renews its claim after each third of that time; a repetition runs once a claim was not renewed for all of it.
     ///
     /// # Panics
     ///
-    /// If it is shorter than a second.
+    /// If it is shorter than one second.
     #[must_use]
     #[track_caller]
     pub fn expected_run(mut self, time: Duration) -> Self {
-        self.edit().expected = at_least_a_second(time, "a run");
+        self.edit().expected_run = at_least_a_second(time, "a run");
         self
     }
 
-    /// Lets every request pass if `false`, without a change of type.
+    /// Turns the layer off, without a change of type: with `false`, every request passes. Default `true`.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.edit().enabled = enabled;
         self
     }
 
-    /// Judges by `clock` whether a run is overdue.
+    /// Sets the clock by which a run is found overdue.
     #[cfg(test)]
-    pub(super) fn clock(mut self, clock: Clock) -> Self {
+    pub(super) fn clock(mut self, clock: layer_store::Clock) -> Self {
         self.edit().clock = clock;
         self
     }
 
-    fn edit(&mut self) -> &mut Shared {
-        Arc::make_mut(&mut self.shared)
+    fn edit(&mut self) -> &mut IdempotencyConfig {
+        Arc::make_mut(&mut self.config)
     }
 }
 
@@ -176,40 +205,17 @@ impl<S> Layer<S> for IdempotencyLayer {
     type Service = Idempotency<S>;
 
     fn layer(&self, inner: S) -> Idempotency<S> {
-        Idempotency::new(inner, self.shared.clone())
-    }
-}
-
-impl Shared {
-    pub(super) fn guards(&self, method: &Method) -> bool {
-        self.enabled && self.methods.contains(method)
-    }
-
-    /// Under what a request's record stands.
-    pub(super) fn record_name(&self, head: &RequestHead<'_>) -> Result<Token, Refusal> {
-        let key = key::read(head.headers)?;
-        let Some((identity, is_peer)) = self.scope.client(head) else {
-            tracing::error!(
-                "an idempotency key has no client: let Scope::by name one, \
-                 or serve axum with into_make_service_with_connect_info::<SocketAddr>()"
-            );
-            return Err(Refusal::ClientUnknown);
-        };
-        let client = Client {
-            subject: identity.as_ref(),
-            is_peer,
-        };
-        Ok(record_name(client, head, &key))
+        Idempotency::new(inner, self.config.clone())
     }
 }
 
 impl fmt::Debug for IdempotencyLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyLayer")
-            .field("store", &self.shared.store)
-            .field("scope", &self.shared.scope)
-            .field("mode", &self.shared.mode)
-            .field("enabled", &self.shared.enabled)
+            .field("store", self.config.caller.store())
+            .field("client_scope", &self.config.client_scope)
+            .field("retry_policy", &self.config.retry_policy)
+            .field("enabled", &self.config.enabled)
             .finish_non_exhaustive()
     }
 }
@@ -223,6 +229,60 @@ fn at_least_a_second(time: Duration, what: &str) -> Ttl {
     Ttl::try_from(time).expect("a second is more than a millisecond")
 }
 
-const MIB: usize = 1 << 20;
-const DAY: Ttl = Ttl::from_millis(24 * 3_600_000).expect("a day is not zero");
-const EXPECTED: Ttl = Ttl::from_millis(30_000).expect("30 s are not zero");
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use layer_store::MemoryStore;
+
+    use super::*;
+
+    fn layer() -> IdempotencyLayer {
+        let store = SharedStore::new(MemoryStore::new());
+        IdempotencyLayer::at_most_once(store, ClientScope::global())
+    }
+
+    #[test]
+    fn an_impossible_setting_says_what_to_write() {
+        type Set = fn(IdempotencyLayer) -> IdempotencyLayer;
+        let settings: [(Set, &str); 5] = [
+            (|layer| layer.methods([]), "such as Method::POST"),
+            (|layer| layer.max_request_body(0), "such as 1 << 20"),
+            (|layer| layer.max_response_body(0), "such as 1 << 20"),
+            (
+                |layer| layer.keep_for(Duration::from_millis(999)),
+                "999ms is too short for records: write at least Duration::from_secs(1)",
+            ),
+            (
+                |layer| layer.expected_run(Duration::ZERO),
+                "0ns is too short for a run: write at least Duration::from_secs(1)",
+            ),
+        ];
+        for (set, text) in settings {
+            let panic = catch_unwind(AssertUnwindSafe(|| set(layer()))).unwrap_err();
+            let message = match panic.downcast_ref::<String>() {
+                Some(message) => message.as_str(),
+                None => panic.downcast_ref::<&str>().unwrap(),
+            };
+            assert!(message.contains(text), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_settings_are_possible() {
+        let layer = layer()
+            .max_request_body(1)
+            .max_response_body(1)
+            .keep_for(Duration::from_secs(1))
+            .expected_run(Duration::from_secs(1));
+        assert_eq!(layer.config.max_request_body, 1);
+        assert_eq!(layer.config.max_response_body, 1);
+        assert_eq!(layer.config.keep_for.as_millis(), 1_000);
+        assert_eq!(layer.config.expected_run.as_millis(), 1_000);
+        let text = format!("{layer:?}");
+        assert!(
+            text.contains("AtMostOnce") && text.contains("enabled: true"),
+            "{text}"
+        );
+    }
+}

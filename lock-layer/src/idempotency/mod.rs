@@ -1,21 +1,35 @@
-//! `IdempotencyLayer`: a repeated request is answered, not run again.
+//! The Tower layer that replays the first response to a repeated request.
+//!
+//! - [`layer`], [`service`], [`future`]: the Tower shell. [`config`]: the settings.
+//! - [`key`], [`client_scope`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
+//! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
+//! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
+//! - [`capture`]: reads bodies. [`replay`]: responds to a repetition.
+//! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
 
 pub(crate) mod future;
+pub(crate) mod programs;
 
-mod answer;
-mod collect;
+mod capture;
+mod claim;
+mod client_scope;
+mod config;
 mod fingerprint;
-mod handle;
+mod handler_run;
 mod key;
 mod layer;
-mod mode;
 mod outcome;
-mod run;
+mod record;
+mod replay;
+mod retry_policy;
 mod service;
+mod settle;
+mod task;
 
 pub use self::{
+    client_scope::ClientScope,
     layer::IdempotencyLayer,
-    outcome::{Refusal, RunOutcome},
+    outcome::{IdempotencyRefusal, RunOutcome},
     service::Idempotency,
 };
 

@@ -1,41 +1,63 @@
 use http::StatusCode;
 
-/// What a handler says of its run, in its response's extensions.
+/// A handler's report about its run, in its response's extensions. It overrules the decision by status.
 ///
-/// In axum: `(Extension(RunOutcome::NotExecuted), StatusCode::CONFLICT)`. It overrules what the mode would make of the status.
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Extension, http::StatusCode, response::IntoResponse};
+/// use lock_layer::RunOutcome;
+///
+/// // The car is gone, and nothing was booked: the same key may be tried again.
+/// async fn book() -> impl IntoResponse {
+///     (Extension(RunOutcome::NotExecuted), StatusCode::CONFLICT)
+/// }
+/// # let _ = book;
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RunOutcome {
-    /// Nothing was done: the next request with that key runs.
+    /// Nothing was done: the next request with the same key runs.
     NotExecuted,
-    /// It was done: the response is kept whatever its status.
+    /// It was done: the response is kept, whatever its status.
     Executed,
 }
 
-/// Why an [`IdempotencyLayer`](crate::IdempotencyLayer) answered itself: in the response's extensions.
+/// The reason why [`IdempotencyLayer`](crate::IdempotencyLayer) refused a request. It is in the extensions of the response.
+///
+/// ```
+/// use http::Response;
+/// use http_body_util::Empty;
+/// use lock_layer::{Body, IdempotencyRefusal};
+///
+/// let refused: Response<Body<Empty<bytes::Bytes>>> = IdempotencyRefusal::KeyMissing.into_response();
+/// assert_eq!(refused.status(), 400);
+/// assert_eq!(refused.extensions().get(), Some(&IdempotencyRefusal::KeyMissing));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// 400: no `Idempotency-Key`.
+pub enum IdempotencyRefusal {
+    /// 400: the request has no `Idempotency-Key`.
     KeyMissing,
-    /// 400: two of them, or one that is too long or not visible ASCII.
+    /// 400: the request has two keys, or one that is too long or not visible ASCII.
     KeyInvalid,
     /// 422: the key came with another request before.
     KeyReused,
-    /// 409 with `Retry-After`: that request is running.
+    /// 409 with `Retry-After`: the first request with this key is running.
     InProgress,
-    /// 409: that request was begun, and what became of it is not known.
+    /// 409: the first request with this key was begun, and its outcome is not known.
     OutcomeUnknown,
-    /// 409: that request is done; its response was too long to be kept.
+    /// 409: the first request with this key is done, and its response was too long to keep.
     BodyNotKept {
         /// The status of the first response.
         status: StatusCode,
     },
-    /// 413: the request's body is longer than the layer reads.
+    /// 413: the request's body is longer than [`max_request_body`](crate::IdempotencyLayer::max_request_body).
     BodyTooLarge,
     /// 400: the request's body broke off.
     BodyUnreadable,
-    /// 500: the scope names nobody and no peer address is known, so that clients might be given each other's responses.
+    /// 500: the scope found no client and no peer address is known, so clients could be given each other's responses.
     ClientUnknown,
-    /// 503: nobody can say whether the request was handled before. It was not now.
+    /// 503: the store did not reply whether the request was handled before. It was not handled now.
     StoreUnavailable,
 }

@@ -7,22 +7,37 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, Rebuild, RequestHead, take_ready};
+use layer_http::{Body, BoxError, Rebuild, RequestHead, take_ready};
 use tower_service::Service;
 
-use super::{future::ResponseFuture, handle::handle, layer::Shared};
-use crate::body::{BoxError, Resumed};
+use super::{config::IdempotencyConfig, future::ResponseFuture, task};
+use crate::body::Resumed;
 
-/// Answers repeated requests. See [`IdempotencyLayer`](crate::IdempotencyLayer).
+/// The service of [`IdempotencyLayer`](crate::IdempotencyLayer).
 #[derive(Clone)]
 pub struct Idempotency<S> {
     inner: S,
-    shared: Arc<Shared>,
+    config: Arc<IdempotencyConfig>,
 }
 
 impl<S> Idempotency<S> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(super) fn new(inner: S, config: Arc<IdempotencyConfig>) -> Self {
+        Self { inner, config }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, to change it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the inner service out.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -44,14 +59,14 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
-        if !self.shared.guards(req.method()) {
+        if !self.config.needs_key(req.method()) {
             return ResponseFuture::passing(self.inner.call(req));
         }
-        match self.shared.record_name(&RequestHead::of(&req)) {
+        match self.config.record_name(&RequestHead::of(&req)) {
             // The instance that reported ready travels with the request, its clone stays behind.
             Ok(name) => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::handling(handle(self.shared.clone(), name, inner, req))
+                ResponseFuture::responding(task::respond(self.config.clone(), name, inner, req))
             }
             Err(refusal) => ResponseFuture::refused(refusal.into_response()),
         }

@@ -1,4 +1,4 @@
-//! What [`Lock`](super::Lock) answers with.
+//! The response future of [`Lock`](super::Lock).
 
 use std::{
     fmt,
@@ -14,10 +14,13 @@ use layer_store::StoreError;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{AcquireError, Guard, Released, claim::Claim, locks};
+use crate::{
+    AcquireError, LockGuard, ReleaseOutcome,
+    lease::{holder::Holder, task},
+};
 
 pin_project! {
-    /// The response, once the lock is given back; or the refusal.
+    /// Resolves to the inner response, once the lock is given back, or to a refusal.
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,
@@ -34,12 +37,12 @@ pin_project! {
         S: Service<Request<ReqBody>>,
     {
         // Waiting for the store, the request parked beside.
-        Acquiring { acquire: BoxFuture<Result<Guard, AcquireError>>, parked: Option<(S, Request<ReqBody>)> },
-        // The inner service has the request; the guard keeps the lock, and lets go of it if this future is dropped.
-        Calling { #[pin] response: S::Future, guard: Option<Guard> },
-        // The response is there. The next request of its client must not find the lock of this one.
-        Releasing { release: BoxFuture<Result<Released, StoreError>>, response: Option<Response<ResBody>> },
-        // Not let through: the answer is ready.
+        Acquiring { acquire: BoxFuture<Result<LockGuard, AcquireError>>, parked: Option<(S, Request<ReqBody>)> },
+        // The inner service has the request. The guard keeps the lock, and releases it if this future is dropped.
+        Calling { #[pin] response: S::Future, guard: Option<LockGuard> },
+        // The response is ready. It waits for the release, so that its client's next request does not find the lock.
+        Releasing { release: BoxFuture<Result<ReleaseOutcome, StoreError>>, response: Option<Response<ResBody>> },
+        // Not let through: the refusal is ready.
         Refused { response: Option<Response<Body<ResBody>>> },
     }
 }
@@ -50,16 +53,16 @@ impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(super) fn acquiring(claim: Arc<Claim>, inner: S, req: Request<ReqBody>) -> Self {
+    pub(super) fn acquiring(holder: Arc<Holder>, inner: S, req: Request<ReqBody>) -> Self {
         Self {
             state: State::Acquiring {
-                acquire: Box::pin(locks::acquire(claim)),
+                acquire: Box::pin(task::acquire(holder)),
                 parked: Some((inner, req)),
             },
         }
     }
 
-    pub(super) fn calling(response: S::Future, guard: Option<Guard>) -> Self {
+    pub(super) fn calling(response: S::Future, guard: Option<LockGuard>) -> Self {
         Self {
             state: State::Calling { response, guard },
         }
@@ -86,6 +89,7 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Acquiring { acquire, parked } => {
                     match ready!(acquire.as_mut().poll(cx)) {
+                        // ## Acquiring => Calling
                         Ok(guard) => {
                             let (mut inner, mut req) = parked.take().expect(POLLED_AGAIN);
                             req.extensions_mut().insert(guard.context());
@@ -94,19 +98,23 @@ where
                                 guard: Some(guard),
                             }
                         }
+                        // ## Acquiring => refused
                         Err(error) => return Poll::Ready(Ok(error.into_response())),
                     }
                 }
                 StateProj::Calling { response, guard } => {
                     let response = ready!(response.poll(cx))?;
                     match guard.take().and_then(|guard| guard.release_now().err()) {
+                        // ## Calling => Releasing: the store has to wait.
                         Some(guard) => State::Releasing {
                             release: Box::pin(guard.release()),
                             response: Some(response),
                         },
+                        // ## Calling => done: there was no lock, or the store released it at once.
                         None => return Poll::Ready(Ok(response.map(Body::inner))),
                     }
                 }
+                // ## Releasing => done. An error changes nothing: a task goes on releasing.
                 StateProj::Releasing { release, response } => {
                     if let Err(error) = ready!(release.as_mut().poll(cx)) {
                         tracing::debug!(%error, "a lock is given back in the background");

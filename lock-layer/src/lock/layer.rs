@@ -1,18 +1,19 @@
-use std::{fmt, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Response, StatusCode};
-use layer_http::{Body, KeyExtractor, OnMissing, PeerIp, Problem, RequestHead};
+use layer_http::KeyExtractor;
 use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
 
-use crate::{
-    AcquireError, InvalidLease, Locks, RunOutcome, claim::Claim, lock::Lock, response::respond,
+use super::{
+    service::Lock,
+    shared::{Shared, UNIT},
 };
+use crate::{AcquireError, InvalidLease, Locks};
 
-/// Lets one request at a time through for each of whatever the extractor names, over all processes on one store.
+/// Lets one request at a time through for each key that the extractor finds, over all processes on one store.
 ///
-/// Others are answered 409 at once. The handler finds a [`LockContext`](crate::LockContext) in its request's extensions.
-/// See the [crate docs](crate).
+/// Other requests with that key get 409 at once. The handler finds a [`LockContext`](crate::LockContext) in its request's
+/// extensions. See the [crate docs](crate#locks).
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};
@@ -23,7 +24,7 @@ use crate::{
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let store = SharedStore::new(MemoryStore::new());
 /// let service = ServiceBuilder::new()
-///     .layer(LockLayer::new(store, header("x-car")).group("car").lease(Duration::from_secs(10)))
+///     .layer(LockLayer::new(store, header("x-car")).name("car").lease(Duration::from_secs(10)))
 ///     .service(service_fn(|request: Request<()>| async move {
 ///         let fence = request.extensions().get::<LockContext>().unwrap().fence();
 ///         Ok::<_, Infallible>(Response::new(fence.to_string()))
@@ -38,52 +39,34 @@ pub struct LockLayer {
     shared: Arc<Shared>,
 }
 
-/// Looks at a layer's locks and opens them, for operators.
+/// Inspects the locks of a layer and releases them by force, for operators.
 ///
-/// They are named as the layer groups them: `car:7` under `.group("car")`, else `/cars/{id}:7`.
+/// A lock has the name of its group: `car:7` with `.name("car")`, otherwise the route and the key, as in `/cars/{id}:7`.
 #[derive(Clone, Debug)]
 pub struct LockHandle {
     locks: Locks,
 }
 
-#[derive(Clone)]
-pub(super) struct Shared {
-    locks: Locks,
-    key: Arc<dyn KeyExtractor>,
-    group: Option<Box<str>>,
-    enabled: bool,
-}
-
-/// What becomes of a request before any store is asked.
-pub(super) enum Begun<B> {
-    /// It needs no lock.
-    Pass,
-    /// It needs this one.
-    Lock(Arc<Claim>),
-    /// It is refused.
-    Refused(Response<Body<B>>),
-}
-
 impl LockLayer {
-    /// Locks whatever `key` names, such as `path_param("id")`, with a lease of 30 s.
+    /// Makes a layer that locks what `key` finds, such as `path_param("id")`, with a lease of 30 s.
     ///
-    /// Warns, once a process, if `store` is not shared.
-    pub fn new(store: SharedStore, key: impl KeyExtractor) -> Self {
+    /// Warns, once per process, if `store` is not shared.
+    pub fn new(store: impl Into<SharedStore>, key: impl KeyExtractor) -> Self {
         Self {
             shared: Arc::new(Shared {
                 locks: Locks::new(store),
                 key: Arc::new(key),
-                group: None,
+                name: None,
                 enabled: true,
             }),
         }
     }
 
-    /// Grants locks for `lease` at a time, 10 ms to 12 h. See [`Locks::lease`].
+    /// Sets the lease: how long a lock is granted at a time. Default 30 s; 10 ms to 12 h. See [`Locks::lease`].
     ///
     /// # Panics
     ///
-    /// If it cannot work: see [`try_lease`](Self::try_lease).
+    /// If `lease` is out of bounds. [`try_lease`](Self::try_lease) returns an error instead.
     #[must_use]
     #[track_caller]
     pub fn lease(self, lease: Duration) -> Self {
@@ -93,27 +76,37 @@ impl LockLayer {
         }
     }
 
-    /// The same for a lease that comes from a configuration.
+    /// Sets the lease, for a value that comes from a configuration. See [`lease`](Self::lease).
     ///
     /// # Errors
     ///
-    /// Less than 10 ms or more than 12 h.
+    /// `lease` is shorter than 10 ms or longer than 12 h.
     pub fn try_lease(mut self, lease: Duration) -> Result<Self, InvalidLease> {
         let shared = Arc::make_mut(&mut self.shared);
         shared.locks = shared.locks.clone().try_lease(lease)?;
         Ok(self)
     }
 
-    /// Names what is locked, such as `car`: with it the lock of `7` is the unit `-` of the group `car:7`, on every route.
+    /// Names the locks, such as `car`, so that all layers with that name share them. Default: the pattern of the matched
+    /// route, so that two routes have separate locks.
     ///
-    /// Without it the group begins with the matched route's pattern, so that two routes lock apart.
+    /// With the name `car`, the lock of the key `7` is the unit `-` of the [group](Locks::group) `car:7`.
+    ///
+    /// # Panics
+    ///
+    /// If it is empty.
     #[must_use]
-    pub fn group(mut self, name: &str) -> Self {
-        Arc::make_mut(&mut self.shared).group = Some(name.into());
+    #[track_caller]
+    pub fn name(mut self, name: &str) -> Self {
+        assert!(
+            !name.is_empty(),
+            "an empty name shares the locks of all routes: write one, such as \"car\""
+        );
+        Arc::make_mut(&mut self.shared).name = Some(name.into());
         self
     }
 
-    /// What a refused client reads first, such as `Already booked`; `Locked` unless said.
+    /// Sets the title of the problem document that a refused client reads, such as `Already booked`. Default `Locked`.
     #[must_use]
     pub fn busy_title(mut self, title: &'static str) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
@@ -121,15 +114,16 @@ impl LockLayer {
         self
     }
 
-    /// Lets every request pass unlocked if `false`, without a change of type. A handler then finds no
-    /// [`LockContext`](crate::LockContext) in its request: who may be switched off takes `Option<Extension<LockContext>>`.
+    /// Turns the layer off, without a change of type: with `false`, every request passes unlocked. Default `true`.
+    ///
+    /// Its handler then finds no [`LockContext`](crate::LockContext); in axum let it take `Option<LockContext>`.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         Arc::make_mut(&mut self.shared).enabled = enabled;
         self
     }
 
-    /// Looks at the locks and opens them.
+    /// Returns a handle that inspects the locks and releases them by force.
     pub fn handle(&self) -> LockHandle {
         LockHandle {
             locks: self.shared.locks.clone(),
@@ -138,28 +132,28 @@ impl LockLayer {
 }
 
 impl LockHandle {
-    /// Whether somebody holds the lock of `group`, such as `car:7`.
+    /// Returns true if somebody holds the lock of `group`, such as `car:7`.
     ///
     /// # Errors
     ///
-    /// If the store does not say.
+    /// The store did not reply within 500 ms.
     pub async fn is_held(&self, group: impl Into<Identity<'_>>) -> Result<bool, AcquireError> {
         let group = self.locks.group(group);
-        group.held([UNIT]).await.map(|held| held > 0)
+        group.held(UNIT).await.map(|held| held > 0)
     }
 
-    /// Takes the lock of `group` from whoever holds it, and says whether somebody did. See
-    /// [`Group::force_release`](crate::Group::force_release).
+    /// Takes the lock of `group` from its holder. Returns true if it was held. See
+    /// [`LockGroup::force_release`](crate::LockGroup::force_release).
     ///
     /// # Errors
     ///
-    /// If the store does not say.
+    /// The store did not reply within 500 ms.
     pub async fn force_release(
         &self,
         group: impl Into<Identity<'_>>,
     ) -> Result<bool, AcquireError> {
         let group = self.locks.group(group);
-        group.force_release([UNIT]).await.map(|held| held > 0)
+        group.force_release(UNIT).await.map(|held| held > 0)
     }
 }
 
@@ -171,91 +165,12 @@ impl<S> Layer<S> for LockLayer {
     }
 }
 
-impl Shared {
-    pub(super) fn begin<B>(&self, head: &RequestHead<'_>) -> Begun<B> {
-        if !self.enabled {
-            return Begun::Pass;
-        }
-        let group = match self.key.extract(head) {
-            Some(identity) => self.group_of(head, "", &identity),
-            None => match self.key.missing() {
-                OnMissing::Skip => return Begun::Pass,
-                OnMissing::Refuse => return Begun::Refused(unnamed()),
-                OnMissing::Misconfigured => return Begun::Refused(misconfigured()),
-                OnMissing::UsePeer => match PeerIp.extract(head) {
-                    Some(peer) => self.group_of(head, "/peer", &peer),
-                    None => self.group_of(head, "/peer", &Identity::from("")),
-                },
-                OnMissing::Shared => self.group_of(head, "/peer", &Identity::from("")),
-            },
-        };
-        match self.locks.group(group).claim([UNIT]) {
-            Ok(claim) => Begun::Lock(claim),
-            Err(error) => Begun::Refused(error.into_response()),
-        }
-    }
-
-    /// `prefix:identity`. One prefix has one extractor, so the kinds of identity need not be told apart.
-    fn group_of(
-        &self,
-        head: &RequestHead<'_>,
-        apart: &str,
-        identity: &Identity<'_>,
-    ) -> Identity<'static> {
-        let prefix = match &self.group {
-            Some(name) => name,
-            None => head.matched_path().unwrap_or_default(),
-        };
-        let mut group = format!("{prefix}{apart}:").into_bytes();
-        match identity {
-            Identity::Text(text) => group.extend_from_slice(text),
-            Identity::Int(number) => group.extend_from_slice(number.to_string().as_bytes()),
-            Identity::V4(address) => {
-                let address = Ipv4Addr::from_bits(*address).to_string();
-                group.extend_from_slice(address.as_bytes());
-            }
-            Identity::V6(network) => {
-                group.extend_from_slice(format!("{network:016x}").as_bytes());
-            }
-        }
-        Identity::Text(group.into())
-    }
-}
-
 impl fmt::Debug for LockLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockLayer")
             .field("locks", &self.shared.locks)
-            .field("group", &self.shared.group)
+            .field("name", &self.shared.name)
             .field("enabled", &self.shared.enabled)
             .finish_non_exhaustive()
     }
 }
-
-/// A request that says not what it is about, where it has to.
-fn unnamed<B>() -> Response<Body<B>> {
-    not_executed(
-        Problem::new(StatusCode::BAD_REQUEST, "about:blank", "Bad Request")
-            .detail("the request does not say what it is about"),
-    )
-}
-
-fn misconfigured<B>() -> Response<Body<B>> {
-    tracing::error!(
-        "a lock's extractor finds nothing on this route: put the layer on the route whose parameter it names"
-    );
-    not_executed(Problem::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "about:blank",
-        "Internal Server Error",
-    ))
-}
-
-fn not_executed<B>(problem: Problem) -> Response<Body<B>> {
-    let mut response = respond(problem, None);
-    response.extensions_mut().insert(RunOutcome::NotExecuted);
-    response
-}
-
-/// The one unit of a bare group.
-const UNIT: &str = "-";

@@ -1,9 +1,10 @@
-//! `LockLayer`: one request at a time for each of something.
+//! The Tower layer that holds a lock while the inner service handles a request.
 
 pub(crate) mod future;
 
 mod layer;
 mod service;
+mod shared;
 
 pub use self::{
     layer::{LockHandle, LockLayer},

@@ -10,11 +10,11 @@ use tower_service::Service;
 
 use super::{
     future::ResponseFuture,
-    layer::{Begun, Shared},
+    shared::{LockNeed, Shared},
 };
-use crate::locks;
+use crate::lease::task;
 
-/// Lets one request at a time through. See [`LockLayer`](crate::LockLayer).
+/// The service of [`LockLayer`](crate::LockLayer).
 #[derive(Clone)]
 pub struct Lock<S> {
     inner: S,
@@ -24,6 +24,21 @@ pub struct Lock<S> {
 impl<S> Lock<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
         Self { inner, shared }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, to change it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the inner service out.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -42,19 +57,19 @@ where
     }
 
     fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
-        let claim = match self.shared.begin(&RequestHead::of(&req)) {
-            Begun::Pass => return ResponseFuture::calling(self.inner.call(req), None),
-            Begun::Refused(response) => return ResponseFuture::refused(response),
-            Begun::Lock(claim) => claim,
+        let holder = match self.shared.lock_for(&RequestHead::of(&req)) {
+            LockNeed::Nothing => return ResponseFuture::calling(self.inner.call(req), None),
+            LockNeed::Refused(response) => return ResponseFuture::refused(response),
+            LockNeed::Lock(holder) => holder,
         };
-        match locks::acquire_now(&claim) {
+        match task::acquire_now(&holder) {
             Some(Ok(guard)) => {
                 req.extensions_mut().insert(guard.context());
                 ResponseFuture::calling(self.inner.call(req), Some(guard))
             }
             Some(Err(error)) => ResponseFuture::refused(error.into_response()),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
-            None => ResponseFuture::acquiring(claim, take_ready(&mut self.inner), req),
+            None => ResponseFuture::acquiring(holder, take_ready(&mut self.inner), req),
         }
     }
 }

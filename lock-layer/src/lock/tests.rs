@@ -18,15 +18,15 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    AcquireError, LockContext, Locks, RunOutcome,
-    testing::{World, problem, settle},
+    AcquireError, LockContext, LockRefusal, Locks, RunOutcome,
+    testing::{World, problem, settle, worlds},
 };
 
 const LEASE: Duration = Duration::from_millis(300);
 
 fn layer(world: &World) -> LockLayer {
     LockLayer::new(world.store(), header("x-car"))
-        .group("car")
+        .name("car")
         .lease(LEASE)
 }
 
@@ -35,10 +35,6 @@ fn put(car: &str) -> Request<()> {
         .header("x-car", car)
         .body(())
         .unwrap()
-}
-
-fn worlds() -> [World; 2] {
-    [World::near(), World::far()]
 }
 
 type Reply = Result<Response<Full<Bytes>>, Infallible>;
@@ -62,7 +58,7 @@ async fn one_request_runs_and_the_others_are_told_when_to_come_back() {
         assert_eq!(refused.headers()["retry-after"], "1");
         assert!(matches!(
             refused.extensions().get(),
-            Some(AcquireError::Busy(_))
+            Some(LockRefusal::NotAcquired(AcquireError::Busy(_)))
         ));
         assert_eq!(refused.extensions().get(), Some(&RunOutcome::NotExecuted));
         assert_eq!(problem(refused).await, "lock-busy");
@@ -162,7 +158,7 @@ async fn without_the_store_no_handler_runs() {
         assert_eq!(response.headers()["retry-after"], "1");
         assert!(matches!(
             response.extensions().get(),
-            Some(AcquireError::Unavailable(_))
+            Some(LockRefusal::NotAcquired(AcquireError::Unavailable(_)))
         ));
         assert_eq!(problem(response).await, "store-unavailable");
     }
@@ -206,6 +202,11 @@ async fn a_request_that_does_not_say_locks_its_peer_is_refused_or_passes() {
     let refusing = LockLayer::new(world.store(), header("x-car").or_refuse());
     let response = refusing.layer(ok).oneshot(silent()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert!(matches!(
+        response.extensions().get(),
+        Some(LockRefusal::KeyNotFound)
+    ));
+    assert_eq!(response.extensions().get(), Some(&RunOutcome::NotExecuted));
     let skipping = LockLayer::new(world.store(), header("x-car").or_skip());
     let response = skipping.layer(ok).oneshot(silent()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -220,7 +221,7 @@ async fn a_refusal_in_the_handler_is_the_layers_own() {
     let in_handler = error.into_response::<Full<Bytes>>();
 
     let layer = LockLayer::new(world.store(), header("x-car"))
-        .group("car")
+        .name("car")
         .busy_title("Already booked");
     let service = layer.layer(service_fn(|request| takes(LEASE, request)));
     let by_layer = service.oneshot(put("7")).await.unwrap();
@@ -236,7 +237,7 @@ async fn a_refusal_in_the_handler_is_the_layers_own() {
 
 #[cfg(feature = "axum")]
 #[tokio::test(start_paused = true)]
-async fn routes_lock_apart_unless_they_share_a_group() {
+async fn routes_lock_apart_unless_they_share_a_name() {
     use axum::{Router, body::Body, routing::put};
     use layer_http::path_param;
 
@@ -245,10 +246,10 @@ async fn routes_lock_apart_unless_they_share_a_group() {
         let request = Request::put(path).body(Body::empty()).unwrap();
         app.oneshot(request).await.unwrap().status()
     };
-    for (group, other_route) in [(None, StatusCode::OK), (Some("car"), StatusCode::CONFLICT)] {
+    for (name, other_route) in [(None, StatusCode::OK), (Some("car"), StatusCode::CONFLICT)] {
         let mut lock = LockLayer::new(world.store(), path_param("id"));
-        if let Some(group) = group {
-            lock = lock.group(group);
+        if let Some(name) = name {
+            lock = lock.name(name);
         }
         let app = Router::new()
             .route("/cars/{id}", put(pending::<()>).layer(lock.clone()))
@@ -261,6 +262,66 @@ async fn routes_lock_apart_unless_they_share_a_group() {
         running.abort();
         settle().await;
     }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_layer_on_the_wrong_route_is_misconfigured() {
+    let world = World::near();
+    let lock = LockLayer::new(world.store(), layer_http::path_param("id"));
+    let service = lock.layer(service_fn(|request| takes(LEASE, request)));
+    let response = service.oneshot(put("7")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(matches!(
+        response.extensions().get(),
+        Some(LockRefusal::Misconfigured)
+    ));
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_takes_the_lock_context_or_is_told_to_add_the_layer() {
+    use axum::{Router, body::Body, routing::get};
+
+    async fn needs(lock: LockContext) -> String {
+        lock.fence().to_string()
+    }
+    async fn may_have(lock: Option<LockContext>) -> String {
+        lock.is_some().to_string()
+    }
+    let world = World::near();
+    let app = Router::new()
+        .route("/needs", get(needs).layer(layer(&world)))
+        .route("/may", get(may_have).layer(layer(&world)))
+        .route("/needs/none", get(needs))
+        .route("/may/none", get(may_have));
+    let send = async |path: &str| {
+        let request = Request::get(path).header("x-car", "7").body(Body::empty());
+        let response = app.clone().oneshot(request.unwrap()).await.unwrap();
+        (response.status(), crate::testing::text(response).await)
+    };
+    let (status, fence) = send("/needs").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(fence.parse::<u64>().unwrap() > 0);
+    assert_eq!(send("/may").await, (StatusCode::OK, "true".into()));
+    assert_eq!(send("/may/none").await, (StatusCode::OK, "false".into()));
+    let (status, text) = send("/needs/none").await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.contains("add a LockLayer to its route"), "{text}");
+}
+
+#[test]
+#[should_panic(expected = "write one, such as \"car\"")]
+fn an_empty_name_is_refused_where_it_is_written() {
+    let _ = LockLayer::new(World::near().store(), header("x-car")).name("");
+}
+
+#[test]
+fn the_inner_service_can_be_reached() {
+    let world = World::near();
+    let mut service = layer(&world).layer(7);
+    *service.get_mut() += 1;
+    assert_eq!((*service.get_ref(), service.into_inner()), (8, 8));
 }
 
 /// Panics if it is called without having been polled ready, as a buffer or a limit may.
@@ -341,7 +402,7 @@ async fn connections_share_their_locks_and_an_unready_service_is_waited_for() {
 }
 
 #[test]
-fn everything_goes_anywhere() {
+fn layer_service_and_future_are_send() {
     fn check<T: Send + Sync + 'static>() {}
     check::<LockLayer>();
     check::<LockHandle>();

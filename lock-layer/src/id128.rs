@@ -1,0 +1,94 @@
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// 128 bits as 22 characters of base64url: the text of holder tokens, run tokens, record names and fingerprints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Id128([u8; Self::LEN]);
+
+impl Id128 {
+    /// The length in characters.
+    pub(crate) const LEN: usize = 22;
+
+    /// Makes one that nobody else has, in this process or another.
+    pub(crate) fn random() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let count = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        Self::from_hash(&blake3::keyed_hash(seed(), &count))
+    }
+
+    /// Takes the first 128 bits of `hash`.
+    pub(crate) fn from_hash(hash: &blake3::Hash) -> Self {
+        let mut text = [0; Self::LEN];
+        URL_SAFE_NO_PAD
+            .encode_slice(&hash.as_bytes()[..16], &mut text)
+            .expect("16 bytes are 22 characters");
+        Self(text)
+    }
+
+    /// Reads the text that [`as_bytes`](Self::as_bytes) returned. `None` if it has another length.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        text.try_into().ok().map(Self)
+    }
+
+    /// Returns the text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Id128 {
+    /// Hides the text: a person who knows a holder's token can release its lock.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Id128")
+    }
+}
+
+/// Returns 256 random bits of this process. They come from the system, by way of the standard library's hash keys.
+fn seed() -> &'static [u8; 32] {
+    static SEED: OnceLock<[u8; 32]> = OnceLock::new();
+    SEED.get_or_init(|| {
+        let mut seed = [0; 32];
+        for (place, word) in seed.chunks_exact_mut(8).zip(0_u64..) {
+            place.copy_from_slice(&RandomState::new().hash_one(word).to_le_bytes());
+        }
+        seed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_seed_is_random() {
+        let seed = seed();
+        assert!(seed.iter().any(|byte| *byte != seed[0]));
+    }
+
+    #[test]
+    fn ids_are_22_characters_and_never_the_same() {
+        let mut seen = HashSet::new();
+        for _ in 0..1_000 {
+            let id = Id128::random();
+            let text = str::from_utf8(id.as_bytes()).unwrap();
+            assert!(
+                text.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            );
+            assert_eq!(Id128::read(id.as_bytes()), Some(id));
+            assert_eq!(Id128::read(&id.as_bytes()[1..]), None);
+            assert_eq!(format!("{id:?}"), "Id128");
+            assert!(seen.insert(text.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! One run of the handler: its claim, the renewals of the claim, and the record of its response.
+
+use std::{convert::Infallible, future::pending, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE, response::Parts};
+use http_body::Body as HttpBody;
+use layer_http::{Body, BoxError, Content};
+use layer_store::{IdentityRef, Key, StoreError, Ttl};
+use tokio::time::{Instant, sleep_until};
+use tower_service::Service;
+
+use super::{
+    capture::{Captured, capture},
+    claim::{ClaimRun, Claimed},
+    config::IdempotencyConfig,
+    fingerprint::{Fingerprint, RecordName},
+    outcome::RunOutcome,
+    record::RunId,
+    retry_policy::RetryPolicy,
+    settle::{RemoveClaim, WriteRecord},
+};
+use crate::{
+    body::Resumed,
+    retry::{Retry, run_with_retry},
+};
+
+/// One run of a request with a key.
+pub(super) struct HandlerRun {
+    config: Arc<IdempotencyConfig>,
+    name: RecordName,
+    id: RunId,
+}
+
+/// The last operation of a run.
+#[derive(Debug)]
+pub(super) enum Settlement {
+    /// Write this record.
+    Write(Bytes),
+    /// Remove the claim, so that the next request with the key runs.
+    Remove,
+}
+
+/// A service that a run can call.
+pub(super) trait Handler<ReqBody, ResBody>:
+    Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send> + Send + 'static
+{
+}
+
+impl<S, ReqBody, ResBody> Handler<ReqBody, ResBody> for S where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send>
+        + Send
+        + 'static
+{
+}
+
+/// A response body that a run can keep.
+pub(super) trait KeepableBody:
+    HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static
+{
+}
+
+impl<B> KeepableBody for B where B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+impl HandlerRun {
+    pub(super) fn new(
+        config: Arc<IdempotencyConfig>,
+        name: RecordName,
+        fingerprint: Fingerprint,
+    ) -> Self {
+        Self {
+            config,
+            name,
+            id: RunId::new(fingerprint),
+        }
+    }
+
+    /// Returns the fingerprint of the request.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.id.fingerprint
+    }
+
+    /// Returns the time, in Unix ms.
+    pub(super) fn now(&self) -> u64 {
+        self.config.clock.now() / 1_000
+    }
+
+    /// Claims the record if the store needs no waiting. `None`: nothing was done.
+    pub(super) fn claim_now(&self) -> Option<Result<Claimed, StoreError>> {
+        self.config.caller.run_now(&mut self.claim_protocol())
+    }
+
+    /// Claims the record, as often as `retry` says.
+    pub(super) async fn claim(&self, retry: &mut Retry) -> Result<Claimed, StoreError> {
+        let mut protocol = self.claim_protocol();
+        let (result, _) = run_with_retry(&self.config.caller, &mut protocol, retry).await;
+        result
+    }
+
+    fn claim_protocol(&self) -> ClaimRun<'_> {
+        // A claim that is renewed ends soon after its process. One that is not renewed has to outlive every repetition.
+        let life = match self.config.retry_policy {
+            RetryPolicy::AtMostOnce => self.config.keep_for,
+            RetryPolicy::RetrySafe => self.config.expected_run,
+        };
+        ClaimRun::new(self.key(), self.id, self.deadline(), life)
+    }
+
+    /// Drives `work`, and renews the claim meanwhile if it needs that.
+    pub(super) async fn renewing<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.renew() => match never {},
+        }
+    }
+
+    async fn renew(&self) -> Infallible {
+        // ## At most once: the claim outlives every repetition as it is.
+        if self.config.retry_policy == RetryPolicy::AtMostOnce {
+            return pending().await;
+        }
+        // ## Retry-safe: the claim is renewed after each third.
+        let third = self.config.expected_run.as_duration() / 3;
+        loop {
+            let next = Instant::now() + third;
+            sleep_until(next).await;
+            let record = self.id.in_progress(self.deadline());
+            let mut protocol = WriteRecord::new(self.key(), &record, self.config.expected_run);
+            let deadline = (next + third).into_std();
+            let caller = &self.config.caller;
+            match caller.run_by(&mut protocol, Some(deadline)).await {
+                Ok(true) => {}
+                // ## Claimed => Lost. The run goes on; its record will be refused.
+                Ok(false) => {
+                    tracing::warn!("an idempotency claim was lost: another run may have begun");
+                    return pending().await;
+                }
+                Err(error) => tracing::debug!(%error, "an idempotency claim was not renewed"),
+            }
+        }
+    }
+
+    /// Calls the handler, and reads its response if it is kept.
+    pub(super) async fn call<S, ReqBody, ResBody>(
+        &self,
+        mut inner: S,
+        req: Request<ReqBody>,
+    ) -> Result<(Settlement, Response<Body<Resumed<ResBody>>>), S::Error>
+    where
+        S: Handler<ReqBody, ResBody>,
+        ResBody: KeepableBody,
+    {
+        let response = inner.call(req).await?;
+        let (parts, body) = response.into_parts();
+        let (settlement, body) = self.record(&parts, body).await;
+        Ok((settlement, Response::from_parts(parts, body)))
+    }
+
+    /// Decides what a response leaves in the store.
+    async fn record<B: KeepableBody>(
+        &self,
+        parts: &Parts,
+        body: B,
+    ) -> (Settlement, Body<Resumed<B>>) {
+        let outcome = parts.extensions.get::<RunOutcome>().copied();
+        let body_not_kept = || Settlement::Write(self.id.body_not_kept(parts.status));
+        // ## Responded => Removed: the next request runs.
+        if !self.config.retry_policy.keeps(parts.status, outcome) {
+            return (Settlement::Remove, Body::inner(Resumed::whole(body)));
+        }
+        // ## Responded => Body not kept, without a look at the body.
+        if is_event_stream(&parts.headers) {
+            return (body_not_kept(), Body::inner(Resumed::whole(body)));
+        }
+        match capture(body, self.config.max_response_body).await {
+            // ## Responded => Completed
+            Captured::Whole { data, trailers } => self.keep(parts, data, trailers),
+            // ## Responded => Body not kept
+            Captured::TooLong(body) => (body_not_kept(), Body::inner(body)),
+            // ## Responded => Broken off
+            Captured::Broken(body) => (self.broken_off(), Body::inner(body)),
+        }
+    }
+
+    fn keep<B>(
+        &self,
+        parts: &Parts,
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    ) -> (Settlement, Body<B>) {
+        let (record, range) =
+            self.id
+                .completed(parts.status, &parts.headers, &data, trailers.as_ref());
+        let (record, body) = match record.len() <= self.config.caller.info().max_value {
+            // The client gets the bytes in the record, so that the response is in memory once.
+            true => (record.clone(), record.slice(range)),
+            false => (self.id.body_not_kept(parts.status), data),
+        };
+        let content = Content::new(body).with_trailers(trailers.unwrap_or_default());
+        (Settlement::Write(record), Body::own(content))
+    }
+
+    /// Returns the settlement of a run that may or may not have taken effect.
+    pub(super) fn broken_off(&self) -> Settlement {
+        match self.config.retry_policy {
+            RetryPolicy::AtMostOnce => Settlement::Write(self.id.unknown()),
+            RetryPolicy::RetrySafe => Settlement::Remove,
+        }
+    }
+
+    /// Settles with one attempt, for a client who waits.
+    pub(super) async fn settle_once(&self, settlement: &Settlement) -> Result<(), StoreError> {
+        self.settle(settlement, Retry::once(Instant::now())).await
+    }
+
+    /// Settles in the background, for as long as a run is expected to take.
+    pub(super) async fn settle_in_background(&self, settlement: &Settlement) {
+        let deadline = Instant::now() + self.config.expected_run.as_duration();
+        if let Err(error) = self.settle(settlement, Retry::until(deadline)).await {
+            tracing::warn!(%error, "an idempotency record was not written");
+        }
+    }
+
+    async fn settle(&self, settlement: &Settlement, mut retry: Retry) -> Result<(), StoreError> {
+        let caller = &self.config.caller;
+        match settlement {
+            Settlement::Write(record) => {
+                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for);
+                let (written, _) = run_with_retry(caller, &mut write, &mut retry).await;
+                if !written? {
+                    tracing::warn!(
+                        "an idempotency record is another run's: this run's claim had ended"
+                    );
+                }
+            }
+            Settlement::Remove => {
+                let prefix = self.id.claim_prefix();
+                let mut remove = RemoveClaim::new(self.key(), &prefix);
+                let (removed, _) = run_with_retry(caller, &mut remove, &mut retry).await;
+                removed?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the time before which a run that begins now is expected to end, in Unix ms.
+    fn deadline(&self) -> u64 {
+        self.now() + Ttl::as_millis(self.config.expected_run)
+    }
+
+    fn key(&self) -> Key<'_> {
+        let name = IdentityRef::Text(self.name.as_bytes());
+        Key::new(&self.config.records, name)
+    }
+}
+
+/// Returns true for an event stream, which goes on for as long as somebody listens.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    kind.and_then(|kind| kind.get(..EVENT_STREAM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_known_by_its_content_type() {
+        let is_stream = |kind: Option<&'static str>| {
+            let kind = kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
+            is_event_stream(&kind.into_iter().collect())
+        };
+        assert!(is_stream(Some("text/event-stream")));
+        assert!(is_stream(Some("Text/Event-Stream; charset=utf-8")));
+        assert!(!is_stream(Some("text/event-strea")));
+        assert!(!is_stream(Some("text/plain; a=text/event-stream")));
+        assert!(!is_stream(None));
+    }
+}

@@ -1,0 +1,213 @@
+//! The atomic steps of a record, each a Lua body and its Rust twin. The record is their only key.
+
+use layer_store::{Arg, Output, Program, Retention, Transaction, Value};
+
+use super::record;
+use crate::program_args::{bytes, ttl};
+
+/// Writes the record of an execution. Arguments: the time to keep it, the record.
+pub(crate) static WRITE: Program = Program::new(
+    "record_write",
+    include_str!("lua/write.lua"),
+    Retention::Pinned,
+    write,
+);
+
+/// Removes the claim of an execution. Argument: the first 46 characters of the claim.
+pub(crate) static REMOVE: Program = Program::new(
+    "record_remove",
+    include_str!("lua/remove.lua"),
+    Retention::Pinned,
+    remove,
+);
+
+fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    let (life, new) = (ttl(args, 0), bytes(args, 1));
+    let may_write = match transaction.get(0) {
+        // ## No record => Written
+        None => true,
+        Some(old) => old.with_bytes(|old| {
+            let is_own = same_range(old, new, 2, record::PREFIX_LEN);
+            let is_claim = old.starts_with(b"1P");
+            let is_same_state = same_range(old, new, 0, 2);
+            // ## Own claim => Written; own end => written again, as after a lost reply. A renewal that comes after the end
+            // is refused, and so is a record over another run's.
+            old.is_empty() || (is_own && (is_claim || is_same_state))
+        }),
+    };
+    if !may_write {
+        return Output::ints(&[0]);
+    }
+    transaction.set(0, Value::from(new), life);
+    Output::ints(&[1])
+}
+
+fn remove(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    let claim = bytes(args, 0);
+    let is_own_claim = transaction.get(0).is_some_and(|old| {
+        old.with_bytes(|old| !old.is_empty() && &old[..old.len().min(record::PREFIX_LEN)] == claim)
+    });
+    // ## The run has ended, or the record is another run's: it stays.
+    if !is_own_claim {
+        return Output::ints(&[0]);
+    }
+    // ## Own claim => No record
+    transaction.delete(0);
+    Output::ints(&[1])
+}
+
+/// Returns true if both have the same bytes from `start` to `end`. A text that ends before `end` is compared up to its end.
+fn same_range(a: &[u8], b: &[u8], start: usize, end: usize) -> bool {
+    a.get(start..a.len().min(end)) == b.get(start..b.len().min(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use layer_store::{
+        Clock, Condition, IdentityRef, Key, KeySpace, ManualClock, MemoryStore, Op, Store, Ttl,
+    };
+
+    use super::*;
+    use crate::{
+        idempotency::{fingerprint::Fingerprint, record::RunId},
+        testing::CX,
+    };
+
+    /// One record, in a store of its own.
+    struct Table {
+        store: MemoryStore,
+        hand: ManualClock,
+        space: KeySpace,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            let (clock, hand) = Clock::manual(1_000_000);
+            Self {
+                store: MemoryStore::with_clock(1_000, clock),
+                hand,
+                space: KeySpace::new("record", "http"),
+            }
+        }
+
+        fn key(&self) -> Key<'_> {
+            Key::new(&self.space, IdentityRef::Text(b"r"))
+        }
+
+        fn run(&self, program: &'static Program, args: &[Arg<'_>]) -> i64 {
+            let op = Op::Run {
+                program,
+                keys: &[self.key()],
+                args,
+            };
+            let reply = self.store.call_now(&op, &CX).unwrap().unwrap();
+            reply.into_output().unwrap().int(0).unwrap()
+        }
+
+        fn write(&self, record: &[u8]) -> i64 {
+            self.run(&WRITE, &[Arg::Int(1_000), Arg::Bytes(record)])
+        }
+
+        fn remove(&self, prefix: &[u8]) -> i64 {
+            self.run(&REMOVE, &[Arg::Bytes(prefix)])
+        }
+
+        fn put(&self, value: &[u8]) {
+            let op = Op::Set {
+                key: &self.key(),
+                value: &Value::from(value),
+                expiry: Ttl::from_millis(1_000).unwrap().into(),
+                condition: Condition::Always,
+                retention: Retention::Pinned,
+            };
+            self.store.call_now(&op, &CX).unwrap().unwrap();
+        }
+
+        fn get(&self) -> Option<Vec<u8>> {
+            let reply = self.store.call_now(&Op::Get(&self.key()), &CX);
+            let value = reply.unwrap().unwrap().into_value().unwrap()?;
+            Some(value.to_bytes().to_vec())
+        }
+    }
+
+    fn run() -> RunId {
+        RunId::new(Fingerprint::read(&[b'f'; 22]).unwrap())
+    }
+
+    #[test]
+    fn a_run_writes_over_nothing_its_claim_and_its_own_record() {
+        let (table, run) = (Table::new(), run());
+        assert_eq!(table.write(&run.in_progress(7)), 1);
+        assert_eq!(table.write(&run.in_progress(8)), 1);
+        assert_eq!(table.get().unwrap(), run.in_progress(8));
+        assert_eq!(table.write(&run.unknown()), 1);
+        // Once more, as after a lost reply.
+        assert_eq!(table.write(&run.unknown()), 1);
+        // A renewal that comes late changes nothing, and neither does another end.
+        assert_eq!(table.write(&run.in_progress(9)), 0);
+        let status = http::StatusCode::OK;
+        assert_eq!(table.write(&run.body_not_kept(status)), 0);
+        assert_eq!(table.get().unwrap(), run.unknown());
+    }
+
+    #[test]
+    fn a_record_lives_from_its_last_writing_on() {
+        let (table, run) = (Table::new(), run());
+        table.write(&run.in_progress(7));
+        table.hand.advance(Duration::from_millis(900));
+        table.write(&run.unknown());
+        table.hand.advance(Duration::from_millis(999));
+        assert!(table.get().is_some());
+        table.hand.advance(Duration::from_millis(1));
+        assert!(table.get().is_none());
+    }
+
+    #[test]
+    fn another_runs_record_is_left_alone() {
+        let (table, ours, theirs) = (Table::new(), run(), run());
+        table.write(&theirs.in_progress(7));
+        assert_eq!(table.write(&ours.unknown()), 0);
+        assert_eq!(table.write(&ours.in_progress(7)), 0);
+        assert_eq!(table.remove(&ours.claim_prefix()), 0);
+        assert_eq!(table.get().unwrap(), theirs.in_progress(7));
+        // The fingerprint alone makes it another's.
+        let mut other = theirs.in_progress(7).to_vec();
+        other[2] = b'g';
+        assert_eq!(table.write(&other), 0);
+        // The last character of the token does, too.
+        let mut other = theirs.unknown().to_vec();
+        other[45] ^= 1;
+        assert_eq!(table.write(&other), 0);
+    }
+
+    #[test]
+    fn an_empty_value_is_no_record_and_a_broken_one_is_kept() {
+        let (table, run) = (Table::new(), run());
+        table.put(b"");
+        assert_eq!(table.remove(&run.claim_prefix()), 0);
+        assert_eq!(table.remove(b""), 0);
+        assert_eq!(table.write(&run.unknown()), 1);
+        for broken in [&b"1"[..], b"1P", b"2 of another version", &[b'x'; 100]] {
+            table.put(broken);
+            assert_eq!(table.write(&run.unknown()), 0, "{broken:?}");
+            assert_eq!(table.remove(&run.claim_prefix()), 0, "{broken:?}");
+        }
+        // A claim that was cut off at its prefix is this run's all the same.
+        table.put(&run.claim_prefix());
+        assert_eq!(table.write(&run.in_progress(7)), 1);
+    }
+
+    #[test]
+    fn only_a_claim_is_removed() {
+        let (table, run) = (Table::new(), run());
+        assert_eq!(table.remove(&run.claim_prefix()), 0);
+        table.write(&run.in_progress(7));
+        assert_eq!(table.remove(&run.claim_prefix()), 1);
+        assert_eq!(table.get(), None);
+        table.write(&run.unknown());
+        assert_eq!(table.remove(&run.claim_prefix()), 0);
+        assert_eq!(table.get().unwrap(), run.unknown());
+    }
+}

@@ -1,0 +1,364 @@
+//! The stored text of a request with an idempotency key.
+//!
+//! ```text
+//! 1 state(1) fingerprint(22) run token(22)   46 characters, then by state:
+//! P  deadline in ms        a claim: the run is in progress; after the deadline its outcome is unknown
+//! C  status lengths LF headers trailers body   completed: the lengths of both blocks in decimal, the blocks, the body
+//! D  status                done; the body was not kept
+//! U                        the run broke off, and may have taken effect
+//! ```
+//!
+//! A block is `name:value LF` for each line. All is ASCII except header values and the body.
+//!
+//! A record begins as `P`. It ends as `C`, `D` or `U`, or is removed; from there it does not change until it expires.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{DATE, SET_COOKIE},
+};
+use layer_http::strip_hop_by_hop;
+
+use super::fingerprint::Fingerprint;
+use crate::id128::Id128;
+
+/// The length of version, state, fingerprint and run token, by which a run recognises its own record.
+pub(super) const PREFIX_LEN: usize = 2 + 2 * Id128::LEN;
+
+/// The text by which a run recognises its own record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunToken(Id128);
+
+/// One run of one request: the opening of each record that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunId {
+    pub(super) fingerprint: Fingerprint,
+    token: RunToken,
+}
+
+/// A record, as it was read.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) run: RunId,
+    pub(super) state: RecordState,
+}
+
+/// The state of a record's run.
+#[derive(Debug)]
+pub(super) enum RecordState {
+    /// The run lasts, or its process died. It is expected to end before `deadline`, in Unix ms.
+    InProgress { deadline: u64 },
+    /// The run is done, and its response is replayed.
+    Completed(Box<RecordedResponse>),
+    /// The run is done, and its response was too long to keep.
+    BodyNotKept { status: StatusCode },
+    /// The run broke off, and may have taken effect.
+    Unknown,
+}
+
+/// A response as it is replayed.
+#[derive(Debug)]
+pub(super) struct RecordedResponse {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+impl RunId {
+    /// Makes the identity of a new run.
+    pub(super) fn new(fingerprint: Fingerprint) -> Self {
+        Self {
+            fingerprint,
+            token: RunToken(Id128::random()),
+        }
+    }
+
+    /// Makes the claim: the record of a run in progress that is expected to end before `deadline`, in Unix ms.
+    pub(super) fn in_progress(&self, deadline: u64) -> Bytes {
+        let mut record = self.open(b'P');
+        record.extend_from_slice(itoa::Buffer::new().format(deadline).as_bytes());
+        record.into()
+    }
+
+    /// Returns the opening of a claim of this run, whatever its deadline.
+    pub(super) fn claim_prefix(&self) -> Vec<u8> {
+        self.open(b'P')
+    }
+
+    /// Makes the record of a response, and the range of the body in it.
+    pub(super) fn completed(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        trailers: Option<&HeaderMap>,
+    ) -> (Bytes, Range<usize>) {
+        let headers = block(&replayable(headers));
+        let trailers = trailers.map(block).unwrap_or_default();
+        let mut record = self.open(b'C');
+        // The body comes last and as it is, so that it can be sent from the record without a copy.
+        record.reserve(LENGTHS + headers.len() + trailers.len() + body.len());
+        let lengths = format!("{} {} {}\n", status.as_u16(), headers.len(), trailers.len());
+        record.extend_from_slice(lengths.as_bytes());
+        record.extend_from_slice(&headers);
+        record.extend_from_slice(&trailers);
+        let start = record.len();
+        record.extend_from_slice(body);
+        let end = record.len();
+        (record.into(), start..end)
+    }
+
+    /// Makes the record of a response that is too long to keep.
+    pub(super) fn body_not_kept(&self, status: StatusCode) -> Bytes {
+        let mut record = self.open(b'D');
+        record.extend_from_slice(status.as_str().as_bytes());
+        record.into()
+    }
+
+    /// Makes the record of a run that broke off.
+    pub(super) fn unknown(&self) -> Bytes {
+        self.open(b'U').into()
+    }
+
+    fn open(&self, state: u8) -> Vec<u8> {
+        let mut record = Vec::with_capacity(PREFIX_LEN + LENGTHS);
+        record.extend_from_slice(&[VERSION, state]);
+        record.extend_from_slice(self.fingerprint.as_bytes());
+        record.extend_from_slice(self.token.0.as_bytes());
+        record
+    }
+}
+
+impl Record {
+    /// Reads a record. `None` if it has another version, or is no record at all.
+    pub(super) fn read(bytes: &Bytes) -> Option<Self> {
+        let (prefix, rest) = bytes.split_at_checked(PREFIX_LEN)?;
+        let (head, tokens) = prefix.split_at(2);
+        let (fingerprint, token) = tokens.split_at(Id128::LEN);
+        let state = match head {
+            // A run that lasts, or whose process died.
+            [VERSION, b'P'] => RecordState::InProgress {
+                deadline: number(rest)?,
+            },
+            // The three ends of a run.
+            [VERSION, b'C'] => {
+                RecordState::Completed(Box::new(RecordedResponse::read(bytes.slice(PREFIX_LEN..))?))
+            }
+            [VERSION, b'D'] => RecordState::BodyNotKept {
+                status: StatusCode::from_bytes(rest).ok()?,
+            },
+            [VERSION, b'U'] => RecordState::Unknown,
+            // Another version, which may mean anything.
+            _ => return None,
+        };
+        let run = RunId {
+            fingerprint: Fingerprint::read(fingerprint)?,
+            token: RunToken(Id128::read(token)?),
+        };
+        Some(Self { run, state })
+    }
+}
+
+impl RecordedResponse {
+    fn read(bytes: Bytes) -> Option<Self> {
+        // The lengths may be wrong in a broken record, so each part is checked against the bytes that are there.
+        let end = bytes.iter().take(LENGTHS).position(|byte| *byte == b'\n')?;
+        let mut words = bytes[..end].split(|byte| *byte == b' ');
+        let status = StatusCode::from_bytes(words.next()?).ok()?;
+        let headers: usize = number(words.next()?)?;
+        let trailers: usize = number(words.next()?)?;
+        let headers_end = (end + 1).checked_add(headers)?;
+        let body_start = headers_end.checked_add(trailers)?;
+        let headers = lines(bytes.get(end + 1..headers_end)?)?;
+        let trailers = lines(bytes.get(headers_end..body_start)?)?;
+        Some(Self {
+            status,
+            headers,
+            body: bytes.slice(body_start..),
+            trailers: (!trailers.is_empty()).then_some(trailers),
+        })
+    }
+}
+
+/// Returns the headers that may be sent again, to any client that has the key.
+///
+/// Left out are cookies, which belong to the first client's session; the date; and fields that concern one connection alone
+/// (RFC 9110, section 7.6.1).
+fn replayable(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in NOT_REPLAYED {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn block(headers: &HeaderMap) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in headers {
+        block.extend_from_slice(name.as_str().as_bytes());
+        block.push(b':');
+        block.extend_from_slice(value.as_bytes());
+        block.push(b'\n');
+    }
+    block
+}
+
+fn lines(block: &[u8]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in block.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n")?;
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        headers.append(
+            HeaderName::from_bytes(&line[..colon]).ok()?,
+            HeaderValue::from_bytes(&line[colon + 1..]).ok()?,
+        );
+    }
+    Some(headers)
+}
+
+fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+const VERSION: u8 = b'1';
+/// More than a status and two lengths need, in bytes.
+const LENGTHS: usize = 48;
+const NOT_REPLAYED: [HeaderName; 3] = [DATE, SET_COOKIE, HeaderName::from_static("set-cookie2")];
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run() -> RunId {
+        RunId::new(Fingerprint::read(Id128::random().as_bytes()).unwrap())
+    }
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_records_text_is_a_stored_format() {
+        let run = RunId {
+            fingerprint: Fingerprint::read(b"ffffffffffffffffffffff").unwrap(),
+            token: RunToken(Id128::read(b"tttttttttttttttttttttt").unwrap()),
+        };
+        let text = |record: Bytes| {
+            let record = String::from_utf8(record.to_vec()).unwrap();
+            record.replace("fffffffffffffffffffffftttttttttttttttttttttt", "..")
+        };
+        assert_eq!(
+            text(run.in_progress(1_767_225_600_000)),
+            "1P..1767225600000"
+        );
+        assert_eq!(text(run.body_not_kept(StatusCode::CREATED)), "1D..201");
+        assert_eq!(text(run.unknown()), "1U..");
+        assert_eq!(text(run.claim_prefix().into()), "1P..");
+        let (record, body) = run.completed(
+            StatusCode::CREATED,
+            &headers(&[("location", "/bookings/1"), ("etag", "\"1\"")]),
+            b"{}",
+            Some(&headers(&[("grpc-status", "0")])),
+        );
+        assert_eq!(&record[body], b"{}");
+        assert_eq!(
+            text(record),
+            "1C..201 30 14\nlocation:/bookings/1\netag:\"1\"\ngrpc-status:0\n{}"
+        );
+    }
+
+    #[test]
+    fn what_concerns_one_client_or_connection_is_not_replayed() {
+        let sent = headers(&[
+            ("location", "/bookings/1"),
+            ("content-type", "application/json"),
+            ("etag", "\"1\""),
+            ("set-cookie", "session=ada"),
+            ("date", "Thu, 01 Jan 2026 00:00:00 GMT"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-kept", "yes"),
+        ]);
+        let (record, _) = run().completed(StatusCode::OK, &sent, b"", None);
+        let RecordState::Completed(stored) = Record::read(&record).unwrap().state else {
+            panic!("it is completed");
+        };
+        let kept = headers(&[
+            ("location", "/bookings/1"),
+            ("content-type", "application/json"),
+            ("etag", "\"1\""),
+            ("x-kept", "yes"),
+        ]);
+        assert_eq!(stored.headers, kept);
+    }
+
+    #[test]
+    fn bytes_of_another_version_are_never_misread() {
+        let run = run();
+        let (completed, _) = run.completed(StatusCode::OK, &HeaderMap::new(), b"x", None);
+        for record in [
+            run.in_progress(1),
+            completed,
+            run.body_not_kept(StatusCode::OK),
+        ] {
+            assert!(Record::read(&record).is_some());
+            let mut other = record.to_vec();
+            other[0] = b'2';
+            assert!(Record::read(&other.into()).is_none());
+            assert!(Record::read(&record.slice(..PREFIX_LEN)).is_none());
+        }
+        assert!(Record::read(&Bytes::from_static(b"something else")).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_survives_its_record(
+            status in 200_u16..600,
+            values in proptest::collection::vec("[ -~\\x80-\\xff]{0,20}", 0..5),
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            has_trailers: bool,
+        ) {
+            let run = run();
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append("x-value", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            let trailers = has_trailers.then(|| self::headers(&[("x-sum", "1")]));
+            let (record, range) = run.completed(status, &headers, &body, trailers.as_ref());
+            prop_assert_eq!(&record[range], &body[..]);
+            let read = Record::read(&record).unwrap();
+            prop_assert_eq!(read.run, run);
+            let RecordState::Completed(stored) = read.state else { panic!("it is completed") };
+            prop_assert_eq!(stored.status, status);
+            prop_assert_eq!(stored.headers, headers);
+            prop_assert_eq!(stored.body, body);
+            prop_assert_eq!(stored.trailers, trailers);
+        }
+
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100), state in "[PCDU]") {
+            let mut record = format!("1{state}").into_bytes();
+            record.extend(bytes);
+            let _ = Record::read(&record.into());
+        }
+    }
+}

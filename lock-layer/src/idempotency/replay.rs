@@ -1,0 +1,91 @@
+use http::{HeaderName, HeaderValue, Response};
+use layer_http::{Body, Content};
+
+use super::{
+    fingerprint::Fingerprint,
+    outcome::IdempotencyRefusal,
+    record::{Record, RecordState, RecordedResponse},
+};
+
+/// Marks a response as a replay of the first.
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Responds to a request that has a record already. `None`: the record cannot be read. `now` is in Unix ms.
+pub(super) fn respond_to_repetition<B>(
+    record: Option<Record>,
+    fingerprint: Fingerprint,
+    now: u64,
+) -> Response<Body<B>> {
+    let Some(record) = record else {
+        // A record of another version: all that is known is that a run began.
+        tracing::error!("an idempotency record cannot be read");
+        return IdempotencyRefusal::OutcomeUnknown.into_response();
+    };
+    if record.run.fingerprint != fingerprint {
+        return IdempotencyRefusal::KeyReused.into_response();
+    }
+    match record.state {
+        RecordState::Completed(response) => replay(*response),
+        RecordState::InProgress { deadline } if now < deadline => {
+            IdempotencyRefusal::InProgress.into_response()
+        }
+        // A run that is overdue: its process may have died.
+        RecordState::InProgress { .. } | RecordState::Unknown => {
+            IdempotencyRefusal::OutcomeUnknown.into_response()
+        }
+        RecordState::BodyNotKept { status } => {
+            IdempotencyRefusal::BodyNotKept { status }.into_response()
+        }
+    }
+}
+
+fn replay<B>(recorded: RecordedResponse) -> Response<Body<B>> {
+    let trailers = recorded.trailers.unwrap_or_default();
+    let content = Content::new(recorded.body).with_trailers(trailers);
+    let mut response = Response::new(Body::own(content));
+    *response.status_mut() = recorded.status;
+    *response.headers_mut() = recorded.headers;
+    let headers = response.headers_mut();
+    headers.insert(&REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::idempotency::record::RunId;
+
+    #[test]
+    fn each_state_of_a_record_has_one_response() {
+        let fingerprint = Fingerprint::read(&[b'f'; 22]).unwrap();
+        let other = Fingerprint::read(&[b'g'; 22]).unwrap();
+        let run = RunId::new(fingerprint);
+        let status = StatusCode::CREATED;
+        let refusal = |record: Bytes, fingerprint, now| {
+            let record = Record::read(&record);
+            let response = respond_to_repetition::<()>(record, fingerprint, now);
+            response.extensions().get::<IdempotencyRefusal>().copied()
+        };
+        let unknown = Some(IdempotencyRefusal::OutcomeUnknown);
+        let in_progress = Some(IdempotencyRefusal::InProgress);
+        let not_kept = Some(IdempotencyRefusal::BodyNotKept { status });
+        let reused = Some(IdempotencyRefusal::KeyReused);
+        assert_eq!(refusal(run.in_progress(7), fingerprint, 6), in_progress);
+        assert_eq!(refusal(run.in_progress(7), fingerprint, 7), unknown);
+        assert_eq!(refusal(run.unknown(), fingerprint, 0), unknown);
+        assert_eq!(refusal(Bytes::from_static(b"2"), fingerprint, 0), unknown);
+        let record = run.body_not_kept(status);
+        assert_eq!(refusal(record, fingerprint, 0), not_kept);
+        assert_eq!(refusal(run.in_progress(7), other, 6), reused);
+
+        let (record, _) = run.completed(status, &HeaderMap::new(), b"a", None);
+        assert_eq!(refusal(record.clone(), other, 0), reused);
+        assert_eq!(refusal(record.clone(), fingerprint, 0), None);
+        let replayed = respond_to_repetition::<()>(Record::read(&record), fingerprint, 0);
+        assert_eq!(replayed.status(), status);
+        assert_eq!(replayed.headers()["idempotency-replayed"], "true");
+    }
+}

@@ -1,0 +1,132 @@
+//! The task in which a request with a key runs, so that a client that leaves changes nothing.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use layer_http::{Body, Rebuild, RequestHead};
+use layer_store::StoreError;
+use tokio::{sync::oneshot, time::Instant};
+use tracing::Instrument;
+
+use super::{
+    capture::read_request,
+    claim::Claimed,
+    config::IdempotencyConfig,
+    fingerprint::{RecordName, fingerprint},
+    future::ResponseResult,
+    handler_run::{Handler, HandlerRun, KeepableBody, Settlement},
+    outcome::IdempotencyRefusal,
+    replay::respond_to_repetition,
+};
+use crate::retry::Retry;
+
+/// Responds to a request whose record has this name.
+pub(super) async fn respond<S, ReqBody, ResBody>(
+    config: Arc<IdempotencyConfig>,
+    name: RecordName,
+    inner: S,
+    req: Request<ReqBody>,
+) -> ResponseResult<ResBody, S::Error>
+where
+    S: Handler<ReqBody, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
+{
+    let (parts, body) = req.into_parts();
+    let body = match read_request(body, config.max_request_body).await {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
+    let req = Request::from_parts(parts, ReqBody::rebuild(body.clone()));
+    let fingerprint = fingerprint(&RequestHead::of(&req), &body);
+    let run = HandlerRun::new(config, name, fingerprint);
+    let claimed = match run.claim_now() {
+        Some(Ok(Claimed::Taken(record))) => {
+            return Ok(respond_to_repetition(record, run.fingerprint(), run.now()));
+        }
+        Some(Ok(Claimed::Mine)) => true,
+        Some(Err(error)) => return Ok(unavailable(&error)),
+        None => false,
+    };
+    let (reply, receiver) = oneshot::channel();
+    let task = claim_and_run(run, claimed, inner, req, reply);
+    tokio::spawn(task.instrument(tracing::Span::current()));
+    match receiver.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        // The runtime shuts down and dropped the task, at whatever step.
+        Err(_) => Ok(IdempotencyRefusal::OutcomeUnknown.into_response()),
+    }
+}
+
+type Panic = Box<dyn Any + Send>;
+type ReplySender<B, E> = oneshot::Sender<Result<ResponseResult<B, E>, Panic>>;
+
+/// Claims the record if that is not done yet, and does what follows, even if nobody waits for the response any more.
+async fn claim_and_run<S, ReqBody, ResBody>(
+    run: HandlerRun,
+    claimed: bool,
+    inner: S,
+    req: Request<ReqBody>,
+    reply: ReplySender<ResBody, S::Error>,
+) where
+    S: Handler<ReqBody, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
+{
+    let mut retry = Retry::for_caller(Instant::now());
+    let claim = match claimed {
+        true => Ok(Claimed::Mine),
+        false => run.claim(&mut retry).await,
+    };
+    match claim {
+        // ## Claiming => Running
+        Ok(Claimed::Mine) => run_handler(run, inner, req, reply).await,
+        // ## Claiming => Replayed or refused
+        Ok(Claimed::Taken(record)) => {
+            let response = respond_to_repetition(record, run.fingerprint(), run.now());
+            let _ = reply.send(Ok(Ok(response)));
+        }
+        // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.
+        Err(error) => {
+            let _ = reply.send(Ok(Ok(unavailable(&error))));
+            if retry.is_unsure() {
+                run.settle_in_background(&Settlement::Remove).await;
+            }
+        }
+    }
+}
+
+/// Runs the handler for a claim that is this run's.
+async fn run_handler<S, ReqBody, ResBody>(
+    run: HandlerRun,
+    inner: S,
+    req: Request<ReqBody>,
+    reply: ReplySender<ResBody, S::Error>,
+) where
+    S: Handler<ReqBody, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
+{
+    let work = AssertUnwindSafe(run.call(inner, req)).catch_unwind();
+    let (settlement, result) = match run.renewing(work).await {
+        // ## Running => Responded
+        Ok(Ok((settlement, response))) => (settlement, Ok(Ok(response))),
+        // ## Running => Broken off, by an error or a panic. Both go on in the caller.
+        Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
+        Err(panic) => (run.broken_off(), Err(panic)),
+    };
+    // ## Responded => Settled. Before the response leaves: its client may repeat the request at once, and must find the record.
+    let settled = run.settle_once(&settlement).await;
+    let _ = reply.send(result);
+    if let Err(error) = settled {
+        tracing::warn!(%error, "an idempotency record is written in the background");
+        run.settle_in_background(&settlement).await;
+    }
+}
+
+fn unavailable<B>(error: &StoreError) -> Response<Body<B>> {
+    tracing::debug!(%error, "an idempotency key could not be looked up");
+    IdempotencyRefusal::StoreUnavailable.into_response()
+}

@@ -1,0 +1,138 @@
+//! The store fails before, during and after a run.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use layer_store::{Effect, ErrorKind, Op, conformance::Fault};
+use tower::ServiceExt;
+
+use super::{Handler, both, created, fail_program, forget, is_replay, send};
+use crate::{
+    IdempotencyRefusal,
+    testing::{World, post, problem, settle, text, worlds},
+};
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_no_handler_runs() {
+    let world = World::far();
+    for layer in both(&world) {
+        let handler = Handler::new();
+        let service = handler.counting(&layer);
+        world
+            .fault_injector
+            .fail(ErrorKind::Unavailable, Effect::NotApplied);
+        let response = send(&service, post("1", "car 7")).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(
+            response.extensions().get(),
+            Some(&IdempotencyRefusal::StoreUnavailable)
+        );
+        assert_eq!(problem(response).await, "store-unavailable");
+
+        world.fault_injector.hang();
+        let began = tokio::time::Instant::now();
+        let response = send(&service, post("1", "car 7")).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(began.elapsed(), Duration::from_millis(500));
+        assert_eq!(handler.runs(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_reply_was_lost_is_no_request_in_progress() {
+    let world = World::far();
+    for layer in both(&world) {
+        let service = Handler::new().counting(&layer);
+        let mut asked = 0;
+        world.fault_injector.inject_by(move |_| {
+            asked += 1;
+            (asked <= 2).then_some(Fault::LoseReply(ErrorKind::Timeout))
+        });
+        let key = layer_store::conformance::unique();
+        let first = send(&service, post(&key, "car 7")).await;
+        assert_eq!(first.status(), StatusCode::CREATED);
+        world.fault_injector.heal();
+        assert!(is_replay(&send(&service, post(&key, "car 7")).await));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_given_up_is_taken_back_once_the_store_is() {
+    let world = World::far();
+    for layer in both(&world) {
+        let handler = Handler::new();
+        let service = handler.counting(&layer);
+        world.fault_injector.lose_replies(ErrorKind::Timeout);
+        let key = layer_store::conformance::unique();
+        let first = send(&service, post(&key, "car 7")).await;
+        assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
+        world.fault_injector.heal();
+        world.pass(Duration::from_secs(2)).await;
+        let second = send(&service, post(&key, "car 7")).await;
+        assert_eq!(second.status(), StatusCode::CREATED);
+        assert_eq!(handler.runs(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_lost_after_the_handler_delays_the_record_and_not_the_response() {
+    for outcome in [Effect::NotApplied, Effect::Unknown] {
+        let world = World::far();
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.counting(&layer);
+            fail_program(&world, "record_write", outcome);
+            let key = layer_store::conformance::unique();
+            let first = send(&service, post(&key, "car 7")).await;
+            assert_eq!(text(first).await, "run 1");
+            let early = send(&service, post(&key, "car 7")).await;
+            assert_eq!(problem(early).await, "in-progress");
+            world.pass(Duration::from_secs(20)).await;
+            world.fault_injector.heal();
+            world.pass(Duration::from_secs(2)).await;
+            let late = send(&service, post(&key, "car 7")).await;
+            assert!(is_replay(&late));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_written_though_the_reply_was_lost_stays() {
+    let world = World::far();
+    let [layer, _] = both(&world);
+    let service = Handler::new().counting(&layer);
+    let mut writes = 0;
+    world.fault_injector.inject_by(move |op| match op {
+        Op::Run { .. } => {
+            writes += 1;
+            (writes == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
+        }
+        _ => None,
+    });
+    send(&service, post("1", "car 7")).await;
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(world.fault_injector.take_calls(), ["set", "run", "run"]);
+    assert!(is_replay(&send(&service, post("1", "car 7")).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_kept_though_its_claim_was_evicted() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.under(&layer, async |_, _| {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                created("done")
+            });
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            settle().await;
+            forget(&world, &key).await;
+            first.await.unwrap().unwrap();
+            assert!(is_replay(&send(&service, post(&key, "")).await));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}

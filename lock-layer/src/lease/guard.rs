@@ -1,0 +1,232 @@
+use std::{fmt, future::Future, sync::Arc};
+
+use layer_store::{ErrorKind, StoreError};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    holder::Holder,
+    release::{Release, ReleaseOutcome},
+};
+
+/// Units that this process holds, until it is [released](Self::release) or dropped.
+///
+/// A task renews the lease after each third of it. When a guard is dropped, that task gives the units back. If the runtime is
+/// gone by then, they are free when the lease ends.
+///
+/// ```
+/// use lock_layer::{AcquireError, Locks, ReleaseOutcome, store::MemoryStore};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let store = lock_layer::store::SharedStore::new(MemoryStore::new());
+/// let guard = Locks::new(store).group("car:7").try_acquire("2026-12-01").await?;
+/// assert!(!guard.is_lost());
+/// println!("write the booking with fencing token {}", guard.fence());
+/// assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::StillHeld);
+/// # Ok::<_, AcquireError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a guard that is dropped gives its units back"]
+pub struct LockGuard {
+    holder: Arc<Holder>,
+    context: LockContext,
+    /// `None` once the task was told to stop.
+    stop: Option<oneshot::Sender<Stop>>,
+}
+
+/// The fencing token of a lock, and a signal of its loss. Keeping or cloning one does not keep the lock.
+///
+/// [`LockLayer`](crate::LockLayer) puts it in the request's extensions. With the feature `axum` it is an extractor:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::put};
+/// use lock_layer::{LockContext, LockLayer, path_param, store::{MemoryStore, SharedStore}};
+///
+/// async fn change_price(lock: LockContext) -> String {
+///     format!("written with fencing token {}", lock.fence())
+/// }
+///
+/// let lock = LockLayer::new(SharedStore::new(MemoryStore::new()), path_param("id"));
+/// let app: Router = Router::new().route("/cars/{id}", put(change_price).layer(lock));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LockContext {
+    fence: u64,
+    /// The time until which the lock may be relied on; `None` once it may not.
+    deadline: watch::Receiver<Option<Instant>>,
+}
+
+/// A guard's last message to the task of its lock.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Give the lock back, and send the result.
+    Release(Option<oneshot::Sender<Result<ReleaseOutcome, StoreError>>>),
+    /// It is given back already.
+    Released,
+}
+
+impl LockGuard {
+    pub(super) fn new(
+        holder: Arc<Holder>,
+        fence: u64,
+        deadline: watch::Receiver<Option<Instant>>,
+        stop: oneshot::Sender<Stop>,
+    ) -> Self {
+        Self {
+            holder,
+            context: LockContext { fence, deadline },
+            stop: Some(stop),
+        }
+    }
+
+    /// Returns the fencing token. It is higher than that of every earlier holder of any of these units.
+    ///
+    /// Write it beside the data that the lock protects, and let the write fail if a higher one is there. See the
+    /// [crate docs](crate#fencing-tokens).
+    pub fn fence(&self) -> u64 {
+        self.context.fence
+    }
+
+    /// Returns true if the lock may no longer be relied on. See [`LockContext::is_lost`].
+    pub fn is_lost(&self) -> bool {
+        self.context.is_lost()
+    }
+
+    /// Waits until the lock may no longer be relied on. See [`LockContext::lost`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future loses nothing.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.context.lost()
+    }
+
+    /// Returns the context, to hand it to others while this guard keeps the lock.
+    pub fn context(&self) -> LockContext {
+        self.context.clone()
+    }
+
+    /// Gives the units back, and waits for the store's reply, at most 500 ms.
+    ///
+    /// # Errors
+    ///
+    /// The store did not confirm it. A task tries again until the lease ends by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// The units are given back even if the future is dropped.
+    pub async fn release(self) -> Result<ReleaseOutcome, StoreError> {
+        let mut guard = match self.release_now() {
+            Ok(outcome) => return Ok(outcome),
+            Err(guard) => guard,
+        };
+        // ## Held => Releasing: the task does it, after a renewal that may be under way.
+        let (reply, receiver) = oneshot::channel();
+        let sent = guard
+            .stop
+            .take()
+            .map(|stop| stop.send(Stop::Release(Some(reply))));
+        match sent {
+            Some(Ok(())) => receiver
+                .await
+                .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
+            // The task found the lock lost, and has given back the units that were left.
+            Some(Err(_)) | None => Ok(ReleaseOutcome::AlreadyLost),
+        }
+    }
+
+    /// Gives the units back if the store needs no waiting. Otherwise returns the guard.
+    pub(crate) fn release_now(mut self) -> Result<ReleaseOutcome, Self> {
+        match self.try_release() {
+            Some(Ok(outcome)) => {
+                if let Some(stop) = self.stop.take() {
+                    let _ = stop.send(Stop::Released);
+                }
+                Ok(outcome)
+            }
+            // An open breaker, for example: the task tries again.
+            Some(Err(_)) | None => Err(self),
+        }
+    }
+
+    fn try_release(&self) -> Option<Result<ReleaseOutcome, StoreError>> {
+        let mut protocol = Release::new(&self.holder, self.context.fence);
+        self.holder.config().caller.run_now(&mut protocol)
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let Some(stop) = self.stop.take() else {
+            return;
+        };
+        // Without a message, the task gives the lock back.
+        if let Some(Ok(_)) = self.try_release() {
+            let _ = stop.send(Stop::Released);
+        }
+    }
+}
+
+impl LockContext {
+    /// Returns the fencing token. See [`LockGuard::fence`].
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Returns true if the lock may no longer be relied on: it was not renewed in time, another holder was let in, or it was
+    /// given back.
+    ///
+    /// This is judged by the holder's own clock, a little earlier than the store would. A process that was stopped and goes on
+    /// may write before it asks; only the [fencing token](Self::fence) keeps such a write out.
+    pub fn is_lost(&self) -> bool {
+        match *self.deadline.borrow() {
+            Some(deadline) => Instant::now() >= deadline,
+            None => true,
+        }
+    }
+
+    /// Waits until [`is_lost`](Self::is_lost) returns true.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future loses nothing.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut seen = self.deadline.clone();
+        async move {
+            loop {
+                let Some(deadline) = *seen.borrow_and_update() else {
+                    return;
+                };
+                tokio::select! {
+                    biased;
+                    // Renewed or ended: look again.
+                    Ok(()) = seen.changed() => {}
+                    // Not renewed in time, or the task is gone.
+                    () = sleep_until(deadline) => return,
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("fence", &self.fence())
+            .field("is_lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LockContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockContext")
+            .field("fence", &self.fence)
+            .field("is_lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use layer_store::{Arg, Identity, Key};
+
+use super::{config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, units::Units};
+use crate::AcquireError;
+
+/// One holder: the units of a group that it has or asks for, and the token by which the store knows it.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    config: Arc<LockConfig>,
+    group: Identity<'static>,
+    units: Units,
+    token: HolderToken,
+}
+
+impl Holder {
+    /// Makes a holder that has nothing yet.
+    pub(crate) fn new(
+        config: Arc<LockConfig>,
+        group: Identity<'static>,
+        units: Units,
+    ) -> Result<Self, AcquireError> {
+        match units.len() {
+            0 => Err(AcquireError::NoUnits),
+            1..=MAX_UNITS => Ok(Self {
+                config,
+                group,
+                units,
+                token: HolderToken::random(),
+            }),
+            given => Err(AcquireError::TooManyUnits { given }),
+        }
+    }
+
+    /// Returns the settings.
+    pub(crate) fn config(&self) -> &LockConfig {
+        &self.config
+    }
+
+    /// Returns the number of units, 1 to 64.
+    pub(super) fn unit_count(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Returns the token as an argument of a program.
+    pub(super) fn token_arg(&self) -> Arg<'_> {
+        Arg::Bytes(self.token.as_bytes())
+    }
+
+    /// Returns the lease as an argument of a program, in ms.
+    pub(super) fn lease_arg(&self) -> Arg<'static> {
+        Arg::Int(self.config.lease.ttl().as_millis() as i64)
+    }
+
+    /// Makes the keys of a program: for each unit its lock, then its last fencing token. The group is the tag of all.
+    pub(super) fn keys(&self) -> Vec<Key<'_>> {
+        let group = self.group.as_ref();
+        let lock = Key::new(&self.config.locks, group);
+        let fence = Key::new(&self.config.fences, group);
+        let units = self.units.iter();
+        units
+            .flat_map(|unit| [lock.with_rest(unit), fence.with_rest(unit)])
+            .collect()
+    }
+}
+
+/// The life of a fencing token in the store, as an argument of a program: a day, in ms.
+///
+/// Tokens rise with the time, so they may expire. A token that is still there also shows that nobody was let in since, so a
+/// lock that is gone may be put back.
+pub(super) const FENCE_LIFE: Arg<'static> = Arg::Int(24 * 3_600_000);

@@ -1,0 +1,185 @@
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use layer_store::{Identity, Protocol, SharedStore, StoreError};
+use tokio::time::Instant;
+
+use super::{
+    InvalidLease, Lease,
+    config::LockConfig,
+    guard::LockGuard,
+    holder::Holder,
+    operator::{CountHeld, Revoke},
+    task,
+    units::{IntoUnits, Units},
+};
+use crate::{
+    AcquireError,
+    retry::{Retry, run_with_retry},
+    shared_store::warn_unless_shared,
+};
+
+/// Locks on a store, without HTTP: for handlers that find the units in a request's body, for job workers and CLIs.
+///
+/// Clones share everything. See the [crate docs](crate#locks).
+///
+/// ```
+/// use lock_layer::{AcquireError, Locks, store::{MemoryStore, SharedStore}};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let locks = Locks::new(SharedStore::new(MemoryStore::new()));
+/// let days = locks.group("car:7").try_acquire(["2026-12-01", "2026-12-02"]).await?;
+/// let overlap = locks.group("car:7").try_acquire("2026-12-02").await;
+/// assert!(matches!(overlap, Err(AcquireError::Busy(_))));
+///
+/// days.release().await.unwrap();
+/// locks.group("car:7").try_acquire("2026-12-02").await?;
+/// # Ok::<_, AcquireError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Locks {
+    config: Arc<LockConfig>,
+}
+
+/// A group of units that can be taken together, such as the days of one car.
+///
+/// The group is part of a unit's identity: the unit `1` of `car:7` and the unit `1` of `car:8` are two locks. Made by
+/// [`Locks::group`].
+#[derive(Clone, Debug)]
+pub struct LockGroup {
+    config: Arc<LockConfig>,
+    name: Identity<'static>,
+}
+
+impl Locks {
+    /// Makes locks on `store`, with a lease of 30 s.
+    ///
+    /// Warns, once per process, if `store` is not shared: its locks keep out this process alone.
+    pub fn new(store: impl Into<SharedStore>) -> Self {
+        let store = store.into();
+        warn_unless_shared(&store);
+        Self {
+            config: Arc::new(LockConfig::new(store)),
+        }
+    }
+
+    /// Sets the lease: how long a lock is granted at a time. Default 30 s; 10 ms to 12 h.
+    ///
+    /// A guard renews its lease after each third, so it does not limit how long a lock is held. It is the time that others
+    /// wait after a process has died.
+    ///
+    /// # Panics
+    ///
+    /// If `lease` is out of bounds. [`try_lease`](Self::try_lease) returns an error instead.
+    #[must_use]
+    #[track_caller]
+    pub fn lease(self, lease: Duration) -> Self {
+        match self.try_lease(lease) {
+            Ok(locks) => locks,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sets the lease, for a value that comes from a configuration. See [`lease`](Self::lease).
+    ///
+    /// # Errors
+    ///
+    /// `lease` is shorter than 10 ms, which one command may take, or longer than 12 h.
+    pub fn try_lease(mut self, lease: Duration) -> Result<Self, InvalidLease> {
+        Arc::make_mut(&mut self.config).lease = Lease::new(lease)?;
+        Ok(self)
+    }
+
+    /// Sets the title of the problem document that a refused client reads, such as `Already booked`. Default `Locked`.
+    #[must_use]
+    pub fn busy_title(mut self, title: &'static str) -> Self {
+        Arc::make_mut(&mut self.config).busy_title = title;
+        self
+    }
+
+    /// Returns the group with this name.
+    pub fn group<'a>(&self, name: impl Into<Identity<'a>>) -> LockGroup {
+        LockGroup {
+            config: self.config.clone(),
+            name: name.into().into_owned(),
+        }
+    }
+}
+
+impl LockGroup {
+    /// Takes one unit or a list of units: all or none. It does not wait for other holders.
+    ///
+    /// The order of a list does not matter, and a unit that is in it twice is taken once. At most 64 units.
+    ///
+    /// # Errors
+    ///
+    /// - [`Busy`](AcquireError::Busy): another holder has one of the units.
+    /// - [`Unavailable`](AcquireError::Unavailable): the store did not reply within 500 ms.
+    /// - [`NoUnits`](AcquireError::NoUnits), [`TooManyUnits`](AcquireError::TooManyUnits): the list is empty or too long.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future leaves nothing locked: a task gives back units that were granted.
+    pub fn try_acquire<U: IntoUnits<Shape>, Shape>(
+        &self,
+        units: U,
+    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
+        let holder = self.holder(units);
+        async move { task::acquire(holder?).await }
+    }
+
+    /// Counts how many of `units` somebody holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire), except `Busy`.
+    pub async fn held<Shape>(&self, units: impl IntoUnits<Shape>) -> Result<usize, AcquireError> {
+        let holder = self.holder(units)?;
+        run(&holder, CountHeld::new(&holder)).await
+    }
+
+    /// Takes `units` from their holders, for operators. Returns how many were held.
+    ///
+    /// Their guards learn of it at their next renewal, a third of the lease later at most. Until then only
+    /// [fencing tokens](LockGuard::fence) keep those holders from writing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire), except `Busy`.
+    pub async fn force_release<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+    ) -> Result<u64, AcquireError> {
+        let holder = self.holder(units)?;
+        run(&holder, Revoke::new(&holder)).await
+    }
+
+    /// Makes a holder that has nothing yet.
+    pub(crate) fn holder<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+    ) -> Result<Arc<Holder>, AcquireError> {
+        let units = Units::new(units);
+        Holder::new(self.config.clone(), self.name.clone(), units).map(Arc::new)
+    }
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Locks").field(&self.config).finish()
+    }
+}
+
+async fn run<P, T>(holder: &Holder, mut protocol: P) -> Result<T, AcquireError>
+where
+    P: Protocol<Output = Result<T, StoreError>> + Send + Sync,
+{
+    let mut retry = Retry::once(Instant::now());
+    let caller = &holder.config().caller;
+    let (result, _) = run_with_retry(caller, &mut protocol, &mut retry).await;
+    result.map_err(AcquireError::Unavailable)
+}

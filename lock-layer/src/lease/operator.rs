@@ -1,0 +1,67 @@
+//! Two operations for operators, who hold nothing themselves.
+
+use layer_store::{Key, Op, Protocol, Reply, Scratch, StoreError};
+
+use super::{
+    holder::{FENCE_LIFE, Holder},
+    programs::REVOKE,
+};
+
+/// Takes units from their holders: one operation. Its output is the number of units that were held.
+#[derive(Debug)]
+pub(crate) struct Revoke<'a> {
+    keys: Vec<Key<'a>>,
+}
+
+/// Counts the units that somebody holds: one operation.
+#[derive(Debug)]
+pub(crate) struct CountHeld<'a> {
+    locks: Vec<Key<'a>>,
+}
+
+impl<'a> Revoke<'a> {
+    pub(crate) fn new(units: &'a Holder) -> Self {
+        Self { keys: units.keys() }
+    }
+}
+
+impl<'a> CountHeld<'a> {
+    pub(crate) fn new(units: &'a Holder) -> Self {
+        Self {
+            locks: units.keys().into_iter().step_by(2).collect(),
+        }
+    }
+}
+
+impl Protocol for Revoke<'_> {
+    type Output = Result<u64, StoreError>;
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        Op::Run {
+            program: &REVOKE,
+            keys: &self.keys,
+            args: &[FENCE_LIFE],
+        }
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
+        let output = reply.and_then(Reply::into_output);
+        Some(output.and_then(|output| match output.int(0) {
+            Some(revoked) => Ok(revoked as u64),
+            None => Err(Reply::unexpected()),
+        }))
+    }
+}
+
+impl Protocol for CountHeld<'_> {
+    type Output = Result<usize, StoreError>;
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        Op::GetMany(&self.locks)
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
+        let values = reply.and_then(|reply| reply.into_values(self.locks.len()));
+        Some(values.map(|values| values.iter().flatten().count()))
+    }
+}

@@ -1,0 +1,208 @@
+//! The task behind a lock. It owns the lock from its first operation to its last, so no renewal is under way when the lock is
+//! given back.
+
+use std::{future::Future, sync::Arc};
+
+use layer_store::{ErrorKind, StoreError};
+use tokio::{
+    sync::{
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
+    time::{Instant, sleep_until},
+};
+use tracing::Instrument;
+
+use super::{
+    acquire::{Acquire, Acquired},
+    extend::Extend,
+    guard::{LockGuard, Stop},
+    holder::Holder,
+    release::Release,
+    renewal::{Renewal, Renewed},
+};
+use crate::{
+    AcquireError, LockBusy,
+    retry::{Retry, run_with_retry},
+};
+
+/// Takes the holder's units.
+pub(crate) async fn acquire(holder: Arc<Holder>) -> Result<LockGuard, AcquireError> {
+    match acquire_now(&holder) {
+        Some(result) => result,
+        None => acquire_in_task(holder).await,
+    }
+}
+
+/// Takes the holder's units if the store needs no waiting. `None`: nothing was done.
+pub(crate) fn acquire_now(holder: &Arc<Holder>) -> Option<Result<LockGuard, AcquireError>> {
+    let sent = Instant::now();
+    let result = holder.config().caller.run_now(&mut Acquire::new(holder))?;
+    Some(granted(holder, result).map(|fence| {
+        let (task, guard) = LockTask::new(holder.clone(), fence, sent);
+        spawn(task.run());
+        guard
+    }))
+}
+
+/// Asks for the units in a task, which gives them back if nobody waits for them any more.
+async fn acquire_in_task(holder: Arc<Holder>) -> Result<LockGuard, AcquireError> {
+    let (reply, receiver) = oneshot::channel();
+    spawn(async move {
+        let mut retry = Retry::for_caller(Instant::now());
+        let mut protocol = Acquire::new(&holder);
+        let (result, sent) =
+            run_with_retry(&holder.config().caller, &mut protocol, &mut retry).await;
+        match granted(&holder, result) {
+            // ## Asking => Held.
+            Ok(fence) => {
+                drop(protocol);
+                let (task, guard) = LockTask::new(holder, fence, sent);
+                // A caller that is gone drops the guard here, which ends the task at its first look.
+                let _ = reply.send(Ok(guard));
+                task.run().await;
+            }
+            // ## Asking => Refused. An attempt whose reply was lost may hold the units; then they are given back.
+            Err(error) => {
+                let may_hold = matches!(error, AcquireError::Unavailable(_)) && retry.is_unsure();
+                let _ = reply.send(Err(error));
+                if may_hold {
+                    let deadline = holder.config().lease.deadline(Instant::now());
+                    give_back(&holder, Release::without_fence(&holder), deadline).await;
+                }
+            }
+        }
+    });
+    match receiver.await {
+        Ok(result) => result,
+        // The runtime shuts down and dropped the task.
+        Err(_) => Err(AcquireError::Unavailable(StoreError::unknown(
+            ErrorKind::Unavailable,
+        ))),
+    }
+}
+
+/// Returns the fencing token of a grant.
+fn granted(holder: &Holder, result: Result<Acquired, StoreError>) -> Result<u64, AcquireError> {
+    match result {
+        Ok(Acquired::Granted { fence }) => Ok(fence),
+        Ok(Acquired::Busy { wait }) => {
+            let busy = LockBusy::new(wait, holder.config().busy_title);
+            Err(AcquireError::Busy(busy))
+        }
+        Err(error) => Err(AcquireError::Unavailable(error)),
+    }
+}
+
+/// Renews a lock until its guard says stop or the lock is lost.
+struct LockTask {
+    holder: Arc<Holder>,
+    fence: u64,
+    renewal: Renewal,
+    /// The deadline that holders see; `None` once the lock may not be relied on.
+    deadline: watch::Sender<Option<Instant>>,
+    stop: oneshot::Receiver<Stop>,
+}
+
+impl LockTask {
+    fn new(holder: Arc<Holder>, fence: u64, sent: Instant) -> (Self, LockGuard) {
+        let renewal = Renewal::new(holder.config().lease, sent);
+        let (deadline, seen) = watch::channel(Some(renewal.deadline()));
+        let (stopper, stop) = oneshot::channel();
+        let guard = LockGuard::new(holder.clone(), fence, seen, stopper);
+        let task = Self {
+            holder,
+            fence,
+            renewal,
+            deadline,
+            stop,
+        };
+        (task, guard)
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                // ## Held => Released, by the guard.
+                stop = &mut self.stop => {
+                    let stop = stop.unwrap_or(Stop::Release(None));
+                    self.deadline.send_replace(None);
+                    return self.end(stop).await;
+                }
+                // ## Held => (Held | Lost).
+                () = sleep_until(self.renewal.next()) => {
+                    if !self.renew().await {
+                        // A guard that gave the lock back this very moment has lost nothing.
+                        if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
+                            tracing::warn!(fence = self.fence, "a lock was lost");
+                        }
+                        self.deadline.send_replace(None);
+                        // Some of the units may still be this holder's.
+                        return self.end(Stop::Release(None)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews once. Returns true if the lock may still be relied on.
+    async fn renew(&mut self) -> bool {
+        let sent = Instant::now();
+        if self.renewal.has_ended(sent) {
+            return false;
+        }
+        let mut protocol = Extend::new(&self.holder, self.fence);
+        let deadline = self.renewal.deadline().into_std();
+        let caller = &self.holder.config().caller;
+        let reply = caller.run_by(&mut protocol, Some(deadline)).await;
+        let state = self
+            .renewal
+            .take(reply.as_ref().copied(), sent, Instant::now());
+        match state {
+            Renewed::Held => {}
+            Renewed::PutBack => {
+                tracing::debug!(fence = self.fence, "a lock that was gone is put back");
+            }
+            Renewed::Failed => {
+                let error = reply.err().map(tracing::field::display);
+                tracing::debug!(error, fence = self.fence, "a lock was not renewed");
+            }
+            Renewed::Lost => return false,
+        }
+        self.deadline.send_replace(Some(self.renewal.deadline()));
+        true
+    }
+
+    async fn end(self, stop: Stop) {
+        let reply = match stop {
+            Stop::Released => return,
+            Stop::Release(reply) => reply,
+        };
+        let mut retry = Retry::once(Instant::now());
+        let mut protocol = Release::new(&self.holder, self.fence);
+        let caller = &self.holder.config().caller;
+        let (result, _) = run_with_retry(caller, &mut protocol, &mut retry).await;
+        let failed = result.is_err();
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+        if failed {
+            give_back(&self.holder, protocol, self.renewal.deadline()).await;
+        }
+    }
+}
+
+/// Releases in the background, until the lease ends by itself.
+async fn give_back(holder: &Holder, mut protocol: Release<'_>, deadline: Instant) {
+    let mut retry = Retry::until(deadline);
+    let caller = &holder.config().caller;
+    if let (Err(error), _) = run_with_retry(caller, &mut protocol, &mut retry).await {
+        tracing::debug!(%error, "a lock was not released, and ends with its lease");
+    }
+}
+
+/// Spawns `task` in the caller's span.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task.instrument(tracing::Span::current()));
+}

@@ -1,0 +1,118 @@
+use std::{net::Ipv4Addr, sync::Arc};
+
+use http::Response;
+use layer_http::{Body, KeyExtractor, RequestHead, Resolved, resolve};
+use layer_store::Identity;
+
+use crate::{LockRefusal, Locks, lease::holder::Holder};
+
+/// The settings that all services of one layer share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) locks: Locks,
+    pub(super) key: Arc<dyn KeyExtractor>,
+    pub(super) name: Option<Box<str>>,
+    pub(super) enabled: bool,
+}
+
+/// The lock that a request needs.
+pub(super) enum LockNeed<B> {
+    /// None: the request passes.
+    Nothing,
+    /// The units of this holder.
+    Lock(Arc<Holder>),
+    /// It cannot be told. The request is refused.
+    Refused(Response<Body<B>>),
+}
+
+impl Shared {
+    /// Decides which lock a request needs, before the store is asked.
+    pub(super) fn lock_for<B>(&self, head: &RequestHead<'_>) -> LockNeed<B> {
+        if !self.enabled {
+            return LockNeed::Nothing;
+        }
+        let group = match resolve(&*self.key, head) {
+            Resolved::Found(identity) => self.group_name(head, "", &identity),
+            // Apart from keys that look like addresses.
+            Resolved::Peer(Some(peer)) => self.group_name(head, "/peer", &peer),
+            Resolved::Peer(None) => self.group_name(head, "/peer", &Identity::from("")),
+            Resolved::Skip => return LockNeed::Nothing,
+            Resolved::Refuse => {
+                return LockNeed::Refused(LockRefusal::KeyNotFound.into_response());
+            }
+            _ => {
+                tracing::error!(
+                    "a lock's extractor cannot find a key on this route: \
+                     add the LockLayer to the route whose parameter the extractor names"
+                );
+                return LockNeed::Refused(LockRefusal::Misconfigured.into_response());
+            }
+        };
+        match self.locks.group(group).holder(UNIT) {
+            Ok(holder) => LockNeed::Lock(holder),
+            Err(error) => LockNeed::Refused(error.into_response()),
+        }
+    }
+
+    /// Makes the name `prefix:identity`. One prefix has one extractor, so kinds of identity need no mark of their own.
+    fn group_name(
+        &self,
+        head: &RequestHead<'_>,
+        apart: &str,
+        identity: &Identity<'_>,
+    ) -> Identity<'static> {
+        let prefix = match &self.name {
+            Some(name) => name,
+            None => head.matched_path().unwrap_or_default(),
+        };
+        let mut group = format!("{prefix}{apart}:").into_bytes();
+        match identity {
+            Identity::Text(text) => group.extend_from_slice(text),
+            Identity::Int(number) => group.extend_from_slice(number.to_string().as_bytes()),
+            Identity::V4(address) => {
+                let address = Ipv4Addr::from_bits(*address).to_string();
+                group.extend_from_slice(address.as_bytes());
+            }
+            Identity::V6(network) => {
+                group.extend_from_slice(format!("{network:016x}").as_bytes());
+            }
+        }
+        Identity::Text(group.into())
+    }
+}
+
+/// The only unit of a group that a layer locks.
+pub(super) const UNIT: &str = "-";
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use layer_http::key_fn;
+    use layer_store::{MemoryStore, SharedStore};
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_group_is_a_stored_format() {
+        let request = Request::put("/cars/7").body(()).unwrap();
+        let named = |name: Option<&str>, apart: &str, identity: Identity<'_>| {
+            let shared = Shared {
+                locks: Locks::new(SharedStore::new(MemoryStore::new())),
+                key: Arc::new(key_fn(|_| None)),
+                name: name.map(Box::from),
+                enabled: true,
+            };
+            match shared.group_name(&RequestHead::of(&request), apart, &identity) {
+                Identity::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
+                other => panic!("{other:?} is not text"),
+            }
+        };
+        assert_eq!(named(Some("car"), "", Identity::from("7")), "car:7");
+        assert_eq!(named(Some("car"), "", Identity::from(7_u64)), "car:7");
+        assert_eq!(named(None, "", Identity::from("7")), ":7");
+        let peer = Identity::V4(0xC000_0207);
+        assert_eq!(named(Some("car"), "/peer", peer), "car/peer:192.0.2.7");
+        let peer = Identity::V6(0x2001_0db8_0000_0007);
+        assert_eq!(named(None, "/peer", peer), "/peer:20010db800000007");
+    }
+}
