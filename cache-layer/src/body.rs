@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{core::detach, entry::EntryWriter, fill::Fill};
+use crate::{shared::detach, stored::entry::EntryWriter, stored::fill::Fill};
 
 pin_project! {
     /// Passes the inner body on, frame by frame, and keeps a copy until it grows too large.

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    address::Address,
-    entry::Entry,
-    stamps::{Fence, Seen},
+    purge::snapshot::{Fence, Seen},
+    stored::address::Address,
+    stored::entry::Entry,
 };
 
 /// The handler calls under way, by what they will be stored under: one per key at a time.

@@ -17,11 +17,11 @@ use tower_service::Service;
 
 use crate::{
     body::Tee,
-    cache_status::Status,
-    core::{Core, detach},
-    exchange::{Answer, Shared, invalidated, purge_after, succeeded},
-    question::Pass,
-    scope::Scope,
+    fetch::{Answer, Shared, invalidated, purge_after, succeeded},
+    http::cache_status::Status,
+    http::request::Pass,
+    purge::scope::Scope,
+    shared::{Core, detach},
     stats::count,
 };
 

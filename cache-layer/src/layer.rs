@@ -5,10 +5,10 @@ use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
 use crate::{
-    exchange::Shared,
+    fetch::Shared,
     response_cache::ResponseCache,
-    rule::{Profile, Rule},
     service::Cache,
+    settings::{Profile, Rule},
 };
 
 /// Caches the responses of the service it wraps. See the [crate docs](crate).

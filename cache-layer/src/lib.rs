@@ -107,31 +107,17 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: … and for `rediss://`.
 
-mod address;
-mod bounded;
-mod cache_status;
-mod core;
-mod directives;
-mod entry;
-mod exchange;
-mod failed;
-mod fill;
+mod fetch;
 mod flight;
-mod freshness;
+mod http;
 mod layer;
 mod purge;
-mod question;
 mod response_cache;
-mod rule;
-mod scope;
-mod search;
 mod service;
-mod stamp;
-mod stamps;
+mod settings;
+mod shared;
 mod stats;
-mod storable;
-mod tags;
-mod vary;
+mod stored;
 
 pub mod body;
 pub mod future;
@@ -141,11 +127,10 @@ pub use layer_store as store;
 
 pub use self::{
     layer::CacheLayer,
-    purge::{Invalidate, Purge, PurgeError},
+    purge::{Invalidate, Purge, PurgeError, tags::Tags},
     response_cache::ResponseCache,
     service::Cache,
     stats::Stats,
-    tags::Tags,
 };
 
 #[cfg(doctest)]

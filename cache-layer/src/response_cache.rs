@@ -5,18 +5,18 @@ use http::HeaderMap;
 use layer_store::{Clock, KeySpace, SharedStore};
 
 use crate::{
-    address::Address,
-    core::{Core, detach},
-    entry::{Entry, EntryHead, EntryWriter},
-    fill::Fill,
     flight::{Entrance, Lead, Outcome, flight_key},
-    freshness::Freshness,
+    http::freshness::Freshness,
     purge::Purge,
-    scope::{Scope, Scopes},
-    search::Found,
-    stamps::{Fence, plant},
+    purge::scope::{Scope, Scopes},
+    purge::snapshot::{Fence, plant},
+    purge::tags::{MOST_KNOWN, within_bounds},
+    shared::{Core, detach},
     stats::{Stats, count},
-    tags::{MOST_KNOWN, within_bounds},
+    stored::address::Address,
+    stored::entry::{Entry, EntryHead, EntryWriter},
+    stored::fill::Fill,
+    stored::lookup::Found,
 };
 
 /// A cache without HTTP: objects, purges, statistics. Also the handle of a [`CacheLayer`](crate::CacheLayer).

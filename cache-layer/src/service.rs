@@ -12,11 +12,11 @@ use tower_service::Service;
 
 use crate::{
     body::Tee,
-    cache_status::Detail,
-    exchange::{Shared, Way, exchange},
+    fetch::{Shared, Way, exchange},
     future::{Note, ResponseFuture},
-    question::{Asked, Pass},
-    scope::Scope,
+    http::cache_status::Detail,
+    http::request::{Asked, Pass},
+    purge::scope::Scope,
 };
 
 /// Answers from the cache, or from the inner service and keeps what that answers. See the [crate docs](crate).

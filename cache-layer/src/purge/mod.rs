@@ -1,3 +1,9 @@
+pub(crate) mod purger;
+pub(crate) mod scope;
+pub(crate) mod snapshot;
+pub(crate) mod stamp;
+pub(crate) mod tags;
+
 use std::{
     error::Error,
     fmt,
@@ -10,8 +16,8 @@ use std::{
 use layer_store::{ErrorKind, StoreError};
 
 use crate::{
-    core::{Core, Detached, detach},
-    scope::Scope,
+    purge::scope::Scope,
+    shared::{Core, Detached, detach},
 };
 
 /// A purge under way. Awaited, it says whether the store has it; dropped, it happens all the same.

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::{
-    core::{CONTEXT, Core},
-    scope::Scope,
+    purge::scope::Scope,
+    shared::{CONTEXT, Core},
 };
 
 /// Purges that did not reach the store. Nothing is served from the cache before they have.

@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use layer_store::Value;
 
 use crate::{
-    freshness::Freshness,
-    stamp::Stamp,
-    vary::{self, Names},
+    http::freshness::Freshness,
+    http::vary::{self, Names},
+    purge::stamp::Stamp,
 };
 
 /// What stands under the key of an entry.
@@ -238,7 +238,7 @@ impl Reader {
     }
 
     fn stamp(&mut self) -> Option<Stamp> {
-        let mut token = [0; size_of::<crate::stamp::Token>()];
+        let mut token = [0; size_of::<crate::purge::stamp::Token>()];
         self.0.try_copy_to_slice(&mut token).ok()?;
         let len = self.0.try_get_u16().ok()?;
         Some(Stamp { token, len })

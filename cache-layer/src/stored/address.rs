@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use layer_store::{IdentityRef, Key, KeySpace};
 
-use crate::scope::{Scopes, epoch_key, tag_key};
+use crate::purge::scope::{Scopes, epoch_key, tag_key};
 
 /// Where an answer is kept, and which purges reach it.
 #[derive(Clone, Debug)]

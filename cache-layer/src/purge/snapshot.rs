@@ -3,10 +3,10 @@ use layer_store::{
 };
 
 use crate::{
-    address::Address,
-    entry::Entry,
-    scope::{epoch_key, tag_key},
-    stamp::{Reading, Stamp, tokens},
+    purge::scope::{epoch_key, tag_key},
+    purge::stamp::{Reading, Stamp, tokens},
+    stored::address::Address,
+    stored::entry::Entry,
 };
 
 /// What a lookup read of the stamps that its entry stands under.
@@ -222,8 +222,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        entry::{EntryHead, EntryWriter},
-        freshness::Freshness,
+        http::freshness::Freshness,
+        stored::entry::{EntryHead, EntryWriter},
     };
 
     const A: Stamp = Stamp::planted(*b"aaaaaaaaaaa");

@@ -10,11 +10,11 @@ use http::{
 use layer_http::RequestHead;
 
 use crate::{
-    address::Address,
-    cache_status::{Detail, Forward},
-    directives::Directives,
-    rule::Rule,
-    scope::Scopes,
+    http::cache_control::Directives,
+    http::cache_status::{Detail, Forward},
+    purge::scope::Scopes,
+    settings::Rule,
+    stored::address::Address,
 };
 
 /// What a request is to this cache.

@@ -10,13 +10,13 @@ use http::{
 };
 
 use crate::{
-    cache_status::Detail,
-    directives::Directives,
-    freshness::Freshness,
-    question::Question,
-    rule::{Profile, Rule},
-    tags::{MOST_LEARNT, Tags, within_bounds},
-    vary::Names,
+    http::cache_control::Directives,
+    http::cache_status::Detail,
+    http::freshness::Freshness,
+    http::request::Question,
+    http::vary::Names,
+    purge::tags::{MOST_LEARNT, Tags, within_bounds},
+    settings::{Profile, Rule},
 };
 
 /// On which terms an answer may be stored.
@@ -149,7 +149,7 @@ mod tests {
     use layer_http::RequestHead;
 
     use super::*;
-    use crate::question::Asked;
+    use crate::http::request::Asked;
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
 

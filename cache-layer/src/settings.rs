@@ -6,7 +6,7 @@ use http::{
 };
 use layer_store::{Clock, KeySpace};
 
-use crate::cache_status::Member;
+use crate::http::cache_status::Member;
 
 /// The settings of a [`CacheLayer`](crate::CacheLayer).
 #[derive(Clone, Debug)]

@@ -11,21 +11,21 @@ use tower_service::Service;
 
 use crate::{
     body::Tee,
-    cache_status::{Detail, Forward, Status},
-    core::{Core, Detached, detach},
-    entry::{Entry, EntryHead},
-    fill::{Fill, Variant},
     flight::{Entrance, Follower, Lead, Outcome, flight_key},
-    freshness::Decision,
+    http::cache_status::{Detail, Forward, Status},
+    http::freshness::Decision,
+    http::request::Question,
+    http::storable::{Terms, is_lasting, strip_hop_by_hop, terms},
+    http::vary::{self, Names},
     purge::Invalidate,
-    question::Question,
-    rule::Rule,
-    scope::Scope,
-    search::{Found, Missing},
-    stamps::{Fence, plant},
+    purge::scope::Scope,
+    purge::snapshot::{Fence, plant},
+    settings::Rule,
+    shared::{Core, Detached, detach},
     stats::count,
-    storable::{Terms, is_lasting, strip_hop_by_hop, terms},
-    vary::{self, Names},
+    stored::entry::{Entry, EntryHead},
+    stored::fill::{Fill, Variant},
+    stored::lookup::{Found, Missing},
 };
 
 /// What all services of one layer share.

@@ -4,13 +4,13 @@ use http::HeaderMap;
 use layer_store::{ErrorKind, Key, Op, Reply, Store, StoreError, StoreExt, Value};
 
 use crate::{
-    address::Address,
-    core::{CONTEXT, Core},
-    entry::{Entry, Stored},
-    scope::tag_key,
-    stamp::Reading,
-    stamps::{Seen, Verdict},
-    vary::Names,
+    http::vary::Names,
+    purge::scope::tag_key,
+    purge::snapshot::{Seen, Verdict},
+    purge::stamp::Reading,
+    shared::{CONTEXT, Core},
+    stored::address::Address,
+    stored::entry::{Entry, Stored},
 };
 
 /// What a lookup found.

@@ -10,8 +10,8 @@ use layer_store::{Context, SharedStore, Store};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use crate::{
-    address::Address, bounded::Bounded, failed::FailedPurges, flight::Flights, search::Hint,
-    stamp::Token, stats::Counters,
+    flight::Flights, purge::purger::FailedPurges, purge::stamp::Token, stats::Counters,
+    stored::address::Address, stored::hints::Bounded, stored::lookup::Hint,
 };
 
 /// What all clones of one cache share.

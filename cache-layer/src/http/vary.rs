@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header::VARY};
 
-use crate::directives::members;
+use crate::http::cache_control::members;
 
 /// The names of the request fields that choose among the variants of a resource, sorted (RFC 9111, section 4.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

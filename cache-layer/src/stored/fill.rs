@@ -6,14 +6,14 @@ use layer_store::{
 };
 
 use crate::{
-    address::Address,
-    core::{Core, MAX_LIFE},
-    entry::{Entry, EntryHead, EntryWriter, Stored},
     flight::Lead,
-    search::Hint,
-    stamp::Stamp,
-    stamps::{Fence, learn},
-    vary::Names,
+    http::vary::Names,
+    purge::snapshot::{Fence, learn},
+    purge::stamp::Stamp,
+    shared::{Core, MAX_LIFE},
+    stored::address::Address,
+    stored::entry::{Entry, EntryHead, EntryWriter, Stored},
+    stored::lookup::Hint,
 };
 
 /// An answer on its way into the store: everything but its body.

@@ -5,7 +5,7 @@ use http::{
     header::{AGE, DATE, EXPIRES},
 };
 
-use crate::directives::{Directives, members, seconds};
+use crate::http::cache_control::{Directives, members, seconds};
 
 /// How old a response was when it came, and until which age it is fresh (RFC 9111, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
