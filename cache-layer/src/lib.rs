@@ -51,7 +51,7 @@
 //! - **What is stored.** Whole answers to `GET` that name their lifetime (`s-maxage`, `max-age`, `Expires`; RFC 9111, section
 //!   4.2), or that the route names one for ([`CacheLayer::ttl`]). Never: `no-store`, `private`, `no-cache`, `Vary: *`,
 //!   `Set-Cookie`, an answer to a request with a credential unless it says `public` or `s-maxage`, a part (206, `Range`), a
-//!   body that broke off, is not as long as stated, or longer than [`CacheLayer::max_body`]. [`CacheLayer::rfc`] leaves the
+//!   body that broke off, is not as long as stated, or longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves the
 //!   RFC's own rules alone.
 //! - **What is one entry.** Host, path as sent, query, and the request fields that `Vary` names, several variants beside each
 //!   other. An encoded answer also varies by `Accept-Encoding`. `HEAD` is answered from the entry of `GET`.
@@ -62,7 +62,7 @@
 //!   it leaves, fails or breaks off, another takes over. An answer that is not stored is not shared: those who wait call for
 //!   themselves, and for a minute nobody waits for that key again.
 //! - **Purges** ([`ResponseCache::purge_path`], [`purge_key`](ResponseCache::purge_key),
-//!   [`purge_tag`](ResponseCache::purge_tag); [`Invalidate`] and [`Tags`] as response extensions) cost one command at any
+//!   [`purge_tag`](ResponseCache::purge_tag); [`Invalidation`] and [`Tags`] as response extensions) cost one command at any
 //!   number of entries, and reach every process on the store, every host, query and variant. A request that comes after a
 //!   purge is over is never answered from a handler call that began before it. An unsafe request (`PUT`, `POST`, ..) that
 //!   succeeds purges its own path.
@@ -107,12 +107,18 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: … and for `rediss://`.
 
+mod detach;
 mod fetch;
 mod flight;
 mod http;
+mod join;
 mod layer;
+mod plan;
 mod purge;
+mod refusal;
+mod respond;
 mod response_cache;
+mod route;
 mod service;
 mod settings;
 mod shared;
@@ -127,9 +133,11 @@ pub use layer_store as store;
 
 pub use self::{
     layer::CacheLayer,
-    purge::{Invalidate, Purge, PurgeError, tags::Tags},
+    purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},
+    refusal::CacheRefusal,
     response_cache::ResponseCache,
     service::Cache,
+    settings::Profile,
     stats::Stats,
 };
 

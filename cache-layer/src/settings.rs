@@ -6,49 +6,55 @@ use http::{
 };
 use layer_store::{Clock, KeySpace};
 
-use crate::http::cache_status::Member;
+use crate::http::cache_status::CacheName;
 
-/// The settings of a [`CacheLayer`](crate::CacheLayer).
+/// The settings of a [`CacheLayer`](crate::CacheLayer), checked.
 #[derive(Clone, Debug)]
-pub(crate) struct Rule {
+pub(crate) struct Settings {
     pub(crate) enabled: bool,
-    /// For answers that name no lifetime.
+    /// The lifetime of responses that state none.
     pub(crate) ttl: Option<Duration>,
     pub(crate) profile: Profile,
-    /// The request fields that say who asks.
-    pub(crate) credentials: Vec<HeaderName>,
+    pub(crate) credential_headers: Vec<HeaderName>,
     /// In bytes.
     pub(crate) max_body: usize,
     pub(crate) name: Box<str>,
-    pub(crate) member: Member,
+    pub(crate) cache_name: CacheName,
+    /// The place of the entries.
     pub(crate) space: Arc<KeySpace>,
     pub(crate) clock: Clock,
 }
 
-/// Which rules decide what is shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// Those of RFC 9111, and those that keep an ordinary application safe.
+/// The rules that decide what is stored and shared. See [`CacheLayer::profile`](crate::CacheLayer::profile).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// The rules of RFC 9111 and more, which keep ordinary applications safe. The default.
+    ///
+    /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
+    /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
+    /// overrides its method passes by.
+    #[default]
     Safe,
-    /// Those of RFC 9111 alone.
+    /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.
+    ///
+    /// `Set-Cookie` is stored. `Authorization` is the only credential, and only forbids storing.
     Rfc,
 }
 
-impl Rule {
-    pub(crate) fn new() -> Self {
-        let mut rule = Self {
+impl Settings {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
             enabled: true,
             ttl: None,
             profile: Profile::Safe,
-            credentials: vec![AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")],
+            credential_headers: vec![AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")],
             max_body: 2 * 1024 * 1024,
             name: "cache".into(),
-            member: Member::new("cache"),
-            space: Arc::new(KeySpace::new("entry", "")),
-            clock: Clock::system(),
-        };
-        rule.move_in();
-        rule
+            cache_name: CacheName::new("cache"),
+            space: space(Profile::Safe, "cache"),
+            clock,
+        }
     }
 
     pub(crate) fn is_safe(&self) -> bool {
@@ -58,23 +64,55 @@ impl Rule {
     #[track_caller]
     pub(crate) fn rename(&mut self, name: &str) {
         self.name = name.into();
-        self.member = Member::new(name);
-        self.move_in();
+        self.cache_name = CacheName::new(name);
+        self.space = space(self.profile, name);
     }
 
     pub(crate) fn set_profile(&mut self, profile: Profile) {
         self.profile = profile;
-        self.move_in();
+        self.space = space(profile, &self.name);
+    }
+}
+
+/// Returns the place of the entries: one for each name and profile, as one profile must not serve what the other stores.
+///
+/// The number is the version of the format. A stored format.
+fn space(profile: Profile, name: &str) -> Arc<KeySpace> {
+    let profile = match profile {
+        Profile::Safe => "1",
+        Profile::Rfc => "1r",
+    };
+    Arc::new(KeySpace::new("entry", &format!("{profile}/{name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::new(Clock::system())
     }
 
-    /// Chooses where entries stand: apart for each name, and for each profile, since one would not serve what the other
-    /// stores. The version is the format's; a stored format.
-    fn move_in(&mut self) {
-        let profile = match self.profile {
-            Profile::Safe => "1",
-            Profile::Rfc => "1r",
-        };
-        let name = format!("{profile}/{}", self.name);
-        self.space = Arc::new(KeySpace::new("entry", &name));
+    #[test]
+    fn the_defaults_are_those_of_the_crate_page() {
+        let settings = settings();
+        assert!(settings.enabled && settings.is_safe());
+        assert_eq!(settings.ttl, None);
+        assert_eq!(
+            settings.credential_headers,
+            ["authorization", "cookie", "x-api-key"]
+        );
+        assert_eq!(settings.max_body, 2_097_152);
+        assert_eq!(&*settings.name, "cache");
+    }
+
+    #[test]
+    fn each_name_and_profile_has_a_place_of_its_own() {
+        let mut settings = settings();
+        assert_eq!(settings.space.name(), "1/cache");
+        settings.set_profile(Profile::Rfc);
+        assert_eq!(settings.space.name(), "1r/cache");
+        settings.rename("pages");
+        assert_eq!(settings.space.name(), "1r/pages");
     }
 }

@@ -1,8 +1,8 @@
 use http::{HeaderMap, HeaderName};
 
-/// What the lines of a `Cache-Control` field say, as far as this cache acts on it (RFC 9111, section 5.2).
+/// The `Cache-Control` directives on which this cache acts (RFC 9111, section 5.2).
 ///
-/// A directive with a list of field names, such as `private="x"`, counts as the bare one: it forbids more.
+/// A directive with a list of field names, such as `private="x"`, is read as the bare one, which forbids more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) no_store: bool,
@@ -10,7 +10,7 @@ pub(crate) struct Directives {
     pub(crate) private: bool,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
-    /// In seconds. What cannot be read is 0: stale at once, as section 4.2.1 advises.
+    /// In seconds. A value that cannot be read is 0, which is stale at once (section 4.2.1).
     pub(crate) max_age: Option<u64>,
     pub(crate) s_maxage: Option<u64>,
     pub(crate) min_fresh: Option<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct Directives {
 }
 
 impl Directives {
-    /// All lines of the field `name`.
+    /// Reads all lines of the field `name`: `Cache-Control`, or `Pragma`.
     pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(name) {
@@ -42,7 +42,7 @@ impl Directives {
             b"public" => self.public = true,
             b"must-revalidate" => self.must_revalidate = true,
             b"only-if-cached" => self.only_if_cached = true,
-            // Of two the first counts (section 4.2.1).
+            // Of two with one name the first is used (section 4.2.1).
             b"max-age" => self.max_age = self.max_age.or_else(seconds),
             b"s-maxage" => self.s_maxage = self.s_maxage.or_else(seconds),
             b"min-fresh" => self.min_fresh = self.min_fresh.or_else(seconds),
@@ -51,7 +51,7 @@ impl Directives {
     }
 }
 
-/// A number of seconds, quoted or not, cut at 2^31 (section 1.2.2).
+/// Reads a number of seconds, quoted or not. A larger one than 2^31 is read as 2^31 (section 1.2.2).
 pub(crate) fn seconds(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     let digits = match text {
@@ -61,15 +61,16 @@ pub(crate) fn seconds(text: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let add = |sum: u64, digit: &u8| (sum * 10 + u64::from(digit - b'0')).min(MOST);
+    let add = |sum: u64, digit: &u8| (sum * 10 + u64::from(digit - b'0')).min(MAX_SECONDS);
     Some(digits.iter().fold(0, add))
 }
 
-/// The members of a list, split at commas that stand in no quoted string.
+/// Splits a list at the commas that are not inside a quoted string.
 pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     let mut escaped = false;
     line.split(move |&byte| {
+        // The states are: outside of a string, inside, and inside after a backslash, which escapes one character.
         let ends = byte == b',' && !quoted;
         match byte {
             _ if escaped => escaped = false,
@@ -84,7 +85,7 @@ pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// 2^31: about 68 years.
-const MOST: u64 = 1 << 31;
+const MAX_SECONDS: u64 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
@@ -132,7 +133,7 @@ mod tests {
             ("max-age=60", 60),
             ("max-age=\"60\"", 60),
             ("max-age=0060", 60),
-            ("max-age=99999999999999999999", MOST),
+            ("max-age=99999999999999999999", MAX_SECONDS),
             ("max-age", 0),
             ("max-age=", 0),
             ("max-age=-1", 0),

@@ -2,54 +2,49 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// How this cache names itself in `Cache-Status` (RFC 9211).
+/// The name of this cache in `Cache-Status` (RFC 9211), as a token or a quoted string.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member(Box<str>);
+pub(crate) struct CacheName(Box<str>);
 
-/// What this cache did with a request.
+/// What this cache did with a request: one member of the field `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    Hit {
-        left: Duration,
-    },
-    Collapsed {
-        left: Duration,
-        why: Forward,
-    },
-    Stored {
-        why: Forward,
-    },
-    Forwarded {
-        why: Forward,
-        detail: Option<Detail>,
-    },
+pub(crate) enum CacheStatus {
+    /// A stored response was sent.
+    Hit { left: Duration },
+    /// The request waited for another one's handler call and got its response.
+    Collapsed { left: Duration, fwd: Fwd },
+    /// The handler was called, and its response is being stored.
+    Stored { fwd: Fwd },
+    /// The handler was called, and nothing is stored.
+    Forwarded { fwd: Fwd, detail: Option<Detail> },
+    /// The handler was not called, as the request asked for.
     OnlyIfCached,
 }
 
-/// Why a request went forward (section 2.2).
+/// The reason why a request went forward: the parameter `fwd` (section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Forward {
+pub(crate) enum Fwd {
     Bypass,
     Method,
     UriMiss,
     VaryMiss,
-    /// The stored answer fell with a purge.
+    /// The stored response was purged. Written as `miss`, with the detail `purged`.
     Purged,
     Miss,
     Request,
     Stale,
 }
 
-/// What else there is to say: a closed set of tokens.
+/// The parameter `detail`: a closed set of tokens (section 2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Detail {
-    /// The request carries a credential, and the answer is not said to be for everybody.
+    /// The request carries a credential, and the response is not marked as public.
     Credentials,
-    /// The key answered with something uncacheable a short while ago.
+    /// The last response to this request could not be stored. Remembered for a minute.
     Uncacheable,
     /// The store failed, or a purge is outstanding.
     StoreDown,
-    /// The stamps say nothing that this version understands.
+    /// A stamp was written by a later version.
     Stamps,
     Range,
     Precondition,
@@ -70,7 +65,9 @@ pub(crate) enum Detail {
     TooManyTags,
 }
 
-impl Member {
+impl CacheName {
+    /// Checks and quotes a name.
+    ///
     /// # Panics
     ///
     /// If `name` is empty or holds more than printable ASCII.
@@ -98,48 +95,48 @@ impl Member {
         Self(quoted.into())
     }
 
-    /// Appends this cache's member after those of the caches nearer to the origin.
-    pub(crate) fn append(&self, headers: &mut HeaderMap, status: Status) {
+    /// Appends one member, after those of the caches that are nearer to the origin.
+    pub(crate) fn append(&self, headers: &mut HeaderMap, status: CacheStatus) {
         let text = self.text(status);
         let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
             .expect("a member is printable ASCII");
         headers.append(CACHE_STATUS, value);
     }
 
-    fn text(&self, status: Status) -> String {
+    fn text(&self, status: CacheStatus) -> String {
         let mut text = String::with_capacity(self.0.len() + 48);
         text.push_str(&self.0);
         match status {
-            Status::Hit { left } => {
+            CacheStatus::Hit { left } => {
                 text.push_str("; hit; ttl=");
                 text.push_str(&left.as_secs().to_string());
             }
-            Status::Collapsed { left, why } => {
-                push_forward(&mut text, why);
+            CacheStatus::Collapsed { left, fwd } => {
+                push_fwd(&mut text, fwd);
                 text.push_str("; collapsed; ttl=");
                 text.push_str(&left.as_secs().to_string());
             }
-            Status::Stored { why } => {
-                push_forward(&mut text, why);
+            CacheStatus::Stored { fwd } => {
+                push_fwd(&mut text, fwd);
                 text.push_str("; stored");
-                if why == Forward::Purged {
+                if fwd == Fwd::Purged {
                     text.push_str("; detail=purged");
                 }
             }
-            Status::Forwarded { why, detail } => {
-                push_forward(&mut text, why);
+            CacheStatus::Forwarded { fwd, detail } => {
+                push_fwd(&mut text, fwd);
                 if let Some(detail) = detail {
                     text.push_str("; detail=");
                     text.push_str(detail.as_str());
                 }
             }
-            Status::OnlyIfCached => text.push_str("; detail=only-if-cached"),
+            CacheStatus::OnlyIfCached => text.push_str("; detail=only-if-cached"),
         }
         text
     }
 }
 
-impl Forward {
+impl Fwd {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
@@ -181,12 +178,12 @@ impl Detail {
     }
 }
 
-fn push_forward(text: &mut String, why: Forward) {
+fn push_fwd(text: &mut String, fwd: Fwd) {
     text.push_str("; fwd=");
-    text.push_str(why.as_str());
+    text.push_str(fwd.as_str());
 }
 
-/// What a token of a structured field may hold after its first character (RFC 9651, section 3.3.4).
+/// Returns true for the bytes that a token may hold after its first one (RFC 9651, section 3.3.4).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
 }
@@ -199,32 +196,35 @@ mod tests {
 
     #[test]
     fn members_are_structured_fields() {
-        let text = |status| Member::new("pages").text(status);
+        let text = |status| CacheName::new("pages").text(status);
         let left = Duration::from_millis(29_900);
-        assert_eq!(text(Status::Hit { left }), "pages; hit; ttl=29");
-        let why = Forward::UriMiss;
-        assert_eq!(text(Status::Stored { why }), "pages; fwd=uri-miss; stored");
+        assert_eq!(text(CacheStatus::Hit { left }), "pages; hit; ttl=29");
+        let fwd = Fwd::UriMiss;
         assert_eq!(
-            text(Status::Collapsed { left, why }),
+            text(CacheStatus::Stored { fwd }),
+            "pages; fwd=uri-miss; stored"
+        );
+        assert_eq!(
+            text(CacheStatus::Collapsed { left, fwd }),
             "pages; fwd=uri-miss; collapsed; ttl=29"
         );
         let detail = Some(Detail::SetCookie);
         assert_eq!(
-            text(Status::Forwarded { why, detail }),
+            text(CacheStatus::Forwarded { fwd, detail }),
             "pages; fwd=uri-miss; detail=set-cookie"
         );
     }
 
     #[test]
     fn a_name_is_a_token_or_a_string() {
-        assert_eq!(&*Member::new("a.b-c").0, "a.b-c");
-        assert_eq!(&*Member::new("7up").0, "\"7up\"");
-        assert_eq!(&*Member::new("Our \"CDN\"").0, "\"Our \\\"CDN\\\"\"");
+        assert_eq!(&*CacheName::new("a.b-c").0, "a.b-c");
+        assert_eq!(&*CacheName::new("7up").0, "\"7up\"");
+        assert_eq!(&*CacheName::new("Our \"CDN\"").0, "\"Our \\\"CDN\\\"\"");
     }
 
     #[test]
     #[should_panic(expected = "write printable ASCII")]
     fn a_name_that_no_header_can_hold_is_refused() {
-        Member::new("a\r\nb");
+        CacheName::new("a\r\nb");
     }
 }

@@ -7,26 +7,31 @@ use http::{
 
 use crate::http::cache_control::{Directives, members, seconds};
 
-/// How old a response was when it came, and until which age it is fresh (RFC 9111, section 4.2).
+/// The age of a response when it arrived, and its freshness lifetime (RFC 9111, section 4.2).
+///
+/// A response is fresh while its age is below its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Freshness {
+    /// On arrival.
     pub(crate) age: Duration,
     pub(crate) lifetime: Duration,
 }
 
-/// What to do with a stored response.
+/// The use that one request may make of a stored response (RFC 9111, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// Serve it; it stays fresh so long.
+pub(crate) enum Reuse {
+    /// It is fresh, and stays fresh for this long.
     Serve(Duration),
     /// It is stale.
     Stale,
-    /// It is fresh, and the client wants it fresher.
-    Request,
+    /// It is fresh, but the request asks for a fresher one.
+    Refetch,
 }
 
 impl Freshness {
-    /// What a response says of itself that came at `now` to a request sent `delay` ago. None: it names no lifetime.
+    /// Reads the freshness that a response states. `None` if it states no lifetime.
+    ///
+    /// The response arrived at `now`, and its request was sent `delay` earlier.
     pub(crate) fn stated(
         headers: &HeaderMap,
         directives: &Directives,
@@ -44,7 +49,7 @@ impl Freshness {
         })
     }
 
-    /// A response that names no lifetime, kept for one that the route names, counted from now.
+    /// The freshness of a response, or an object, that gets its lifetime from the settings. It begins now.
     pub(crate) const fn given(lifetime: Duration) -> Self {
         Self {
             age: Duration::ZERO,
@@ -52,28 +57,32 @@ impl Freshness {
         }
     }
 
-    /// How long it is still fresh.
+    /// Returns for how long it is fresh after its arrival.
     pub(crate) fn left(&self) -> Duration {
         self.lifetime.saturating_sub(self.age)
     }
 
-    /// What to do with it `resident` after it came, given the request's own `Cache-Control` (section 5.2.1).
-    pub(crate) fn decide(&self, resident: Duration, request: &Directives) -> Decision {
+    /// Decides what one request may do with the response, `resident` after its arrival.
+    ///
+    /// The `Cache-Control` of the request may ask for more than freshness (section 5.2.1).
+    pub(crate) fn decide(&self, resident: Duration, request: &Directives) -> Reuse {
         let age = self.age + resident;
         let left = self.lifetime.saturating_sub(age);
-        let at_most = request.max_age.map(Duration::from_secs);
-        let at_least = Duration::from_secs(request.min_fresh.unwrap_or(0));
+        let max_age = request.max_age.map(Duration::from_secs);
+        let min_left = Duration::from_secs(request.min_fresh.unwrap_or(0));
         if left.is_zero() {
-            Decision::Stale
-        } else if request.no_cache || at_most.is_some_and(|most| age >= most) || left < at_least {
-            Decision::Request
+            Reuse::Stale
+        } else if request.no_cache || max_age.is_some_and(|max| age >= max) || left < min_left {
+            Reuse::Refetch
         } else {
-            Decision::Serve(left)
+            Reuse::Serve(left)
         }
     }
 }
 
-/// Section 4.2.3: the age that the caches before this one name, plus the time on the way, or the time since `Date` if that is longer.
+/// Computes the age on arrival (section 4.2.3).
+///
+/// It is the `Age` that the caches before this one state plus the delay, or the time since `Date` if that is longer.
 fn initial_age(
     headers: &HeaderMap,
     date: Option<SystemTime>,
@@ -90,7 +99,7 @@ fn initial_age(
     stated.max(apparent)
 }
 
-/// The lifetime that `Expires` names. One that is no date, or one of several, has passed (section 5.3).
+/// Returns the lifetime that `Expires` gives. A value that is not a date is in the past (section 5.3).
 fn expires(headers: &HeaderMap, date: SystemTime) -> Option<Duration> {
     headers.get(EXPIRES)?;
     let until = self::date(headers, &EXPIRES).and_then(|at| at.duration_since(date).ok());
@@ -126,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_special_lifetime_counts() {
+    fn s_maxage_goes_before_max_age_and_max_age_before_expires() {
         let cc = "cache-control";
         assert_eq!(stated(&[]), None);
         assert_eq!(stated(&[(cc, "public")]), None);
@@ -177,20 +186,20 @@ mod tests {
             Directives::of(&headers, &CACHE_CONTROL)
         };
         let after = |seconds, text| stored.decide(Duration::from_secs(seconds), &asks(text));
-        assert_eq!(after(0, ""), Decision::Serve(Duration::from_secs(50)));
-        assert_eq!(after(49, ""), Decision::Serve(Duration::from_secs(1)));
-        assert_eq!(after(50, ""), Decision::Stale);
-        assert_eq!(after(0, "no-cache"), Decision::Request);
-        assert_eq!(after(0, "max-age=0"), Decision::Request);
-        assert_eq!(after(0, "max-age=10"), Decision::Request);
+        assert_eq!(after(0, ""), Reuse::Serve(Duration::from_secs(50)));
+        assert_eq!(after(49, ""), Reuse::Serve(Duration::from_secs(1)));
+        assert_eq!(after(50, ""), Reuse::Stale);
+        assert_eq!(after(0, "no-cache"), Reuse::Refetch);
+        assert_eq!(after(0, "max-age=0"), Reuse::Refetch);
+        assert_eq!(after(0, "max-age=10"), Reuse::Refetch);
         assert_eq!(
             after(0, "max-age=11"),
-            Decision::Serve(Duration::from_secs(50))
+            Reuse::Serve(Duration::from_secs(50))
         );
         assert_eq!(
             after(0, "min-fresh=50"),
-            Decision::Serve(Duration::from_secs(50))
+            Reuse::Serve(Duration::from_secs(50))
         );
-        assert_eq!(after(0, "min-fresh=51"), Decision::Request);
+        assert_eq!(after(0, "min-fresh=51"), Reuse::Refetch);
     }
 }

@@ -11,77 +11,80 @@ use layer_http::RequestHead;
 
 use crate::{
     http::cache_control::Directives,
-    http::cache_status::{Detail, Forward},
-    purge::scope::Scopes,
-    settings::Rule,
+    http::cache_status::{Detail, Fwd},
+    purge::scope::EntryScopes,
+    settings::Settings,
     stored::address::Address,
 };
 
-/// What a request is to this cache.
+/// The part that the cache may take in a request.
 #[derive(Debug)]
-pub(crate) enum Asked {
-    /// It can be answered with a stored answer, or its answer stored.
-    Question(Question),
-    /// It goes to the handler.
-    Pass(Pass),
+pub(crate) enum Cacheability {
+    /// A stored response may be sent, or the response stored.
+    Cacheable(CacheRequest),
+    /// None: the request goes to the handler.
+    Bypass(Bypass),
 }
 
-/// A request that a stored answer may satisfy.
+/// A request to which a stored response may be sent.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct CacheRequest {
     pub(crate) address: Arc<Address>,
-    /// Whether it says who asks, in a field that this route reads.
+    /// True if one of its fields is a credential for this layer.
     pub(crate) credentialed: bool,
     pub(crate) is_head: bool,
     pub(crate) directives: Directives,
 }
 
-/// Why a request passes by the cache.
+/// The reason why a request passes by the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pass {
-    pub(crate) why: Forward,
+pub(crate) struct Bypass {
+    pub(crate) fwd: Fwd,
     pub(crate) detail: Option<Detail>,
-    /// Whether it changes what is at its path (RFC 9111, section 4.4).
+    /// True if it may change what is at its path, which is then purged (RFC 9111, section 4.4).
     pub(crate) is_unsafe: bool,
 }
 
-impl Asked {
-    pub(crate) fn of(rule: &Rule, head: &RequestHead<'_>) -> Self {
-        match bypass(rule, head) {
-            Some(pass) => Self::Pass(pass),
-            None => match address(rule, head) {
-                Some(address) => Self::Question(Question {
+impl Cacheability {
+    /// Decides from the request alone, before any store is asked.
+    pub(crate) fn of(settings: &Settings, head: &RequestHead<'_>) -> Self {
+        match bypass(settings, head) {
+            Some(bypass) => Self::Bypass(bypass),
+            None => match address(settings, head) {
+                Some(address) => Self::Cacheable(CacheRequest {
                     address: Arc::new(address),
-                    credentialed: rule
-                        .credentials
+                    credentialed: settings
+                        .credential_headers
                         .iter()
                         .any(|name| head.headers.contains_key(name)),
                     is_head: head.method == Method::HEAD,
                     directives: directives(head.headers),
                 }),
-                None => Self::Pass(Pass::bypass(Detail::Host)),
+                None => Self::Bypass(Bypass::because(Detail::Host)),
             },
         }
     }
 }
 
-impl Pass {
-    pub(crate) const fn bypass(detail: Detail) -> Self {
+impl Bypass {
+    /// A request that passes by though its method is one of the cache's.
+    pub(crate) const fn because(detail: Detail) -> Self {
         Self {
-            why: Forward::Bypass,
+            fwd: Fwd::Bypass,
             detail: Some(detail),
             is_unsafe: false,
         }
     }
 }
 
-fn bypass(rule: &Rule, head: &RequestHead<'_>) -> Option<Pass> {
+/// Finds a reason in method and fields why the request passes by.
+fn bypass(settings: &Settings, head: &RequestHead<'_>) -> Option<Bypass> {
     let has = |name: HeaderName| head.headers.contains_key(name);
     if head.method != Method::GET && head.method != Method::HEAD {
-        return Some(Pass {
-            why: Forward::Method,
+        return Some(Bypass {
+            fwd: Fwd::Method,
             detail: None,
-            // A method that is not known to be safe is unsafe.
+            // A method that is not known to be safe may change something.
             is_unsafe: !matches!(
                 *head.method,
                 Method::OPTIONS | Method::TRACE | Method::CONNECT
@@ -91,28 +94,29 @@ fn bypass(rule: &Rule, head: &RequestHead<'_>) -> Option<Pass> {
     let detail = if has(RANGE) {
         Detail::Range
     } else if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
-        // Only the origin can say whether they hold (RFC 9111, section 4.3.2).
+        // Only the origin can check these (RFC 9111, section 4.3.2).
         Detail::Precondition
     } else if has(UPGRADE) {
         Detail::Upgrade
     } else if has_content(head.headers) {
-        // The key does not hold it.
+        // The response may depend on the content, which is not part of the address.
         Detail::Content
-    } else if rule.is_safe() && overrides_method(head) {
+    } else if settings.is_safe() && overrides_method(head) {
         Detail::MethodOverride
     } else {
         return None;
     };
-    Some(Pass::bypass(detail))
+    Some(Bypass::because(detail))
 }
 
+/// Returns true if the request has a body of at least a byte.
 fn has_content(headers: &HeaderMap) -> bool {
     let empty = |length: &http::HeaderValue| length.as_bytes().trim_ascii() == b"0";
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get(CONTENT_LENGTH).is_some_and(|l| !empty(l))
 }
 
-/// Whether a framework may take the request for another than a GET.
+/// Returns true if a framework may take the request for another method than GET.
 fn overrides_method(head: &RequestHead<'_>) -> bool {
     let query = head.original_uri().query().unwrap_or_default();
     let in_query = query
@@ -124,8 +128,8 @@ fn overrides_method(head: &RequestHead<'_>) -> bool {
             .any(|name| head.headers.contains_key(*name))
 }
 
-/// The full key: host, path as sent, query. None: the host is not one.
-fn address(rule: &Rule, head: &RequestHead<'_>) -> Option<Address> {
+/// Makes the address: host, path as sent, query. `None` if the host is not one.
+fn address(settings: &Settings, head: &RequestHead<'_>) -> Option<Address> {
     let uri = head.original_uri();
     let path = uri.path();
     if !path.starts_with('/') {
@@ -138,15 +142,16 @@ fn address(rule: &Rule, head: &RequestHead<'_>) -> Option<Address> {
         text.push_str(query);
     }
     Some(Address {
-        space: rule.space.clone(),
+        space: settings.space.clone(),
         text: text.into_bytes().into(),
-        scopes: Scopes::of_path(path).into_owned(),
+        scopes: EntryScopes::of_path(path).into_owned(),
         tags: Vec::new(),
     })
 }
 
-/// The host in lower case without a default port: what was asked in the URI, else in `Host`. It holds no slash, so that no
-/// host and path can be those of others. A request without a host has the empty one.
+/// Returns the host in lower case, without a default port. It is that of the URI, or else of the field `Host`.
+///
+/// It holds no slash, so that no two pairs of host and path make one address. A request without a host has the empty one.
 fn host(head: &RequestHead<'_>) -> Option<String> {
     let authority = head
         .original_uri()
@@ -174,7 +179,7 @@ fn host(head: &RequestHead<'_>) -> Option<String> {
     Some(host.to_ascii_lowercase())
 }
 
-/// The request's own wishes; `Pragma` counts where there is no `Cache-Control` (RFC 9111, section 5.4).
+/// Reads the directives of the request. `Pragma` is read if there is no `Cache-Control` (RFC 9111, section 5.4).
 fn directives(headers: &HeaderMap) -> Directives {
     if headers.contains_key(CACHE_CONTROL) {
         return Directives::of(headers, &CACHE_CONTROL);
@@ -197,17 +202,18 @@ const OVERRIDES: [&str; 3] = [
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use layer_store::Clock;
     use proptest::prelude::*;
 
     use super::*;
 
     fn text(request: http::request::Builder) -> Option<String> {
         let request = request.body(()).unwrap();
-        match Asked::of(&Rule::new(), &RequestHead::of(&request)) {
-            Asked::Question(question) => {
-                Some(String::from_utf8(question.address.text.to_vec()).unwrap())
+        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+            Cacheability::Cacheable(request) => {
+                Some(String::from_utf8(request.address.text.to_vec()).unwrap())
             }
-            Asked::Pass(_) => None,
+            Cacheability::Bypass(_) => None,
         }
     }
 
@@ -242,24 +248,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_get_passes_by() {
+    fn requests_that_a_cache_cannot_answer_pass_by() {
         let detail = |request: http::request::Builder| {
             let request = request.body(()).unwrap();
-            match Asked::of(&Rule::new(), &RequestHead::of(&request)) {
-                Asked::Pass(pass) => (pass.why, pass.detail, pass.is_unsafe),
-                Asked::Question(_) => panic!("it passes"),
+            match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+                Cacheability::Bypass(bypass) => (bypass.fwd, bypass.detail, bypass.is_unsafe),
+                Cacheability::Cacheable(_) => panic!("it passes"),
             }
         };
-        let bypass = |detail| (Forward::Bypass, Some(detail), false);
-        assert_eq!(detail(Request::post("/")), (Forward::Method, None, true));
+        let bypass = |detail| (Fwd::Bypass, Some(detail), false);
+        assert_eq!(detail(Request::post("/")), (Fwd::Method, None, true));
         assert_eq!(
             detail(Request::builder().method("FROB").uri("/")),
-            (Forward::Method, None, true)
+            (Fwd::Method, None, true)
         );
-        assert_eq!(
-            detail(Request::options("/")),
-            (Forward::Method, None, false)
-        );
+        assert_eq!(detail(Request::options("/")), (Fwd::Method, None, false));
         assert_eq!(
             detail(get("/").header("range", "bytes=0-1")),
             bypass(Detail::Range)

@@ -1,11 +1,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, HeaderName, StatusCode,
-    header::{
-        ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, SET_COOKIE,
-        TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
+    HeaderMap, StatusCode,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, SET_COOKIE},
     response,
 };
 
@@ -13,41 +10,48 @@ use crate::{
     http::cache_control::Directives,
     http::cache_status::Detail,
     http::freshness::Freshness,
-    http::request::Question,
-    http::vary::Names,
-    purge::tags::{MOST_LEARNT, Tags, within_bounds},
-    settings::{Profile, Rule},
+    http::request::CacheRequest,
+    http::vary::VaryFields,
+    purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
+    settings::{Profile, Settings},
 };
 
-/// On which terms an answer may be stored.
+/// How a response is stored: for how long, for whom, and under which fields and tags.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Terms {
+pub(crate) struct StorePolicy {
     pub(crate) freshness: Freshness,
-    /// Whether it is for requests with credentials too.
+    /// True if it may also be sent to requests with credentials.
     pub(crate) public: bool,
-    pub(crate) names: Names,
+    pub(crate) vary: VaryFields,
+    /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
 }
 
-/// Whether the answer to `question`, which came at `now` after `delay`, may be stored and shared (RFC 9111, section 3).
-pub(crate) fn terms(
-    rule: &Rule,
-    question: &Question,
-    request: &HeaderMap,
+/// Decides if the response to `request` may be stored and shared (RFC 9111, section 3).
+///
+/// It arrived at `now`, `delay` after the request was sent. `fields` are those of the request.
+///
+/// # Errors
+///
+/// The first reason not to store it, in the order of the rules below.
+pub(crate) fn store_policy(
+    settings: &Settings,
+    request: &CacheRequest,
+    fields: &HeaderMap,
     response: &response::Parts,
     now: SystemTime,
     delay: Duration,
-) -> Result<Terms, Detail> {
+) -> Result<StorePolicy, Detail> {
     let headers = &response.headers;
     let directives = Directives::of(headers, &CACHE_CONTROL);
-    let safe = rule.profile == Profile::Safe;
-    if question.directives.no_store || directives.no_store {
+    let safe = settings.profile == Profile::Safe;
+    if request.directives.no_store || directives.no_store {
         return Err(Detail::NoStore);
     }
     if directives.private {
         return Err(Detail::Private);
     }
-    // It may be stored, but not used without asking the origin, which this cache does not.
+    // Such a response may be stored, but only sent after asking the origin again. This cache does not do that.
     if directives.no_cache {
         return Err(Detail::NoCache);
     }
@@ -58,63 +62,50 @@ pub(crate) fn terms(
         return Err(Detail::StatusCode);
     }
     let public = directives.public || directives.s_maxage.is_some();
-    let said_for_all = public || (!safe && directives.must_revalidate);
-    let names_who = match rule.profile {
-        Profile::Safe => question.credentialed,
-        Profile::Rfc => request.contains_key(AUTHORIZATION),
+    let is_shared_explicitly = public || (!safe && directives.must_revalidate);
+    let has_credential = match settings.profile {
+        Profile::Safe => request.credentialed,
+        Profile::Rfc => fields.contains_key(AUTHORIZATION),
     };
-    if names_who && !said_for_all {
+    if has_credential && !is_shared_explicitly {
         return Err(Detail::Credentials);
     }
-    let mut names = Names::of(headers).map_err(|_any| Detail::VaryAny)?;
+    let mut vary = VaryFields::of(headers).map_err(|_any| Detail::VaryAny)?;
     if safe && headers.contains_key(CONTENT_ENCODING) {
-        // An answer that was encoded for one client, by a handler that forgot to say so.
-        names.add(ACCEPT_ENCODING);
+        // The handler encoded it for this client and may have forgotten to write `Vary`.
+        vary.add(ACCEPT_ENCODING);
     }
     let tags = response
         .extensions
         .get::<Tags>()
         .cloned()
         .unwrap_or_default();
-    if !within_bounds(tags.as_slice(), MOST_LEARNT) {
+    if !within_bounds(tags.as_slice(), MAX_NAMED_TAGS) {
         return Err(Detail::TooManyTags);
     }
     let freshness = Freshness::stated(headers, &directives, now, delay)
-        .or_else(|| given(rule, response.status))
+        .or_else(|| default_lifetime(settings, response.status))
         .ok_or(Detail::NoLifetime)?;
     if freshness.left() < Duration::from_millis(1) {
         return Err(Detail::Expired);
     }
-    Ok(Terms {
+    Ok(StorePolicy {
         freshness,
         public,
-        names,
+        vary,
         tags: tags.as_slice().to_vec(),
     })
 }
 
-/// Whether an answer refused for this reason says something about the next one. A failure does not, nor does what this one
-/// request brought about.
-pub(crate) fn is_lasting(detail: Detail, question: &Question, status: StatusCode) -> bool {
-    let own = detail == Detail::NoStore && question.directives.no_store;
+/// Returns true if the next response will probably not be storable either.
+///
+/// Not so for a failure, or if this one request asked for `no-store`.
+pub(crate) fn is_lasting(detail: Detail, request: &CacheRequest, status: StatusCode) -> bool {
+    let own = detail == Detail::NoStore && request.directives.no_store;
     !own && is_whole(status) && (status.is_success() || status.is_redirection())
 }
 
-/// Drops what concerns one connection alone (RFC 9110, section 7.6.1).
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
-}
-
-/// Whether the answer is the whole of what is at the address: no part of it, and no word about a condition.
+/// Returns true if the response is the whole of what is at the address, and not a part of it or the result of a condition.
 fn is_whole(status: StatusCode) -> bool {
     let partial = [
         StatusCode::PARTIAL_CONTENT,
@@ -125,47 +116,38 @@ fn is_whole(status: StatusCode) -> bool {
     !status.is_informational() && !partial.contains(&status)
 }
 
-/// The route's lifetime, for answers that stand for something.
-fn given(rule: &Rule, status: StatusCode) -> Option<Freshness> {
-    let lifetime = rule.ttl?;
+/// Returns the default lifetime, for the statuses that get one.
+fn default_lifetime(settings: &Settings, status: StatusCode) -> Option<Freshness> {
+    let lifetime = settings.ttl?;
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then(|| Freshness::given(lifetime))
 }
-
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authentication-info"),
-    HeaderName::from_static("proxy-authenticate"),
-];
 
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
     use layer_http::RequestHead;
+    use layer_store::Clock;
 
     use super::*;
-    use crate::http::request::Asked;
+    use crate::http::request::Cacheability;
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
 
     fn decide(
-        rule: &Rule,
+        settings: &Settings,
         asked: Lines<'_>,
         status: u16,
         answered: Lines<'_>,
-    ) -> Result<Terms, Detail> {
+    ) -> Result<StorePolicy, Detail> {
         let mut request = Request::get("/");
         for (name, value) in asked {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        let Asked::Question(question) = Asked::of(rule, &RequestHead::of(&request)) else {
-            panic!("a question");
+        let Cacheability::Cacheable(cacheable) =
+            Cacheability::of(settings, &RequestHead::of(&request))
+        else {
+            panic!("it is cacheable");
         };
         let mut response = Response::builder().status(status);
         for (name, value) in answered {
@@ -173,9 +155,9 @@ mod tests {
         }
         let (parts, ()) = response.body(()).unwrap().into_parts();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        terms(
-            rule,
-            &question,
+        store_policy(
+            settings,
+            &cacheable,
             request.headers(),
             &parts,
             now,
@@ -183,27 +165,27 @@ mod tests {
         )
     }
 
-    fn safe() -> Rule {
-        Rule::new()
+    fn safe() -> Settings {
+        Settings::new(Clock::system())
     }
 
-    fn rfc() -> Rule {
-        let mut rule = Rule::new();
-        rule.set_profile(Profile::Rfc);
-        rule
+    fn rfc() -> Settings {
+        let mut settings = Settings::new(Clock::system());
+        settings.set_profile(Profile::Rfc);
+        settings
     }
 
-    fn with_ttl() -> Rule {
-        Rule {
+    fn with_ttl() -> Settings {
+        Settings {
             ttl: Some(Duration::from_secs(5)),
-            ..Rule::new()
+            ..Settings::new(Clock::system())
         }
     }
 
     const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
     #[test]
-    fn what_is_for_one_client_is_never_shared() {
+    fn responses_for_one_client_are_never_shared() {
         for (line, detail) in [
             (("cache-control", "max-age=60, PRIVATE"), Detail::Private),
             (
@@ -217,9 +199,9 @@ mod tests {
             ),
             (("vary", "*"), Detail::VaryAny),
         ] {
-            for rule in [safe(), rfc(), with_ttl()] {
+            for settings in [safe(), rfc(), with_ttl()] {
                 assert_eq!(
-                    decide(&rule, &[], 200, &[FRESH, line]),
+                    decide(&settings, &[], 200, &[FRESH, line]),
                     Err(detail),
                     "{line:?}"
                 );
@@ -236,8 +218,8 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_credential_is_shared_only_if_it_says_so() {
-        let asked = |rule: &Rule, name, answer| {
-            decide(rule, &[(name, "x")], 200, &[("cache-control", answer)])
+        let asked = |settings: &Settings, name, answer| {
+            decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
         };
         for name in ["authorization", "cookie", "x-api-key"] {
             assert_eq!(asked(&safe(), name, "max-age=60"), Err(Detail::Credentials));
@@ -255,8 +237,8 @@ mod tests {
         );
         assert!(asked(&rfc(), "authorization", "max-age=60, must-revalidate").is_ok());
         assert!(asked(&rfc(), "cookie", "max-age=60").is_ok());
-        let ignores = Rule {
-            credentials: Vec::new(),
+        let ignores = Settings {
+            credential_headers: Vec::new(),
             ..safe()
         };
         assert!(asked(&ignores, "cookie", "max-age=60").is_ok());
@@ -276,7 +258,8 @@ mod tests {
     #[test]
     fn the_route_gives_a_lifetime_to_those_that_name_none() {
         let lifetime = |status, lines: Lines<'_>| {
-            decide(&with_ttl(), &[], status, lines).map(|terms| terms.freshness.lifetime.as_secs())
+            decide(&with_ttl(), &[], status, lines)
+                .map(|policy| policy.freshness.lifetime.as_secs())
         };
         assert_eq!(lifetime(200, &[]), Ok(5));
         assert_eq!(lifetime(200, &[FRESH]), Ok(60));
@@ -296,49 +279,31 @@ mod tests {
 
     #[test]
     fn an_encoded_answer_varies_by_what_the_client_accepts() {
-        let names = |rule: &Rule| {
-            let terms = decide(
-                rule,
+        let names = |settings: &Settings| {
+            let policy = decide(
+                settings,
                 &[],
                 200,
                 &[FRESH, ("content-encoding", "gzip"), ("vary", "x")],
             );
-            terms.unwrap().names.iter().len()
+            policy.unwrap().vary.iter().len()
         };
         assert_eq!(names(&safe()), 2);
         assert_eq!(names(&rfc()), 1);
     }
 
     #[test]
-    fn what_concerns_a_connection_is_dropped() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "X-Foo, close"),
-            ("x-foo", "1"),
-            ("keep-alive", "1"),
-            ("te", "1"),
-            ("trailer", "a"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2c"),
-            ("proxy-connection", "close"),
-            ("x-bar", "1"),
-        ] {
-            headers.append(HeaderName::from_static(name), value.parse().unwrap());
-        }
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-bar"]);
-    }
-
-    #[test]
     fn a_failure_says_nothing_about_the_next_answer() {
         let request = Request::get("/").body(()).unwrap();
-        let Asked::Question(question) = Asked::of(&safe(), &RequestHead::of(&request)) else {
-            panic!("a question");
+        let Cacheability::Cacheable(cacheable) =
+            Cacheability::of(&safe(), &RequestHead::of(&request))
+        else {
+            panic!("it is cacheable");
         };
         let lasting = |status| {
             is_lasting(
                 Detail::Private,
-                &question,
+                &cacheable,
                 StatusCode::from_u16(status).unwrap(),
             )
         };

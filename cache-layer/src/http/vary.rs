@@ -3,16 +3,18 @@ use http::{HeaderMap, HeaderName, header::VARY};
 
 use crate::http::cache_control::members;
 
-/// The names of the request fields that choose among the variants of a resource, sorted (RFC 9111, section 4.1).
+/// The request fields by which the responses of one address vary, sorted by name (RFC 9111, section 4.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names(Vec<HeaderName>);
+pub(crate) struct VaryFields(Vec<HeaderName>);
 
-/// That no field can choose: `Vary: *`, or what is no name, or too many of them.
+/// An error: the response varies by something that no list of fields can hold.
+///
+/// That is `Vary: *`, a member that is not a field name, or more than 16 fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VaryAny;
 
-impl Names {
-    /// What all `Vary` lines of a response name.
+impl VaryFields {
+    /// Reads all `Vary` lines of a response.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, VaryAny> {
         let mut names = Self::default();
         for line in headers.get_all(VARY) {
@@ -23,12 +25,13 @@ impl Names {
                 names.add(HeaderName::from_bytes(member).map_err(|_not_a_name| VaryAny)?);
             }
         }
-        if names.0.len() > MOST_NAMES {
+        if names.0.len() > MAX_FIELDS {
             return Err(VaryAny);
         }
         Ok(names)
     }
 
+    /// Sorts `names` and drops those that come twice.
     pub(crate) fn from_vec(names: Vec<HeaderName>) -> Self {
         let mut sorted = Self::default();
         for name in names {
@@ -37,34 +40,38 @@ impl Names {
         sorted
     }
 
+    /// Adds a field, once.
     pub(crate) fn add(&mut self, name: HeaderName) {
         if let Err(at) = self.0.binary_search_by(|n| n.as_str().cmp(name.as_str())) {
             self.0.insert(at, name);
         }
     }
 
-    /// Both, if that is not too many.
+    /// Returns the fields of both.
     pub(crate) fn union(&self, others: &Self) -> Result<Self, VaryAny> {
         let mut union = self.clone();
         for name in &others.0 {
             union.add(name.clone());
         }
-        if union.0.len() > MOST_NAMES {
+        if union.0.len() > MAX_FIELDS {
             return Err(VaryAny);
         }
         Ok(union)
     }
 
+    /// Returns true if the address has one response for all requests.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Returns the fields in order.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &HeaderName> {
         self.0.iter()
     }
 
-    /// The names with their values in a request: the last part of a variant's key. Each part brings its length, so that
-    /// no value can pass for another's end.
+    /// Returns the last part of a variant's key: the fields with their values in a request. A stored format.
+    ///
+    /// Each part is written with its length, so that no value can be taken for the end of another one.
     pub(crate) fn variant(&self, request: &HeaderMap) -> Vec<u8> {
         let mut variant = Vec::new();
         for name in &self.0 {
@@ -79,7 +86,7 @@ impl Names {
     }
 }
 
-/// What a request says under `name`: its lines joined, each without the white space around it. None: no line.
+/// Returns the value of a request field: its lines trimmed and joined by `, `. `None` if there is no line.
 pub(crate) fn value(request: &HeaderMap, name: &HeaderName) -> Option<Bytes> {
     let mut lines = request.get_all(name).iter();
     let first = lines.next()?;
@@ -97,8 +104,8 @@ fn push(out: &mut Vec<u8>, part: &[u8]) {
     out.extend_from_slice(part);
 }
 
-/// More names than any response has reason to name.
-const MOST_NAMES: usize = 16;
+/// Far more than a real response names.
+const MAX_FIELDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -111,7 +118,7 @@ mod tests {
         for line in lines {
             headers.append(VARY, line.parse().unwrap());
         }
-        Ok(Names::of(&headers)?
+        Ok(VaryFields::of(&headers)?
             .iter()
             .map(ToString::to_string)
             .collect())
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn an_absent_field_is_not_an_empty_one() {
-        let mut names = Names::default();
+        let mut names = VaryFields::default();
         names.add(HeaderName::from_static("a"));
         let mut empty = HeaderMap::new();
         empty.insert("a", "".parse().unwrap());
@@ -162,7 +169,7 @@ mod tests {
     proptest! {
         #[test]
         fn different_values_are_different_variants(one in lines(), other in lines()) {
-            let mut names = Names::default();
+            let mut names = VaryFields::default();
             names.add(HeaderName::from_static("a"));
             names.add(HeaderName::from_static("b"));
             let map = |lines: &[(bool, String)]| {

@@ -1,326 +1,282 @@
-use layer_store::{
-    Condition, Context, Key, Op, Reply, Retention, SharedStore, StoreExt, Ttl, Value,
-};
+use layer_store::Key;
 
 use crate::{
-    purge::scope::{epoch_key, tag_key},
-    purge::stamp::{Reading, Stamp, tokens},
+    purge::stamp::{Stamp, StampState},
     stored::address::Address,
-    stored::entry::Entry,
 };
 
-/// What a lookup read of the stamps that its entry stands under.
+/// The stamps that one lookup read: those of the address's scopes, of tags, and the epoch.
+///
+/// The epoch is a stamp that every purge of a tag deletes. No entry holds a copy of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct ObservedStamps {
     /// From the root down.
-    pub(crate) scopes: Vec<Reading>,
-    pub(crate) tags: Vec<(Box<str>, Reading)>,
-    pub(crate) epoch: Reading,
+    pub(crate) scopes: Vec<StampState>,
+    pub(crate) tags: Vec<(Box<str>, StampState)>,
+    pub(crate) epoch: StampState,
 }
 
-/// The tokens that stood before a handler ran. What it answers may be kept while they still stand.
+/// The stamps that were present before a handler ran. Its response may be stored under them.
+///
+/// A handler reads its data after the snapshot was taken. So a purge that comes after the data was read deletes a stamp of
+/// the snapshot, and the stored response is invalid from then on.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fence {
+pub(crate) struct StampSnapshot {
+    /// From the root down.
     pub(crate) scopes: Vec<Stamp>,
     pub(crate) tags: Vec<(Box<str>, Stamp)>,
-    /// Compared when an answer names tags that stand in no fence yet; no entry keeps it.
+    /// Compared when a handler names tags that are not in the snapshot.
     pub(crate) epoch: Stamp,
 }
 
-/// What a lookup's stamps say of an entry.
+/// The result of comparing an entry's stamps with those that a lookup read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// All that it stands on still stands.
-    Holds,
-    /// Something does not: purged, forgotten, or changed in a way that this reader does not understand.
-    Dead,
-    /// It has tags whose stamps were not read.
+pub(crate) enum Validity {
+    /// All stamps of the entry are in the store.
+    Valid,
+    /// At least one is not: it was purged, evicted, or written by a later version.
+    Purged,
+    /// The entry has tags whose stamps the lookup did not read.
     MoreTags,
 }
 
-impl Seen {
-    /// Whether `entry` is valid. A missing stamp is dead, never "not purged yet".
-    pub(crate) fn judge(&self, entry: &Entry, wanted_tags: &[Box<str>]) -> Verdict {
-        let same = |(stamp, reading): (&Stamp, &Reading)| *reading == Reading::Stands(*stamp);
-        let scopes = entry.scopes.iter().zip(&self.scopes);
-        if entry.scopes.len() != self.scopes.len() || !scopes.into_iter().all(same) {
-            return Verdict::Dead;
+impl ObservedStamps {
+    /// Compares the stamps of an entry with those in the store.
+    ///
+    /// A missing stamp makes the entry invalid: it may have been purged. An entry without one of the `wanted` tags is
+    /// invalid too, as a purge of that tag would not have reached it.
+    pub(crate) fn judge(
+        &self,
+        scopes: &[Stamp],
+        tags: &[(Box<str>, Stamp)],
+        wanted: &[Box<str>],
+    ) -> Validity {
+        let has = |tag: &Box<str>| tags.iter().any(|(held, _)| held == tag);
+        if !self.have_scopes(scopes) || !wanted.iter().all(has) {
+            return Validity::Purged;
         }
-        if !wanted_tags
-            .iter()
-            .all(|tag| entry.tags.iter().any(|(held, _)| held == tag))
-        {
-            return Verdict::Dead;
-        }
-        let mut verdict = Verdict::Holds;
-        for (tag, stamp) in &entry.tags {
+        let mut validity = Validity::Valid;
+        for (tag, stamp) in tags {
             match self.tag(tag) {
-                None => verdict = Verdict::MoreTags,
-                Some(reading) if reading == Reading::Stands(*stamp) => {}
-                Some(_) => return Verdict::Dead,
+                // Another tag may still be purged, which decides at once.
+                None => validity = Validity::MoreTags,
+                Some(state) if state == StampState::Present(*stamp) => {}
+                Some(_) => return Validity::Purged,
             }
         }
-        verdict
+        validity
     }
 
-    pub(crate) fn tag(&self, tag: &str) -> Option<Reading> {
+    /// Returns what was read of a tag's stamp. `None` if it was not read.
+    pub(crate) fn tag(&self, tag: &str) -> Option<StampState> {
         let mut tags = self.tags.iter();
-        tags.find_map(|(name, reading)| (**name == *tag).then_some(*reading))
+        tags.find_map(|(name, state)| (**name == *tag).then_some(*state))
     }
 
-    fn readings(&self) -> impl Iterator<Item = Reading> {
-        let tags = self.tags.iter().map(|(_, reading)| *reading);
-        self.scopes.iter().copied().chain(tags).chain([self.epoch])
+    /// Returns true if a stamp has an unknown format. Then nothing may be stored.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.states().any(|state| state == StampState::Unreadable)
     }
 
-    /// Every reading, in the order of [`Address::stamps`].
-    fn readings_mut(&mut self) -> impl Iterator<Item = &mut Reading> {
-        let tags = self.tags.iter_mut().map(|(_, reading)| reading);
-        self.scopes.iter_mut().chain(tags).chain([&mut self.epoch])
+    /// Returns true if a stamp is missing, and has to be planted before a handler runs.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.states().any(|state| state == StampState::Missing)
     }
 
-    /// The fence that these stamps make, if all of them stand.
-    pub(crate) fn fence(&self) -> Option<Fence> {
-        let scopes = self.scopes.iter().map(|reading| reading.stamp());
+    /// Returns the keys of the missing stamps.
+    pub(crate) fn missing<'a>(&'a self, address: &'a Address) -> Vec<Key<'a>> {
+        let tags = self.tags.iter().map(|(tag, _)| &**tag);
+        self.states()
+            .zip(address.stamps(tags))
+            .filter(|(state, _)| *state == StampState::Missing)
+            .map(|(_, key)| key)
+            .collect()
+    }
+
+    /// Replaces the missing stamps by those that were planted, in the order of [`missing`](Self::missing).
+    pub(crate) fn fill(&mut self, planted: impl IntoIterator<Item = StampState>) {
+        let tags = self.tags.iter_mut().map(|(_, state)| state);
+        let states = self.scopes.iter_mut().chain(tags).chain([&mut self.epoch]);
+        let missing = states.filter(|state| **state == StampState::Missing);
+        for (state, new) in missing.zip(planted) {
+            *state = new;
+        }
+    }
+
+    /// Returns these stamps as a snapshot, if all of them are present.
+    pub(crate) fn snapshot(&self) -> Option<StampSnapshot> {
+        let scopes = self.scopes.iter().map(|state| state.stamp());
         let tags = self
             .tags
             .iter()
-            .map(|(tag, reading)| Some((tag.clone(), reading.stamp()?)));
-        Some(Fence {
+            .map(|(tag, state)| Some((tag.clone(), state.stamp()?)));
+        Some(StampSnapshot {
             scopes: scopes.collect::<Option<_>>()?,
             tags: tags.collect::<Option<_>>()?,
             epoch: self.epoch.stamp()?,
         })
     }
 
-    /// Whether some stamp has a form from which nothing may be concluded.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        self.readings()
-            .any(|reading| reading == Reading::Unreadable)
+    /// Returns true if a response that is stored under `snapshot` may be sent to the request of this lookup.
+    ///
+    /// All stamps of the snapshot, and its epoch, must have been in the store when the lookup was sent. The epoch is
+    /// needed because the handler may yet name a tag that was purged after the snapshot was taken.
+    pub(crate) fn confirm(&self, snapshot: &StampSnapshot) -> bool {
+        let has_tag =
+            |(tag, stamp): &(Box<str>, Stamp)| self.tag(tag) == Some(StampState::Present(*stamp));
+        self.have_scopes(&snapshot.scopes)
+            && snapshot.tags.iter().all(has_tag)
+            && self.epoch == StampState::Present(snapshot.epoch)
     }
 
-    /// Whether some stamp is to be planted before anything can be said.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        self.readings().any(|reading| reading == Reading::Missing)
+    fn have_scopes(&self, scopes: &[Stamp]) -> bool {
+        let present = |(stamp, state): (&Stamp, &StampState)| *state == StampState::Present(*stamp);
+        scopes.len() == self.scopes.len() && scopes.iter().zip(&self.scopes).all(present)
     }
 
-    /// Whether what is behind `fence` may answer the request of this lookup: all its tokens stood when it was sent, and
-    /// so did the epoch, without which a tag may have been purged that the fence does not hold yet.
-    pub(crate) fn shows(&self, fence: &Fence) -> bool {
-        let stands = |stamp: &Stamp, reading: Reading| reading == Reading::Stands(*stamp);
-        fence.scopes.len() == self.scopes.len()
-            && fence
-                .scopes
-                .iter()
-                .zip(&self.scopes)
-                .all(|(stamp, reading)| stands(stamp, *reading))
-            && fence
-                .tags
-                .iter()
-                .all(|(tag, stamp)| self.tag(tag).is_some_and(|r| stands(stamp, r)))
-            && stands(&fence.epoch, self.epoch)
+    /// Returns every state, in the order of [`Address::stamps`].
+    fn states(&self) -> impl Iterator<Item = StampState> {
+        let tags = self.tags.iter().map(|(_, state)| *state);
+        self.scopes.iter().copied().chain(tags).chain([self.epoch])
     }
 }
 
-/// Plants the stamps that the lookup found missing, and gives the fence. None: a stamp is unreadable, or no reply came, and
-/// then nothing may be stored.
-pub(crate) async fn plant(
-    store: &SharedStore,
-    cx: &Context,
-    address: &Address,
-    seen: &mut Seen,
-) -> Option<Fence> {
-    if seen.is_incomplete() {
-        let tags: Vec<Box<str>> = seen.tags.iter().map(|(tag, _)| tag.clone()).collect();
-        let missing: Vec<Key<'_>> = seen
-            .readings_mut()
-            .zip(address.stamps(&tags))
-            .filter(|(reading, _)| **reading == Reading::Missing)
-            .map(|(_, key)| key)
-            .collect();
-        let (planted, _) = plant_keys(store, cx, &missing, None).await?;
-        let holes = seen
-            .readings_mut()
-            .filter(|reading| **reading == Reading::Missing);
-        for (hole, reading) in holes.zip(planted) {
-            *hole = reading;
+impl Default for ObservedStamps {
+    /// Nothing was read yet.
+    fn default() -> Self {
+        Self {
+            scopes: Vec::new(),
+            tags: Vec::new(),
+            epoch: StampState::Missing,
         }
     }
-    seen.fence()
 }
-
-/// Reads or plants the stamps of tags that the handler named, then compares the epoch with the fence's: in this order, so
-/// that a purge between the two is seen. None: do not store.
-pub(crate) async fn learn(
-    store: &SharedStore,
-    cx: &Context,
-    tags: &[Box<str>],
-    fence: &Fence,
-) -> Option<Vec<Stamp>> {
-    let keys: Vec<Key<'_>> = tags.iter().map(|tag| tag_key(tag)).collect();
-    let (stamps, epoch) = plant_keys(store, cx, &keys, Some(&epoch_key())).await?;
-    (epoch == Reading::Stands(fence.epoch)).then_some(())?;
-    stamps.into_iter().map(Reading::stamp).collect()
-}
-
-/// One batch: a new token wherever nothing stands, then a look at `last`. It is sent once: a second try would need new
-/// tokens, as the first may land late.
-async fn plant_keys(
-    store: &SharedStore,
-    cx: &Context,
-    keys: &[Key<'_>],
-    last: Option<&Key<'_>>,
-) -> Option<(Vec<Reading>, Reading)> {
-    let stamps: Vec<Stamp> = tokens(keys.len())?
-        .into_iter()
-        .map(Stamp::planted)
-        .collect();
-    let values: Vec<Value> = stamps.iter().map(Stamp::value).collect();
-    let plant = |(key, value)| Op::Set {
-        key,
-        value,
-        expiry: PLANTED.into(),
-        condition: Condition::Absent,
-        retention: Retention::Evictable,
-    };
-    let ops: Vec<Op<'_>> = keys
-        .iter()
-        .zip(&values)
-        .map(plant)
-        .chain(last.map(Op::Get))
-        .collect();
-    let mut replies = store.batch(cx, &ops).await.ok()?.into_iter();
-    let mut readings = Vec::with_capacity(keys.len());
-    for stamp in stamps {
-        readings.push(match replies.next()?.ok()? {
-            Reply::Set { applied: true, .. } => Reading::Stands(stamp),
-            Reply::Set { existing, .. } => Reading::of(Some(&existing?)),
-            _ => return None,
-        });
-    }
-    let last = match last {
-        None => Reading::Missing,
-        Some(_) => match replies.next()?.ok()? {
-            Reply::Value(value) => Reading::of(value.as_ref()),
-            _ => return None,
-        },
-    };
-    Some((readings, last))
-}
-
-/// A stamp that no fill stood on yet: a handler that takes longer is not stored, and random paths leave nothing behind.
-const PLANTED: Ttl = match Ttl::from_millis(60_000) {
-    Some(ttl) => ttl,
-    None => panic!("a minute is not zero"),
-};
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use http::HeaderMap;
-
-    use super::*;
-    use crate::{
-        http::freshness::Freshness,
-        stored::entry::{EntryHead, EntryWriter},
+    use super::{
+        StampState::{Missing, Present, Unreadable},
+        *,
     };
 
     const A: Stamp = Stamp::planted(*b"aaaaaaaaaaa");
     const B: Stamp = Stamp::planted(*b"bbbbbbbbbbb");
 
-    fn entry(scopes: &[Stamp], tags: &[(&str, Stamp)]) -> std::sync::Arc<Entry> {
-        let head = EntryHead {
-            status: 200,
-            public: false,
-            came: 0,
-            freshness: Freshness::given(Duration::from_secs(1)),
-            chosen_by: Vec::new(),
-        };
-        let tags: Vec<_> = tags
-            .iter()
-            .map(|(tag, stamp)| ((*tag).into(), *stamp))
-            .collect();
-        let none = HeaderMap::new();
-        let bytes = EntryWriter::new(0).finish(b"", &head, &none, &none, scopes, &tags);
-        Entry::read(&bytes.into(), b"").unwrap()
+    fn tagged<T: Copy>(tags: &[(&str, T)]) -> Vec<(Box<str>, T)> {
+        tags.iter()
+            .map(|(tag, value)| ((*tag).into(), *value))
+            .collect()
     }
 
-    fn seen(scopes: &[Reading], tags: &[(&str, Reading)]) -> Seen {
-        Seen {
+    fn observed(scopes: &[StampState], tags: &[(&str, StampState)]) -> ObservedStamps {
+        ObservedStamps {
             scopes: scopes.to_vec(),
-            tags: tags
-                .iter()
-                .map(|(tag, reading)| ((*tag).into(), *reading))
-                .collect(),
-            epoch: Reading::Stands(A),
+            tags: tagged(tags),
+            epoch: Present(A),
         }
     }
 
     #[test]
-    fn an_entry_is_valid_while_each_of_its_stamps_stands() {
+    fn an_entry_is_valid_while_each_of_its_stamps_is_present() {
         let longer = Stamp { len: 30, ..A };
-        for (scopes, verdict) in [
-            (
-                &[Reading::Stands(A), Reading::Stands(B)][..],
-                Verdict::Holds,
-            ),
-            (&[Reading::Stands(A), Reading::Missing], Verdict::Dead),
-            (&[Reading::Missing, Reading::Missing], Verdict::Dead),
-            (&[Reading::Stands(A), Reading::Stands(A)], Verdict::Dead),
-            (
-                &[Reading::Stands(longer), Reading::Stands(B)],
-                Verdict::Dead,
-            ),
-            (&[Reading::Stands(A), Reading::Unreadable], Verdict::Dead),
-            (&[Reading::Stands(A)], Verdict::Dead),
+        for (scopes, validity) in [
+            (&[Present(A), Present(B)][..], Validity::Valid),
+            (&[Present(A), Missing], Validity::Purged),
+            (&[Missing, Missing], Validity::Purged),
+            (&[Present(A), Present(A)], Validity::Purged),
+            (&[Present(longer), Present(B)], Validity::Purged),
+            (&[Present(A), Unreadable], Validity::Purged),
+            (&[Present(A)], Validity::Purged),
         ] {
-            assert_eq!(seen(scopes, &[]).judge(&entry(&[A, B], &[]), &[]), verdict);
+            let judged = observed(scopes, &[]).judge(&[A, B], &[], &[]);
+            assert_eq!(judged, validity, "{scopes:?}");
         }
     }
 
     #[test]
-    fn a_tag_must_stand_or_be_read_first() {
-        let tagged = entry(&[A], &[("t", B)]);
-        let judge =
-            |tags: &[(&str, Reading)]| seen(&[Reading::Stands(A)], tags).judge(&tagged, &[]);
-        assert_eq!(judge(&[]), Verdict::MoreTags);
-        assert_eq!(judge(&[("t", Reading::Stands(B))]), Verdict::Holds);
-        assert_eq!(judge(&[("t", Reading::Stands(A))]), Verdict::Dead);
-        assert_eq!(judge(&[("t", Reading::Missing)]), Verdict::Dead);
+    fn a_tags_stamp_must_be_present_or_be_read_first() {
+        let judge = |tags: &[(&str, StampState)]| {
+            observed(&[Present(A)], tags).judge(&[A], &tagged(&[("t", B), ("u", B)]), &[])
+        };
+        let u = ("u", Present(B));
+        assert_eq!(judge(&[]), Validity::MoreTags);
+        assert_eq!(judge(&[u]), Validity::MoreTags);
+        assert_eq!(judge(&[("t", Present(B)), u]), Validity::Valid);
+        assert_eq!(judge(&[("t", Present(A)), u]), Validity::Purged);
+        assert_eq!(judge(&[("t", Missing), u]), Validity::Purged);
+        // One that was purged decides, though the other was not read.
+        assert_eq!(judge(&[("u", Missing)]), Validity::Purged);
     }
 
     #[test]
-    fn an_entry_without_a_wanted_tag_is_dead() {
-        let untagged = entry(&[A], &[]);
-        let seen = seen(&[Reading::Stands(A)], &[("t", Reading::Stands(B))]);
-        assert_eq!(seen.judge(&untagged, &["t".into()]), Verdict::Dead);
+    fn an_entry_without_a_wanted_tag_is_invalid() {
+        let observed = observed(&[Present(A)], &[("t", Present(B))]);
+        let wanted = ["t".into()];
+        assert_eq!(observed.judge(&[A], &[], &wanted), Validity::Purged);
+        let tags = tagged(&[("t", B)]);
+        assert_eq!(observed.judge(&[A], &tags, &wanted), Validity::Valid);
     }
 
     #[test]
-    fn a_follower_shows_every_token_and_the_epoch() {
-        let mine = seen(&[Reading::Stands(A)], &[("t", Reading::Stands(B))]);
-        let fence = mine.fence().unwrap();
-        assert!(mine.shows(&fence));
+    fn only_present_stamps_make_a_snapshot() {
+        let all = observed(&[Present(A)], &[("t", Present(B))]);
+        let snapshot = all.snapshot().unwrap();
+        assert_eq!(snapshot.scopes, [A]);
+        assert_eq!(snapshot.tags, tagged(&[("t", B)]));
+        assert!(!all.is_incomplete() && !all.is_unreadable());
+        for state in [Missing, Unreadable] {
+            let in_scopes = observed(&[state], &[]);
+            let in_tags = observed(&[Present(A)], &[("t", state)]);
+            let epoch = ObservedStamps {
+                epoch: state,
+                ..all.clone()
+            };
+            for some in [in_scopes, in_tags, epoch] {
+                assert_eq!(some.snapshot(), None);
+                assert_eq!(some.is_incomplete(), state == Missing);
+                assert_eq!(some.is_unreadable(), state == Unreadable);
+            }
+        }
+    }
+
+    #[test]
+    fn planted_stamps_take_the_places_of_the_missing_ones_in_order() {
+        let mut some = observed(&[Present(A), Missing], &[("t", Missing), ("u", Present(A))]);
+        some.epoch = Missing;
+        some.fill([Present(B), Unreadable, Present(A)]);
+        assert_eq!(some.scopes, [Present(A), Present(B)]);
+        assert_eq!(some.tags, tagged(&[("t", Unreadable), ("u", Present(A))]));
+        assert_eq!(some.epoch, Present(A));
+    }
+
+    #[test]
+    fn a_lookup_confirms_a_snapshot_by_every_stamp_and_the_epoch() {
+        let mine = observed(&[Present(A)], &[("t", Present(B))]);
+        let snapshot = mine.snapshot().unwrap();
+        assert!(mine.confirm(&snapshot));
         for other in [
-            Fence {
+            StampSnapshot {
                 epoch: B,
-                ..fence.clone()
+                ..snapshot.clone()
             },
-            Fence {
+            StampSnapshot {
                 scopes: vec![B],
-                ..fence.clone()
+                ..snapshot.clone()
             },
-            Fence {
-                tags: vec![("t".into(), A)],
-                ..fence.clone()
+            StampSnapshot {
+                scopes: vec![A, A],
+                ..snapshot.clone()
             },
-            Fence {
-                tags: vec![("u".into(), B)],
-                ..fence.clone()
+            StampSnapshot {
+                tags: tagged(&[("t", A)]),
+                ..snapshot.clone()
+            },
+            StampSnapshot {
+                tags: tagged(&[("u", B)]),
+                ..snapshot.clone()
             },
         ] {
-            assert!(!mine.shows(&other), "{other:?}");
+            assert!(!mine.confirm(&other), "{other:?}");
         }
     }
 }

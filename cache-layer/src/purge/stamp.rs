@@ -1,48 +1,55 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use layer_store::Value;
 
-/// What a reader saw of a stamp: its token, and how long the value was that begins with it.
+/// A stamp as it was read from the store: its token, and the length of the value that begins with the token.
+///
+/// Each purge scope has one stamp. An entry holds copies of the stamps that were read before its handler ran, and is valid
+/// while the stamps in the store are equal to its copies. A purge deletes the stamp, and with it the validity of every
+/// entry that holds a copy. The length takes part in the comparison: a later version may append records to a stamp, and a
+/// reader that cannot read them treats the stamp as changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    pub(crate) token: Token,
+    pub(crate) token: StampToken,
     pub(crate) len: u16,
 }
 
-/// 64 random bits as text. Never used twice: a purge is a token that is gone.
-pub(crate) type Token = [u8; TOKEN];
+/// 64 random bits as text. A token is never used again, so that a purged stamp never comes back.
+pub(crate) type StampToken = [u8; TOKEN_LEN];
 
-/// What stands, or does not, where a stamp may.
+/// What a read found under the key of a stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// Nothing: it was purged, forgotten, or never planted. All three are a miss.
+pub(crate) enum StampState {
+    /// Nothing: the stamp was purged, evicted, or never planted. All three are a miss.
     Missing,
     /// A stamp.
-    Stands(Stamp),
-    /// Bytes of another format, from which nothing may be concluded.
+    Present(Stamp),
+    /// Bytes of an unknown format. Nothing is known of the scope, so nothing is served or stored.
     Unreadable,
 }
 
-impl Reading {
+impl StampState {
+    /// Reads the value under the key of a stamp.
     pub(crate) fn of(value: Option<&Value>) -> Self {
         match value {
             None => Self::Missing,
             Some(value) => value.with_bytes(|bytes| match Stamp::parse(bytes) {
-                Some(stamp) => Self::Stands(stamp),
+                Some(stamp) => Self::Present(stamp),
                 None => Self::Unreadable,
             }),
         }
     }
 
+    /// Returns the stamp, if there is one.
     pub(crate) fn stamp(self) -> Option<Stamp> {
         match self {
-            Self::Stands(stamp) => Some(stamp),
+            Self::Present(stamp) => Some(stamp),
             Self::Missing | Self::Unreadable => None,
         }
     }
 }
 
 impl Stamp {
-    /// One format byte, the token, then records: a reader that can read none remembers how many bytes it saw.
+    /// Reads a value: one format byte, the token, then records of later versions.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (&FORMAT, rest) = bytes.split_first()? else {
             return None;
@@ -50,51 +57,51 @@ impl Stamp {
         let token = *rest.first_chunk()?;
         let len = u16::try_from(bytes.len())
             .ok()
-            .filter(|len| *len <= LONGEST)?;
+            .filter(|len| *len <= MAX_LEN)?;
         Some(Self { token, len })
     }
 
-    /// A stamp as it is planted, without records.
-    pub(crate) const fn planted(token: Token) -> Self {
+    /// Makes a new stamp, without records.
+    pub(crate) const fn planted(token: StampToken) -> Self {
         Self {
             token,
-            len: 1 + TOKEN as u16,
+            len: 1 + TOKEN_LEN as u16,
         }
     }
 
-    /// The value that plants it.
+    /// Returns the value to store. A stored format.
     pub(crate) fn value(&self) -> Value {
-        let mut bytes = [FORMAT; 1 + TOKEN];
+        let mut bytes = [FORMAT; 1 + TOKEN_LEN];
         bytes[1..].copy_from_slice(&self.token);
         Value::from(&bytes[..])
     }
 }
 
-/// So many new tokens from the operating system's generator. None: it has none to give, and nothing is planted.
-pub(crate) fn tokens(count: usize) -> Option<Vec<Token>> {
-    let mut random = vec![0; count * RANDOM];
+/// Makes `count` new tokens with the operating system's random generator. `None` if that fails; then nothing is planted.
+pub(crate) fn tokens(count: usize) -> Option<Vec<StampToken>> {
+    let mut random = vec![0; count * RANDOM_LEN];
     getrandom::fill(&mut random).ok()?;
     let token = |bytes: &[u8]| {
-        let mut token = [0; TOKEN];
+        let mut token = [0; TOKEN_LEN];
         let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut token);
-        (written == Ok(TOKEN)).then_some(token)
+        (written == Ok(TOKEN_LEN)).then_some(token)
     };
-    random.chunks_exact(RANDOM).map(token).collect()
+    random.chunks_exact(RANDOM_LEN).map(token).collect()
 }
 
-/// 8 bytes as base64url.
-const TOKEN: usize = 11;
-const RANDOM: usize = 8;
+/// The length of 8 bytes as base64url.
+const TOKEN_LEN: usize = 11;
+const RANDOM_LEN: usize = 8;
 const FORMAT: u8 = b'1';
-/// Token and records.
-const LONGEST: u16 = 1024;
+/// StampToken and records.
+const MAX_LEN: u16 = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Reading {
-        Reading::of(Some(&Value::from(text)))
+    fn read(text: &str) -> StampState {
+        StampState::of(Some(&Value::from(text)))
     }
 
     /// Processes of all versions read each other's stamps.
@@ -102,13 +109,13 @@ mod tests {
     fn the_form_of_a_stamp_is_golden() {
         let stamp = Stamp::planted(*b"abcdefghijk");
         assert_eq!(stamp.value(), Value::from("1abcdefghijk"));
-        assert_eq!(read("1abcdefghijk"), Reading::Stands(stamp));
+        assert_eq!(read("1abcdefghijk"), StampState::Present(stamp));
     }
 
     #[test]
     fn records_are_seen_by_their_length() {
-        let Reading::Stands(longer) = read("1abcdefghijkh user:*") else {
-            panic!("a stamp with records stands");
+        let StampState::Present(longer) = read("1abcdefghijkh user:*") else {
+            panic!("a stamp with records is present");
         };
         assert_eq!(longer.token, *b"abcdefghijk");
         assert_ne!(longer, Stamp::planted(longer.token));
@@ -124,9 +131,9 @@ mod tests {
             "42",
             &format!("1{}", "a".repeat(1024)),
         ] {
-            assert_eq!(read(odd), Reading::Unreadable, "{odd:?}");
+            assert_eq!(read(odd), StampState::Unreadable, "{odd:?}");
         }
-        assert_eq!(Reading::of(None), Reading::Missing);
+        assert_eq!(StampState::of(None), StampState::Missing);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use cache_layer::{Invalidate, ResponseCache, Tags, store::SharedStore};
+use cache_layer::{Invalidation, ResponseCache, Tags, store::SharedStore};
 use http::{HeaderValue, Request, header::CACHE_CONTROL};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -279,7 +279,7 @@ pub async fn x14_scopes_are_destroyed_in_the_order_given(store: SharedStore) {
         let mut answer = response(&[FRESH], n.to_string());
         answer
             .extensions_mut()
-            .insert(Invalidate::key("inner").and_tag("t").and_path("/outer"));
+            .insert(Invalidation::key("inner").and_tag("t").and_path("/outer"));
         answer
     });
     let site = Site::new(&way.store(), handler);
@@ -331,7 +331,7 @@ pub async fn x16_an_invalidation_waits_for_the_handler(store: SharedStore) {
         async move {
             commit.acquire().await.unwrap().forget();
             let mut answer = response(&[], "changed");
-            answer.extensions_mut().insert(Invalidate::path("/page"));
+            answer.extensions_mut().insert(Invalidation::path("/page"));
             answer
         }
     });

@@ -3,144 +3,168 @@ use std::{borrow::Cow, sync::LazyLock};
 use layer_store::{IdentityRef, Key, KeySpace};
 use percent_encoding::percent_decode_str;
 
-use crate::purge::PurgeError;
+use crate::purge::error::PurgeError;
 
-/// What a purge names, and what a stamp stands for.
+/// A set of entries that one stamp makes valid or invalid: everything under a path, one path, an object, a tag.
 ///
-/// Names, order of segments and depth are a protocol between all processes on a store: they carry no version and do not
-/// change.
+/// A purge names scopes and deletes their stamps. Names, order of segments and depth are a protocol between all processes
+/// on a store. They have no version and do not change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Scope {
-    set: Set,
+pub(crate) struct PurgeScope {
+    kind: ScopeKind,
     text: Box<str>,
 }
 
-/// Which set of entries a stamp stands for.
+/// The kind of a purge scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Set {
-    /// Every response whose path lies under a path.
+pub(crate) enum ScopeKind {
+    /// All responses whose path is under a path.
     Pages,
-    /// The responses of one path: of all hosts, queries and variants.
+    /// The responses of one path: all hosts, queries and variants.
     Page,
-    /// Every object whose key begins with these segments.
+    /// All objects whose key begins with these segments.
     Objects,
     /// One object.
     Object,
-    /// What has a tag.
+    /// All entries with a tag.
     Tag,
-    /// What every purge of a tag destroys; no entry stands on it.
+    /// The epoch: deleted by every purge of a tag. No entry holds its stamp.
     Epoch,
 }
 
-/// The sets that one entry belongs to by its path or key: under the root, under each of its ancestors, itself.
+/// The scopes that one entry belongs to by its path or key: the root, each of its ancestors, and itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Scopes<'a> {
-    under: Set,
-    itself: Set,
+pub(crate) struct EntryScopes<'a> {
+    under: ScopeKind,
+    itself: ScopeKind,
     text: Cow<'a, str>,
-    /// Where the ancestors end in the text; the root ends at 0.
-    ends: [u32; DEEPEST + 1],
+    /// The ends of the ancestors in the text. The root ends at 0.
+    ends: [u32; MAX_DEPTH + 1],
     count: usize,
 }
 
-impl Scope {
+impl PurgeScope {
+    /// Returns the scope of a tag.
     pub(crate) fn tag(tag: &str) -> Self {
-        Self::new(Set::Tag, tag)
+        Self::new(ScopeKind::Tag, tag)
     }
 
-    /// The one path that a request is for.
+    /// Returns the scope of the path of a request.
     pub(crate) fn page(path: &str) -> Self {
-        Self::new(Set::Page, &canonical(path))
+        Self::new(ScopeKind::Page, &canonical(path))
     }
 
-    /// What a pattern over paths covers, or more: `/cars/7`, `/cars/*`, `*`. A `*` elsewhere widens it to everything under
-    /// the segments before.
+    /// Reads a pattern over paths: `/cars/7`, `/cars/*`, `*`.
+    ///
+    /// A `*` elsewhere widens the pattern to everything under the segments before it.
+    ///
+    /// # Errors
+    ///
+    /// If the pattern has a query or does not begin with a slash.
     pub(crate) fn path(pattern: &str) -> Result<Self, PurgeError> {
         if pattern.contains(['?', '#']) {
-            return Err(PurgeError::pattern(
-                "a path pattern has no query: all queries of a path are purged together, so write \"/cars/7\"",
+            return Err(PurgeError::Pattern(
+                "a path pattern has no query, as all queries of a path are purged together: write \"/cars/7\"",
             ));
         }
         if pattern == "*" {
-            return Ok(Self::new(Set::Pages, ""));
+            return Ok(Self::new(ScopeKind::Pages, ""));
         }
         if !pattern.starts_with('/') {
-            return Err(PurgeError::pattern(
+            return Err(PurgeError::Pattern(
                 "a path pattern begins with a slash: write \"/cars/*\"",
             ));
         }
         Ok(match literal(pattern, '/') {
-            Some(under) => Self::new(Set::Pages, cut(&canonical(under), '/')),
-            None => Self::new(Set::Page, &canonical(pattern)),
+            Some(under) => Self::new(ScopeKind::Pages, cut(&canonical(under), '/')),
+            None => Self::new(ScopeKind::Page, &canonical(pattern)),
         })
     }
 
-    /// What a pattern over object keys covers, or more: `user:7`, `user:*`. A `*` elsewhere widens it likewise.
+    /// Reads a pattern over object keys: `user:7`, `user:*`, `*`.
+    ///
+    /// A `*` elsewhere widens the pattern to everything under the segments before it.
+    ///
+    /// # Errors
+    ///
+    /// If the pattern is empty.
     pub(crate) fn key(pattern: &str) -> Result<Self, PurgeError> {
         if pattern.is_empty() {
-            return Err(PurgeError::pattern(
+            return Err(PurgeError::Pattern(
                 "a key pattern is not empty: write \"user:7\", \"user:*\", or \"*\" for all",
             ));
         }
         Ok(match literal(pattern, ':') {
-            Some(under) => Self::new(Set::Objects, cut(under, ':')),
-            None => Self::new(Set::Object, pattern),
+            Some(under) => Self::new(ScopeKind::Objects, cut(under, ':')),
+            None => Self::new(ScopeKind::Object, pattern),
         })
     }
 
-    /// Everything that any entry stands under.
+    /// Returns the scopes that hold all entries together.
     pub(crate) fn everything() -> [Self; 2] {
-        [Self::new(Set::Pages, ""), Self::new(Set::Objects, "")]
+        [
+            Self::new(ScopeKind::Pages, ""),
+            Self::new(ScopeKind::Objects, ""),
+        ]
     }
 
-    /// The stamps to destroy, in this order.
+    /// Returns the keys of the stamps to delete, in this order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<'_>> {
-        // The epoch first: a fill that has read the tag's stamp before it was destroyed must find the epoch moved.
-        let epoch = (self.set == Set::Tag).then(epoch_key);
-        epoch.into_iter().chain([self.set.key(&self.text)])
+        // The epoch goes first. A fill that still read the old stamp of the tag then finds another epoch.
+        let epoch = (self.kind == ScopeKind::Tag).then(epoch_key);
+        epoch.into_iter().chain([self.kind.key(&self.text)])
     }
 
-    fn new(set: Set, text: &str) -> Self {
+    fn new(kind: ScopeKind, text: &str) -> Self {
         Self {
-            set,
+            kind,
             text: text.into(),
         }
     }
 }
 
-impl<'a> Scopes<'a> {
+impl<'a> EntryScopes<'a> {
+    /// Splits the path of a request.
     pub(crate) fn of_path(path: &'a str) -> Self {
-        Self::new(Set::Pages, Set::Page, canonical(path), '/')
+        Self::new(ScopeKind::Pages, ScopeKind::Page, canonical(path), '/')
     }
 
+    /// Splits the key of an object.
     pub(crate) fn of_key(key: &'a str) -> Self {
-        Self::new(Set::Objects, Set::Object, Cow::Borrowed(key), ':')
+        Self::new(
+            ScopeKind::Objects,
+            ScopeKind::Object,
+            Cow::Borrowed(key),
+            ':',
+        )
     }
 
-    pub(crate) fn into_owned(self) -> Scopes<'static> {
-        Scopes {
+    /// Copies the text.
+    pub(crate) fn into_owned(self) -> EntryScopes<'static> {
+        EntryScopes {
             text: Cow::Owned(self.text.into_owned()),
             ..self
         }
     }
 
+    /// Returns the number of scopes.
     pub(crate) fn len(&self) -> usize {
         self.count + 1
     }
 
-    /// Their stamps, from the root down.
+    /// Returns the keys of their stamps, from the root down.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<'_>> {
         let ancestors = self.ends[..self.count].iter();
         let ancestors = ancestors.map(|&end| self.under.key(&self.text[..end as usize]));
         ancestors.chain([self.itself.key(&self.text)])
     }
 
-    fn new(under: Set, itself: Set, text: Cow<'a, str>, separator: char) -> Self {
-        let mut ends = [0; DEEPEST + 1];
+    fn new(under: ScopeKind, itself: ScopeKind, text: Cow<'a, str>, separator: char) -> Self {
+        let mut ends = [0; MAX_DEPTH + 1];
         let mut count = 1;
         // A path begins with its separator, which ends no segment.
         let first = usize::from(separator == '/');
-        for (at, _) in text.match_indices(separator).skip(first).take(DEEPEST) {
+        for (at, _) in text.match_indices(separator).skip(first).take(MAX_DEPTH) {
             ends[count] = u32::try_from(at).unwrap_or(0);
             count += 1;
         }
@@ -154,7 +178,7 @@ impl<'a> Scopes<'a> {
     }
 }
 
-impl Set {
+impl ScopeKind {
     fn key(self, text: &str) -> Key<'_> {
         let spaces = &*SPACES;
         let space = match self {
@@ -169,15 +193,17 @@ impl Set {
     }
 }
 
+/// Returns the key of a tag's stamp.
 pub(crate) fn tag_key(tag: &str) -> Key<'_> {
-    Set::Tag.key(tag)
+    ScopeKind::Tag.key(tag)
 }
 
+/// Returns the key of the epoch.
 pub(crate) fn epoch_key() -> Key<'static> {
-    Set::Epoch.key("")
+    ScopeKind::Epoch.key("")
 }
 
-/// A path split at its slashes, each segment percent-decoded: `/cars/%37` is `/cars/7`, but `/a%2Fb` is not `/a/b`.
+/// Decodes each segment of a path: `/cars/%37` becomes `/cars/7`, but `/a%2Fb` does not become `/a/b`.
 fn canonical(path: &str) -> Cow<'_, str> {
     if path.is_ascii() && !path.contains('%') {
         return Cow::Borrowed(path);
@@ -197,17 +223,17 @@ fn canonical(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The whole segments before the first one with a `*`. None: there is no `*`.
+/// Returns the whole segments before the first one with a `*`. `None` if there is no `*`.
 fn literal(pattern: &str, separator: char) -> Option<&str> {
     let star = pattern.find('*')?;
     let end = pattern[..star].rfind(separator).unwrap_or(0);
     Some(&pattern[..end])
 }
 
-/// What stands under a text deeper than the deepest shares the deepest.
+/// Cuts a text after its eighth segment: all that is deeper shares the stamp of the eighth.
 fn cut(text: &str, separator: char) -> &str {
     let first = usize::from(separator == '/');
-    match text.match_indices(separator).nth(DEEPEST - 1 + first) {
+    match text.match_indices(separator).nth(MAX_DEPTH - 1 + first) {
         Some((at, _)) => &text[..at],
         None => text,
     }
@@ -234,8 +260,8 @@ static SPACES: LazyLock<Spaces> = LazyLock::new(|| {
     }
 });
 
-/// How many segments have a stamp of their own.
-const DEEPEST: usize = 8;
+/// The number of segments that have a stamp of their own.
+const MAX_DEPTH: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,14 @@ fn text(key: Key<'_>) -> String {
 }
 
 fn of_path(path: &str) -> Vec<String> {
-    Scopes::of_path(path).keys().map(text).collect()
+    EntryScopes::of_path(path).keys().map(text).collect()
 }
 
 fn of_key(key: &str) -> Vec<String> {
-    Scopes::of_key(key).keys().map(text).collect()
+    EntryScopes::of_key(key).keys().map(text).collect()
 }
 
-fn purged(scope: Result<Scope, PurgeError>) -> Vec<String> {
+fn purged(scope: Result<PurgeScope, PurgeError>) -> Vec<String> {
     scope.unwrap().keys().map(text).collect()
 }
 
@@ -50,7 +50,7 @@ fn the_names_of_stamps_are_golden() {
         ]
     );
     assert_eq!(
-        purged(Ok(Scope::tag("car:7"))),
+        purged(Ok(PurgeScope::tag("car:7"))),
         ["{%}:stamp:epoch", "{car%3A7}:stamp:tag"]
     );
 }
@@ -61,22 +61,28 @@ fn segments_past_the_eighth_share_the_eighth() {
     assert_eq!(deep.len(), 10);
     assert_eq!(deep[8], "{/1/2/3/4/5/6/7/8}:stamp:pages");
     assert_eq!(deep[9], "{/1/2/3/4/5/6/7/8/9/10}:stamp:page");
-    let under = purged(Scope::path("/1/2/3/4/5/6/7/8/9/*"));
+    let under = purged(PurgeScope::path("/1/2/3/4/5/6/7/8/9/*"));
     assert_eq!(under, [deep[8].clone()]);
     let deep = of_key("1:2:3:4:5:6:7:8:9:10");
     assert_eq!(deep[8], "{1%3A2%3A3%3A4%3A5%3A6%3A7%3A8}:stamp:objects");
-    assert_eq!(purged(Scope::key("1:2:3:4:5:6:7:8:9:*")), [deep[8].clone()]);
+    assert_eq!(
+        purged(PurgeScope::key("1:2:3:4:5:6:7:8:9:*")),
+        [deep[8].clone()]
+    );
 }
 
 #[test]
 fn a_path_is_decoded_segment_by_segment() {
     assert_eq!(of_path("/cars/%37"), of_path("/cars/7"));
     assert_eq!(
-        purged(Scope::path("/cars/%37")),
-        purged(Scope::path("/cars/7"))
+        purged(PurgeScope::path("/cars/%37")),
+        purged(PurgeScope::path("/cars/7"))
     );
     assert_eq!(of_path("/caf%c3%a9"), of_path("/caf%C3%A9"));
-    assert_eq!(purged(Scope::path("/café")), of_path("/caf%C3%A9")[1..]);
+    assert_eq!(
+        purged(PurgeScope::path("/café")),
+        of_path("/caf%C3%A9")[1..]
+    );
     assert_ne!(of_path("/a%2Fb"), of_path("/a/b"));
     assert_ne!(of_path("/a%252Fb"), of_path("/a%2Fb"));
     assert_eq!(of_path("/a%252Fb")[1], "{/a%25252Fb}:stamp:page");
@@ -96,7 +102,7 @@ fn a_pattern_destroys_a_stamp_of_everything_it_covers() {
         ("*", "{%}:stamp:pages"),
         ("/a/%2A", "{/a/%2A}:stamp:page"),
     ] {
-        assert_eq!(purged(Scope::path(pattern)), [stamp], "{pattern}");
+        assert_eq!(purged(PurgeScope::path(pattern)), [stamp], "{pattern}");
     }
     for (pattern, stamp) in [
         ("user:7", "{user%3A7}:stamp:object"),
@@ -109,15 +115,15 @@ fn a_pattern_destroys_a_stamp_of_everything_it_covers() {
         ("*:42", "{%}:stamp:objects"),
         ("*", "{%}:stamp:objects"),
     ] {
-        assert_eq!(purged(Scope::key(pattern)), [stamp], "{pattern}");
+        assert_eq!(purged(PurgeScope::key(pattern)), [stamp], "{pattern}");
     }
 }
 
 #[test]
 fn a_pattern_that_cannot_match_is_an_error_that_says_what_to_write() {
     for odd in ["/cars?page=1", "/cars#a", "cars/*", ""] {
-        let error = Scope::path(odd).unwrap_err().to_string();
+        let error = PurgeScope::path(odd).unwrap_err().to_string();
         assert!(error.contains("write"), "{error}");
     }
-    assert!(Scope::key("").is_err());
+    assert!(PurgeScope::key("").is_err());
 }
