@@ -39,7 +39,7 @@ use crate::{
 struct Received<B> {
     parts: response::Parts,
     body: B,
-    /// How long the handler took.
+    /// The time that the handler took.
     delay: Duration,
 }
 

@@ -61,7 +61,7 @@ pin_project! {
 
 type Work<ResBody, E> = Pin<Box<dyn Future<Output = Result<CacheResponse<ResBody>, E>> + Send>>;
 
-/// What is done with a response that passes by the cache: it gets a `Cache-Status`, and it may purge.
+/// A note on a request that passes by: its response gets a `Cache-Status`, and may purge.
 pub(crate) struct BypassNote {
     route: Arc<Route>,
     bypass: Bypass,
@@ -188,7 +188,7 @@ where
                         return Poll::Ready(Ok(response));
                     }
                     // ## Passing => Working
-                    // What has changed is purged before the client learns of it.
+                    // The changed path is purged before the client learns of it.
                     let purger = note.route.shared.purger.clone();
                     State::Working {
                         work: Box::pin(async move {

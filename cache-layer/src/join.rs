@@ -23,7 +23,7 @@ pub(crate) enum Turn {
     StoreDown,
 }
 
-/// What is known of an entry before the handler runs.
+/// The part of an entry that is known before the handler runs.
 #[derive(Debug)]
 pub(crate) struct PendingFill {
     pub(crate) snapshot: Arc<StampSnapshot>,

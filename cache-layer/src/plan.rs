@@ -38,9 +38,9 @@ pub(crate) enum Plan {
 #[derive(Debug)]
 pub(crate) struct Hit {
     pub(crate) entry: Arc<Entry>,
-    /// How long ago it was received.
+    /// The time since it was received.
     pub(crate) resident: Duration,
-    /// For how long it stays fresh.
+    /// The time for which it stays fresh.
     left: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Who waits for whom: handler calls under way, and the requests that wait for their responses.
+//! Flights: handler calls under way, and the requests that wait for their responses.
 //!
 //! The story of one flight, from the first request to the last:
 //!

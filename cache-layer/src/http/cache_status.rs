@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheName(Box<str>);
 
-/// What this cache did with a request: one member of the field `Cache-Status`.
+/// One member of the field `Cache-Status`: the way in which this cache dealt with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CacheStatus {
     /// A stored response was sent.

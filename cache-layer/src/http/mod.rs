@@ -1,4 +1,4 @@
-//! What RFC 9111 says of a request, a response and its age: pure, without a store.
+//! The rules of RFC 9111 for a request, a response and its age. Pure: no store, no clock, no async.
 
 pub(crate) mod cache_control;
 pub(crate) mod cache_status;

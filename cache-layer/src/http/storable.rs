@@ -16,7 +16,7 @@ use crate::{
     settings::{Profile, Settings},
 };
 
-/// How a response is stored: for how long, for whom, and under which fields and tags.
+/// The terms on which a response is stored: its freshness, its audience, its fields and tags.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StorePolicy {
     pub(crate) freshness: Freshness,

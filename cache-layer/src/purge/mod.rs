@@ -28,7 +28,7 @@ use crate::detach::{Detached, detach};
 
 /// A purge under way. It happens even if this future is dropped.
 ///
-/// When it ends with `Ok`, no entry from before the purge is served any more, by any process on the store.
+/// Its `Ok` means that no process on the store serves an entry from before the purge any more.
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ pub(crate) struct Stamp {
 /// 64 random bits as text. A token is never used again, so that a purged stamp never comes back.
 pub(crate) type StampToken = [u8; TOKEN_LEN];
 
-/// What a read found under the key of a stamp.
+/// The result of reading the key of a stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StampState {
     /// Nothing: the stamp was purged, evicted, or never planted. All three are a miss.

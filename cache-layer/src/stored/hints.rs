@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 
 use crate::http::vary::VaryFields;
 
-/// What this instance remembers of an address, so that its next lookup asks for everything at once.
+/// A memory of an address, so that the next lookup asks for everything at once.
 ///
 /// It may be wrong or old. The lookup compares it with what the store holds, and asks again if they differ.
 #[derive(Clone, Debug, Default, PartialEq)]

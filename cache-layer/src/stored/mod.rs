@@ -1,4 +1,4 @@
-//! What lies in the store: where an entry is, what it holds, how it is looked up and written.
+//! The entries in the store: their address, their content, and how they are looked up and written.
 
 pub(crate) mod address;
 pub(crate) mod codec;

@@ -48,7 +48,7 @@ pub(crate) struct Written {
     pub(crate) is_stored: bool,
 }
 
-/// What is done with the vary rule at the address.
+/// The treatment of the vary rule at the address.
 #[derive(Debug)]
 enum Rule {
     /// It is there, and must live at least as long as the entry.
