@@ -176,3 +176,119 @@ fn stated_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(http::header::CONTENT_LENGTH)?;
     length.to_str().ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Arc};
+
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::testing::{World, address};
+
+    /// A body of frames that does not know its length.
+    struct Parts(VecDeque<Result<Frame<Bytes>, BoxError>>);
+
+    impl Body for Parts {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    fn parts(texts: &[&'static str]) -> Parts {
+        Parts(
+            texts
+                .iter()
+                .map(|text| Ok(Frame::data(Bytes::from(*text))))
+                .collect(),
+        )
+    }
+
+    /// Sends a body to its end, or drops it after some frames. Returns the number of stored entries.
+    async fn stored<B>(world: &World, body: B, length: Option<&str>, frames: usize) -> u64
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let before = world.shared().stats.read().stored;
+        let mut fill = world.fill(Arc::new(address("/cars"))).await;
+        if let Some(length) = length {
+            fill.headers
+                .insert("content-length", length.parse().unwrap());
+        }
+        let mut tee = Box::pin(Tee::copying(body, fill, 10));
+        for _ in 0..frames {
+            if !matches!(tee.frame().await, Some(Ok(_))) {
+                break;
+            }
+        }
+        drop(tee);
+        world.shared().stats.read().stored - before
+    }
+
+    #[tokio::test]
+    async fn a_body_is_stored_when_it_has_ended() {
+        let world = World::new();
+        assert_eq!(stored(&world, parts(&["ab", "cd"]), None, 9).await, 1);
+        assert_eq!(stored(&world, parts(&["ab", "cd"]), None, 2).await, 0);
+        let whole = |text: &'static str| Full::new(Bytes::from(text));
+        // It knows its end, for which it is not asked.
+        assert_eq!(stored(&world, whole("abcd"), None, 1).await, 1);
+        assert_eq!(stored(&world, whole(""), None, 0).await, 1);
+        let broken = Parts([Ok(Frame::data(Bytes::from("a"))), Err("b".into())].into());
+        assert_eq!(stored(&world, broken, None, 9).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_stored_if_it_is_as_long_as_stated() {
+        let world = World::new();
+        for (length, frames, expected) in [
+            ("4", 9, 1),
+            // The server counts, and does not ask for the end.
+            ("4", 2, 1),
+            ("4", 1, 0),
+            ("3", 9, 0),
+            ("5", 9, 0),
+            ("odd", 9, 1),
+        ] {
+            let body = parts(&["ab", "cd"]);
+            let stored = stored(&world, body, Some(length), frames).await;
+            assert_eq!(stored, expected, "{length} {frames}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_stored_and_its_address_marked() {
+        let world = World::new();
+        assert_eq!(stored(&world, parts(&["12345", "67890"]), None, 9).await, 1);
+        assert!(!world.shared().is_uncacheable(&address("/cars"), false));
+        assert_eq!(
+            stored(&world, parts(&["12345", "678901"]), None, 9).await,
+            0
+        );
+        assert!(world.shared().is_uncacheable(&address("/cars"), false));
+    }
+
+    #[tokio::test]
+    async fn the_inner_body_s_end_and_length_are_passed_on() {
+        let tee = Tee::through(Full::new(Bytes::from("abc")));
+        assert!(!tee.is_end_stream());
+        assert_eq!(tee.size_hint().exact(), Some(3));
+        assert!(Tee::through(Full::new(Bytes::new())).is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn debug_shows_how_much_was_copied() {
+        let world = World::new();
+        let fill = world.fill(Arc::new(address("/cars"))).await;
+        let mut tee = Tee::copying(parts(&["secret"]), fill, 10);
+        tee.frame().await.unwrap().unwrap();
+        assert_eq!(format!("{tee:?}"), "Tee { copied: Some(6), .. }");
+    }
+}

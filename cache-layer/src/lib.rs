@@ -136,6 +136,8 @@ mod settings;
 mod shared;
 mod stats;
 mod stored;
+#[cfg(test)]
+mod testing;
 
 pub mod body;
 pub mod future;

@@ -254,3 +254,62 @@ fn object(entry: &Entry) -> Option<Bytes> {
         EntryKind::Http { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{Context, IdentityRef, Key, MemoryStore, StoreExt};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn cache() -> ResponseCache {
+        ResponseCache::new(SharedStore::new(MemoryStore::new()))
+    }
+
+    async fn load(cache: &ResponseCache, ttl: Duration, tags: &[&str], object: &str) -> Bytes {
+        let load = || async { Ok::<_, ()>(object.to_owned()) };
+        cache.get_or_set("user:7", ttl, tags, load).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_object_is_dated_by_the_clock_of_the_cache() {
+        let (clock, _) = Clock::manual(1_700_000_000_000_000);
+        let cache = cache().clock(clock);
+        load(&cache, MINUTE, &[], "Ada").await;
+        let key = Key::new(&cache.objects, IdentityRef::Text(b"user:7"));
+        let value = cache.store().get(&Context::new("test"), &key).await;
+        let entry = Entry::read(&value.unwrap().unwrap(), b"user:7").unwrap();
+        assert_eq!(entry.head.received_at, 1_700_000_000_000);
+        assert_eq!(entry.head.kind, EntryKind::Object);
+        assert_eq!(entry.head.freshness.lifetime, MINUTE);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_loaded_once_and_counted() {
+        let cache = cache();
+        assert_eq!(load(&cache, MINUTE, &["t"], "Ada").await, "Ada");
+        assert_eq!(load(&cache, MINUTE, &["t"], "Bob").await, "Ada");
+        let stats = cache.stats();
+        assert_eq!((stats.misses, stats.hits, stats.stored), (1, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn no_lifetime_or_too_many_tags_store_nothing() {
+        let cache = cache();
+        load(&cache, Duration::ZERO, &[], "Ada").await;
+        load(&cache, MINUTE, &["t"; 17], "Ada").await;
+        load(&cache, MINUTE, &[&"t".repeat(257)], "Ada").await;
+        assert_eq!(cache.stats().stored, 0);
+        assert_eq!(load(&cache, MINUTE, &[], "Bob").await, "Bob");
+    }
+
+    #[tokio::test]
+    async fn a_response_is_no_object() {
+        let head = crate::testing::head(MINUTE);
+        let none = HeaderMap::new();
+        let bytes = EntryWriter::new(0).finish(b"a", &head, &none, &none, &[], &[]);
+        let entry = Entry::read(&bytes.into(), b"a").unwrap();
+        assert_eq!(object(&entry), None);
+    }
+}

@@ -161,3 +161,173 @@ impl Fill {
 }
 
 type Deadline = Option<std::time::Instant>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use layer_store::{Effect, ErrorKind};
+
+    use super::*;
+    use crate::{
+        flight::FlightEnd,
+        purge::scope::PurgeScope,
+        stored::lookup::MissReason,
+        testing::{World, address, head, vary},
+    };
+
+    fn cars() -> Arc<Address> {
+        Arc::new(address("/cars"))
+    }
+
+    async fn commit(fill: Fill) {
+        let mut body = EntryWriter::new(4);
+        body.push(b"body");
+        fill.commit(body, HeaderMap::new()).await;
+    }
+
+    async fn stored(world: &World) -> Result<Arc<Entry>, MissReason> {
+        let fields = HeaderMap::new();
+        let found = world.shared().look_up(&cars(), &fields).await;
+        found.unwrap().entry
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fill_stores_the_entry_and_counts_it() {
+        let world = World::new();
+        commit(world.fill(cars()).await).await;
+        assert_eq!(stored(&world).await.unwrap().body, "body");
+        assert_eq!(world.shared().stats.read().stored, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stamps_are_prolonged_by_the_first_fill_and_not_by_the_next() {
+        let world = World::new();
+        let token = |fill: &Fill| fill.snapshot.scopes[0].token;
+        let fill = world.fill(cars()).await;
+        let root = token(&fill);
+        assert!(world.shared().is_due(&root));
+        commit(fill).await;
+        assert!(!world.shared().is_due(&root));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tags_of_the_handler_are_learnt_and_remembered() {
+        let world = World::new();
+        let mut fill = world.fill(cars()).await;
+        fill.tags = ["t", "u", "t"].map(Into::into).into();
+        commit(fill).await;
+        let entry = stored(&world).await.unwrap();
+        let tags: Vec<_> = entry.tags.iter().map(|(tag, _)| &**tag).collect();
+        assert_eq!(tags, ["t", "u"]);
+        // The hint makes the next lookup one command.
+        world.store.take_calls();
+        stored(&world).await.unwrap();
+        assert_eq!(world.store.take_calls(), ["get_many"]);
+        let purger = world.shared().purger.clone();
+        purger.purge(&[PurgeScope::tag("u")]).await.unwrap();
+        assert_eq!(stored(&world).await.unwrap_err(), MissReason::Purged);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tag_that_was_purged_since_the_snapshot_stores_nothing() {
+        let world = World::new();
+        let mut fill = world.fill(cars()).await;
+        fill.tags = vec!["t".into()];
+        let purger = world.shared().purger.clone();
+        purger.purge(&[PurgeScope::tag("t")]).await.unwrap();
+        commit(fill).await;
+        assert_eq!(stored(&world).await.unwrap_err(), MissReason::Address);
+        assert_eq!(world.shared().stats.read().stored, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tags_of_the_snapshot_are_not_learnt_again() {
+        let world = World::new();
+        let tagged = Arc::new(Address {
+            tags: vec!["t".into()],
+            ..address("/cars")
+        });
+        let mut fill = world.fill(tagged).await;
+        fill.tags = ["t", "u"].map(Into::into).into();
+        let (known, new) = fill.split_tags();
+        assert_eq!(known, fill.snapshot.tags);
+        assert_eq!(new, [Box::from("u")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_lives_for_what_is_left_of_its_lifetime() {
+        let world = World::new();
+        let mut fill = world.fill(cars()).await;
+        let left = |fill: &Fill| fill.ttl().map(|ttl| ttl.as_millis());
+        assert_eq!(left(&fill), Some(60_000));
+        world.clock.advance(Duration::from_millis(59_999));
+        assert_eq!(left(&fill), Some(1));
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!(left(&fill), None);
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!(left(&fill), None);
+        fill.head = head(Duration::from_secs(1_000_000));
+        assert_eq!(left(&fill), Some(86_400_000 - 60_001));
+        commit(fill).await;
+        assert!(stored(&world).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followers_get_the_entry_or_learn_that_there_is_none() {
+        let world = World::new();
+        for (lifetime, is_shared) in [(60, true), (0, false)] {
+            let address = Arc::new(address(&format!("/cars?{lifetime}")));
+            let mut fill = world.fill(address.clone()).await;
+            fill.head = head(Duration::from_secs(lifetime));
+            let fields = HeaderMap::new();
+            let mut found = world.shared().look_up(&address, &fields).await.unwrap();
+            let key = crate::flight::flight_key(&address, false, &[]);
+            let turn = crate::join::join(world.shared(), &address, Some(key), &mut found).await;
+            let crate::join::Turn::Wait(follower) = turn else {
+                panic!("it follows: {turn:?}");
+            };
+            commit(fill).await;
+            match follower.end().await {
+                FlightEnd::Shared(entry) => assert!(is_shared && entry.body == "body"),
+                FlightEnd::NotShared => assert!(!is_shared),
+                end => panic!("{end:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_large_marks_the_address() {
+        let world = World::new();
+        world.fill(cars()).await.too_large();
+        assert!(world.shared().is_uncacheable(&cars(), false));
+        assert!(!world.shared().is_uncacheable(&cars(), true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_not_counted() {
+        let world = World::new();
+        let fill = world.fill(cars()).await;
+        world.store.fail(ErrorKind::Full, Effect::NotApplied);
+        commit(fill).await;
+        assert_eq!(world.shared().stats.read().stored, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_variant_writes_the_rule_and_the_hint() {
+        let world = World::new();
+        let mut fill = world.fill(cars()).await;
+        let vary = vary("x");
+        fill.variant = Some(Variant {
+            rest: vary.variant(&HeaderMap::new()),
+            vary: vary.clone(),
+            has_rule: false,
+        });
+        commit(fill).await;
+        world.store.take_calls();
+        let fields = HeaderMap::new();
+        let found = world.shared().look_up(&cars(), &fields).await.unwrap();
+        assert!(found.entry.is_ok() && found.has_rule && found.vary == vary);
+        assert_eq!(world.store.take_calls(), ["get_many"]);
+    }
+}
