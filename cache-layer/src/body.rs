@@ -1,33 +1,36 @@
-//! The body of an answer that is stored while it is sent.
+//! The body of a response that is stored while it is sent.
 
 use std::{
-    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
+use layer_http::BoxError;
 use pin_project_lite::pin_project;
 
-use crate::{core::detach, entry::EntryWriter, fill::Fill};
+use crate::{
+    detach::detach,
+    stored::{codec::EntryWriter, fill::Fill},
+};
 
 pin_project! {
-    /// Passes the inner body on, frame by frame, and keeps a copy until it grows too large.
+    /// Passes the inner body on, frame by frame, and keeps a copy that is stored at its end.
     ///
-    /// The copy is stored when the body has come whole. One that breaks off, is dropped half-way, or is not as long as its
-    /// `Content-Length` says, is not.
+    /// The copy is dropped if the body is longer than [`CacheLayer::max_body`](crate::CacheLayer::max_body), fails, is
+    /// dropped before its end, or is not as long as its `Content-Length`.
     pub struct Tee<B> {
         #[pin]
         inner: B,
-        copy: Option<Box<Copy>>,
+        copy: Option<Box<BodyCopy>>,
     }
 
     impl<B> PinnedDrop for Tee<B> {
         fn drop(this: Pin<&mut Self>) {
-            // A server that knows the length does not ask for the end.
+            // A server that knows the length may not ask for the end.
             let copy = this.project().copy.take();
             if let Some(copy) = copy.filter(|copy| copy.is_as_long_as_stated()) {
                 copy.store(HeaderMap::new());
@@ -36,32 +39,37 @@ pin_project! {
     }
 }
 
-/// What a [`Tee`] keeps.
-struct Copy {
+/// The copy that a [`Tee`] keeps.
+struct BodyCopy {
     fill: Fill,
     written: EntryWriter,
     /// In bytes.
-    most: usize,
-    /// The length that the answer states.
+    max: usize,
+    /// The length that the response states.
     stated: Option<u64>,
 }
 
-impl<B: Body> Tee<B> {
-    /// Only passes on.
+/// The response of a [`Cache`](crate::Cache).
+pub(crate) type CacheResponse<ResBody> = Response<layer_http::Body<Tee<ResBody>>>;
+
+impl<B> Tee<B> {
+    /// Makes a body that is only passed on.
     pub(crate) fn through(inner: B) -> Self {
         Self { inner, copy: None }
     }
+}
 
-    /// Keeps a copy of at most `most` bytes for `fill`.
-    pub(crate) fn copying(inner: B, fill: Fill, most: usize) -> Self {
+impl<B: Body> Tee<B> {
+    /// Makes a body of which at most `max` bytes are copied for `fill`.
+    pub(crate) fn copying(inner: B, fill: Fill, max: usize) -> Self {
         let stated = stated_length(&fill.headers).or(inner.size_hint().exact());
         let expected = stated
             .and_then(|length| usize::try_from(length).ok())
             .unwrap_or(0);
-        let copy = Copy {
+        let copy = BodyCopy {
             fill,
-            written: EntryWriter::new(expected.min(most)),
-            most,
+            written: EntryWriter::new(expected.min(max)),
+            max,
             stated,
         };
         let mut tee = Self {
@@ -69,7 +77,7 @@ impl<B: Body> Tee<B> {
             inner,
         };
         if tee.inner.is_end_stream() {
-            // Nobody may ask for the first frame.
+            // An empty body may never be polled.
             finish(&mut tee.copy, HeaderMap::new());
         }
         tee
@@ -79,10 +87,10 @@ impl<B: Body> Tee<B> {
 impl<B> Body for Tee<B>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -117,7 +125,7 @@ where
 }
 
 impl<B> fmt::Debug for Tee<B> {
-    /// Says how much was copied, and never what.
+    /// Shows how much was copied, and no content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let copied = self.copy.as_ref().map(|copy| copy.written.len());
         f.debug_struct("Tee")
@@ -126,7 +134,7 @@ impl<B> fmt::Debug for Tee<B> {
     }
 }
 
-impl Copy {
+impl BodyCopy {
     fn is_whole(&self) -> bool {
         self.stated.is_none() || self.is_as_long_as_stated()
     }
@@ -140,24 +148,25 @@ impl Copy {
     }
 }
 
-fn keep(copy: &mut Option<Box<Copy>>, data: &[u8]) {
+/// Copies a frame, or gives up if the body becomes too long.
+fn keep(copy: &mut Option<Box<BodyCopy>>, data: &[u8]) {
     let Some(open) = copy else { return };
-    if open.written.len() + data.len() > open.most {
+    if open.written.len() + data.len() > open.max {
         give_up(copy);
     } else {
         open.written.push(data);
     }
 }
 
-/// The body has come whole, if it is as long as it should be.
-fn finish(copy: &mut Option<Box<Copy>>, trailers: HeaderMap) {
+/// Stores the copy at the end of the body, unless the length is wrong.
+fn finish(copy: &mut Option<Box<BodyCopy>>, trailers: HeaderMap) {
     if let Some(copy) = copy.take().filter(|copy| copy.is_whole()) {
         copy.store(trailers);
     }
 }
 
-/// It is too large: those that wait need not wait for its end.
-fn give_up(copy: &mut Option<Box<Copy>>) {
+/// Drops the copy of a body that is too long. Requests that wait for it call the handler at once.
+fn give_up(copy: &mut Option<Box<BodyCopy>>) {
     if let Some(copy) = copy.take() {
         copy.fill.too_large();
     }
@@ -166,4 +175,120 @@ fn give_up(copy: &mut Option<Box<Copy>>) {
 fn stated_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(http::header::CONTENT_LENGTH)?;
     length.to_str().ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Arc};
+
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::testing::{World, address};
+
+    /// A body of frames that does not know its length.
+    struct Parts(VecDeque<Result<Frame<Bytes>, BoxError>>);
+
+    impl Body for Parts {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    fn parts(texts: &[&'static str]) -> Parts {
+        Parts(
+            texts
+                .iter()
+                .map(|text| Ok(Frame::data(Bytes::from(*text))))
+                .collect(),
+        )
+    }
+
+    /// Sends a body to its end, or drops it after some frames. Returns the number of stored entries.
+    async fn stored<B>(world: &World, body: B, length: Option<&str>, frames: usize) -> u64
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let before = world.shared().stats.read().stored;
+        let mut fill = world.fill(Arc::new(address("/cars"))).await;
+        if let Some(length) = length {
+            fill.headers
+                .insert("content-length", length.parse().unwrap());
+        }
+        let mut tee = Box::pin(Tee::copying(body, fill, 10));
+        for _ in 0..frames {
+            if !matches!(tee.frame().await, Some(Ok(_))) {
+                break;
+            }
+        }
+        drop(tee);
+        world.shared().stats.read().stored - before
+    }
+
+    #[tokio::test]
+    async fn a_body_is_stored_when_it_has_ended() {
+        let world = World::new();
+        assert_eq!(stored(&world, parts(&["ab", "cd"]), None, 9).await, 1);
+        assert_eq!(stored(&world, parts(&["ab", "cd"]), None, 2).await, 0);
+        let whole = |text: &'static str| Full::new(Bytes::from(text));
+        // It knows its end, for which it is not asked.
+        assert_eq!(stored(&world, whole("abcd"), None, 1).await, 1);
+        assert_eq!(stored(&world, whole(""), None, 0).await, 1);
+        let broken = Parts([Ok(Frame::data(Bytes::from("a"))), Err("b".into())].into());
+        assert_eq!(stored(&world, broken, None, 9).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_stored_if_it_is_as_long_as_stated() {
+        let world = World::new();
+        for (length, frames, expected) in [
+            ("4", 9, 1),
+            // The server counts, and does not ask for the end.
+            ("4", 2, 1),
+            ("4", 1, 0),
+            ("3", 9, 0),
+            ("5", 9, 0),
+            ("odd", 9, 1),
+        ] {
+            let body = parts(&["ab", "cd"]);
+            let stored = stored(&world, body, Some(length), frames).await;
+            assert_eq!(stored, expected, "{length} {frames}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_stored_and_its_address_marked() {
+        let world = World::new();
+        assert_eq!(stored(&world, parts(&["12345", "67890"]), None, 9).await, 1);
+        assert!(!world.shared().is_uncacheable(&address("/cars"), false));
+        assert_eq!(
+            stored(&world, parts(&["12345", "678901"]), None, 9).await,
+            0
+        );
+        assert!(world.shared().is_uncacheable(&address("/cars"), false));
+    }
+
+    #[tokio::test]
+    async fn the_inner_body_s_end_and_length_are_passed_on() {
+        let tee = Tee::through(Full::new(Bytes::from("abc")));
+        assert!(!tee.is_end_stream());
+        assert_eq!(tee.size_hint().exact(), Some(3));
+        assert!(Tee::through(Full::new(Bytes::new())).is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn debug_shows_how_much_was_copied() {
+        let world = World::new();
+        let fill = world.fill(Arc::new(address("/cars"))).await;
+        let mut tee = Tee::copying(parts(&["secret"]), fill, 10);
+        tee.frame().await.unwrap().unwrap();
+        assert_eq!(format!("{tee:?}"), "Tee { copied: Some(6), .. }");
+    }
 }

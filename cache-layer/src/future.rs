@@ -1,7 +1,6 @@
-//! The future of a [`Cache`](crate::Cache).
+//! The future of a [`Cache`](crate::Cache), which users only name in signatures.
 
 use std::{
-    error::Error,
     fmt,
     future::Future,
     pin::Pin,
@@ -11,22 +10,29 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use layer_http::Body;
+use layer_http::{Body, BoxError};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::Tee,
-    cache_status::Status,
-    core::{Core, detach},
-    exchange::{Answer, Shared, invalidated, purge_after, succeeded},
-    question::Pass,
-    scope::Scope,
+    body::{CacheResponse, Tee},
+    http::{cache_status::CacheStatus, request::Bypass},
+    purge::{
+        invalidation::{invalidated, succeeded},
+        scope::PurgeScope,
+        unsafe_request::PendingPurge,
+    },
+    route::Route,
     stats::count,
 };
 
 pin_project! {
-    /// The answer to one request. See the [crate docs](crate).
+    /// The response to one request, to come. See the [crate docs](crate).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it ends the handler call; a request that waits for its response takes over. A purge that has begun goes
+    /// on.
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,
@@ -42,44 +48,38 @@ pin_project! {
     where
         S: Service<Request<ReqBody>>,
     {
-        // A stored answer.
-        Ready { response: Option<Answer<ResBody>> },
+        // A hit at once: the stored response.
+        Ready { response: Option<CacheResponse<ResBody>> },
         // Past the cache: waiting for the inner service to be ready.
-        Readying { inner: S, request: Option<Request<ReqBody>>, note: Option<Note> },
+        Readying { inner: S, request: Option<Request<ReqBody>>, note: Option<BypassNote> },
         // Past the cache: the inner service has the request.
-        Passing { #[pin] response: S::Future, note: Option<Note> },
-        // A lookup, a handler call, or a purge under way.
+        Passing { #[pin] response: S::Future, note: Option<BypassNote> },
+        // A lookup, a handler call, or a purge is under way.
         Working { work: Work<ResBody, S::Error> },
     }
 }
 
-type Work<ResBody, E> = Pin<Box<dyn Future<Output = Result<Answer<ResBody>, E>> + Send>>;
+type Work<ResBody, E> = Pin<Box<dyn Future<Output = Result<CacheResponse<ResBody>, E>> + Send>>;
 
-/// What is to be done with an answer that passes by the cache.
-pub(crate) struct Note {
-    shared: Arc<Shared>,
-    pass: Pass,
-    /// What an unsafe request changes.
-    guard: Option<Guard>,
-}
-
-/// Purges if it is dropped before the answer is known: the handler may have changed something all the same.
-struct Guard {
-    core: Arc<Core>,
-    scope: Option<Scope>,
+/// A note on a request that passes by: its response gets a `Cache-Status`, and may purge.
+pub(crate) struct BypassNote {
+    route: Arc<Route>,
+    bypass: Bypass,
+    /// For an unsafe request.
+    purge: Option<PendingPurge>,
 }
 
 impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(crate) fn ready(response: Answer<ResBody>) -> Self {
+    pub(crate) fn ready(response: CacheResponse<ResBody>) -> Self {
         Self::new(State::Ready {
             response: Some(response),
         })
     }
 
-    pub(crate) fn passing(inner: S, request: Request<ReqBody>, note: Option<Note>) -> Self {
+    pub(crate) fn passing(inner: S, request: Request<ReqBody>, note: Option<BypassNote>) -> Self {
         Self::new(State::Readying {
             inner,
             request: Some(request),
@@ -88,7 +88,7 @@ where
     }
 
     pub(crate) fn working(
-        work: impl Future<Output = Result<Answer<ResBody>, S::Error>> + Send + 'static,
+        work: impl Future<Output = Result<CacheResponse<ResBody>, S::Error>> + Send + 'static,
     ) -> Self {
         Self::new(State::Working {
             work: Box::pin(work),
@@ -100,47 +100,40 @@ where
     }
 }
 
-impl Note {
-    /// `changes`: the path of an unsafe request.
-    pub(crate) fn new(shared: Arc<Shared>, pass: Pass, changes: Option<Scope>) -> Self {
-        let guard = changes.map(|scope| Guard {
-            core: shared.core.clone(),
-            scope: Some(scope),
-        });
+impl BypassNote {
+    /// `changed` is the path of an unsafe request.
+    pub(crate) fn new(route: Arc<Route>, bypass: Bypass, changed: Option<PurgeScope>) -> Self {
+        let purger = || route.shared.purger.clone();
+        let purge = changed.map(|scope| PendingPurge::new(purger(), scope));
         Self {
-            shared,
-            pass,
-            guard,
+            route,
+            bypass,
+            purge,
         }
     }
 
-    /// Says in the answer why it passed. Gives what is to be purged before it is released.
-    fn settle<ResBody>(mut self, response: Response<ResBody>) -> (Answer<ResBody>, Vec<Scope>)
+    /// Writes the `Cache-Status`. Returns the scopes to purge before the response is released.
+    fn settle<ResBody>(
+        &mut self,
+        response: Response<ResBody>,
+    ) -> (CacheResponse<ResBody>, Vec<PurgeScope>)
     where
         ResBody: http_body::Body,
     {
         let (mut parts, body) = response.into_parts();
         let mut scopes = invalidated(&parts);
-        // Taken in any case: the answer is known.
-        let changed = self.guard.as_mut().and_then(|guard| guard.scope.take());
+        // Taken in any case: the response came, so the background need not purge.
+        let changed = self.purge.take().and_then(PendingPurge::response_came);
         if succeeded(parts.status) {
             scopes.extend(changed);
         }
-        let Pass { why, detail, .. } = self.pass;
-        let status = Status::Forwarded { why, detail };
-        self.shared.rule.member.append(&mut parts.headers, status);
-        count(&self.shared.core.stats.bypassed);
+        let Bypass { fwd, detail, .. } = self.bypass;
+        let status = CacheStatus::Forwarded { fwd, detail };
+        let cache_name = &self.route.settings.cache_name;
+        cache_name.append(&mut parts.headers, status);
+        count(&self.route.shared.stats.bypassed);
         let body = Body::inner(Tee::through(body));
         (Response::from_parts(parts, body), scopes)
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(scope) = self.scope.take() {
-            let core = self.core.clone();
-            detach(async move { core.purge(&[scope]).await });
-        }
     }
 }
 
@@ -148,21 +141,27 @@ impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: http_body::Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    ResBody::Error: Into<BoxError>,
 {
-    type Output = Result<Answer<ResBody>, S::Error>;
+    type Output = Result<CacheResponse<ResBody>, S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut state = self.as_mut().project().state;
             let next = match state.as_mut().project() {
+                // ## Ready => end
+                // A hit waits for nothing.
                 StateProj::Ready { response } => {
                     let response = response.take();
                     return Poll::Ready(Ok(
                         response.expect("a future is not polled after it was ready")
                     ));
                 }
+                // ## Working => end
+                // The work ends with the response.
                 StateProj::Working { work } => return work.as_mut().poll(cx),
+                // ## Readying => Passing
+                // The clone of the inner service became ready, and is called.
                 StateProj::Readying {
                     inner,
                     request,
@@ -178,19 +177,22 @@ where
                 }
                 StateProj::Passing { response, note } => {
                     let response = ready!(response.poll(cx))?;
-                    let Some(note) = note.take() else {
+                    // ## Passing => end
+                    // Nothing to note: the layer is switched off, or inside of another one.
+                    let Some(mut note) = note.take() else {
                         let response = response.map(|body| Body::inner(Tee::through(body)));
                         return Poll::Ready(Ok(response));
                     };
-                    let core = note.shared.core.clone();
                     let (response, scopes) = note.settle(response);
                     if scopes.is_empty() {
                         return Poll::Ready(Ok(response));
                     }
-                    // Passing => Working: what changed is purged before the client is told.
+                    // ## Passing => Working
+                    // The changed path is purged before the client learns of it.
+                    let purger = note.route.shared.purger.clone();
                     State::Working {
                         work: Box::pin(async move {
-                            purge_after(&core, scopes).await;
+                            purger.purge_before_response(scopes).await;
                             Ok(response)
                         }),
                     }

@@ -5,10 +5,10 @@ use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
 use crate::{
-    exchange::Shared,
     response_cache::ResponseCache,
-    rule::{Profile, Rule},
+    route::Route,
     service::Cache,
+    settings::{Profile, Settings},
 };
 
 /// Caches the responses of the service it wraps. See the [crate docs](crate).
@@ -21,79 +21,129 @@ use crate::{
 /// let store = SharedStore::new(MemoryStore::new());
 /// let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
 ///
-/// // Behind an API gateway that has dealt with cookies:
-/// let gateway = CacheLayer::new(store)
-///     .name("gateway")
-///     .credentials(["authorization"])
+/// // For routes on which each client has a session of its own, and downloads of up to 16 MiB:
+/// let downloads = CacheLayer::new(store)
+///     .name("downloads")
+///     .credential_headers(["x-session"])
 ///     .max_body(16 * 1024 * 1024);
 /// ```
 #[derive(Clone)]
 pub struct CacheLayer {
     cache: ResponseCache,
-    rule: Rule,
+    settings: Settings,
 }
 
 impl CacheLayer {
-    /// A cache in `store` of what may be shared and names its lifetime.
-    pub fn new(store: SharedStore) -> Self {
+    /// Makes a layer with a cache of its own in `store`.
+    pub fn new(store: impl Into<SharedStore>) -> Self {
         Self::with_cache(ResponseCache::new(store))
     }
 
-    /// The same on a [`ResponseCache`] that others use too: purges, statistics and calls under way are common.
+    /// Makes a layer on a cache that others use too. They share entries, purges, statistics and calls under way.
+    ///
+    /// ```
+    /// use cache_layer::{CacheLayer, ResponseCache, store::{MemoryStore, SharedStore}};
+    ///
+    /// let cache = ResponseCache::new(SharedStore::new(MemoryStore::new()));
+    /// let pages = CacheLayer::with_cache(cache.clone());
+    /// let images = CacheLayer::with_cache(cache).name("images").max_body(8 * 1024 * 1024);
+    /// ```
     pub fn with_cache(cache: ResponseCache) -> Self {
         Self {
+            settings: Settings::new(cache.clock_of_objects().clone()),
             cache,
-            rule: Rule::new(),
         }
     }
 
-    /// Keeps answers that name no lifetime so long: those with status 200, 203, 204, 300, 301 or 308. By default they are
-    /// not stored. Answers live at most 24 hours, whatever they say.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.rule.ttl = Some(ttl);
-        self
-    }
-
-    /// Applies the rules of RFC 9111 and no others: `Set-Cookie` is stored, `Authorization` is the only credential and only
-    /// forbids storing, an encoded answer that does not say so does not vary, a method is what it is.
+    /// Sets the lifetime of responses that state none. By default they are not stored.
     ///
-    /// For a cache in front of origins that know about caches. Entries are kept apart from those of the safe profile.
-    #[must_use]
-    pub fn rfc(mut self) -> Self {
-        self.rule.set_profile(Profile::Rfc);
-        self
-    }
-
-    /// The request fields that say who asks: a request with one of them is answered by the handler, unless the answer says
-    /// `public` or `s-maxage`. By default `Authorization`, `Cookie` and `X-Api-Key`; leave out what the route ignores.
+    /// It applies to the statuses 200, 203, 204, 300, 301 and 308. A response that states a lifetime keeps that one. Every
+    /// entry ends after at most 24 hours.
     ///
     /// # Panics
     ///
-    /// If one is not a header's name.
+    /// If it is below a millisecond.
     #[must_use]
     #[track_caller]
-    pub fn credentials<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut credentials = Vec::new();
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        assert!(
+            ttl >= Duration::from_millis(1),
+            "a lifetime of {ttl:?} stores nothing: write at least Duration::from_millis(1), or leave out .ttl(..)"
+        );
+        self.settings.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the rules that decide what is stored and shared. By default [`Profile::Safe`].
+    ///
+    /// Entries of two profiles are kept apart.
+    ///
+    /// ```
+    /// use cache_layer::{CacheLayer, Profile, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let before_a_cdn_origin = CacheLayer::new(store).profile(Profile::Rfc);
+    /// ```
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.settings.set_profile(profile);
+        self
+    }
+
+    /// Adds request fields that are credentials, such as the name of a session header.
+    ///
+    /// A request with a credential goes to the handler, and its response is not stored, unless the response is marked with
+    /// `public` or `s-maxage`. The defaults are `Authorization`, `Cookie` and `X-Api-Key`.
+    ///
+    /// # Panics
+    ///
+    /// If one is not a header name.
+    #[must_use]
+    #[track_caller]
+    pub fn credential_headers<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         for name in names {
-            match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => credentials.push(name),
-                Err(_) => panic!("{name:?} is not a header's name: write one such as \"cookie\""),
+            let name = header_name(name);
+            if !self.settings.credential_headers.contains(&name) {
+                self.settings.credential_headers.push(name);
             }
         }
-        self.rule.credentials = credentials;
         self
     }
 
-    /// The longest body that is stored, in bytes. By default 2 MiB. A longer one passes through.
+    /// Replaces the request fields that are credentials. See [`credential_headers`](Self::credential_headers).
+    ///
+    /// For routes that ignore some of the defaults: behind a gateway that has dealt with cookies, write
+    /// `.only_credential_headers(["authorization"])`.
+    ///
+    /// # Panics
+    ///
+    /// If one is not a header name.
     #[must_use]
+    #[track_caller]
+    pub fn only_credential_headers<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.settings.credential_headers.clear();
+        self.credential_headers(names)
+    }
+
+    /// Sets the length of the longest body that is stored, in bytes. By default 2 MiB. A longer one passes through.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
     pub fn max_body(mut self, bytes: usize) -> Self {
-        self.rule.max_body = bytes;
+        assert!(
+            bytes > 0,
+            "a longest body of 0 bytes stores nothing: write at least 1, or .enabled(false)"
+        );
+        self.settings.max_body = bytes;
         self
     }
 
-    /// How the cache calls itself in `Cache-Status`, and where its entries stand: layers of one name on one store share
-    /// them. By default `cache`.
+    /// Sets the name of this cache in `Cache-Status`. By default `cache`.
+    ///
+    /// The name is also part of the place of the entries: layers with one name on one store share them.
     ///
     /// # Panics
     ///
@@ -101,25 +151,28 @@ impl CacheLayer {
     #[must_use]
     #[track_caller]
     pub fn name(mut self, name: &str) -> Self {
-        self.rule.rename(name);
+        self.settings.rename(name);
         self
     }
 
-    /// Whether it does anything. Switched off, it passes every request on and adds no header.
+    /// Switches the layer off or on. By default it is on. Switched off, it passes every request on and adds no header.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.rule.enabled = enabled;
+        self.settings.enabled = enabled;
         self
     }
 
-    /// The clock that ages are counted by; the system's by default. For tests.
+    /// Sets the clock by which ages are computed. By default the system's. For tests.
+    ///
+    /// It becomes the clock of [`handle`](Self::handle) too.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.rule.clock = clock;
+        self.cache = self.cache.clock(clock.clone());
+        self.settings.clock = clock;
         self
     }
 
-    /// Purges, statistics, and objects beside the responses. It belongs to this layer, its clones and its services.
+    /// Returns the cache of this layer, its clones and its services: for purges, statistics and objects.
     pub fn handle(&self) -> ResponseCache {
         self.cache.clone()
     }
@@ -129,23 +182,78 @@ impl<S> Layer<S> for CacheLayer {
     type Service = Cache<S>;
 
     fn layer(&self, inner: S) -> Cache<S> {
-        let shared = Shared {
-            core: self.cache.core().clone(),
-            rule: self.rule.clone(),
+        let route = Route {
+            shared: self.cache.shared().clone(),
+            settings: self.settings.clone(),
         };
-        Cache::new(inner, Arc::new(shared))
+        Cache::new(inner, Arc::new(route))
     }
 }
 
 impl fmt::Debug for CacheLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheLayer")
-            .field("name", &self.rule.name)
-            .field("profile", &self.rule.profile)
-            .field("ttl", &self.rule.ttl)
-            .field("max_body", &self.rule.max_body)
-            .field("enabled", &self.rule.enabled)
+            .field("name", &self.settings.name)
+            .field("profile", &self.settings.profile)
+            .field("ttl", &self.settings.ttl)
+            .field("max_body", &self.settings.max_body)
+            .field("enabled", &self.settings.enabled)
             .field("cache", &self.cache)
             .finish_non_exhaustive()
+    }
+}
+
+#[track_caller]
+fn header_name(name: &str) -> HeaderName {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("{name:?} is not a header name: write one such as \"cookie\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layer_store::MemoryStore;
+
+    use super::*;
+
+    fn layer() -> CacheLayer {
+        CacheLayer::new(SharedStore::new(MemoryStore::new()))
+    }
+
+    #[test]
+    fn credential_headers_are_added_or_replaced() {
+        let added = layer().credential_headers(["X-Session", "cookie"]);
+        assert_eq!(
+            added.settings.credential_headers,
+            ["authorization", "cookie", "x-api-key", "x-session"]
+        );
+        let only = added.only_credential_headers(["authorization"]);
+        assert_eq!(only.settings.credential_headers, ["authorization"]);
+        let none = only.only_credential_headers([]);
+        assert!(none.settings.credential_headers.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "\"a b\" is not a header name")]
+    fn a_credential_header_that_is_none_is_a_panic() {
+        let _ = layer().credential_headers(["a b"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "write at least Duration::from_millis(1)")]
+    fn a_lifetime_of_nothing_is_a_panic() {
+        let _ = layer().ttl(Duration::from_micros(999));
+    }
+
+    #[test]
+    #[should_panic(expected = "write at least 1")]
+    fn a_longest_body_of_nothing_is_a_panic() {
+        let _ = layer().max_body(0);
+    }
+
+    #[test]
+    fn the_smallest_settings_are_accepted() {
+        let _ = layer().ttl(Duration::from_millis(1)).max_body(1);
     }
 }

@@ -1,7 +1,8 @@
-//! A safe shared response cache for Tower services over one pluggable store, in memory or on Redis.
+//! A safe shared response cache for Tower services, over memory or Redis.
 //!
-//! It answers what it has, stores what may be shared while that streams to the client, calls the handler once for many
-//! requests, and forgets by path, key or tag in one command.
+//! It answers requests with stored responses (RFC 9111), stores responses while they stream to the client, and calls the
+//! handler once for many concurrent requests. After a change, one command purges the stored responses of a path, an object
+//! or a tag, in every process on the store.
 //!
 //! # Example
 //!
@@ -33,11 +34,12 @@
 //! let second = app.clone().oneshot(ask("GET")).await?;
 //! assert!(second.headers()["cache-status"].to_str().unwrap().starts_with("cache; hit; ttl="));
 //!
+//! // The handler of the PUT purges: the next GET is answered anew.
 //! app.clone().oneshot(ask("PUT")).await?;
 //! let third = app.clone().oneshot(ask("GET")).await?;
 //! assert_eq!(third.headers()["cache-status"], "cache; fwd=miss; stored; detail=purged");
 //!
-//! // Who says who he is gets his own answer.
+//! // A request with a credential is never answered with what is stored for others.
 //! let mut mine = ask("GET");
 //! mine.headers_mut().insert("cookie", "id=ada".parse().unwrap());
 //! let mine = app.oneshot(mine).await?;
@@ -48,90 +50,94 @@
 //!
 //! # Behaviour
 //!
-//! - **What is stored.** Whole answers to `GET` that name their lifetime (`s-maxage`, `max-age`, `Expires`; RFC 9111, section
-//!   4.2), or that the route names one for ([`CacheLayer::ttl`]). Never: `no-store`, `private`, `no-cache`, `Vary: *`,
-//!   `Set-Cookie`, an answer to a request with a credential unless it says `public` or `s-maxage`, a part (206, `Range`), a
-//!   body that broke off, is not as long as stated, or longer than [`CacheLayer::max_body`]. [`CacheLayer::rfc`] leaves the
-//!   RFC's own rules alone.
-//! - **What is one entry.** Host, path as sent, query, and the request fields that `Vary` names, several variants beside each
-//!   other. An encoded answer also varies by `Accept-Encoding`. `HEAD` is answered from the entry of `GET`.
-//! - **Requests** with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden method or an impossible
-//!   host pass by. `no-store`, `no-cache`, `max-age`, `min-fresh` and `only-if-cached` are honoured.
-//! - **Streaming.** The client has the first byte when the handler sends it. Trailers are kept.
-//! - **One call.** Of many requests for one cold entry in a process one calls the handler, the others wait, at most 30 s. If
-//!   it leaves, fails or breaks off, another takes over. An answer that is not stored is not shared: those who wait call for
-//!   themselves, and for a minute nobody waits for that key again.
+//! - **What is stored.** Complete responses to `GET` that state a lifetime (`s-maxage`, `max-age` or `Expires`), or that get
+//!   one from [`CacheLayer::ttl`].
+//! - **What is never stored.** Responses with `no-store`, `private`, `no-cache`, `Vary: *` or `Set-Cookie`; responses to a
+//!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Range`); bodies that break
+//!   off, differ from their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the
+//!   rules that are not in the RFC.
+//! - **Address.** An entry is found by host, path as sent, query, and the request fields that its `Vary` names. Several
+//!   variants are kept beside each other. A response with `Content-Encoding` also varies by `Accept-Encoding`. `HEAD` is
+//!   answered from the entry of the `GET`.
+//! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
+//!   method or a malformed host. `no-store`, `no-cache`, `max-age`, `min-fresh` and `only-if-cached` are honoured; the last
+//!   one may be refused with 504 and a [`CacheRefusal`].
+//! - **Streaming.** The client gets the first byte when the handler sends it. Trailers are kept.
+//! - **One call.** Concurrent requests for one missing entry in one process share a handler call. The others wait up to
+//!   30 s. If the first client leaves or its handler fails, the next request calls. A response that may not be stored is not
+//!   shared: those who wait call the handler, and for a minute no request for this address waits.
 //! - **Purges** ([`ResponseCache::purge_path`], [`purge_key`](ResponseCache::purge_key),
-//!   [`purge_tag`](ResponseCache::purge_tag); [`Invalidate`] and [`Tags`] as response extensions) cost one command at any
-//!   number of entries, and reach every process on the store, every host, query and variant. A request that comes after a
-//!   purge is over is never answered from a handler call that began before it. An unsafe request (`PUT`, `POST`, ..) that
-//!   succeeds purges its own path.
-//! - **`Cache-Status`** (RFC 9211) on every answer says what was done, and why. `stored` says that the answer is being stored.
-//! - A layer around another one of the same [`CacheLayer`] does the work; the inner one steps aside.
-//! - The service is always ready: a hit needs no inner service, which is made ready on a miss. An outer `load_shed` does
-//!   not see the pressure behind the cache.
+//!   [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in the response's extensions) cost one command
+//!   at any number of entries. They reach every process on the store, and every host, query and variant. A request that
+//!   comes after a purge has ended is never answered with a response whose handler began before it. An unsafe request
+//!   (`PUT`, `POST`, ..) that succeeds purges its own path.
+//! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
+//!   stored.
+//! - **Two layers of one cache around each other.** Only the outer one is active.
+//! - **Always ready.** A hit needs no inner service, so `poll_ready` does not ask it. An outer `load_shed` does not see the
+//!   load of what is inside.
 //!
 //! # Defaults
 //!
-//! | setting | default |
-//! | --- | --- |
-//! | lifetime for answers that name none | not stored |
-//! | longest life of an entry | 24 hours |
-//! | credentials | `Authorization`, `Cookie`, `X-Api-Key` |
-//! | longest body | 2 MiB |
-//! | profile | safe |
-//! | name | `cache` |
+//! | setting | default | changed by |
+//! | --- | --- | --- |
+//! | lifetime of responses that state none | they are not stored | [`CacheLayer::ttl`] |
+//! | longest life of an entry | 24 hours | |
+//! | credentials | `Authorization`, `Cookie`, `X-Api-Key` | [`CacheLayer::credential_headers`] |
+//! | longest body | 2 MiB | [`CacheLayer::max_body`] |
+//! | rules | [`Profile::Safe`] | [`CacheLayer::profile`] |
+//! | name | `cache` | [`CacheLayer::name`] |
 //!
 //! # Layer order
 //!
-//! Outside: what every request must pass, such as authentication, limits and tracing; a hit does not reach what is inside.
-//! Inside: what belongs to the answer. A compression layer may stand on either side. Around a whole `Router` map the body:
-//! `.map_response(|response| response.map(Body::new))`.
+//! Put outside what every request must pass, such as authentication, rate limits and tracing: a hit does not reach what is
+//! inside. Put inside what belongs to the response. A compression layer may be on either side. Around a whole `Router`, map
+//! the body: `.map_response(|response| response.map(Body::new))`.
 //!
 //! # When the store fails
 //!
-//! The handler is called, nothing is stored, and nothing fails. A lookup takes 100 ms at the most (or what
-//! `Options::deadline` said), with the breaker open no time. A purge that fails is an error to its caller, and this instance
-//! serves nothing from the cache until it has repeated it; another instance that still reaches the store may serve the old
-//! entry until then. An evicted stamp or entry is a miss. A Redis that comes back with old data (a snapshot, a lagging
-//! replica) may bring back what was purged. The memory store counts entries, not bytes. On Redis, `allkeys-lru` fits.
+//! - A request goes to the handler, and its response is not stored. No request fails.
+//! - A lookup takes at most 100 ms (or the store's own limit, see `Options::deadline`), and no time while the breaker of the
+//!   store is open.
+//! - A purge that fails is an error to its caller. This instance serves nothing from the cache until it has repeated the
+//!   purge. Another instance that still reaches the store may serve old entries until then.
+//! - An evicted entry or stamp is a miss.
+//! - A Redis that comes back with old data (from a snapshot, or as a lagging replica) may bring back what was purged.
+//!
+//! The memory store counts entries, not bytes. On Redis, the eviction policy `allkeys-lru` fits.
 //!
 //! # Cancellation
 //!
-//! A client that leaves ends its handler call; nothing partial is stored. A purge happens though its future is dropped. An
-//! unsafe request whose client leaves before the answer purges its path in the background.
+//! - A client that leaves ends its handler call. Nothing partial is stored, and a request that waits calls the handler.
+//! - A purge happens even if its future is dropped.
+//! - An unsafe request whose client leaves before the response purges its path in the background.
 //!
 //! # Features
 //!
-//! - `axum` (default): reads `OriginalUri`, without which nested routers would share entries.
+//! - `axum` (default): reads `OriginalUri`, without which nested routers would share entries. [`PurgeError`] becomes a
+//!   response.
 //! - `redis`: `store::connect` for `redis://`.
-//! - `redis-tls`: … and for `rediss://`.
+//! - `redis-tls`: `store::connect` for `rediss://` too.
 
-mod address;
-mod bounded;
-mod cache_status;
-mod core;
-mod directives;
-mod entry;
-mod exchange;
-mod failed;
-mod fill;
+mod detach;
+mod fetch;
 mod flight;
-mod freshness;
+mod http;
+mod join;
 mod layer;
+mod plan;
 mod purge;
-mod question;
+mod refusal;
+mod respond;
 mod response_cache;
-mod rule;
-mod scope;
-mod search;
+mod route;
 mod service;
-mod stamp;
-mod stamps;
+mod settings;
+mod shared;
 mod stats;
-mod storable;
-mod tags;
-mod vary;
+mod stored;
+#[cfg(test)]
+mod testing;
 
 pub mod body;
 pub mod future;
@@ -141,11 +147,12 @@ pub use layer_store as store;
 
 pub use self::{
     layer::CacheLayer,
-    purge::{Invalidate, Purge, PurgeError},
+    purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},
+    refusal::CacheRefusal,
     response_cache::ResponseCache,
     service::Cache,
+    settings::Profile,
     stats::Stats,
-    tags::Tags,
 };
 
 #[cfg(doctest)]

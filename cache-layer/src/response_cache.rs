@@ -5,21 +5,26 @@ use http::HeaderMap;
 use layer_store::{Clock, KeySpace, SharedStore};
 
 use crate::{
-    address::Address,
-    core::{Core, detach},
-    entry::{Entry, EntryHead, EntryWriter},
-    fill::Fill,
-    flight::{Entrance, Lead, Outcome, flight_key},
-    freshness::Freshness,
-    purge::Purge,
-    scope::{Scope, Scopes},
-    search::Found,
-    stamps::{Fence, plant},
+    detach::detach,
+    flight::{FlightEnd, flight_key},
+    http::freshness::Freshness,
+    join::{MAX_ROUNDS, PendingFill, Turn, join},
+    purge::{
+        Purge,
+        scope::{EntryScopes, PurgeScope},
+        tags::{MAX_OBJECT_TAGS, within_bounds},
+    },
+    shared::Shared,
     stats::{Stats, count},
-    tags::{MOST_KNOWN, within_bounds},
+    stored::{
+        address::Address,
+        codec::EntryWriter,
+        entry::{Entry, EntryHead, EntryKind},
+        fill::Fill,
+    },
 };
 
-/// A cache without HTTP: objects, purges, statistics. Also the handle of a [`CacheLayer`](crate::CacheLayer).
+/// A cache without HTTP: for objects, purges and statistics. Also the handle of a [`CacheLayer`](crate::CacheLayer).
 ///
 /// Clones share everything.
 ///
@@ -43,34 +48,55 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct ResponseCache {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
+    /// The place of objects.
     objects: Arc<KeySpace>,
+    clock: Clock,
+}
+
+/// The way in which an object is got.
+enum LoadPlan {
+    /// It is stored, or another call has just loaded it.
+    Found(Bytes),
+    /// It is loaded, and stored if there is a fill.
+    Load(Option<PendingFill>),
 }
 
 impl ResponseCache {
-    /// A cache in `store`.
-    pub fn new(store: SharedStore) -> Self {
+    /// Makes a cache in `store`.
+    pub fn new(store: impl Into<SharedStore>) -> Self {
         Self {
-            core: Arc::new(Core::new(store)),
+            shared: Arc::new(Shared::new(store.into())),
             // A stored format. No layer's name gives this one.
             objects: Arc::new(KeySpace::new("entry", "1o")),
+            clock: Clock::system(),
         }
     }
 
-    /// The object under `key`, or what `load` gives, kept for `ttl` (at most 24 hours).
+    /// Sets the clock by which the lifetimes of objects are counted. By default the system's. For tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the object under `key`, or loads it with `load` and keeps it for `ttl`.
     ///
-    /// Of many calls at once in this process one loads. Keys split at `:` for [`purge_key`](Self::purge_key); `tags` are
-    /// for [`purge_tag`](Self::purge_tag), at most 16 of at most 256 bytes, else nothing is stored. If the store fails, `load` is called.
+    /// Concurrent calls in this process share one load. An object lives for at most 24 hours; a `ttl` below a millisecond
+    /// stores nothing. If the store fails, `load` is called.
     ///
-    /// Build a page or an object from others with this, and purge the inner ones first; simplest is one tag on both.
+    /// [`purge_key`](Self::purge_key) splits keys at `:`. [`purge_tag`](Self::purge_tag) reaches the object by its `tags`.
+    /// It has at most 16 of at most 256 bytes each; with more or longer tags it is not stored.
+    ///
+    /// A page or an object may be built from objects. After a change, purge the inner ones first, or give both one tag.
     ///
     /// # Errors
     ///
-    /// That of `load`; nothing is stored then, and others who wait load themselves.
+    /// That of `load`. Nothing is stored then, and the next call that waits loads.
     ///
     /// # Cancel safety
     ///
-    /// A dropped future leaves the load to one of those that wait for it.
+    /// If the future is dropped, the next call that waits loads.
     pub async fn get_or_set<F, Fut, B, E>(
         &self,
         key: &str,
@@ -86,171 +112,204 @@ impl ResponseCache {
         let address = Arc::new(Address {
             space: self.objects.clone(),
             text: key.as_bytes().into(),
-            scopes: Scopes::of_key(key).into_owned(),
+            scopes: EntryScopes::of_key(key).into_owned(),
             tags: tags.iter().map(|tag| (*tag).into()).collect(),
         });
-        let storable = within_bounds(tags, MOST_KNOWN);
-        let approach = match storable {
-            true => self.approach(&address).await,
-            false => Approach::Load(None),
+        let plan = match within_bounds(tags, MAX_OBJECT_TAGS) {
+            true => self.plan(&address).await,
+            false => LoadPlan::Load(None),
         };
-        let filling = match approach {
-            Approach::Found(entry) => return Ok(entry.body.clone()),
-            Approach::Load(filling) => filling,
+        let fill = match plan {
+            LoadPlan::Found(object) => return Ok(object),
+            LoadPlan::Load(fill) => fill,
         };
-        count(&self.core.stats.misses);
+        count(&self.shared.stats.misses);
         let object: Bytes = load().await?.into();
-        if let Some((fence, lead)) = filling {
-            self.keep(address, fence, lead, ttl, &object).await;
+        if let Some(fill) = fill {
+            self.store_object(address, fill, ttl, &object);
         }
         Ok(object)
     }
 
-    /// Forgets the responses of the paths that `pattern` names: `/cars/7`, `/cars/*` for everything under it, `*` for all.
+    /// Purges the responses of the paths of a pattern.
     ///
-    /// All hosts, queries and variants of a path go together, in every process on the store. `/cars/*` is not `/cars`. A
-    /// `*` elsewhere widens the pattern to everything under the segments before it: `/cars/*/photos` is `/cars/*`. Costs
-    /// one command, whatever the number of entries.
+    /// `/cars/7` is one path, `/cars/*` all paths under `/cars/` (and not `/cars` itself), `*` all paths. A `*` elsewhere
+    /// widens the pattern to everything under the segments before it: `/cars/*/photos` is `/cars/*`.
     ///
-    /// Call it after the change is committed. What a handler read before is then never served or stored.
+    /// All hosts, queries and variants of a path are purged, in every process on the store. It costs one command, whatever
+    /// the number of entries. Call it after the change is committed: responses from before it are then never served.
     pub fn purge_path(&self, pattern: &str) -> Purge {
-        Purge::begin(&self.core, Scope::path(pattern))
+        Purge::begin(&self.shared.purger, PurgeScope::path(pattern))
     }
 
-    /// Forgets the objects that `pattern` names: `user:7`, `user:*` for everything under it, `*` for all.
+    /// Purges the objects of a pattern: `user:7`, `user:*` for all under it, `*` for all objects.
     ///
     /// See [`purge_path`](Self::purge_path).
     pub fn purge_key(&self, pattern: &str) -> Purge {
-        Purge::begin(&self.core, Scope::key(pattern))
+        Purge::begin(&self.shared.purger, PurgeScope::key(pattern))
     }
 
-    /// Forgets the responses and objects that have `tag`.
+    /// Purges all responses and objects with a tag.
     ///
     /// See [`purge_path`](Self::purge_path).
     pub fn purge_tag(&self, tag: &str) -> Purge {
-        Purge::begin(&self.core, Ok(Scope::tag(tag)))
+        Purge::begin(&self.shared.purger, Ok(PurgeScope::tag(tag)))
     }
 
-    /// How requests were answered since this cache was made.
+    /// Returns the numbers of requests since this cache was made.
     pub fn stats(&self) -> Stats {
-        self.core.stats.read()
+        self.shared.stats.read()
     }
 
-    /// The store, to ask how it is doing.
+    /// Returns the store, whose `info` tells its health.
     pub fn store(&self) -> &SharedStore {
-        &self.core.store
+        self.shared.caller.store()
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
-    /// Finds the object, in the store or with another who loads it, or the right to load and keep it.
-    async fn approach(&self, address: &Address) -> Approach {
-        let core = &self.core;
-        for _ in 0..MOST_ROUNDS {
-            let found = match core.settle_purges().await {
-                true => core.find(address, &HeaderMap::new()).await.ok(),
+    pub(crate) fn clock_of_objects(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Finds the object in the store or with another call, or the right to load and store it.
+    async fn plan(&self, address: &Address) -> LoadPlan {
+        let shared = &self.shared;
+        let fields = HeaderMap::new();
+        for _ in 0..MAX_ROUNDS {
+            let found = match shared.purger.settle().await {
+                true => shared.look_up(address, &fields).await.ok(),
                 false => None,
             };
             let Some(mut found) = found else {
-                count(&core.stats.store_errors);
-                return Approach::Load(None);
+                return self.store_down();
             };
-            if let Some(entry) = found.entry {
-                count(&core.stats.hits);
-                return Approach::Found(entry);
+            if let Some(object) = found.entry.as_deref().ok().and_then(object) {
+                count(&shared.stats.hits);
+                return LoadPlan::Found(object);
             }
-            match self.enter(address, &mut found).await {
-                Ok(lead) => return Approach::Load(lead),
-                Err(Outcome::Shared(entry)) => {
-                    count(&core.stats.collapsed);
-                    return Approach::Found(entry);
-                }
-                Err(Outcome::Abandoned) => {}
-                Err(Outcome::Refused | Outcome::TooLong) => return Approach::Load(None),
-            }
-        }
-        Approach::Load(None)
-    }
-
-    /// The lead with its fence, none if nothing can be stored; or what became of the load of another.
-    async fn enter(
-        &self,
-        address: &Address,
-        found: &mut Found,
-    ) -> Result<Option<(Arc<Fence>, Lead)>, Outcome> {
-        let core = &self.core;
-        let cx = core.context_until();
-        let lead = loop {
-            match core.flights.enter(
-                address,
-                flight_key(address, false, &[]),
-                &found.seen,
-                found.landed,
-            ) {
-                // Nothing became of the lookup: the loop looks again.
-                Entrance::LookAgain => return Err(Outcome::Abandoned),
-                Entrance::Lead(lead) => break lead,
-                Entrance::Follow(follower) => return Err(follower.outcome().await),
-                Entrance::PlantFirst => {
-                    if plant(&core.waiting, &cx, address, &mut found.seen)
-                        .await
-                        .is_none()
-                    {
-                        return Ok(None);
+            let key = flight_key(address, false, &[]);
+            let follower = match join(shared, address, Some(key), &mut found).await {
+                Turn::Fill(fill) => return LoadPlan::Load(Some(fill)),
+                // Not counted as an error of the store: the lookup succeeded.
+                Turn::StoreDown => return LoadPlan::Load(None),
+                Turn::LookAgain => continue,
+                Turn::Wait(follower) => follower,
+            };
+            match follower.end().await {
+                FlightEnd::Shared(entry) => {
+                    if let Some(object) = object(&entry) {
+                        count(&shared.stats.collapsed);
+                        return LoadPlan::Found(object);
                     }
                 }
+                FlightEnd::Abandoned => {}
+                FlightEnd::NotShared | FlightEnd::TooLong => return LoadPlan::Load(None),
             }
-        };
-        let Some(fence) = plant(&core.waiting, &cx, address, &mut found.seen).await else {
-            lead.refuse();
-            return Ok(None);
-        };
-        let fence = Arc::new(fence);
-        lead.begin(fence.clone());
-        Ok(Some((fence, lead)))
+        }
+        LoadPlan::Load(None)
     }
 
-    async fn keep(
+    fn store_down(&self) -> LoadPlan {
+        count(&self.shared.stats.store_errors);
+        LoadPlan::Load(None)
+    }
+
+    /// Stores an object, without waiting for the store.
+    fn store_object(
         &self,
         address: Arc<Address>,
-        fence: Arc<Fence>,
-        lead: Lead,
+        fill: PendingFill,
         ttl: Duration,
         object: &Bytes,
     ) {
-        let clock = Clock::system();
-        let head = EntryHead {
-            status: 0,
-            public: true,
-            came: clock.now() / 1_000,
-            freshness: Freshness::given(ttl),
-            chosen_by: Vec::new(),
-        };
         let fill = Fill {
-            core: self.core.clone(),
-            clock,
+            shared: self.shared.clone(),
+            clock: self.clock.clone(),
             address,
             credentialed: false,
-            fence,
-            lead: Some(lead),
-            head,
+            snapshot: fill.snapshot,
+            leader: fill.leader,
+            head: EntryHead {
+                kind: EntryKind::Object,
+                received_at: self.clock.now() / 1_000,
+                freshness: Freshness::given(ttl),
+            },
             headers: HeaderMap::new(),
             tags: Vec::new(),
             variant: None,
         };
-        let mut written = EntryWriter::new(object.len());
-        written.push(object);
-        // Nobody waits for the store.
-        detach(fill.commit(written, HeaderMap::new()));
+        let mut writer = EntryWriter::new(object.len());
+        writer.push(object);
+        detach(fill.commit(writer, HeaderMap::new()));
     }
 }
 
-enum Approach {
-    Found(Arc<Entry>),
-    Load(Option<(Arc<Fence>, Lead)>),
+/// Returns the object of an entry. `None` if the entry is a response.
+fn object(entry: &Entry) -> Option<Bytes> {
+    match entry.head.kind {
+        EntryKind::Object => Some(entry.body.clone()),
+        EntryKind::Http { .. } => None,
+    }
 }
 
-/// A call that finds the load it waited for broken off looks again so often, and then loads for itself.
-const MOST_ROUNDS: usize = 8;
+#[cfg(test)]
+mod tests {
+    use layer_store::{Context, IdentityRef, Key, MemoryStore, StoreExt};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn cache() -> ResponseCache {
+        ResponseCache::new(SharedStore::new(MemoryStore::new()))
+    }
+
+    async fn load(cache: &ResponseCache, ttl: Duration, tags: &[&str], object: &str) -> Bytes {
+        let load = || async { Ok::<_, ()>(object.to_owned()) };
+        cache.get_or_set("user:7", ttl, tags, load).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_object_is_dated_by_the_clock_of_the_cache() {
+        let (clock, _) = Clock::manual(1_700_000_000_000_000);
+        let cache = cache().clock(clock);
+        load(&cache, MINUTE, &[], "Ada").await;
+        let key = Key::new(&cache.objects, IdentityRef::Text(b"user:7"));
+        let value = cache.store().get(&Context::new("test"), &key).await;
+        let entry = Entry::read(&value.unwrap().unwrap(), b"user:7").unwrap();
+        assert_eq!(entry.head.received_at, 1_700_000_000_000);
+        assert_eq!(entry.head.kind, EntryKind::Object);
+        assert_eq!(entry.head.freshness.lifetime, MINUTE);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_loaded_once_and_counted() {
+        let cache = cache();
+        assert_eq!(load(&cache, MINUTE, &["t"], "Ada").await, "Ada");
+        assert_eq!(load(&cache, MINUTE, &["t"], "Bob").await, "Ada");
+        let stats = cache.stats();
+        assert_eq!((stats.misses, stats.hits, stats.stored), (1, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn no_lifetime_or_too_many_tags_store_nothing() {
+        let cache = cache();
+        load(&cache, Duration::ZERO, &[], "Ada").await;
+        load(&cache, MINUTE, &["t"; 17], "Ada").await;
+        load(&cache, MINUTE, &[&"t".repeat(257)], "Ada").await;
+        assert_eq!(cache.stats().stored, 0);
+        assert_eq!(load(&cache, MINUTE, &[], "Bob").await, "Bob");
+    }
+
+    #[tokio::test]
+    async fn a_response_is_no_object() {
+        let head = crate::testing::head(MINUTE);
+        let none = HeaderMap::new();
+        let bytes = EntryWriter::new(0).finish(b"a", &head, &none, &none, &[], &[]);
+        let entry = Entry::read(&bytes.into(), b"a").unwrap();
+        assert_eq!(object(&entry), None);
+    }
+}

@@ -1,39 +1,83 @@
 use std::{
-    error::Error,
     fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use layer_http::{Body, RequestHead};
+use http::{HeaderMap, Request, Response};
+use layer_http::{Body, BoxError, RequestHead};
+use layer_store::StoreError;
 use tower_service::Service;
 
 use crate::{
     body::Tee,
-    cache_status::Detail,
-    exchange::{Shared, Way, exchange},
-    future::{Note, ResponseFuture},
-    question::{Asked, Pass},
-    scope::Scope,
+    fetch::fetch,
+    future::{BypassNote, ResponseFuture},
+    http::{
+        cache_status::Detail,
+        request::{Bypass, CacheRequest, Cacheability},
+    },
+    plan::plan_now,
+    purge::scope::PurgeScope,
+    respond::stored_response,
+    route::Route,
+    stored::lookup::Found,
 };
 
-/// Answers from the cache, or from the inner service and keeps what that answers. See the [crate docs](crate).
+/// Answers from the cache, or from the inner service, whose response it may store. See the [crate docs](crate).
 #[derive(Clone)]
 pub struct Cache<S> {
     inner: S,
-    shared: Arc<Shared>,
+    route: Arc<Route>,
 }
 
 impl<S> Cache<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(crate) fn new(inner: S, route: Arc<Route>) -> Self {
+        Self { inner, route }
     }
 
-    /// The wrapped service.
-    pub fn inner(&self) -> &S {
+    /// Returns a reference to the wrapped service.
+    pub fn get_ref(&self) -> &S {
         &self.inner
+    }
+
+    /// Returns a mutable reference to the wrapped service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the wrapped service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// Asks a store that needs no waiting. `None`: it has to wait, or a purge is outstanding.
+    fn look_up_now(
+        &self,
+        request: &CacheRequest,
+        fields: &HeaderMap,
+    ) -> Option<Result<Found, StoreError>> {
+        let shared = &self.route.shared;
+        match shared.purger.is_behind() {
+            true => None,
+            false => shared.look_up_now(&request.address, fields),
+        }
+    }
+
+    /// Finds out if the cache takes part, from the request and from what is remembered of its address.
+    fn cacheability(&self, head: &RequestHead<'_>) -> Cacheability {
+        match Cacheability::of(&self.route.settings, head) {
+            Cacheability::Cacheable(request)
+                if self
+                    .route
+                    .shared
+                    .is_uncacheable(&request.address, request.credentialed) =>
+            {
+                Cacheability::Bypass(Bypass::because(Detail::Uncacheable))
+            }
+            other => other,
+        }
     }
 }
 
@@ -43,7 +87,7 @@ where
     S::Future: Send,
     ReqBody: Send + 'static,
     ResBody: http_body::Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    ResBody::Error: Into<BoxError>,
 {
     type Response = Response<Body<Tee<ResBody>>>;
     type Error = S::Error;
@@ -55,38 +99,28 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let shared = &self.shared;
-        if !shared.rule.enabled || shared.is_inside(request.extensions()) {
+        let route = &self.route;
+        if !route.settings.enabled || route.is_inside(request.extensions()) {
             return ResponseFuture::passing(self.inner.clone(), request, None);
         }
         let head = RequestHead::of(&request);
-        let pass = match Asked::of(&shared.rule, &head) {
-            Asked::Pass(pass) => pass,
-            Asked::Question(question) => {
-                let (core, address) = (&shared.core, &question.address);
-                if !core.is_refused(address, question.credentialed) {
-                    let first = match core.failed.any() {
-                        true => None,
-                        false => core.find_now(address, request.headers()),
-                    };
-                    if let Some(Way::Serve(servable, status)) = first
-                        .as_ref()
-                        .and_then(|found| shared.serve_now(&question, found))
-                        && let Some(response) = shared.respond(&question, &servable, status)
-                    {
-                        return ResponseFuture::ready(response);
-                    }
-                    let (shared, inner) = (shared.clone(), self.inner.clone());
-                    return ResponseFuture::working(exchange(
-                        shared, inner, request, question, first,
-                    ));
-                }
-                Pass::bypass(Detail::Uncacheable)
+        let cacheable = match self.cacheability(&head) {
+            Cacheability::Cacheable(cacheable) => cacheable,
+            Cacheability::Bypass(bypass) => {
+                let changed = bypass.is_unsafe.then(|| PurgeScope::page(head.path()));
+                let note = BypassNote::new(route.clone(), bypass, changed);
+                return ResponseFuture::passing(self.inner.clone(), request, Some(note));
             }
         };
-        let changes = pass.is_unsafe.then(|| Scope::page(head.path()));
-        let note = Note::new(shared.clone(), pass, changes);
-        ResponseFuture::passing(self.inner.clone(), request, Some(note))
+        let found = self.look_up_now(&cacheable, request.headers());
+        if let Some((hit, status)) = found.as_ref().and_then(|f| plan_now(route, &cacheable, f))
+            && let Some(response) =
+                stored_response(&route.settings, &hit, cacheable.is_head, status)
+        {
+            return ResponseFuture::ready(response);
+        }
+        let (route, inner) = (route.clone(), self.inner.clone());
+        ResponseFuture::working(fetch(route, inner, request, cacheable, found))
     }
 }
 

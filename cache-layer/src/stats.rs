@@ -1,25 +1,27 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How requests were answered since the cache was made. See [`ResponseCache::stats`](crate::ResponseCache::stats).
+/// The numbers of requests and loads by the way they were answered, since the cache was made.
+///
+/// See [`ResponseCache::stats`](crate::ResponseCache::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Answered with what was stored.
+    /// Answered with a stored response or object.
     pub hits: u64,
-    /// The handler was called for want of a stored answer.
+    /// Answered by the handler, as no usable entry was stored.
     pub misses: u64,
-    /// Waited for the handler call of another, and answered with its answer.
+    /// Answered with the response of another request's handler call.
     pub collapsed: u64,
-    /// Could not be answered from a cache at all: another method, a credential, a key known to be uncacheable.
+    /// Passed by the cache: another method than `GET`, a range, an address that is known to be uncacheable.
     pub bypassed: u64,
-    /// The handler was called because the store failed.
+    /// Answered by the handler because the store failed.
     pub store_errors: u64,
-    /// Answers written to the store.
+    /// Entries written to the store.
     pub stored: u64,
 }
 
 impl Stats {
-    /// The part of hits among hits and misses, from 0 to 1; 0 before the first.
+    /// Returns the share of hits in hits and misses, from 0 to 1. It is 0 before the first request.
     pub fn hit_rate(&self) -> f64 {
         match self.hits + self.misses {
             0 => 0.0,
@@ -28,6 +30,7 @@ impl Stats {
     }
 }
 
+/// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) hits: AtomicU64,
@@ -51,6 +54,7 @@ impl Counters {
     }
 }
 
+/// Counts one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hit_rate_is_that_of_hits_among_both() {
+    fn the_hit_rate_is_the_share_of_hits_in_hits_and_misses() {
         let rate = |hits, misses| {
             Stats {
                 hits,

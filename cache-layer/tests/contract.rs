@@ -18,7 +18,8 @@ use std::{
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use cache_layer::{
-    Cache, CacheLayer, Invalidate, Purge, PurgeError, ResponseCache, Stats, Tags,
+    Cache, CacheLayer, CacheRefusal, Invalidation, Profile, Purge, PurgeError, ResponseCache,
+    Stats, Tags,
     body::Tee,
     future::ResponseFuture,
     store::{MemoryStore, SharedStore},
@@ -208,9 +209,9 @@ async fn names_and_profiles_keep_their_entries_apart() {
     let store = store();
     let handler = Handler::text(&[FRESH, ("set-cookie", "a=b")], |_, n| n.to_string());
     let layer = || CacheLayer::new(store.clone());
-    let rfc = Site::with(layer().rfc(), handler.clone());
+    let rfc = Site::with(layer().profile(Profile::Rfc), handler.clone());
     let safe = Site::with(layer(), handler.clone());
-    let named = Site::with(layer().rfc().name("a b"), handler);
+    let named = Site::with(layer().profile(Profile::Rfc).name("a b"), handler);
     assert_eq!(rfc.get("/").await.body, "1");
     assert!(rfc.get("/").await.is_hit());
     assert_eq!(safe.get("/").await.body, "2");
@@ -228,8 +229,10 @@ fn public_types_are_send_and_sync() {
     check::<ResponseCache>();
     check::<Stats>();
     check::<Tags>();
-    check::<Invalidate>();
+    check::<Invalidation>();
     check::<PurgeError>();
+    check::<CacheRefusal>();
+    check::<Profile>();
     fn is_send<T: Send>() {}
     is_send::<Purge>();
     is_send::<Tee<Frames>>();

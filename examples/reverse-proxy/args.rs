@@ -38,7 +38,7 @@ impl Profile {
     pub(crate) fn apply(self, cache: CacheLayer) -> CacheLayer {
         match self {
             Self::Safe => cache,
-            Self::Rfc => cache.rfc(),
+            Self::Rfc => cache.profile(cache_layer::Profile::Rfc),
         }
     }
 }

@@ -8,11 +8,15 @@
     reason = "each test binary uses its part of what belongs to no crate"
 )]
 
+pub mod bodies;
+pub mod directives;
 pub mod gate;
+pub mod isolation;
 pub mod purges;
 pub mod schedules;
 pub mod single_flight;
-pub mod traps;
+pub mod trust;
+pub mod vary;
 
 use std::{
     convert::Infallible,
@@ -62,38 +66,42 @@ macro_rules! cases {
 macro_rules! cache_cases {
     ($make:expr) => {
         $crate::cases! { $make;
-            traps:
+            isolation:
                 hosts_do_not_share_an_entry,
-                a_cookie_is_never_replayed,
+                a_response_with_a_cookie_is_never_stored,
                 callers_at_once_each_get_their_own_cookie,
                 credentials_are_not_shared_unless_the_answer_says_so,
-                a_credentialed_request_is_not_answered_with_what_is_for_strangers,
+                a_request_with_a_credential_does_not_get_an_entry_of_strangers,
+                file_name_suffixes_do_not_make_a_page_cacheable,
+                addresses_and_variants_do_not_collide,
+                a_request_with_a_malformed_host_is_not_cached,
+                other_peoples_keys_survive_a_purge;
+            directives:
                 directives_are_read_as_they_are_meant,
-                a_suffix_decides_nothing,
+                requests_for_an_uncacheable_page_do_not_wait_for_each_other,
+                a_lifetime_ends,
+                the_client_may_ask_for_a_fresh_answer;
+            vary:
                 vary_star_is_never_reused,
-                vary_on_two_lines_counts_twice,
+                both_lines_of_vary_are_used,
                 several_variants_are_kept,
-                names_that_come_later_join_the_rule,
-                head_and_get_do_not_spoil_each_other,
-                a_method_override_passes_by,
-                a_post_is_not_cached,
+                fields_named_later_join_the_vary_rule,
+                an_encoded_response_is_not_sent_to_a_client_that_cannot_read_it;
+            bodies:
                 a_body_that_breaks_off_is_not_stored,
                 a_body_shorter_than_stated_is_not_stored,
                 a_client_that_leaves_midway_leaves_nothing_partial,
-                a_part_never_answers_for_the_whole,
-                what_concerns_a_connection_is_not_stored,
-                an_encoded_answer_is_not_given_to_who_cannot_read_it,
-                keys_do_not_collide,
-                a_request_without_a_key_is_not_cached,
-                what_is_uncacheable_does_not_queue,
-                other_peoples_keys_survive_a_purge,
-                extensions_reach_the_handler_and_its_answer_the_client,
-                garbage_under_a_key_is_a_miss,
+                a_partial_response_is_never_sent_for_the_whole,
+                connection_fields_are_not_stored,
                 a_body_over_the_limit_passes_and_is_not_stored,
-                trailers_are_kept,
-                a_lifetime_ends,
+                trailers_are_kept;
+            trust:
+                head_and_get_do_not_spoil_each_other,
+                a_method_override_passes_by,
+                a_post_is_not_cached,
                 an_unsafe_request_purges_its_path,
-                the_client_may_ask_for_a_fresh_answer;
+                extensions_pass_in_both_directions,
+                garbage_under_a_key_is_a_miss;
             single_flight:
                 the_first_byte_does_not_wait_for_the_last,
                 two_hundred_requests_make_one_call,
@@ -126,19 +134,19 @@ macro_rules! purge_cases {
                 a_handler_that_fails_invalidates_nothing,
                 stamps_live_on_with_their_entries;
             schedules:
-                x01_a_missing_stamp_is_a_miss,
-                x02_a_missing_stamp_is_never_stale_but_usable,
-                x03_the_fence_is_that_of_the_lookup,
-                x04_stamps_are_planted_before_the_handler_begins,
-                x05_a_plant_is_sent_once,
-                x08_a_follower_needs_a_lookup_of_its_own,
-                x09_a_lookup_is_not_shared,
-                x12_the_epoch_ends_before_the_tag,
-                x13_the_epoch_is_compared_after_the_tags_are_read,
-                x13_a_tag_that_was_purged_before_it_is_named_counts,
-                x14_scopes_are_destroyed_in_the_order_given,
-                x16_an_invalidation_waits_for_the_handler,
-                x19_a_follower_needs_the_epoch,
+                a_missing_stamp_is_a_miss,
+                a_missing_stamp_is_never_stale_but_usable,
+                the_snapshot_is_that_of_the_lookup,
+                stamps_are_planted_before_the_handler_begins,
+                a_plant_is_sent_once,
+                a_follower_needs_a_lookup_of_its_own,
+                a_lookup_is_not_shared,
+                the_epoch_is_deleted_before_the_tag,
+                the_epoch_is_compared_after_the_tags_are_read,
+                a_purge_of_a_tag_that_is_named_later_is_seen,
+                scopes_are_purged_in_the_order_given,
+                an_invalidation_waits_for_the_handler,
+                a_follower_needs_the_epoch,
         }
     };
 }

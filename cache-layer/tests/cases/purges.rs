@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cache_layer::{
-    Invalidate, PurgeError, Tags,
+    Invalidation, PurgeError, Tags,
     store::{Context, Identity, Key, KeySpace, Op, Reply, SharedStore, Store, Ttl},
 };
 use futures_util::FutureExt;
@@ -242,7 +242,7 @@ pub async fn invalidations_of_the_handler_are_applied_before_the_answer(store: S
         let mut answer = response(&[FRESH], n.to_string());
         if request.method() == "POST" {
             answer.extensions_mut().insert(
-                Invalidate::path("/cars/*")
+                Invalidation::path("/cars/*")
                     .and_path("/cars")
                     .and_key("car:7"),
             );
@@ -277,7 +277,9 @@ pub async fn a_handler_that_fails_invalidates_nothing(store: SharedStore) {
         let mut answer = response(&[FRESH], n.to_string());
         if request.method() == "POST" {
             *answer.status_mut() = StatusCode::CONFLICT;
-            answer.extensions_mut().insert(Invalidate::path("/cars/*"));
+            answer
+                .extensions_mut()
+                .insert(Invalidation::path("/cars/*"));
         }
         answer
     });

@@ -1,12 +1,13 @@
-//! Schedules that a purge with one rule less fails: the shortest way to a wrong answer for each rule. A and B read, X
-//! writes; in the end nobody may see v1 who came after the purge.
+//! Orders of events that would lead to an old response if one rule of purges were missing, the shortest for each rule.
+//!
+//! A and B are readers, X is a writer. In the end, no request that came after the purge may see v1.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use cache_layer::{Invalidate, ResponseCache, Tags, store::SharedStore};
+use cache_layer::{Invalidation, ResponseCache, Tags, store::SharedStore};
 use http::{HeaderValue, Request, header::CACHE_CONTROL};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -95,7 +96,7 @@ fn start(site: &Site, page: &'static str) -> JoinHandle<Reply> {
     tokio::spawn(async move { site.try_send(request(page, &[])).await.unwrap() })
 }
 
-pub async fn x01_a_missing_stamp_is_a_miss(store: SharedStore) {
+pub async fn a_missing_stamp_is_a_miss(store: SharedStore) {
     let world = World::new(&store);
     let a = world.a_reads("/page").await;
     world.commit();
@@ -106,7 +107,7 @@ pub async fn x01_a_missing_stamp_is_a_miss(store: SharedStore) {
 }
 
 /// Not even while it is revalidated, where the answer itself allows that (RFC 5861).
-pub async fn x02_a_missing_stamp_is_never_stale_but_usable(store: SharedStore) {
+pub async fn a_missing_stamp_is_never_stale_but_usable(store: SharedStore) {
     let world = World::new(&store);
     let a = world.a_reads("/page?stale").await;
     world.commit();
@@ -121,7 +122,7 @@ pub async fn x02_a_missing_stamp_is_never_stale_but_usable(store: SharedStore) {
     assert_eq!(b.await.unwrap().body, "v2");
 }
 
-pub async fn x03_the_fence_is_that_of_the_lookup(store: SharedStore) {
+pub async fn the_snapshot_is_that_of_the_lookup(store: SharedStore) {
     let world = World::new(&store);
     let a = world.a_reads("/page").await;
     world.commit();
@@ -135,7 +136,7 @@ pub async fn x03_the_fence_is_that_of_the_lookup(store: SharedStore) {
     assert_eq!(b.await.unwrap().body, "v2");
 }
 
-pub async fn x04_stamps_are_planted_before_the_handler_begins(store: SharedStore) {
+pub async fn stamps_are_planted_before_the_handler_begins(store: SharedStore) {
     let world = World::new(&store);
     world.way_a.close();
     let a = start(&world.a, "/page");
@@ -154,7 +155,7 @@ pub async fn x04_stamps_are_planted_before_the_handler_begins(store: SharedStore
     world.everybody_reads_v2("/page").await;
 }
 
-pub async fn x05_a_plant_is_sent_once(store: SharedStore) {
+pub async fn a_plant_is_sent_once(store: SharedStore) {
     let world = World::new(&store);
     world.way_a.close();
     let a = start(&world.a, "/page");
@@ -179,7 +180,7 @@ pub async fn x05_a_plant_is_sent_once(store: SharedStore) {
     world.everybody_reads_v2("/page").await;
 }
 
-pub async fn x08_a_follower_needs_a_lookup_of_its_own(store: SharedStore) {
+pub async fn a_follower_needs_a_lookup_of_its_own(store: SharedStore) {
     let world = World::new(&store);
     let first = world.a_reads("/page").await;
     let follower = start(&world.a, "/page");
@@ -202,7 +203,7 @@ pub async fn x08_a_follower_needs_a_lookup_of_its_own(store: SharedStore) {
     world.everybody_reads_v2("/page").await;
 }
 
-pub async fn x09_a_lookup_is_not_shared(store: SharedStore) {
+pub async fn a_lookup_is_not_shared(store: SharedStore) {
     let world = World::new(&store);
     world.answer();
     assert_eq!(world.a.get("/page").await.body, "v1");
@@ -223,7 +224,7 @@ pub async fn x09_a_lookup_is_not_shared(store: SharedStore) {
     world.everybody_reads_v2("/page").await;
 }
 
-pub async fn x12_the_epoch_ends_before_the_tag(store: SharedStore) {
+pub async fn the_epoch_is_deleted_before_the_tag(store: SharedStore) {
     let world = World::new(&store);
     world.way_x.split();
     let a = world.a_reads("/page?tagged").await;
@@ -242,7 +243,7 @@ pub async fn x12_the_epoch_ends_before_the_tag(store: SharedStore) {
     world.everybody_reads_v2("/page?tagged").await;
 }
 
-pub async fn x13_the_epoch_is_compared_after_the_tags_are_read(store: SharedStore) {
+pub async fn the_epoch_is_compared_after_the_tags_are_read(store: SharedStore) {
     let world = World::new(&store);
     let a = world.a_reads("/page?tagged").await;
     world.way_a.split();
@@ -261,7 +262,7 @@ pub async fn x13_the_epoch_is_compared_after_the_tags_are_read(store: SharedStor
     world.everybody_reads_v2("/page?tagged").await;
 }
 
-pub async fn x13_a_tag_that_was_purged_before_it_is_named_counts(store: SharedStore) {
+pub async fn a_purge_of_a_tag_that_is_named_later_is_seen(store: SharedStore) {
     let world = World::new(&store);
     let a = world.a_reads("/page?tagged").await;
     world.commit();
@@ -272,14 +273,14 @@ pub async fn x13_a_tag_that_was_purged_before_it_is_named_counts(store: SharedSt
     world.everybody_reads_v2("/page?tagged").await;
 }
 
-pub async fn x14_scopes_are_destroyed_in_the_order_given(store: SharedStore) {
+pub async fn scopes_are_purged_in_the_order_given(store: SharedStore) {
     let way = Gate::new(&store);
     way.split();
     let handler = Handler::new(|_, n| async move {
         let mut answer = response(&[FRESH], n.to_string());
         answer
             .extensions_mut()
-            .insert(Invalidate::key("inner").and_tag("t").and_path("/outer"));
+            .insert(Invalidation::key("inner").and_tag("t").and_path("/outer"));
         answer
     });
     let site = Site::new(&way.store(), handler);
@@ -322,7 +323,7 @@ pub async fn x14_scopes_are_destroyed_in_the_order_given(store: SharedStore) {
     posting.await.unwrap();
 }
 
-pub async fn x16_an_invalidation_waits_for_the_handler(store: SharedStore) {
+pub async fn an_invalidation_waits_for_the_handler(store: SharedStore) {
     let way = Gate::new(&store);
     let commit = Arc::new(Semaphore::new(0));
     let inside = commit.clone();
@@ -331,7 +332,7 @@ pub async fn x16_an_invalidation_waits_for_the_handler(store: SharedStore) {
         async move {
             commit.acquire().await.unwrap().forget();
             let mut answer = response(&[], "changed");
-            answer.extensions_mut().insert(Invalidate::path("/page"));
+            answer.extensions_mut().insert(Invalidation::path("/page"));
             answer
         }
     });
@@ -353,7 +354,7 @@ pub async fn x16_an_invalidation_waits_for_the_handler(store: SharedStore) {
     assert_eq!(posting.await.unwrap().body, "changed");
 }
 
-pub async fn x19_a_follower_needs_the_epoch(store: SharedStore) {
+pub async fn a_follower_needs_the_epoch(store: SharedStore) {
     let world = World::new(&store);
     let first = world.a_reads("/page?tagged").await;
     world.commit();

@@ -1,0 +1,230 @@
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The name of this cache in `Cache-Status` (RFC 9211), as a token or a quoted string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheName(Box<str>);
+
+/// One member of the field `Cache-Status`: the way in which this cache dealt with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheStatus {
+    /// A stored response was sent.
+    Hit { left: Duration },
+    /// The request waited for another one's handler call and got its response.
+    Collapsed { left: Duration, fwd: Fwd },
+    /// The handler was called, and its response is being stored.
+    Stored { fwd: Fwd },
+    /// The handler was called, and nothing is stored.
+    Forwarded { fwd: Fwd, detail: Option<Detail> },
+    /// The handler was not called, as the request asked for.
+    OnlyIfCached,
+}
+
+/// The reason why a request went forward: the parameter `fwd` (section 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fwd {
+    Bypass,
+    Method,
+    UriMiss,
+    VaryMiss,
+    /// The stored response was purged. Written as `miss`, with the detail `purged`.
+    Purged,
+    Miss,
+    Request,
+    Stale,
+}
+
+/// The parameter `detail`: a closed set of tokens (section 2.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Detail {
+    /// The request carries a credential, and the response is not marked as public.
+    Credentials,
+    /// The last response to this request could not be stored. Remembered for a minute.
+    Uncacheable,
+    /// The store failed, or a purge is outstanding.
+    StoreDown,
+    /// A stamp was written by a later version.
+    Stamps,
+    Range,
+    Precondition,
+    MethodOverride,
+    Content,
+    Upgrade,
+    Host,
+    Head,
+    NoStore,
+    NoCache,
+    Private,
+    SetCookie,
+    VaryAny,
+    StatusCode,
+    NoLifetime,
+    Expired,
+    TooLarge,
+    TooManyTags,
+}
+
+impl CacheName {
+    /// Checks and quotes a name.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is empty or holds more than printable ASCII.
+    #[track_caller]
+    pub(crate) fn new(name: &str) -> Self {
+        assert!(
+            !name.is_empty() && name.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+            "{name:?} cannot name a cache: write printable ASCII, such as \"pages\""
+        );
+        let mut bytes = name.bytes();
+        let starts = bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'*');
+        if starts && bytes.all(is_token) {
+            return Self(name.into());
+        }
+        let mut quoted = String::from("\"");
+        for c in name.chars() {
+            if matches!(c, '"' | '\\') {
+                quoted.push('\\');
+            }
+            quoted.push(c);
+        }
+        quoted.push('"');
+        Self(quoted.into())
+    }
+
+    /// Appends one member, after those of the caches that are nearer to the origin.
+    pub(crate) fn append(&self, headers: &mut HeaderMap, status: CacheStatus) {
+        let text = self.text(status);
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            .expect("a member is printable ASCII");
+        headers.append(CACHE_STATUS, value);
+    }
+
+    fn text(&self, status: CacheStatus) -> String {
+        let mut text = String::with_capacity(self.0.len() + 48);
+        text.push_str(&self.0);
+        match status {
+            CacheStatus::Hit { left } => {
+                text.push_str("; hit; ttl=");
+                text.push_str(&left.as_secs().to_string());
+            }
+            CacheStatus::Collapsed { left, fwd } => {
+                push_fwd(&mut text, fwd);
+                text.push_str("; collapsed; ttl=");
+                text.push_str(&left.as_secs().to_string());
+            }
+            CacheStatus::Stored { fwd } => {
+                push_fwd(&mut text, fwd);
+                text.push_str("; stored");
+                if fwd == Fwd::Purged {
+                    text.push_str("; detail=purged");
+                }
+            }
+            CacheStatus::Forwarded { fwd, detail } => {
+                push_fwd(&mut text, fwd);
+                if let Some(detail) = detail {
+                    text.push_str("; detail=");
+                    text.push_str(detail.as_str());
+                }
+            }
+            CacheStatus::OnlyIfCached => text.push_str("; detail=only-if-cached"),
+        }
+        text
+    }
+}
+
+impl Fwd {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Purged | Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Detail {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::Uncacheable => "uncacheable",
+            Self::StoreDown => "store-down",
+            Self::Stamps => "stamps",
+            Self::Range => "range",
+            Self::Precondition => "precondition",
+            Self::MethodOverride => "method-override",
+            Self::Content => "content",
+            Self::Upgrade => "upgrade",
+            Self::Host => "host",
+            Self::Head => "head",
+            Self::NoStore => "no-store",
+            Self::NoCache => "no-cache",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAny => "vary",
+            Self::StatusCode => "status",
+            Self::NoLifetime => "no-lifetime",
+            Self::Expired => "expired",
+            Self::TooLarge => "too-large",
+            Self::TooManyTags => "tags",
+        }
+    }
+}
+
+fn push_fwd(text: &mut String, fwd: Fwd) {
+    text.push_str("; fwd=");
+    text.push_str(fwd.as_str());
+}
+
+/// Returns true for the bytes that a token may hold after its first one (RFC 9651, section 3.3.4).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
+}
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_structured_fields() {
+        let text = |status| CacheName::new("pages").text(status);
+        let left = Duration::from_millis(29_900);
+        assert_eq!(text(CacheStatus::Hit { left }), "pages; hit; ttl=29");
+        let fwd = Fwd::UriMiss;
+        assert_eq!(
+            text(CacheStatus::Stored { fwd }),
+            "pages; fwd=uri-miss; stored"
+        );
+        assert_eq!(
+            text(CacheStatus::Collapsed { left, fwd }),
+            "pages; fwd=uri-miss; collapsed; ttl=29"
+        );
+        let detail = Some(Detail::SetCookie);
+        assert_eq!(
+            text(CacheStatus::Forwarded { fwd, detail }),
+            "pages; fwd=uri-miss; detail=set-cookie"
+        );
+    }
+
+    #[test]
+    fn a_name_is_a_token_or_a_string() {
+        assert_eq!(&*CacheName::new("a.b-c").0, "a.b-c");
+        assert_eq!(&*CacheName::new("7up").0, "\"7up\"");
+        assert_eq!(&*CacheName::new("Our \"CDN\"").0, "\"Our \\\"CDN\\\"\"");
+    }
+
+    #[test]
+    #[should_panic(expected = "write printable ASCII")]
+    fn a_name_that_no_header_can_hold_is_refused() {
+        CacheName::new("a\r\nb");
+    }
+}

@@ -1,0 +1,8 @@
+//! The rules of RFC 9111 for a request, a response and its age. Pure: no store, no clock, no async.
+
+pub(crate) mod cache_control;
+pub(crate) mod cache_status;
+pub(crate) mod freshness;
+pub(crate) mod request;
+pub(crate) mod storable;
+pub(crate) mod vary;

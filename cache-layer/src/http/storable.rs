@@ -1,0 +1,313 @@
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, SET_COOKIE},
+    response,
+};
+
+use crate::{
+    http::cache_control::Directives,
+    http::cache_status::Detail,
+    http::freshness::Freshness,
+    http::request::CacheRequest,
+    http::vary::VaryFields,
+    purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
+    settings::{Profile, Settings},
+};
+
+/// The terms on which a response is stored: its freshness, its audience, its fields and tags.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StorePolicy {
+    pub(crate) freshness: Freshness,
+    /// True if it may also be sent to requests with credentials.
+    pub(crate) public: bool,
+    pub(crate) vary: VaryFields,
+    /// The tags that the handler named.
+    pub(crate) tags: Vec<Box<str>>,
+}
+
+/// Decides if the response to `request` may be stored and shared (RFC 9111, section 3).
+///
+/// It arrived at `now`, `delay` after the request was sent. `fields` are those of the request.
+///
+/// # Errors
+///
+/// The first reason not to store it, in the order of the rules below.
+pub(crate) fn store_policy(
+    settings: &Settings,
+    request: &CacheRequest,
+    fields: &HeaderMap,
+    response: &response::Parts,
+    now: SystemTime,
+    delay: Duration,
+) -> Result<StorePolicy, Detail> {
+    let headers = &response.headers;
+    let directives = Directives::of(headers, &CACHE_CONTROL);
+    let safe = settings.profile == Profile::Safe;
+    if request.directives.no_store || directives.no_store {
+        return Err(Detail::NoStore);
+    }
+    if directives.private {
+        return Err(Detail::Private);
+    }
+    // Such a response may be stored, but only sent after asking the origin again. This cache does not do that.
+    if directives.no_cache {
+        return Err(Detail::NoCache);
+    }
+    if safe && headers.contains_key(SET_COOKIE) {
+        return Err(Detail::SetCookie);
+    }
+    if !is_whole(response.status) {
+        return Err(Detail::StatusCode);
+    }
+    let public = directives.public || directives.s_maxage.is_some();
+    let is_shared_explicitly = public || (!safe && directives.must_revalidate);
+    let has_credential = match settings.profile {
+        Profile::Safe => request.credentialed,
+        Profile::Rfc => fields.contains_key(AUTHORIZATION),
+    };
+    if has_credential && !is_shared_explicitly {
+        return Err(Detail::Credentials);
+    }
+    let mut vary = VaryFields::of(headers).map_err(|_any| Detail::VaryAny)?;
+    if safe && headers.contains_key(CONTENT_ENCODING) {
+        // The handler encoded it for this client and may have forgotten to write `Vary`.
+        vary.add(ACCEPT_ENCODING);
+    }
+    let tags = response
+        .extensions
+        .get::<Tags>()
+        .cloned()
+        .unwrap_or_default();
+    if !within_bounds(tags.as_slice(), MAX_NAMED_TAGS) {
+        return Err(Detail::TooManyTags);
+    }
+    let freshness = Freshness::stated(headers, &directives, now, delay)
+        .or_else(|| default_lifetime(settings, response.status))
+        .ok_or(Detail::NoLifetime)?;
+    if freshness.left() < Duration::from_millis(1) {
+        return Err(Detail::Expired);
+    }
+    Ok(StorePolicy {
+        freshness,
+        public,
+        vary,
+        tags: tags.as_slice().to_vec(),
+    })
+}
+
+/// Returns true if the next response will probably not be storable either.
+///
+/// Not so for a failure, or if this one request asked for `no-store`.
+pub(crate) fn is_lasting(detail: Detail, request: &CacheRequest, status: StatusCode) -> bool {
+    let own = detail == Detail::NoStore && request.directives.no_store;
+    !own && is_whole(status) && (status.is_success() || status.is_redirection())
+}
+
+/// Returns true if the response is the whole of what is at the address, and not a part of it or the result of a condition.
+fn is_whole(status: StatusCode) -> bool {
+    let partial = [
+        StatusCode::PARTIAL_CONTENT,
+        StatusCode::NOT_MODIFIED,
+        StatusCode::PRECONDITION_FAILED,
+        StatusCode::RANGE_NOT_SATISFIABLE,
+    ];
+    !status.is_informational() && !partial.contains(&status)
+}
+
+/// Returns the default lifetime, for the statuses that get one.
+fn default_lifetime(settings: &Settings, status: StatusCode) -> Option<Freshness> {
+    let lifetime = settings.ttl?;
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then(|| Freshness::given(lifetime))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use layer_http::RequestHead;
+    use layer_store::Clock;
+
+    use super::*;
+    use crate::http::request::Cacheability;
+
+    type Lines<'a> = &'a [(&'a str, &'a str)];
+
+    fn decide(
+        settings: &Settings,
+        asked: Lines<'_>,
+        status: u16,
+        answered: Lines<'_>,
+    ) -> Result<StorePolicy, Detail> {
+        let mut request = Request::get("/");
+        for (name, value) in asked {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let Cacheability::Cacheable(cacheable) =
+            Cacheability::of(settings, &RequestHead::of(&request))
+        else {
+            panic!("it is cacheable");
+        };
+        let mut response = Response::builder().status(status);
+        for (name, value) in answered {
+            response = response.header(*name, *value);
+        }
+        let (parts, ()) = response.body(()).unwrap().into_parts();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        store_policy(
+            settings,
+            &cacheable,
+            request.headers(),
+            &parts,
+            now,
+            Duration::ZERO,
+        )
+    }
+
+    fn safe() -> Settings {
+        Settings::new(Clock::system())
+    }
+
+    fn rfc() -> Settings {
+        let mut settings = Settings::new(Clock::system());
+        settings.set_profile(Profile::Rfc);
+        settings
+    }
+
+    fn with_ttl() -> Settings {
+        Settings {
+            ttl: Some(Duration::from_secs(5)),
+            ..Settings::new(Clock::system())
+        }
+    }
+
+    const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+    #[test]
+    fn responses_for_one_client_are_never_shared() {
+        for (line, detail) in [
+            (("cache-control", "max-age=60, PRIVATE"), Detail::Private),
+            (
+                ("cache-control", "private=\"x\", max-age=60"),
+                Detail::Private,
+            ),
+            (("cache-control", "no-store, max-age=60"), Detail::NoStore),
+            (
+                ("cache-control", "no-cache=\"a\", max-age=60"),
+                Detail::NoCache,
+            ),
+            (("vary", "*"), Detail::VaryAny),
+        ] {
+            for settings in [safe(), rfc(), with_ttl()] {
+                assert_eq!(
+                    decide(&settings, &[], 200, &[FRESH, line]),
+                    Err(detail),
+                    "{line:?}"
+                );
+            }
+        }
+        assert_eq!(
+            decide(&safe(), &[], 200, &[FRESH, ("set-cookie", "a=b")]),
+            Err(Detail::SetCookie)
+        );
+        assert!(decide(&rfc(), &[], 200, &[FRESH, ("set-cookie", "a=b")]).is_ok());
+        let asked = [("cache-control", "no-store")];
+        assert_eq!(decide(&safe(), &asked, 200, &[FRESH]), Err(Detail::NoStore));
+    }
+
+    #[test]
+    fn an_answer_to_a_credential_is_shared_only_if_it_says_so() {
+        let asked = |settings: &Settings, name, answer| {
+            decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
+        };
+        for name in ["authorization", "cookie", "x-api-key"] {
+            assert_eq!(asked(&safe(), name, "max-age=60"), Err(Detail::Credentials));
+            assert_eq!(
+                asked(&safe(), name, "max-age=60, must-revalidate"),
+                Err(Detail::Credentials)
+            );
+            assert!(asked(&safe(), name, "max-age=60, public").unwrap().public);
+            assert!(asked(&safe(), name, "s-maxage=60").unwrap().public);
+        }
+        // RFC 9111, section 3.5, knows one credential and three exceptions.
+        assert_eq!(
+            asked(&rfc(), "authorization", "max-age=60"),
+            Err(Detail::Credentials)
+        );
+        assert!(asked(&rfc(), "authorization", "max-age=60, must-revalidate").is_ok());
+        assert!(asked(&rfc(), "cookie", "max-age=60").is_ok());
+        let ignores = Settings {
+            credential_headers: Vec::new(),
+            ..safe()
+        };
+        assert!(asked(&ignores, "cookie", "max-age=60").is_ok());
+    }
+
+    #[test]
+    fn only_a_whole_answer_is_stored() {
+        for status in [206, 304, 412, 416] {
+            assert_eq!(
+                decide(&with_ttl(), &[], status, &[FRESH]),
+                Err(Detail::StatusCode)
+            );
+        }
+        assert!(decide(&safe(), &[], 404, &[FRESH]).is_ok());
+    }
+
+    #[test]
+    fn the_route_gives_a_lifetime_to_those_that_name_none() {
+        let lifetime = |status, lines: Lines<'_>| {
+            decide(&with_ttl(), &[], status, lines)
+                .map(|policy| policy.freshness.lifetime.as_secs())
+        };
+        assert_eq!(lifetime(200, &[]), Ok(5));
+        assert_eq!(lifetime(200, &[FRESH]), Ok(60));
+        assert_eq!(lifetime(200, &[("cache-control", "public")]), Ok(5));
+        assert_eq!(
+            lifetime(200, &[("cache-control", "max-age=0")]),
+            Err(Detail::Expired)
+        );
+        assert_eq!(lifetime(404, &[]), Err(Detail::NoLifetime));
+        assert_eq!(lifetime(500, &[]), Err(Detail::NoLifetime));
+        assert_eq!(decide(&safe(), &[], 200, &[]), Err(Detail::NoLifetime));
+        assert_eq!(
+            decide(&safe(), &[], 200, &[FRESH, ("age", "60")]),
+            Err(Detail::Expired)
+        );
+    }
+
+    #[test]
+    fn an_encoded_answer_varies_by_what_the_client_accepts() {
+        let names = |settings: &Settings| {
+            let policy = decide(
+                settings,
+                &[],
+                200,
+                &[FRESH, ("content-encoding", "gzip"), ("vary", "x")],
+            );
+            policy.unwrap().vary.iter().len()
+        };
+        assert_eq!(names(&safe()), 2);
+        assert_eq!(names(&rfc()), 1);
+    }
+
+    #[test]
+    fn a_failure_says_nothing_about_the_next_answer() {
+        let request = Request::get("/").body(()).unwrap();
+        let Cacheability::Cacheable(cacheable) =
+            Cacheability::of(&safe(), &RequestHead::of(&request))
+        else {
+            panic!("it is cacheable");
+        };
+        let lasting = |status| {
+            is_lasting(
+                Detail::Private,
+                &cacheable,
+                StatusCode::from_u16(status).unwrap(),
+            )
+        };
+        assert!(lasting(200) && lasting(302));
+        assert!(!lasting(500) && !lasting(404) && !lasting(304) && !lasting(206));
+    }
+}

@@ -1,0 +1,108 @@
+//! Joining a flight: a request leads with all its stamps planted, or it follows.
+
+use std::{mem::take, sync::Arc};
+
+use crate::{
+    flight::{FlightKey, Flights, Follower, Joined, Leader},
+    http::vary::VaryFields,
+    purge::{plant::PlantStamps, snapshot::StampSnapshot},
+    shared::Shared,
+    stored::{address::Address, lookup::Found},
+};
+
+/// The next thing that a request does after a lookup that found no entry for it.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// It calls the handler, or loads the object, and may store the result.
+    Fill(PendingFill),
+    /// It waits for another request.
+    Wait(Follower),
+    /// It looks again: an entry was stored after its lookup was sent.
+    LookAgain,
+    /// It does without the store, which did not plant its stamps.
+    StoreDown,
+}
+
+/// The part of an entry that is known before the handler runs.
+#[derive(Debug)]
+pub(crate) struct PendingFill {
+    pub(crate) snapshot: Arc<StampSnapshot>,
+    /// `None` if nobody can wait for this call.
+    pub(crate) leader: Option<Leader>,
+    /// The fields of the vary rule.
+    pub(crate) vary: VaryFields,
+    /// True if the store holds that rule.
+    pub(crate) has_rule: bool,
+}
+
+/// Joins the flight for `key`. Without a key the request calls the handler in any case, and nobody waits for it.
+///
+/// Planting has one deadline, though it may be needed twice: to compare stamps with those of a flight, and to lead.
+pub(crate) async fn join(
+    shared: &Shared,
+    address: &Address,
+    key: Option<FlightKey>,
+    found: &mut Found,
+) -> Turn {
+    let deadline = shared.caller.deadline();
+    let mut leader = None;
+    if let Some(key) = key {
+        leader = Some(loop {
+            match join_once(&shared.flights, address, &key, found) {
+                Joined::Lead(leader) => break leader,
+                Joined::Follow(follower) => return Turn::Wait(follower),
+                Joined::LookAgain => return Turn::LookAgain,
+                Joined::PlantFirst => {
+                    if plant(shared, address, found, deadline).await.is_none() {
+                        return Turn::StoreDown;
+                    }
+                }
+            }
+        });
+    }
+    // The handler must not read its data before the stamps are there: a purge in between would delete nothing.
+    let Some(snapshot) = plant(shared, address, found, deadline).await else {
+        if let Some(leader) = leader {
+            leader.not_shared();
+        }
+        return Turn::StoreDown;
+    };
+    let snapshot = Arc::new(snapshot);
+    if let Some(leader) = &leader {
+        leader.begin(snapshot.clone());
+    }
+    Turn::Fill(PendingFill {
+        snapshot,
+        leader,
+        vary: take(&mut found.vary),
+        has_rule: found.has_rule,
+    })
+}
+
+fn join_once(flights: &Arc<Flights>, address: &Address, key: &FlightKey, found: &Found) -> Joined {
+    let observed = &found.observed;
+    flights.join(address, key.clone(), observed, found.fills_completed)
+}
+
+/// Plants the stamps that the lookup did not find, and takes the snapshot.
+///
+/// `None`: a stamp has an unknown format, or the store did not answer. Nothing may be stored then.
+async fn plant(
+    shared: &Shared,
+    address: &Address,
+    found: &mut Found,
+    deadline: Option<std::time::Instant>,
+) -> Option<StampSnapshot> {
+    if found.observed.is_incomplete() {
+        let mut plant = PlantStamps::new(found.observed.missing(address))?;
+        let planted = shared.caller.run_by(&mut plant, deadline).await?;
+        found.observed.fill(planted);
+    }
+    found.observed.snapshot()
+}
+
+/// The number of lookups for one request.
+///
+/// Each lookup after the first follows a flight that was abandoned or completed. After the last one the request calls the
+/// handler for itself.
+pub(crate) const MAX_ROUNDS: usize = 8;

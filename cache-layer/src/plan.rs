@@ -1,0 +1,372 @@
+//! Deciding on one request: send what is stored, wait for another request, or call the handler.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use layer_store::StoreError;
+
+use crate::{
+    flight::{FlightEnd, flight_key},
+    http::{
+        cache_status::{CacheStatus, Detail, Fwd},
+        freshness::Reuse,
+        request::CacheRequest,
+    },
+    join::{MAX_ROUNDS, PendingFill, Turn, join},
+    route::Route,
+    stats::count,
+    stored::{
+        entry::{Entry, EntryKind},
+        lookup::{Found, MissReason},
+    },
+};
+
+/// The way in which a request is answered.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// With a stored response.
+    Serve(Hit, CacheStatus),
+    /// With 504: the request asked for a stored response or nothing, and there is none.
+    OnlyIfCached,
+    /// By the handler, whose response may be stored.
+    Fill(Fwd, PendingFill),
+    /// By the handler, whose response is not stored.
+    Forward(Fwd, Option<Detail>),
+}
+
+/// A stored response that may be sent to this request.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub(crate) entry: Arc<Entry>,
+    /// The time since it was received.
+    pub(crate) resident: Duration,
+    /// The time for which it stays fresh.
+    left: Duration,
+}
+
+/// Decides without waiting, from what the store answered at once. `None` if it is not a hit.
+pub(crate) fn plan_now(
+    route: &Route,
+    request: &CacheRequest,
+    found: &Result<Found, StoreError>,
+) -> Option<(Hit, CacheStatus)> {
+    let hit = judge(route, request, found.as_ref().ok()?).ok()?;
+    Some(serve(route, hit))
+}
+
+/// Decides, beginning with `first` if the store has answered already. `fields` are those of the request.
+pub(crate) async fn plan(
+    route: &Route,
+    request: &CacheRequest,
+    fields: &HeaderMap,
+    mut first: Option<Result<Found, StoreError>>,
+) -> Plan {
+    let (shared, address) = (&route.shared, &*request.address);
+    let mut fwd = Fwd::Miss;
+    for _ in 0..MAX_ROUNDS {
+        // ## Look up
+        // Nothing may be served while a purge is outstanding.
+        if !shared.purger.settle().await {
+            return store_down(route);
+        }
+        let found = match first.take() {
+            Some(found) => found,
+            None => shared.look_up(address, fields).await,
+        };
+        let Ok(mut found) = found else {
+            return store_down(route);
+        };
+
+        // ## Look up => (Serve | OnlyIfCached | Forward)
+        // A fresh entry is sent. Without one it may be clear from the request that nothing will be stored.
+        fwd = match judge(route, request, &found) {
+            Ok(hit) => {
+                let (hit, status) = serve(route, hit);
+                return Plan::Serve(hit, status);
+            }
+            Err(fwd) => fwd,
+        };
+        if request.directives.only_if_cached {
+            return Plan::OnlyIfCached;
+        }
+        if let Some(detail) = never_stored(request, &found) {
+            return Plan::Forward(fwd, Some(detail));
+        }
+
+        // ## Look up => (Fill | Wait | Look up)
+        // A request that wants a fresher response than the stored one does not share another's call.
+        let key = (fwd != Fwd::Request).then(|| {
+            let variant = found.vary.variant(fields);
+            flight_key(address, request.credentialed, &variant)
+        });
+        let follower = match join(shared, address, key, &mut found).await {
+            Turn::Fill(fill) => return Plan::Fill(fwd, fill),
+            Turn::StoreDown => return store_down(route),
+            Turn::LookAgain => continue,
+            Turn::Wait(follower) => follower,
+        };
+
+        // ## Wait => (Serve | Forward | Look up)
+        // The other's response may be for another variant, or not fresh enough for this request: it looks again.
+        match follower.end().await {
+            FlightEnd::Shared(entry) if entry.matches(fields) => {
+                if let Ok(hit) = judge_entry(route, request, &entry) {
+                    count(&shared.stats.collapsed);
+                    let left = hit.left;
+                    return Plan::Serve(hit, CacheStatus::Collapsed { left, fwd });
+                }
+            }
+            FlightEnd::Shared(_) | FlightEnd::Abandoned => {}
+            FlightEnd::NotShared | FlightEnd::TooLong => {
+                return Plan::Forward(fwd, Some(Detail::Uncacheable));
+            }
+        }
+    }
+    Plan::Forward(fwd, None)
+}
+
+fn judge(route: &Route, request: &CacheRequest, found: &Found) -> Result<Hit, Fwd> {
+    match &found.entry {
+        Ok(entry) => judge_entry(route, request, entry),
+        Err(MissReason::Address) => Err(Fwd::UriMiss),
+        Err(MissReason::Variant) => Err(Fwd::VaryMiss),
+        Err(MissReason::Purged) => Err(Fwd::Purged),
+    }
+}
+
+/// Decides if a valid entry may be sent to this request.
+fn judge_entry(route: &Route, request: &CacheRequest, entry: &Arc<Entry>) -> Result<Hit, Fwd> {
+    let EntryKind::Http { public, .. } = entry.head.kind else {
+        return Err(Fwd::UriMiss);
+    };
+    if route.settings.is_safe() && request.credentialed && !public {
+        return Err(Fwd::Bypass);
+    }
+    let resident = entry.resident(route.now());
+    match entry.head.freshness.decide(resident, &request.directives) {
+        Reuse::Serve(left) => Ok(Hit {
+            entry: entry.clone(),
+            resident,
+            left,
+        }),
+        Reuse::Stale => Err(Fwd::Stale),
+        Reuse::Refetch => Err(Fwd::Request),
+    }
+}
+
+/// Counts a hit, and describes it.
+fn serve(route: &Route, hit: Hit) -> (Hit, CacheStatus) {
+    count(&route.shared.stats.hits);
+    let left = hit.left;
+    (hit, CacheStatus::Hit { left })
+}
+
+/// Returns a reason why no response to this request will be stored.
+fn never_stored(request: &CacheRequest, found: &Found) -> Option<Detail> {
+    if request.is_head {
+        Some(Detail::Head)
+    } else if request.directives.no_store {
+        Some(Detail::NoStore)
+    } else if found.observed.is_unreadable() {
+        Some(Detail::Stamps)
+    } else {
+        None
+    }
+}
+
+fn store_down(route: &Route) -> Plan {
+    count(&route.shared.stats.store_errors);
+    Plan::Forward(Fwd::Miss, Some(Detail::StoreDown))
+}
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{Effect, ErrorKind};
+
+    use super::*;
+    use crate::{
+        purge::scope::PurgeScope,
+        settings::Profile,
+        stored::{address::Address, codec::EntryWriter, fill::Fill},
+        testing::World,
+    };
+
+    type Lines<'a> = &'a [(&'a str, &'a str)];
+
+    /// Stores a response that is fresh for a minute.
+    async fn store(world: &World, public: bool) {
+        let (request, _) = world.request(&[]);
+        let mut fill: Fill = world.fill(request.address).await;
+        if let EntryKind::Http { public: stored, .. } = &mut fill.head.kind {
+            *stored = public;
+        }
+        let mut body = EntryWriter::new(0);
+        body.push(b"body");
+        fill.commit(body, HeaderMap::new()).await;
+    }
+
+    async fn decide(world: &World, lines: Lines<'_>) -> Plan {
+        let (request, fields) = world.request(lines);
+        plan(&world.route, &request, &fields, None).await
+    }
+
+    /// Writes a plan as a word, and what `Cache-Status` says.
+    async fn decided(world: &World, lines: Lines<'_>) -> String {
+        match decide(world, lines).await {
+            Plan::Serve(_, CacheStatus::Hit { left }) => format!("hit {}", left.as_secs()),
+            Plan::Serve(_, status) => format!("serve {status:?}"),
+            Plan::OnlyIfCached => "only if cached".into(),
+            Plan::Fill(fwd, fill) => format!("fill {fwd:?} {}", fill.leader.is_some()),
+            Plan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_entry_the_handler_is_called_and_its_response_stored() {
+        let world = World::new();
+        assert_eq!(decided(&world, &[]).await, "fill UriMiss true");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_entry_is_served_until_it_is_stale() {
+        let world = World::new();
+        store(&world, false).await;
+        assert_eq!(decided(&world, &[]).await, "hit 60");
+        world.clock.advance(Duration::from_secs(59));
+        assert_eq!(decided(&world, &[]).await, "hit 1");
+        assert_eq!(world.shared().stats.read().hits, 2);
+        world.clock.advance(Duration::from_secs(1));
+        assert_eq!(decided(&world, &[]).await, "fill Stale true");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hit_needs_no_waiting() {
+        let world = World::new();
+        store(&world, false).await;
+        let (request, fields) = world.request(&[]);
+        let found = world.shared().look_up_now(&request.address, &fields);
+        assert!(plan_now(&world.route, &request, &found.unwrap()).is_some());
+        let (other, fields) = world.request(&[("cookie", "a")]);
+        let found = world.shared().look_up_now(&other.address, &fields);
+        assert!(plan_now(&world.route, &other, &found.unwrap()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_a_credential_gets_only_public_entries() {
+        for (public, profile, expected) in [
+            (false, Profile::Safe, "fill Bypass true"),
+            (true, Profile::Safe, "hit 60"),
+            (false, Profile::Rfc, "hit 60"),
+        ] {
+            let mut world = World::new();
+            world.route.settings.set_profile(profile);
+            store(&world, public).await;
+            assert_eq!(decided(&world, &[("cookie", "a")]).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_for_a_fresher_response_shares_no_call() {
+        let world = World::new();
+        store(&world, false).await;
+        let lines = [("cache-control", "no-cache")];
+        assert_eq!(decided(&world, &lines).await, "fill Request false");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_wants_a_stored_response_or_none_calls_no_handler() {
+        let world = World::new();
+        let lines = [("cache-control", "only-if-cached")];
+        assert_eq!(decided(&world, &lines).await, "only if cached");
+        store(&world, false).await;
+        assert_eq!(decided(&world, &lines).await, "hit 60");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_forbids_storing_is_forwarded() {
+        let world = World::new();
+        let lines = [("cache-control", "no-store")];
+        let expected = "forward UriMiss Some(NoStore)";
+        assert_eq!(decided(&world, &lines).await, expected);
+        let (mut head, fields) = world.request(&[]);
+        head.is_head = true;
+        let planned = plan(&world.route, &head, &fields, None).await;
+        assert!(matches!(
+            planned,
+            Plan::Forward(Fwd::UriMiss, Some(Detail::Head))
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_purged_entry_is_fetched_again() {
+        let world = World::new();
+        store(&world, false).await;
+        let purger = world.shared().purger.clone();
+        purger.purge(&[PurgeScope::page("/cars")]).await.unwrap();
+        assert_eq!(decided(&world, &[]).await, "fill Purged true");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_served_while_the_store_fails_or_a_purge_is_outstanding() {
+        let world = World::new();
+        store(&world, false).await;
+        let down = "forward Miss Some(StoreDown)";
+        world.store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+        assert_eq!(decided(&world, &[]).await, down);
+        let purger = world.shared().purger.clone();
+        let failed = purger.purge(&[PurgeScope::page("/cars")]).await;
+        assert!(failed.is_err());
+        assert_eq!(decided(&world, &[]).await, down);
+        assert_eq!(world.shared().stats.read().store_errors, 2);
+        world.store.heal();
+        assert_eq!(decided(&world, &[]).await, "fill Purged true");
+    }
+
+    /// Leads a flight in which the request under test will follow.
+    async fn lead(world: &World) -> (Fill, Arc<Address>) {
+        let (request, _) = world.request(&[]);
+        let fill = world.fill(request.address.clone()).await;
+        (fill, request.address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_gets_the_response_of_the_leader() {
+        let world = World::new();
+        let (fill, _) = lead(&world).await;
+        let (planned, ()) = tokio::join!(decided(&world, &[]), async {
+            fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+        });
+        assert!(planned.starts_with("serve Collapsed"), "{planned}");
+        assert_eq!(world.shared().stats.read().collapsed, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_whose_leader_leaves_leads() {
+        let world = World::new();
+        let (fill, _) = lead(&world).await;
+        let (planned, ()) = tokio::join!(decided(&world, &[]), async { drop(fill) });
+        assert_eq!(planned, "fill UriMiss true");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_of_a_response_that_is_not_shared_calls_the_handler() {
+        let world = World::new();
+        let (fill, _) = lead(&world).await;
+        let (planned, ()) = tokio::join!(decided(&world, &[]), async { fill.too_large() });
+        assert_eq!(planned, "forward UriMiss Some(Uncacheable)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_is_never_sent_as_a_response() {
+        let world = World::new();
+        let (request, fields) = world.request(&[]);
+        let mut fill = world.fill(request.address.clone()).await;
+        fill.head.kind = EntryKind::Object;
+        fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+        let planned = plan(&world.route, &request, &fields, None).await;
+        assert!(
+            matches!(planned, Plan::Fill(Fwd::UriMiss, _)),
+            "{planned:?}"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Purges: which entries may still be served, and how they are made invalid.
+//!
+//! Nothing is searched or deleted by a purge but stamps. Each entry holds copies of the stamps of its scopes. A purge
+//! deletes the stamp of a scope, so every entry of that scope is invalid at once. See [`snapshot`] for the comparison.
+
+pub(crate) mod error;
+pub(crate) mod invalidation;
+pub(crate) mod plant;
+pub(crate) mod purger;
+pub(crate) mod scope;
+pub(crate) mod snapshot;
+pub(crate) mod stamp;
+pub(crate) mod tags;
+pub(crate) mod unsafe_request;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use layer_store::StoreError;
+use tokio::task::JoinHandle;
+
+use self::{error::PurgeError, purger::Purger, scope::PurgeScope};
+use crate::detach::{Detached, detach};
+
+/// A purge under way. It happens even if this future is dropped.
+///
+/// Its `Ok` means that no process on the store serves an entry from before the purge any more.
+///
+/// # Errors
+///
+/// See [`PurgeError`].
+#[derive(Debug)]
+#[must_use = "the purge happens, but only its end tells that nothing older is served: await it"]
+pub struct Purge(State);
+
+#[derive(Debug)]
+enum State {
+    // The store needed no waiting, or the pattern was wrong. `None` once the result was taken.
+    Over(Option<Result<(), PurgeError>>),
+    // The store is asked in a task of its own.
+    Running(JoinHandle<Result<(), StoreError>>),
+}
+
+impl Purge {
+    /// Begins at once, in a task of its own unless the store needs no waiting.
+    pub(crate) fn begin(purger: &Arc<Purger>, scope: Result<PurgeScope, PurgeError>) -> Self {
+        let scope = match scope {
+            Ok(scope) => scope,
+            Err(error) => return Self(State::Over(Some(Err(error)))),
+        };
+        let purger = purger.clone();
+        Self(match detach(async move { purger.purge(&[scope]).await }) {
+            Detached::Done(result) => State::Over(Some(result.map_err(PurgeError::Store))),
+            Detached::Running(task) => State::Running(task),
+            Detached::Lost => State::Over(Some(Err(PurgeError::no_runtime(
+                "no tokio runtime to purge on",
+            )))),
+        })
+    }
+}
+
+impl Future for Purge {
+    type Output = Result<(), PurgeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match &mut self.0 {
+            State::Over(result) => {
+                let result = result.take();
+                return Poll::Ready(result.expect("a future is not polled after it was ready"));
+            }
+            State::Running(task) => ready!(Pin::new(task).poll(cx)),
+        };
+        // ## Running => Over
+        // The result is handed out here.
+        self.0 = State::Over(None);
+        Poll::Ready(match result {
+            Ok(result) => result.map_err(PurgeError::Store),
+            Err(_stopped) => Err(PurgeError::no_runtime(
+                "the runtime stopped during the purge",
+            )),
+        })
+    }
+}

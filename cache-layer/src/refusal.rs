@@ -1,0 +1,26 @@
+/// A response extension: the reason why the cache itself answered with an error.
+///
+/// An outer layer can tell by it that the response is not the handler's.
+///
+/// ```
+/// use cache_layer::{CacheLayer, CacheRefusal, store::{MemoryStore, SharedStore}};
+/// use http::{Request, Response, header::CACHE_CONTROL};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let handler = service_fn(|_: Request<()>| async { Ok::<_, ()>(Response::new(String::new())) });
+/// let cache = CacheLayer::new(SharedStore::new(MemoryStore::new())).layer(handler);
+///
+/// let request = Request::get("/cars").header(CACHE_CONTROL, "only-if-cached").body(()).unwrap();
+/// let response = cache.oneshot(request).await.unwrap();
+/// assert_eq!(response.status(), 504);
+/// assert_eq!(response.extensions().get(), Some(&CacheRefusal::OnlyIfCached));
+/// # })
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheRefusal {
+    /// 504: the request asked for a stored response or none (`Cache-Control: only-if-cached`), and there is none (RFC 9111,
+    /// section 5.2.1.7).
+    OnlyIfCached,
+}

@@ -1,0 +1,127 @@
+//! Responses that the cache makes itself: a stored one, and the refusal of `only-if-cached`.
+
+use http::{Response, StatusCode, header};
+use layer_http::{Body, Content};
+
+use crate::{
+    body::CacheResponse, http::cache_status::CacheStatus, plan::Hit, refusal::CacheRefusal,
+    settings::Settings, stored::entry::EntryKind,
+};
+
+/// Makes the response of a hit. `None` if the entry's fields cannot be read.
+///
+/// A `HEAD` gets the fields of the `GET` and no body (RFC 9110, section 9.3.2).
+pub(crate) fn stored_response<B>(
+    settings: &Settings,
+    hit: &Hit,
+    is_head: bool,
+    status: CacheStatus,
+) -> Option<CacheResponse<B>> {
+    let entry = &hit.entry;
+    let EntryKind::Http { status: code, .. } = entry.head.kind else {
+        return None;
+    };
+    let mut headers = entry.headers()?;
+    let age = (entry.head.freshness.age + hit.resident).as_secs();
+    headers.insert(header::AGE, age.into());
+    settings.cache_name.append(&mut headers, status);
+    let content = match is_head {
+        true => {
+            let length = entry.body.len();
+            headers
+                .entry(header::CONTENT_LENGTH)
+                .or_insert_with(|| length.into());
+            Content::default()
+        }
+        false => Content::new(entry.body.clone()).with_trailers(entry.trailers()?),
+    };
+    let mut response = Response::new(Body::own(content));
+    *response.status_mut() = code;
+    *response.headers_mut() = headers;
+    Some(response)
+}
+
+/// Makes the response to a request that wants a stored response or none (RFC 9111, section 5.2.1.7).
+pub(crate) fn only_if_cached<B>(settings: &Settings) -> CacheResponse<B> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response.extensions_mut().insert(CacheRefusal::OnlyIfCached);
+    let headers = response.headers_mut();
+    settings
+        .cache_name
+        .append(headers, CacheStatus::OnlyIfCached);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+    use layer_store::Clock;
+
+    use super::*;
+    use crate::{
+        plan::{Plan, plan},
+        stored::codec::EntryWriter,
+        testing::World,
+    };
+
+    type Inner = http_body_util::Full<bytes::Bytes>;
+
+    /// Stores a body of four bytes that was 5 s old, and finds it 10 s later.
+    async fn hit(world: &World) -> (Hit, CacheStatus) {
+        let (request, fields) = world.request(&[]);
+        let mut fill = world.fill(request.address.clone()).await;
+        fill.head.freshness.age = Duration::from_secs(5);
+        fill.headers.insert("x-a", "1".parse().unwrap());
+        let mut body = EntryWriter::new(0);
+        body.push(b"body");
+        let trailers = [("x-t".parse().unwrap(), "2".parse().unwrap())];
+        fill.commit(body, trailers.into_iter().collect()).await;
+        world.clock.advance(Duration::from_secs(10));
+        match plan(&world.route, &request, &fields, None).await {
+            Plan::Serve(hit, status) => (hit, status),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stored_response_has_its_age_its_body_and_its_trailers() {
+        let world = World::new();
+        let (hit, status) = hit(&world).await;
+        let response =
+            stored_response::<Inner>(&world.route.settings, &hit, false, status).unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["age"], "15");
+        assert_eq!(response.headers()["x-a"], "1");
+        assert_eq!(response.headers()["cache-status"], "cache; hit; ttl=45");
+        assert!(!response.headers().contains_key("content-length"));
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["x-t"], "2");
+        assert_eq!(body.to_bytes(), "body");
+    }
+
+    #[tokio::test]
+    async fn a_head_gets_the_length_and_no_body() {
+        let world = World::new();
+        let (hit, status) = hit(&world).await;
+        let response = stored_response::<Inner>(&world.route.settings, &hit, true, status).unwrap();
+        assert_eq!(response.headers()["content-length"], "4");
+        let body = response.into_body().collect().await.unwrap();
+        assert!(body.to_bytes().is_empty());
+    }
+
+    #[test]
+    fn a_refusal_is_a_504_that_outer_layers_can_tell() {
+        let settings = Settings::new(Clock::system());
+        let response = only_if_cached::<Inner>(&settings);
+        assert_eq!(response.status(), 504);
+        assert_eq!(
+            response.headers()["cache-status"],
+            "cache; detail=only-if-cached"
+        );
+        let refusal = response.extensions().get();
+        assert_eq!(refusal, Some(&CacheRefusal::OnlyIfCached));
+    }
+}

@@ -1,0 +1,46 @@
+use std::sync::Arc;
+
+use http::Extensions;
+use layer_store::KeySpace;
+
+use crate::{settings::Settings, shared::Shared};
+
+/// The state that all services of one layer share: the cache and the layer's settings.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) settings: Settings,
+}
+
+/// A request extension: a service of this cache is at work on the request.
+///
+/// A second one further in steps aside. It would wait for the first one, which waits for it.
+#[derive(Clone)]
+struct InsideCache {
+    shared: Arc<Shared>,
+    space: Arc<KeySpace>,
+}
+
+impl Route {
+    /// Returns the time, in Unix milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.settings.clock.now() / 1_000
+    }
+
+    /// Marks a request that goes to the handler.
+    pub(crate) fn enter(&self, extensions: &mut Extensions) {
+        extensions.insert(InsideCache {
+            shared: self.shared.clone(),
+            space: self.settings.space.clone(),
+        });
+    }
+
+    /// Returns true if an outer service of this cache is at work on the request.
+    pub(crate) fn is_inside(&self, extensions: &Extensions) -> bool {
+        let is_same = |outer: &InsideCache| {
+            Arc::ptr_eq(&outer.shared, &self.shared)
+                && outer.space.name() == self.settings.space.name()
+        };
+        extensions.get().is_some_and(is_same)
+    }
+}

@@ -1,0 +1,118 @@
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, COOKIE},
+};
+use layer_store::{Clock, KeySpace};
+
+use crate::http::cache_status::CacheName;
+
+/// The settings of a [`CacheLayer`](crate::CacheLayer), checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    /// The lifetime of responses that state none.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) profile: Profile,
+    pub(crate) credential_headers: Vec<HeaderName>,
+    /// In bytes.
+    pub(crate) max_body: usize,
+    pub(crate) name: Box<str>,
+    pub(crate) cache_name: CacheName,
+    /// The place of the entries.
+    pub(crate) space: Arc<KeySpace>,
+    pub(crate) clock: Clock,
+}
+
+/// The rules that decide what is stored and shared. See [`CacheLayer::profile`](crate::CacheLayer::profile).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// The rules of RFC 9111 and more, which keep ordinary applications safe. The default.
+    ///
+    /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
+    /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
+    /// overrides its method passes by.
+    #[default]
+    Safe,
+    /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.
+    ///
+    /// `Set-Cookie` is stored. `Authorization` is the only credential, and only forbids storing.
+    Rfc,
+}
+
+impl Settings {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            enabled: true,
+            ttl: None,
+            profile: Profile::Safe,
+            credential_headers: vec![AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")],
+            max_body: 2 * 1024 * 1024,
+            name: "cache".into(),
+            cache_name: CacheName::new("cache"),
+            space: space(Profile::Safe, "cache"),
+            clock,
+        }
+    }
+
+    pub(crate) fn is_safe(&self) -> bool {
+        self.profile == Profile::Safe
+    }
+
+    #[track_caller]
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.name = name.into();
+        self.cache_name = CacheName::new(name);
+        self.space = space(self.profile, name);
+    }
+
+    pub(crate) fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+        self.space = space(profile, &self.name);
+    }
+}
+
+/// Returns the place of the entries: one for each name and profile, as one profile must not serve what the other stores.
+///
+/// The number is the version of the format. A stored format.
+fn space(profile: Profile, name: &str) -> Arc<KeySpace> {
+    let profile = match profile {
+        Profile::Safe => "1",
+        Profile::Rfc => "1r",
+    };
+    Arc::new(KeySpace::new("entry", &format!("{profile}/{name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::new(Clock::system())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_crate_page() {
+        let settings = settings();
+        assert!(settings.enabled && settings.is_safe());
+        assert_eq!(settings.ttl, None);
+        assert_eq!(
+            settings.credential_headers,
+            ["authorization", "cookie", "x-api-key"]
+        );
+        assert_eq!(settings.max_body, 2_097_152);
+        assert_eq!(&*settings.name, "cache");
+    }
+
+    #[test]
+    fn each_name_and_profile_has_a_place_of_its_own() {
+        let mut settings = settings();
+        assert_eq!(settings.space.name(), "1/cache");
+        settings.set_profile(Profile::Rfc);
+        assert_eq!(settings.space.name(), "1r/cache");
+        settings.rename("pages");
+        assert_eq!(settings.space.name(), "1r/pages");
+    }
+}

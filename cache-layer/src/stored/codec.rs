@@ -1,0 +1,487 @@
+//! The bytes of stored values.
+//!
+//! Layout: magic, version, encoding of the body, kind, three zero bytes, and the lengths of body and rest; the body; the
+//! rest. The body comes first, so that it is copied once, and that what is learnt while it streams (trailers, tags) can
+//! follow it. This is a stored format: processes of all versions read it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use layer_store::Value;
+
+use crate::{
+    http::{freshness::Freshness, vary::VaryFields},
+    purge::stamp::{Stamp, StampToken},
+    stored::entry::{Entry, EntryHead, EntryKind, StoredValue},
+};
+
+/// An entry that is being written: first the body, as it arrives, then all that is known at its end.
+#[derive(Debug)]
+pub(crate) struct EntryWriter {
+    bytes: Vec<u8>,
+}
+
+impl EntryWriter {
+    /// Begins an entry, with room for a body of `expected` bytes.
+    pub(crate) fn new(expected: usize) -> Self {
+        let mut bytes = Vec::with_capacity(PREFIX + expected + REST);
+        bytes.resize(PREFIX, 0);
+        Self { bytes }
+    }
+
+    /// Appends a part of the body.
+    pub(crate) fn push(&mut self, body: &[u8]) {
+        self.bytes.extend_from_slice(body);
+    }
+
+    /// Returns the length of the body so far, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - PREFIX
+    }
+
+    /// Completes the value. `key` is the text of the address; `headers` and `trailers` are empty for an object.
+    pub(crate) fn finish(
+        self,
+        key: &[u8],
+        head: &EntryHead,
+        headers: &HeaderMap,
+        trailers: &HeaderMap,
+        scopes: &[Stamp],
+        tags: &[(Box<str>, Stamp)],
+    ) -> Bytes {
+        let body = self.len();
+        let mut out = self.bytes;
+        put_part(&mut out, key);
+        let (status, public, vary_values) = match &head.kind {
+            EntryKind::Http {
+                status,
+                public,
+                vary_values,
+            } => (status.as_u16(), *public, &**vary_values),
+            EntryKind::Object => (OBJECT, true, &[][..]),
+        };
+        out.put_u16(status);
+        out.put_u8(u8::from(public));
+        out.put_u64(head.received_at);
+        put_duration(&mut out, head.freshness.age);
+        put_duration(&mut out, head.freshness.lifetime);
+        put_count(&mut out, vary_values.len());
+        for (name, value) in vary_values {
+            put_part(&mut out, name.as_str().as_bytes());
+            out.put_u8(u8::from(value.is_some()));
+            put_part(&mut out, value.as_deref().unwrap_or_default());
+        }
+        put_count(&mut out, scopes.len());
+        for stamp in scopes {
+            put_stamp(&mut out, stamp);
+        }
+        put_count(&mut out, tags.len());
+        for (tag, stamp) in tags {
+            put_part(&mut out, tag.as_bytes());
+            put_stamp(&mut out, stamp);
+        }
+        put_headers(&mut out, headers);
+        put_headers(&mut out, trailers);
+        seal(&mut out, ENTRY, body);
+        out.into()
+    }
+}
+
+impl StoredValue {
+    /// Reads a value. `None`: it is of another version, of another address, or of somebody else; each is a miss.
+    pub(crate) fn read(value: &Value, key: &[u8]) -> Option<Self> {
+        let mut bytes = value.to_bytes();
+        if bytes.len() < PREFIX || bytes[..4] != [MAGIC[0], MAGIC[1], VERSION, PLAIN] {
+            return None;
+        }
+        let mut prefix = bytes.split_to(PREFIX);
+        prefix.advance(4);
+        let kind = prefix.get_u8();
+        prefix.advance(3);
+        let (body, rest) = (prefix.get_u32() as usize, prefix.get_u32() as usize);
+        if body.checked_add(rest)? != bytes.len() {
+            return None;
+        }
+        let body = bytes.split_to(body);
+        let mut rest = Reader(bytes);
+        if *rest.part()? != *key {
+            return None;
+        }
+        let stored = match kind {
+            ENTRY => Self::Entry(Arc::new(rest.entry(body)?)),
+            RULE => Self::VaryRule(rest.rule()?),
+            _ => return None,
+        };
+        rest.0.is_empty().then_some(stored)
+    }
+
+    /// Writes a vary rule.
+    pub(crate) fn vary_rule(key: &[u8], fields: &VaryFields) -> Value {
+        let mut out = vec![0; PREFIX];
+        put_part(&mut out, key);
+        put_count(&mut out, fields.iter().len());
+        for name in fields.iter() {
+            put_part(&mut out, name.as_str().as_bytes());
+        }
+        seal(&mut out, RULE, 0);
+        out.into()
+    }
+}
+
+impl Entry {
+    /// Reads an entry. `None` for all else.
+    pub(crate) fn read(value: &Value, key: &[u8]) -> Option<Arc<Self>> {
+        match StoredValue::read(value, key)? {
+            StoredValue::Entry(entry) => Some(entry),
+            StoredValue::VaryRule(_) => None,
+        }
+    }
+
+    /// Reads the header fields.
+    pub(crate) fn headers(&self) -> Option<HeaderMap> {
+        Reader(self.headers.clone()).headers()
+    }
+
+    /// Reads the trailer fields.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        Reader(self.trailers.clone()).headers()
+    }
+}
+
+/// Reads a value without copying it.
+struct Reader(Bytes);
+
+impl Reader {
+    fn entry(&mut self, body: Bytes) -> Option<Entry> {
+        let status = self.0.try_get_u16().ok()?;
+        let public = self.0.try_get_u8().ok()? != 0;
+        let received_at = self.0.try_get_u64().ok()?;
+        let age = self.duration()?;
+        let lifetime = self.duration()?;
+        let vary_values = self.list(|this| {
+            let name = HeaderName::from_bytes(&this.part()?).ok()?;
+            let is_present = this.0.try_get_u8().ok()? != 0;
+            let value = this.part()?;
+            Some((name, is_present.then_some(value)))
+        })?;
+        let kind = match status {
+            OBJECT => EntryKind::Object,
+            _ => EntryKind::Http {
+                status: StatusCode::from_u16(status).ok()?,
+                public,
+                vary_values,
+            },
+        };
+        let head = EntryHead {
+            kind,
+            received_at,
+            freshness: Freshness { age, lifetime },
+        };
+        Some(Entry {
+            head,
+            scopes: self.list(Self::stamp)?,
+            tags: self.list(|this| {
+                let tag = this.part()?;
+                Some((std::str::from_utf8(&tag).ok()?.into(), this.stamp()?))
+            })?,
+            headers: self.part()?,
+            trailers: self.part()?,
+            body,
+        })
+    }
+
+    fn rule(&mut self) -> Option<VaryFields> {
+        let names = self.list(|this| HeaderName::from_bytes(&this.part()?).ok())?;
+        Some(VaryFields::from_vec(names))
+    }
+
+    fn headers(&mut self) -> Option<HeaderMap> {
+        let count = self.0.try_get_u16().ok()?;
+        let mut headers = HeaderMap::with_capacity(usize::from(count));
+        for _ in 0..count {
+            let name = HeaderName::from_bytes(&self.part()?).ok()?;
+            headers.append(name, HeaderValue::from_maybe_shared(self.part()?).ok()?);
+        }
+        Some(headers)
+    }
+
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.0.try_get_u16().ok()?;
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn stamp(&mut self) -> Option<Stamp> {
+        let mut token = [0; size_of::<StampToken>()];
+        self.0.try_copy_to_slice(&mut token).ok()?;
+        let len = self.0.try_get_u16().ok()?;
+        Some(Stamp { token, len })
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(self.0.try_get_u64().ok()?))
+    }
+
+    fn part(&mut self) -> Option<Bytes> {
+        let len = self.0.try_get_u32().ok()? as usize;
+        (len <= self.0.len()).then(|| self.0.split_to(len))
+    }
+}
+
+/// Writes fields as one part: their number, then name and value of each.
+fn put_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
+    // One part, which a reader can skip.
+    let start = out.len();
+    out.put_u32(0);
+    put_count(out, headers.len());
+    for (name, value) in headers {
+        put_part(out, name.as_str().as_bytes());
+        put_part(out, value.as_bytes());
+    }
+    let len = out.len() - start - 4;
+    out[start..start + 4].copy_from_slice(&cut(len).to_be_bytes());
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
+    out.extend_from_slice(&stamp.token);
+    out.put_u16(stamp.len);
+}
+
+fn put_duration(out: &mut Vec<u8>, duration: Duration) {
+    out.put_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+}
+
+fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    out.put_u32(cut(part.len()));
+    out.extend_from_slice(part);
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.put_u16(u16::try_from(count).unwrap_or(u16::MAX));
+}
+
+/// Fills in the prefix.
+fn seal(out: &mut [u8], kind: u8, body: usize) {
+    let rest = out.len() - PREFIX - body;
+    out[..4].copy_from_slice(&[MAGIC[0], MAGIC[1], VERSION, PLAIN]);
+    out[4] = kind;
+    out[8..12].copy_from_slice(&cut(body).to_be_bytes());
+    out[12..16].copy_from_slice(&cut(rest).to_be_bytes());
+}
+
+/// A length that does not fit is written as a wrong one, so that the value cannot be read: a miss.
+fn cut(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+const MAGIC: [u8; 2] = *b"ce";
+const VERSION: u8 = 1;
+/// The encoding of a body that is stored as it came.
+const PLAIN: u8 = 0;
+const ENTRY: u8 = b'E';
+const RULE: u8 = b'V';
+/// The status of an object. No response has it.
+const OBJECT: u16 = 0;
+const PREFIX: usize = 16;
+/// A guess at the length of the rest.
+const REST: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head() -> EntryHead {
+        EntryHead {
+            kind: EntryKind::Http {
+                status: StatusCode::OK,
+                public: true,
+                vary_values: vec![
+                    (HeaderName::from_static("accept"), Some(Bytes::from("a, b"))),
+                    (HeaderName::from_static("x-a"), None),
+                ],
+            },
+            received_at: 1_800_000_000_123,
+            freshness: Freshness {
+                age: Duration::from_secs(1),
+                lifetime: Duration::from_millis(30_500),
+            },
+        }
+    }
+
+    fn written(body: &[u8]) -> Bytes {
+        let mut headers = HeaderMap::new();
+        headers.append("a", "1".parse().unwrap());
+        headers.append("a", HeaderValue::from_bytes(b"\xff").unwrap());
+        let mut trailers = HeaderMap::new();
+        trailers.append("grpc-status", "0".parse().unwrap());
+        let stamp = Stamp::planted(*b"abcdefghijk");
+        let mut writer = EntryWriter::new(0);
+        writer.push(body);
+        writer.finish(
+            b"key",
+            &head(),
+            &headers,
+            &trailers,
+            &[stamp; 2],
+            &[("t".into(), stamp)],
+        )
+    }
+
+    #[test]
+    fn an_entry_survives_being_stored() {
+        let entry = Entry::read(&written(b"body").into(), b"key").unwrap();
+        assert_eq!(entry.head, head());
+        assert_eq!(entry.body, "body");
+        assert_eq!(entry.scopes.len(), 2);
+        assert_eq!(&*entry.tags[0].0, "t");
+        let headers = entry.headers().unwrap();
+        let lines: Vec<_> = headers
+            .get_all("a")
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        assert_eq!(lines, [&b"1"[..], b"\xff"]);
+        assert_eq!(entry.trailers().unwrap()["grpc-status"], "0");
+    }
+
+    fn object() -> Bytes {
+        let head = EntryHead {
+            kind: EntryKind::Object,
+            received_at: 1_800_000_000_123,
+            freshness: Freshness::given(Duration::from_secs(60)),
+        };
+        let none = HeaderMap::new();
+        let mut writer = EntryWriter::new(0);
+        writer.push(b"Ada");
+        let stamp = Stamp::planted(*b"abcdefghijk");
+        writer.finish(b"user:7", &head, &none, &none, &[stamp], &[])
+    }
+
+    #[test]
+    fn an_object_survives_being_stored() {
+        let entry = Entry::read(&object().into(), b"user:7").unwrap();
+        assert_eq!(entry.head.kind, EntryKind::Object);
+        assert_eq!(entry.body, "Ada");
+        assert!(entry.headers().unwrap().is_empty());
+        assert!(entry.matches(&HeaderMap::new()));
+    }
+
+    /// Processes of all versions read each other's entries.
+    #[test]
+    fn the_bytes_of_entries_are_golden() {
+        let http =
+            b"ce\x01\x00E\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\xa7body\x00\x00\x00\x03key\
+\x00\xc8\x01\x00\x00\x01\xa3\x18\\P{\x00\x00\x00\x00\x00\x00\x03\xe8\x00\x00\x00\x00\x00\x00w$\
+\x00\x02\x00\x00\x00\x06accept\x01\x00\x00\x00\x04a, b\x00\x00\x00\x03x-a\x00\x00\x00\x00\x00\
+\x00\x02abcdefghijk\x00\x0cabcdefghijk\x00\x0c\x00\x01\x00\x00\x00\x01tabcdefghijk\x00\x0c\
+\x00\x00\x00\x16\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x011\x00\x00\x00\x01a\x00\x00\x00\x01\xff\
+\x00\x00\x00\x16\x00\x01\x00\x00\x00\x0bgrpc-status\x00\x00\x00\x010";
+        assert_eq!(
+            written(b"body").escape_ascii().to_string(),
+            http.escape_ascii().to_string()
+        );
+        let an_object =
+            b"ce\x01\x00E\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00DAda\x00\x00\x00\x06user:7\
+\x00\x00\x01\x00\x00\x01\xa3\x18\\P{\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xea`\
+\x00\x00\x00\x01abcdefghijk\x00\x0c\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x02\x00\x00";
+        assert_eq!(
+            object().escape_ascii().to_string(),
+            an_object.escape_ascii().to_string()
+        );
+        let fields = ["x-a", "accept"].map(HeaderName::from_static);
+        let rule = StoredValue::vary_rule(b"key", &VaryFields::from_vec(fields.into()));
+        let a_rule = b"ce\x01\x00V\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x03key\
+\x00\x02\x00\x00\x00\x06accept\x00\x00\x00\x03x-a";
+        assert_eq!(
+            rule.to_bytes().escape_ascii().to_string(),
+            a_rule.escape_ascii().to_string()
+        );
+    }
+
+    #[test]
+    fn a_status_that_no_response_has_is_a_miss() {
+        let good = written(b"");
+        let at = PREFIX + 4 + 3;
+        for (status, is_read) in [(200_u16, true), (99, false), (1000, false)] {
+            let mut bytes = good.to_vec();
+            bytes[at..at + 2].copy_from_slice(&status.to_be_bytes());
+            let read = StoredValue::read(&bytes.into(), b"key");
+            assert_eq!(read.is_some(), is_read, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_value_with_a_byte_more_or_less_is_a_miss() {
+        let good = written(b"body");
+        let mut longer = good.to_vec();
+        longer.push(0);
+        let shorter = good[..good.len() - 1].to_vec();
+        for bytes in [longer, shorter, good[..PREFIX].to_vec(), Vec::new()] {
+            assert!(StoredValue::read(&bytes.into(), b"key").is_none());
+        }
+    }
+
+    #[test]
+    fn a_body_is_a_slice_of_the_stored_value() {
+        let value = written(&[7; 65_536]);
+        let entry = Entry::read(&value.clone().into(), b"key").unwrap();
+        assert_eq!(entry.body.as_ptr(), value[PREFIX..].as_ptr());
+        assert!(value.as_ptr_range().contains(&entry.headers.as_ptr()));
+    }
+
+    #[test]
+    fn a_rule_survives_being_stored() {
+        let names = VaryFields::from_vec(vec![
+            HeaderName::from_static("x-a"),
+            HeaderName::from_static("accept"),
+        ]);
+        let Some(StoredValue::VaryRule(read)) =
+            StoredValue::read(&StoredValue::vary_rule(b"key", &names), b"key")
+        else {
+            panic!("a rule reads as one");
+        };
+        assert_eq!(read, names);
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_a_miss() {
+        let good = written(b"body");
+        for at in [0, 1, 2, 3, 4] {
+            let mut bytes = good.to_vec();
+            bytes[at] ^= 0x40;
+            assert!(
+                StoredValue::read(&bytes.into(), b"key").is_none(),
+                "byte {at}"
+            );
+        }
+        assert!(StoredValue::read(&good.clone().into(), b"other").is_none());
+        assert!(StoredValue::read(&Value::from("garbage"), b"key").is_none());
+    }
+
+    #[test]
+    fn an_entry_matches_requests_with_the_same_values() {
+        let entry = Entry::read(&written(b"").into(), b"key").unwrap();
+        let mut request = HeaderMap::new();
+        assert!(!entry.matches(&request));
+        request.append("accept", " a".parse().unwrap());
+        request.append("accept", "b ".parse().unwrap());
+        assert!(entry.matches(&request));
+        request.append("x-a", "".parse().unwrap());
+        assert!(!entry.matches(&request));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(cut in 0usize..300, at in 0usize..300, flip: u8) {
+            let mut bytes = written(b"body").to_vec();
+            let len = bytes.len();
+            bytes[at % len] ^= flip;
+            bytes.truncate(len - cut % len);
+            if let Some(StoredValue::Entry(entry)) = StoredValue::read(&bytes.into(), b"key") {
+                let _ = (entry.headers(), entry.trailers());
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::{
+    http::{
+        freshness::Freshness,
+        vary::{self, VaryFields},
+    },
+    purge::stamp::Stamp,
+};
+
+/// The value under the key of an address. [`codec`](crate::stored::codec) knows its bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredValue {
+    /// A response or an object.
+    Entry(Arc<Entry>),
+    /// The address has several variants. They differ by these request fields, and each has a key of its own.
+    VaryRule(VaryFields),
+}
+
+/// A stored response or object. Its body, header values and names are slices of the stored value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) head: EntryHead,
+    /// The stamps of the snapshot, from the root down.
+    pub(crate) scopes: Vec<Stamp>,
+    pub(crate) tags: Vec<(Box<str>, Stamp)>,
+    /// As stored: read when they are sent. Empty for an object.
+    pub(super) headers: Bytes,
+    pub(super) trailers: Bytes,
+    pub(crate) body: Bytes,
+}
+
+/// The part of an entry that is known when its body begins.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EntryHead {
+    pub(crate) kind: EntryKind,
+    /// In Unix milliseconds.
+    pub(crate) received_at: u64,
+    pub(crate) freshness: Freshness,
+}
+
+/// The two kinds of entries.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum EntryKind {
+    /// A response of a handler.
+    Http {
+        status: StatusCode,
+        /// True if it may be sent to requests with credentials.
+        public: bool,
+        /// The request fields of its `Vary`, with their values in the request that the handler got. `None`: no such field.
+        vary_values: Vec<(HeaderName, Option<Bytes>)>,
+    },
+    /// An object of `get_or_set`.
+    Object,
+}
+
+impl Entry {
+    /// Returns true if the entry may answer this request: the fields of its `Vary` have the same values.
+    pub(crate) fn matches(&self, fields: &HeaderMap) -> bool {
+        match &self.head.kind {
+            EntryKind::Http { vary_values, .. } => vary_values
+                .iter()
+                .all(|(name, value)| vary::value(fields, name) == *value),
+            EntryKind::Object => true,
+        }
+    }
+
+    /// Returns how long ago it was received, at `now` in Unix milliseconds.
+    pub(crate) fn resident(&self, now: u64) -> Duration {
+        Duration::from_millis(now.saturating_sub(self.head.received_at))
+    }
+}
+
+/// An entry lives at most 24 hours, whatever its `s-maxage` says.
+pub(crate) const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);

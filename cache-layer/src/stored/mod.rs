@@ -1,0 +1,9 @@
+//! The entries in the store: their address, their content, and how they are looked up and written.
+
+pub(crate) mod address;
+pub(crate) mod codec;
+pub(crate) mod entry;
+pub(crate) mod fill;
+pub(crate) mod hints;
+pub(crate) mod lookup;
+pub(crate) mod write;

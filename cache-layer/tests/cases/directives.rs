@@ -1,0 +1,134 @@
+//! What `Cache-Control` says, in a response and in a request, and for how long an entry is fresh.
+
+use std::{sync::Arc, time::Duration};
+
+use cache_layer::{
+    CacheLayer,
+    store::{Clock, SharedStore},
+};
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+use super::{FRESH, Handler, Site, eventually, response};
+
+pub async fn directives_are_read_as_they_are_meant(store: SharedStore) {
+    for (i, (lines, calls)) in [
+        (&["PRIVATE, max-age=60"][..], 2),
+        (&["max-age=60, No-Store"], 2),
+        (&["private=\"x\", max-age=60"], 2),
+        (&["no-cache=\"set-cookie, x\", max-age=60"], 2),
+        (&["max-age=60", "private"], 2),
+        (&["max-age=\"60\""], 1),
+        (&["MAX-AGE=60"], 1),
+        (&["x=\"private, no-store\", max-age=60"], 1),
+        (&["max-age=0, max-age=60"], 2),
+        (&["max-age=soon"], 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let handler = Handler::new(move |_, n| async move {
+            let mut answer = response(&[], n.to_string());
+            for line in lines {
+                answer
+                    .headers_mut()
+                    .append("cache-control", line.parse().unwrap());
+            }
+            answer
+        });
+        let site = Site::with(
+            CacheLayer::new(store.clone()).ttl(Duration::from_secs(9)),
+            handler,
+        );
+        let path = format!("/{i}");
+        site.get(&path).await;
+        site.get(&path).await;
+        assert_eq!(site.calls(), calls, "{lines:?}");
+    }
+}
+
+pub async fn requests_for_an_uncacheable_page_do_not_wait_for_each_other(store: SharedStore) {
+    let gate = Arc::new(Semaphore::new(0));
+    let inside = gate.clone();
+    let handler = Handler::new(move |_, n| {
+        let gate = inside.clone();
+        async move {
+            if n > 1 {
+                gate.acquire().await.unwrap().forget();
+            }
+            response(&[("cache-control", "no-store")], n.to_string())
+        }
+    });
+    let site = Site::new(&store, handler);
+    let cold = site.get("/").await;
+    assert_eq!(cold.cache_status(), "cache; fwd=uri-miss; detail=no-store");
+    let requests = join_all((0..20).map(|_| site.get("/")));
+    let release = async {
+        eventually("all are in the handler", || site.calls() == 21).await;
+        gate.add_permits(20);
+    };
+    let (replies, ()) = tokio::join!(requests, release);
+    let mut bodies: Vec<_> = replies.iter().map(|reply| reply.body.clone()).collect();
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 20, "no answer was shared");
+    assert!(
+        replies
+            .iter()
+            .all(|reply| reply.cache_status() == "cache; fwd=bypass; detail=uncacheable")
+    );
+}
+
+pub async fn a_lifetime_ends(store: SharedStore) {
+    let (clock, hand) = Clock::manual(1_800_000_000_000_000);
+    let handler = Handler::text(&[("cache-control", "max-age=60"), ("age", "20")], |_, n| {
+        n.to_string()
+    });
+    let site = Site::with(CacheLayer::new(store).clock(clock), handler);
+    assert_eq!(site.get("/").await.body, "1");
+    hand.advance(Duration::from_millis(39_999));
+    let reply = site.get("/").await;
+    assert_eq!(reply.cache_status(), "cache; hit; ttl=0");
+    assert_eq!(reply.headers["age"], "59");
+    hand.advance(Duration::from_millis(1));
+    let reply = site.get("/").await;
+    assert_eq!(
+        (reply.body.as_str(), reply.cache_status().as_str()),
+        ("2", "cache; fwd=stale; stored")
+    );
+}
+
+pub async fn the_client_may_ask_for_a_fresh_answer(store: SharedStore) {
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    assert_eq!(site.get("/").await.body, "1");
+
+    assert_eq!(
+        site.get_with("/", &[("cache-control", "no-cache")])
+            .await
+            .cache_status(),
+        "cache; fwd=request; stored"
+    );
+    assert_eq!(site.get("/").await.body, "2");
+    assert_eq!(
+        site.get_with("/", &[("pragma", "no-cache")]).await.body,
+        "3"
+    );
+    assert_eq!(
+        site.get_with("/", &[("cache-control", "max-age=30")])
+            .await
+            .body,
+        "3"
+    );
+    let reply = site
+        .get_with("/none", &[("cache-control", "only-if-cached")])
+        .await;
+    assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(reply.cache_status(), "cache; detail=only-if-cached");
+    assert_eq!(site.calls(), 3);
+    let reply = site
+        .get_with("/own", &[("cache-control", "no-store")])
+        .await;
+    assert_eq!(reply.cache_status(), "cache; fwd=uri-miss; detail=no-store");
+    assert!(!site.get("/own").await.is_hit());
+}
