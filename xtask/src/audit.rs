@@ -1,5 +1,5 @@
 use crate::{
-    Outcome,
+    TaskResult,
     run::{cargo, command, find, read, run},
 };
 
@@ -7,7 +7,7 @@ use crate::{
 struct Check {
     program: &'static str,
     install: &'static str,
-    run: fn() -> Outcome,
+    run: fn() -> TaskResult,
 }
 
 const CHECKS: [Check; 4] = [
@@ -34,7 +34,7 @@ const CHECKS: [Check; 4] = [
 ];
 
 /// Runs the checks whose tools are there, all of them, and says what is missing and what failed.
-pub(crate) fn audit() -> Outcome {
+pub(crate) fn audit() -> TaskResult {
     let mut problems = Vec::new();
     for check in CHECKS {
         match find(check.program) {
@@ -51,7 +51,7 @@ pub(crate) fn audit() -> Outcome {
     }
 }
 
-fn features() -> Outcome {
+fn features() -> TaskResult {
     let hack = [
         "hack",
         "check",
@@ -66,7 +66,7 @@ fn features() -> Outcome {
         .args(["--feature-powerset", "--depth", "2"]))
 }
 
-fn dependencies() -> Outcome {
+fn dependencies() -> TaskResult {
     let config = ["--config", "xtask/deny.toml"];
     run(cargo()
         .args(["deny", "--all-features", "check"])
@@ -75,7 +75,7 @@ fn dependencies() -> Outcome {
 }
 
 /// Nobody outside its module sees a type of the Redis client.
-fn public_api() -> Outcome {
+fn public_api() -> TaskResult {
     let api = [
         "public-api",
         "--package",
@@ -102,7 +102,7 @@ fn names_redis(line: &str) -> bool {
     })
 }
 
-fn spelling() -> Outcome {
+fn spelling() -> TaskResult {
     run(&mut command("typos"))
 }
 

@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use crate::{
-    Outcome,
+    TaskResult,
     run::{find, read, run},
 };
 
@@ -80,7 +80,7 @@ impl Tool {
     /// # Errors
     ///
     /// It is not, and cannot be installed from here: the message says what to run.
-    pub(crate) fn ensure(&self) -> Outcome {
+    pub(crate) fn ensure(&self) -> TaskResult {
         if find(self.program).is_some() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Tool {
 }
 
 impl Manager {
-    fn install(&self, package: &str) -> Outcome {
+    fn install(&self, package: &str) -> TaskResult {
         if !self.before.is_empty() {
             run(self.command().args(self.before))?;
         }

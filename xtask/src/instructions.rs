@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Outcome,
+    TaskResult,
     install::VALGRIND,
     run::{cargo, command, read, run},
 };
@@ -14,7 +14,7 @@ struct Bar {
 }
 
 /// Counts what each request of the table takes, and fails if one takes more than its bar.
-pub(crate) fn instructions(names: &[String]) -> Outcome {
+pub(crate) fn instructions(names: &[String]) -> TaskResult {
     VALGRIND.ensure()?;
     let program = build()?;
     let bars = bars(&program, names)?;
@@ -34,7 +34,7 @@ pub(crate) fn instructions(names: &[String]) -> Outcome {
 }
 
 /// The program of the benches, with the crates that ours is measured against.
-fn build() -> Outcome<PathBuf> {
+fn build() -> TaskResult<PathBuf> {
     let mut build = cargo();
     build.args([
         "build",
@@ -58,9 +58,9 @@ fn build() -> Outcome<PathBuf> {
     }
 }
 
-fn bars(program: &Path, names: &[String]) -> Outcome<Vec<Bar>> {
+fn bars(program: &Path, names: &[String]) -> TaskResult<Vec<Bar>> {
     let (list, _) = read(command(program).arg("list"))?;
-    let bars: Vec<_> = list.lines().map(bar).collect::<Outcome<_>>()?;
+    let bars: Vec<_> = list.lines().map(bar).collect::<TaskResult<_>>()?;
     if let Some(unknown) = names
         .iter()
         .find(|name| bars.iter().all(|bar| bar.name != **name))
@@ -76,7 +76,7 @@ fn bars(program: &Path, names: &[String]) -> Outcome<Vec<Bar>> {
 }
 
 /// Reads `name most`.
-fn bar(line: &str) -> Outcome<Bar> {
+fn bar(line: &str) -> TaskResult<Bar> {
     let bar = || {
         let (name, most) = line.split_once(' ')?;
         let (name, most) = (name.into(), most.trim().parse().ok()?);
@@ -86,14 +86,14 @@ fn bar(line: &str) -> Outcome<Bar> {
 }
 
 /// The difference of a long and a short run: what a run takes to begin and to end cancels out.
-fn per_request(program: &Path, name: &str) -> Outcome<u64> {
+fn per_request(program: &Path, name: &str) -> TaskResult<u64> {
     let long = collected(program, name, LONG)?;
     let short = collected(program, name, SHORT)?;
     Ok(long.saturating_sub(short).div_ceil(LONG - SHORT))
 }
 
 /// What valgrind counts inside [`DRIVE`] alone.
-fn collected(program: &Path, name: &str, requests: u64) -> Outcome<u64> {
+fn collected(program: &Path, name: &str, requests: u64) -> TaskResult<u64> {
     let mut valgrind = command(VALGRIND.program);
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

@@ -4,7 +4,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::Outcome;
+use crate::TaskResult;
 
 /// This cargo, in the workspace's root.
 pub(crate) fn cargo() -> Command {
@@ -19,7 +19,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Runs it to its end, its output on ours.
-pub(crate) fn run(command: &mut Command) -> Outcome {
+pub(crate) fn run(command: &mut Command) -> TaskResult {
     let shown = shown(command);
     eprintln!("$ {shown}");
     let status = command
@@ -32,7 +32,7 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
 }
 
 /// Runs it to its end and gives what it wrote: to stdout, and to stderr.
-pub(crate) fn read(command: &mut Command) -> Outcome<(String, String)> {
+pub(crate) fn read(command: &mut Command) -> TaskResult<(String, String)> {
     let shown = shown(command);
     let output = command
         .stdin(Stdio::null())

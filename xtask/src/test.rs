@@ -1,14 +1,14 @@
 use std::process::Command;
 
 use crate::{
-    Outcome,
+    TaskResult,
     install::REDIS,
     run::{cargo, command, read, run},
 };
 
 /// Every test of the workspace; the benches are compiled by clippy. Without further words also what stands only where a feature
 /// is off.
-pub(crate) fn test(args: &[String]) -> Outcome {
+pub(crate) fn test(args: &[String]) -> TaskResult {
     ensure_redis()?;
     run(&mut cargo_test(None, args))?;
     if args.is_empty() {
@@ -20,7 +20,7 @@ pub(crate) fn test(args: &[String]) -> Outcome {
 }
 
 /// The same at full size.
-pub(crate) fn soak(args: &[String]) -> Outcome {
+pub(crate) fn soak(args: &[String]) -> TaskResult {
     ensure_redis()?;
     run(cargo_test(Some("--release"), args).env("SOAK", "1"))
 }
@@ -47,7 +47,7 @@ const WITHOUT_FEATURES: [&str; 3] = [
     "check --package layer-http --package rate-limit-layer --package cache-layer --package lock-layer --no-default-features",
 ];
 
-fn ensure_redis() -> Outcome {
+fn ensure_redis() -> TaskResult {
     REDIS.ensure()?;
     let (version, _) = read(command(REDIS.program).arg("--version"))?;
     match major(&version) {
