@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! A safe shared response cache for Tower services over one pluggable store, in memory or on Redis.
 //!
 //! It answers what it has, stores what may be shared while that streams to the client, calls the handler once for many

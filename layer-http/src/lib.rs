@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! What the rate limit, cache and lock layers share over HTTP: the [`Body`] they answer with, the [`KeyExtractor`]s that
 //! say whom a request counts for, and the [`Problem`] a refused client reads. Most users meet it through those layers.
 //!

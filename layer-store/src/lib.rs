@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! One pluggable store under rate limits, response caches and locks.
 //!
 //! A [`Store`] answers one kind of question: an [`Op`], which is always one round trip. Operations are data, as requests
