@@ -36,6 +36,15 @@ impl Client {
         }
     }
 
+    /// Sets the `Host` of the requests that follow. By default it is the address.
+    ///
+    /// # Panics
+    ///
+    /// If it is no header's value.
+    pub fn set_host(&mut self, host: &str) {
+        self.host = HeaderValue::try_from(host).expect("tests write good hosts");
+    }
+
     /// `GET path`.
     ///
     /// # Panics
