@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use cache_layer::store::{Options, SharedStore, connect, connect_with};
+use cache_layer::store::{Options, SharedStore, connect};
 use cases::{FRESH, Handler, Site};
 use http::Request;
-use tests::{RedisServer, Service, unique};
+use tests::{RedisServer, Service, patient_store, unique};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -26,13 +26,9 @@ static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 cache_cases!(patient(&SERVER));
 
-/// A store that waits for a server which all cases ask at once.
+/// A store for one test, whose keys no other sees.
 async fn patient(server: &RedisServer) -> SharedStore {
-    let options = Options::new()
-        .deadline(Duration::from_secs(10))
-        .prefix(unique());
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the server runs")
+    patient_store(server, Options::new().prefix(unique())).await
 }
 
 #[tokio::test]

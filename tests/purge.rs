@@ -3,24 +3,20 @@
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
-use cache_layer::store::{Options, SharedStore, connect_with};
+use cache_layer::store::{Options, SharedStore};
 use cases::{FRESH, Handler, Site};
-use tests::{RedisServer, unique};
+use tests::{RedisServer, patient_store, unique};
 
 /// All cases at once on one server.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 purge_cases!(patient(&SERVER));
 
-/// A store that waits for a server which all cases ask at once.
+/// A store for one test, whose keys no other sees.
 async fn patient(server: &RedisServer) -> SharedStore {
-    let options = Options::new()
-        .deadline(Duration::from_secs(10))
-        .prefix(unique());
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the server runs")
+    patient_store(server, Options::new().prefix(unique())).await
 }
 
 #[tokio::test]

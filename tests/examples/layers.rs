@@ -185,7 +185,9 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(body.into()).unwrap()
+    request
+        .body(body.into())
+        .expect("tests write good requests")
 }
 
 /// Returns true if the first field of this name begins so.

@@ -3,6 +3,7 @@
 //! Nothing here outlives a test. A [`RedisServer`] goes when it is dropped, when the test panics, and when the test's
 //! process is killed.
 
+mod backend;
 mod client;
 mod logs;
 mod monitor;
@@ -11,7 +12,12 @@ mod service;
 mod twins;
 
 pub use self::{
-    client::Client, logs::Logs, monitor::Monitor, redis_server::RedisServer, service::Service,
+    backend::Backend,
+    client::Client,
+    logs::Logs,
+    monitor::Monitor,
+    redis_server::{RedisServer, patient_store},
+    service::Service,
     twins::RedisConnection,
 };
 pub use layer_store::conformance::unique;

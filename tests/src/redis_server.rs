@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use layer_store::conformance::{Random, unique};
+use layer_store::{
+    Options, SharedStore,
+    conformance::{Random, unique},
+    connect_with,
+};
 
 use crate::Monitor;
 
@@ -301,6 +305,18 @@ fn command_calls(line: &str) -> Option<(String, u64)> {
 
 const PROGRAM: &str = "redis-server";
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Connects with a deadline of 10 s a call: on few cores a server that many tests ask at once is slower than a caller in
+/// production would wait.
+///
+/// # Panics
+///
+/// Panics if the server does not run.
+pub async fn patient_store(server: &RedisServer, options: Options) -> SharedStore {
+    let options = options.deadline(Duration::from_secs(10));
+    let store = connect_with(&server.url(), options).await;
+    store.expect("the server runs")
+}
+
 /// How many ports are tried.
 const PORTS: usize = 20;
 /// How the harness's connections are called.
