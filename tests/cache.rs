@@ -1,4 +1,4 @@
-//! The response cache on a real Redis: every case, what it sends, what happens when Redis does not answer, and the proxy.
+//! The response cache on a real Redis: all cases, the commands it sends, outages, and the reverse proxy.
 
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
@@ -21,7 +21,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// All cases at once on one server.
+/// The server for all cases, which run at once.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 cache_cases!(patient(&SERVER));
@@ -110,7 +110,7 @@ async fn a_redis_that_stands_still_or_dies_costs_little_and_fails_nothing() {
     back(&site).await;
 }
 
-/// The cache is in use again, by itself.
+/// Waits until the cache is used again, without any help.
 async fn back(site: &Site) {
     let waiting = async {
         while !site.get("/").await.is_hit() {
@@ -222,7 +222,7 @@ async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
     );
 }
 
-/// An HTTP/1.1 origin that counts what it is asked.
+/// An HTTP/1.1 origin that counts its requests.
 async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await

@@ -1,4 +1,4 @@
-//! The store on a real Redis: the kit, what it sends, and what then stands there.
+//! The store on a real Redis: the conformance kit, the commands it sends, and the keys and values in Redis.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -8,14 +8,14 @@ use layer_store::{
 };
 use tests::{RedisServer, patient_store, unique};
 
-/// All cases at once on one server.
+/// All cases, at once on one server.
 mod plain {
     use super::*;
 
     layer_store::conformance_tests!(async { patient_store(&SERVER, Options::new()).await });
 }
 
-/// The same behind a prefix.
+/// All cases, behind a prefix.
 mod behind_a_prefix {
     use super::*;
 

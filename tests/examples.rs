@@ -1,4 +1,4 @@
-//! The examples as a user starts them: what they answer, how they stop, what they say to wrong settings.
+//! The examples as a user starts them: their responses, how they stop, and their messages for wrong settings.
 
 #[path = "examples/layers.rs"]
 mod layers;

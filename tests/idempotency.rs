@@ -56,7 +56,7 @@ async fn the_programs_are_their_twins() {
     }
 }
 
-/// A record of one of a few runs; at times of another version, cut off, or nothing.
+/// Returns a record of one of a few runs. Some are of another version, truncated, or empty.
 fn record(random: &mut Random) -> Vec<u8> {
     let version = if random.one_in(20) { '2' } else { '1' };
     let state = ["P", "P", "P", "C", "D", "U"][random.below(6) as usize];
@@ -70,7 +70,7 @@ fn record(random: &mut Random) -> Vec<u8> {
     record
 }
 
-/// In ms.
+/// In milliseconds.
 const WINDOW: u64 = 1_000;
 
 type Mode = fn(SharedStore, Scope) -> IdempotencyLayer;
@@ -122,7 +122,7 @@ impl Handler {
 type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, lock_layer::body::BoxError>;
 type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, Response<BoxBody>, Infallible>;
 
-/// A body that yields these, and then ends or breaks off.
+/// A body that yields these frames, and then ends or fails.
 #[derive(Debug)]
 struct Chunks {
     frames: VecDeque<Bytes>,

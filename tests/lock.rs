@@ -1,4 +1,4 @@
-//! Locks on memory and on a real Redis: who wins, what a fence is worth, what is left behind.
+//! Locks in memory and on a real Redis: one holder at a time, fencing tokens that rise, and nothing left behind.
 
 use std::{
     collections::BTreeSet,
@@ -91,7 +91,7 @@ async fn a_fence_rises_though_the_servers_clock_went_back() {
     }
 }
 
-/// Some units' locks and fences, in any order.
+/// Returns the indexes of some units' keys, two a unit, in a random order of units.
 fn units(random: &mut Random) -> Vec<usize> {
     let mut left: Vec<_> = (0..UNITS).collect();
     let count = 1 + random.below(UNITS as u64);
@@ -105,7 +105,7 @@ const TOKENS: [&str; 3] = [
     "bbbbbbbbbbbbbbbbbbbbbb",
     "-_bbbbbbbbbbbbbbbbbbbb",
 ];
-/// In ms.
+/// In milliseconds.
 const WINDOW: u64 = 1_000;
 
 #[tokio::test]
@@ -430,7 +430,7 @@ fn is_busy(result: &Result<Guard, AcquireError>) -> bool {
     matches!(result, Err(AcquireError::Busy(_)))
 }
 
-/// Tries until it works, for 5 s.
+/// Tries until it works, for at most 5 s.
 async fn eventually<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut() -> F,
 ) -> T {

@@ -1,4 +1,4 @@
-//! Purges on a real Redis: every case and schedule, and what they cost.
+//! Purges on a real Redis: all cases and schedules, and the commands they cost.
 
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
@@ -9,7 +9,7 @@ use cache_layer::store::{Options, SharedStore};
 use cases::{FRESH, Handler, Site};
 use tests::{RedisServer, patient_store, unique};
 
-/// All cases at once on one server.
+/// The server for all cases, which run at once.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 purge_cases!(patient(&SERVER));

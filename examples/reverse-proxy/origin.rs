@@ -18,7 +18,7 @@ use hyper_util::{
 use layer_http::{Body, strip_hop_by_hop};
 use tower::Service;
 
-/// Sends requests on to the origin. One that does not answer is a 502.
+/// Forwards requests to the origin. Answers 502 if the origin does not.
 #[derive(Clone)]
 pub(crate) struct Origin {
     client: Client<HttpConnector, Incoming>,

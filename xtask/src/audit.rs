@@ -33,7 +33,7 @@ const CHECKS: [Check; 4] = [
     },
 ];
 
-/// Runs the checks whose tools are there, all of them, and says what is missing and what failed.
+/// Runs all checks whose tools are installed, and reports the missing tools and the failed checks.
 pub(crate) fn audit() -> TaskResult {
     let mut problems = Vec::new();
     for check in CHECKS {
@@ -74,7 +74,7 @@ fn dependencies() -> TaskResult {
         .args(["bans", "licenses"]))
 }
 
-/// Nobody outside its module sees a type of the Redis client.
+/// Checks that the public API of layer-store has no type of the Redis client.
 fn public_api() -> TaskResult {
     let api = [
         "public-api",
@@ -94,7 +94,7 @@ fn public_api() -> TaskResult {
     }
 }
 
-/// A path that begins with the client's name; `layer_store::redis` would be ours.
+/// Returns true for a path that begins with the client's name. `layer_store::redis` is our own.
 fn names_redis(line: &str) -> bool {
     line.match_indices("redis::").any(|(at, _)| {
         !line[..at]

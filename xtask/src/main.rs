@@ -1,4 +1,4 @@
-//! The commands that the README and `.ci/run` call: `cargo xtask help`.
+//! The commands of this workspace beyond plain cargo. `cargo xtask help` lists them.
 
 mod audit;
 mod check;

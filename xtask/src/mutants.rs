@@ -127,7 +127,7 @@ fn mutate(name: &str, args: &[String]) -> TaskResult<Counts> {
     }
 }
 
-/// How the mutants of one crate, or of all, ended.
+/// The results for the mutants of one crate, or of all.
 #[derive(Debug, Default)]
 struct Counts {
     /// A test failed, or ran into the time limit.
