@@ -135,7 +135,7 @@ struct Readme;
 
 #[cfg(test)]
 mod tests {
-    /// The program in the README can be copied as it stands, since it is the example that the tests run.
+    /// The program in the README can be copied unchanged, since it is the example that the tests run.
     #[test]
     fn the_program_in_the_readme_is_the_example_quickstart() {
         let readme = include_str!("../README.md");

@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/cars/{id}", get(show).merge(update).layer(cache))
         .route("/cars/{id}/bookings", book)
         .layer(limit)
-        // After the limit, so not limited: whoever watches the service is always answered.
+        // Added after the limit, so not limited: a health check always gets an answer.
         .route("/healthz", get(health))
         .with_state(store);
     examples::serve(app.into_make_service_with_connect_info::<SocketAddr>()).await
