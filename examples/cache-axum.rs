@@ -56,7 +56,9 @@ async fn list(State(cars): State<Cars>) -> String {
 }
 
 async fn change(State(cars): State<Cars>, body: String) -> Result<&'static str, StatusCode> {
-    let price = body.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let Ok(price) = body.parse() else {
+        return Err(StatusCode::BAD_REQUEST);
+    };
     cars.price.store(price, Ordering::Relaxed);
     // A `PUT` that succeeds purges its own path. The list is another one.
     match cars.pages.purge_path("/cars").await {
