@@ -64,7 +64,7 @@ enum Task {
         /// Install cargo-mutants with `cargo install --locked` if it is missing.
         #[arg(long)]
         install: bool,
-        /// Arguments for `cargo mutants` after `--`, such as `-- --file lock-layer/src/lease.rs` or `-- --shard 0/8`.
+        /// Arguments for `cargo mutants` after `--`, such as `-- --file layer-http/src/resolve.rs` or `-- --shard 0/8`.
         #[arg(last = true)]
         args: Vec<String>,
     },
