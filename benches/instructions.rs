@@ -1,13 +1,13 @@
-//! Counts instructions, under valgrind: what `cargo xtask instructions` runs.
+//! The program that `cargo xtask instructions` runs under valgrind.
 //!
-//! `instructions list` prints, a line each, a name and the most instructions that a request of it may take, bare ones
-//! included; `instructions loop NAME N` sends N requests of that name through `contenders::drive`.
+//! `instructions list` prints names, each with the maximum number of instructions of a request, those of the bare service
+//! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`.
 
 use contenders::{Bare, FloorLayer, Setting, drive, limited};
 use rate_limit_layer::Quota;
 use tower_layer::Layer;
 
-/// What is counted, and the bar: what was counted with room for another compiler's taste.
+/// The requests that are counted, each with its bar: what was measured, with room for other compilers.
 const CONTENDERS: &[(&str, u32)] = &[
     ("bare", 1_050),
     ("floor", 1_300),
@@ -18,9 +18,9 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("refused", 5_000),
 ];
 
-/// Outlasts any loop.
+/// A quota that no loop uses up.
 const UNSPENT: Quota = Quota::per_second(1_000_000).burst(1_000_000_000);
-/// Gone with the first request.
+/// A quota that the first request uses up.
 const SPENT: Quota = Quota::per_second(1);
 
 fn main() {

@@ -1,7 +1,7 @@
-//! What a cache hit, an idempotent request and a lock cost, over memory and over Redis, beside a bare handler and a hand-written
-//! floor; over Redis beside a bare GET.
+//! The cost of a cache hit, an idempotent request and a lock. In memory they are compared with a bare handler and a hand-written
+//! minimum, on Redis with a single GET.
 //!
-//! `cargo bench -p benches --bench layers`; it starts a redis-server of its own.
+//! `cargo bench -p benches --bench layers` starts a redis-server of its own.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -104,7 +104,7 @@ fn handler(size: usize) -> Bare {
     }))
 }
 
-/// Times `work`, inside a task of the runtime: from its own thread each wait would cost two wake-ups.
+/// Measures `work` inside a task of the runtime. Outside of one, each wait would cost two wake-ups of a thread.
 fn timed<'a, W, F>(runtime: &'a Runtime, name: &'static str, work: W) -> Contender<'a>
 where
     W: Fn(u32) -> F + 'a,
@@ -122,7 +122,7 @@ where
     })
 }
 
-/// Sends what `request` makes, so many times, and reads the answers.
+/// Sends the requests that `request` makes, a given number of times, and reads the responses.
 fn asked<'a, S, B>(
     runtime: &'a Runtime,
     name: &'static str,
@@ -207,7 +207,7 @@ fn lock<'a>(runtime: &'a Runtime, store: &SharedStore) -> Contender<'a> {
     })
 }
 
-/// A map behind a lock, by path: what a hit cannot do without.
+/// The minimum for a cache hit: a map behind a lock, by path.
 fn floor_hit(runtime: &Runtime, size: usize) -> Contender<'_> {
     let map = Arc::new(Mutex::new(HashMap::from([(
         "/cars/7".to_owned(),
@@ -220,7 +220,7 @@ fn floor_hit(runtime: &Runtime, size: usize) -> Contender<'_> {
     asked(runtime, "floor", floor, page)
 }
 
-/// The same by key, filled by the handler.
+/// The minimum for a replay: a map behind a lock, by key, filled by the handler.
 fn floor_run(runtime: &Runtime) -> Contender<'_> {
     let map: Arc<Mutex<HashMap<String, Bytes>>> = Arc::default();
     let (inner, floor) = (handler(KIB), map);

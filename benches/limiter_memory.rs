@@ -1,6 +1,6 @@
-//! What the limiter costs over memory: passing, refused, and two threads on one key, beside a bare service and a floor.
+//! The cost of the limiter in memory: admitted, refused, and two threads on one key, compared with a bare service and a minimum.
 //!
-//! `cargo bench -p benches --features peers --bench limiter_memory`; without `peers`, tower_governor is left out.
+//! `cargo bench -p benches --features peers --bench limiter_memory`. Without `peers`, tower_governor is left out.
 
 use std::{hint::black_box, sync::Barrier, thread, time::Duration};
 
@@ -14,11 +14,11 @@ use tower_service::Service;
 
 const ROUNDS: usize = 41;
 const TIMES: u32 = 20_000;
-/// Outlasts any round.
+/// A quota that no round uses up.
 const UNSPENT: Quota = Quota::per_second(1_000_000).burst(1_000_000_000);
-/// Gone with the first request.
+/// A quota that the first request uses up.
 const SPENT: Quota = Quota::per_second(1);
-/// Each of many keys owes something for as long as a round takes, and more.
+/// A quota under which each of many keys keeps a debt for longer than a round.
 const HOURLY: Quota = Quota::per_hour(1_000);
 const PLAIN: Setting = Setting {
     quota: UNSPENT,
@@ -49,7 +49,7 @@ fn main() {
     measure(&mut group, "ours", limited(PLAIN));
     measure(&mut group, "ours, wrapped", limited(WRAPPED));
     group.finish();
-    // As criterion's benchmarks, a table may be left out by a filter.
+    // A filter on the command line leaves out tables, as it does criterion's benchmarks.
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let wanted = |title: &str| {
         filter
@@ -194,7 +194,7 @@ where
     let mut peer = 0_u32;
     Contender::new(name, move |times| {
         for _ in 0..times {
-            // A full period over 100,000 peers, in an order that no prefetcher follows.
+            // Visits all 100,000 peers in an order that no prefetcher can follow.
             peer = (peer + 61_803) % 100_000;
             black_box(&ask(&mut service, request(0x0a00_0000 + peer)));
         }

@@ -1,7 +1,7 @@
-//! What a check costs on Redis, beside a bare GET and the bare script on a connection of the same kind: in sequence, and with
-//! 64 tasks at once.
+//! The cost of a check on Redis, compared with a single GET and with the script alone on the same kind of connection: in
+//! sequence, and with 64 tasks at once.
 //!
-//! `cargo bench -p benches --bench limiter_redis`; it starts a redis-server of its own.
+//! `cargo bench -p benches --bench limiter_redis` starts a redis-server of its own.
 
 use std::{
     pin::Pin,
@@ -63,7 +63,7 @@ async fn limiter(server: &RedisServer) -> Limiter {
     Limiter::new(store, Quota::per_second(1_000_000).fail_closed())
 }
 
-/// Loads the limiter's script, for who sends it without a limiter.
+/// Loads the limiter's script, for the contender that sends it without a limiter.
 async fn load(connection: &MultiplexedConnection) -> String {
     let mut command = redis::cmd("SCRIPT");
     command.arg("LOAD").arg(PROGRAM.lua());
@@ -71,7 +71,7 @@ async fn load(connection: &MultiplexedConnection) -> String {
     loaded.expect("the script is Lua")
 }
 
-/// So many in all, shared out among tasks, each of which waits for one before it sends the next.
+/// Distributes a number of calls over tasks. Each task waits for a reply before it sends the next.
 fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) -> Duration {
     shared_out(runtime, times, tasks, |task| {
         let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
@@ -79,7 +79,7 @@ fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) 
     })
 }
 
-/// The same command as a check's, on the connection of the GETs: what is left between the two is the limiter and its store.
+/// Returns the command of a check, for the connection of the GETs. The difference to a check is the limiter and its store.
 fn scripts(
     runtime: &Runtime,
     connection: &MultiplexedConnection,
@@ -95,7 +95,7 @@ fn scripts(
     })
 }
 
-/// Sends `command` so many times, one after the other.
+/// Sends `command` a number of times, one after the other.
 fn send(
     mut connection: MultiplexedConnection,
     command: redis::Cmd,

@@ -1,6 +1,6 @@
-//! What keys cost a limiter in memory: bytes for each while so many are held, and the worst call while they arrive.
+//! The memory that a limiter needs for each key, and its slowest call while keys arrive, at up to 10,000,000 keys.
 //!
-//! `cargo bench -p benches --features peers --bench memory_store`; without `peers`, tower_governor is left out. It takes a
+//! `cargo bench -p benches --features peers --bench memory_store`. Without `peers`, tower_governor is left out. It needs a
 //! gigabyte of memory for some seconds.
 
 use std::{convert::Infallible, time::Duration};
@@ -13,10 +13,10 @@ use rate_limit_layer::{Quota, RateLimitLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Long enough that no key is done before the last one comes.
+/// Long enough that no key expires before the last one comes.
 const DAILY: Quota = Quota::per_day(100);
 const KEYS: [u32; 2] = [1_000_000, 10_000_000];
-/// The worst call of a run is often the machine's doing; the least of several worst ones is the program's.
+/// The slowest call of one run is often caused by the machine. The minimum over several runs is caused by the program.
 const RUNS: usize = 3;
 
 fn main() {

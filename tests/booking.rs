@@ -1,4 +1,4 @@
-//! The booking service as a process: its limit, exactly, and its bookings, none of them twice.
+//! The booking service as a process: its limit is exact, and nothing is booked twice.
 
 #[path = "booking/bookings.rs"]
 mod bookings;

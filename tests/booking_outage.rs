@@ -1,4 +1,4 @@
-//! The booking service when its Redis stands still, dies, comes back empty, or was never there.
+//! The booking service when its Redis is paused, dies, comes back empty, or was never there.
 
 use std::{
     sync::{
@@ -98,7 +98,7 @@ async fn an_open_breaker_costs_no_time_and_sends_redis_nothing_but_pings() {
     }
 }
 
-/// Pauses, kills and restarts the Redis of a service under load. The statuses that its clients got, sorted.
+/// Pauses, kills and restarts the Redis of a service under load. Returns the statuses that its clients got, sorted.
 async fn survive(on_store_error: &str) -> Vec<StatusCode> {
     let mut redis = RedisServer::start();
     let service = booking(&redis, on_store_error);
@@ -131,7 +131,7 @@ async fn survive(on_store_error: &str) -> Vec<StatusCode> {
     statuses
 }
 
-/// Clients that ask as fast as they are answered, but for a pause.
+/// Clients that send a request, wait for its response, and pause before the next.
 struct Load {
     clients: JoinSet<Vec<StatusCode>>,
     over: Arc<AtomicBool>,
@@ -180,7 +180,7 @@ fn booking(redis: &RedisServer, on_store_error: &str) -> Service {
     )
 }
 
-/// The status of a request that is answered in time.
+/// Returns the status of a response, and checks that it came in time.
 async fn timed(client: &mut Client) -> StatusCode {
     let start = Instant::now();
     let status = client.get("/").await.status();
@@ -201,7 +201,7 @@ async fn is_out(service: &Service) {
     }
 }
 
-/// By itself, and soon after the server's return.
+/// Waits until the service uses its store again: by itself, and soon after the server's return.
 async fn is_back(service: &Service) {
     let mut client = service.connect().await;
     let start = Instant::now();
@@ -245,14 +245,14 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// One story at a time, since all of them measure it.
+/// Held by one test at a time, since all of them measure time.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A check's 100 ms, and as much again for a machine with other things to do.
+/// The limit of a check, 100 ms, and the same again for a busy machine.
 const LIMIT: Duration = Duration::from_millis(200);
 const MOMENT: Duration = Duration::from_millis(500);
 const CLIENTS: usize = 8;
-/// So many calls in a row open the breaker.
+/// The number of failures in a row that open the breaker.
 const FAILURES: usize = 5;
 /// A limit that these tests do not reach.
 const PLENTY: &str = "1000000/s";

@@ -1,4 +1,4 @@
-//! The response cache on a real Redis: every case, what it sends, what happens when Redis does not answer, and the proxy.
+//! The response cache on a real Redis: all cases, the commands it sends, outages, and the reverse proxy.
 
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
@@ -12,27 +12,23 @@ use std::{
     time::Duration,
 };
 
-use cache_layer::store::{Options, SharedStore, connect, connect_with};
+use cache_layer::store::{Options, SharedStore, connect};
 use cases::{FRESH, Handler, Site};
 use http::Request;
-use tests::{RedisServer, Service, unique};
+use tests::{RedisServer, Service, patient_store, unique};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-/// All cases at once on one server.
+/// The server for all cases, which run at once.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 cache_cases!(patient(&SERVER));
 
-/// A store that waits for a server which all cases ask at once.
+/// A store for one test, whose keys no other sees.
 async fn patient(server: &RedisServer) -> SharedStore {
-    let options = Options::new()
-        .deadline(Duration::from_secs(10))
-        .prefix(unique());
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the server runs")
+    patient_store(server, Options::new().prefix(unique())).await
 }
 
 #[tokio::test]
@@ -114,7 +110,7 @@ async fn a_redis_that_stands_still_or_dies_costs_little_and_fails_nothing() {
     back(&site).await;
 }
 
-/// The cache is in use again, by itself.
+/// Waits until the cache is used again, without any help.
 async fn back(site: &Site) {
     let waiting = async {
         while !site.get("/").await.is_hit() {
@@ -226,7 +222,7 @@ async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
     );
 }
 
-/// An HTTP/1.1 origin that counts what it is asked.
+/// An HTTP/1.1 origin that counts its requests.
 async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await

@@ -1,27 +1,26 @@
-//! The store on a real Redis: the kit, what it sends, and what then stands there.
+//! The store on a real Redis: the conformance kit, the commands it sends, and the keys and values in Redis.
 
 use std::{sync::LazyLock, time::Duration};
 
 use layer_store::{
-    Arg, Context, Identity, Key, KeySpace, Op, Options, SharedStore, StoreExt, Ttl, Value,
+    Arg, Context, Identity, Key, KeySpace, Op, Options, StoreExt, Ttl, Value,
     conformance::programs::{LIMITED, LOOK},
-    connect_with,
 };
-use tests::{RedisServer, unique};
+use tests::{RedisServer, patient_store, unique};
 
-/// All cases at once on one server.
+/// All cases, at once on one server.
 mod plain {
     use super::*;
 
-    layer_store::conformance_tests!(async { patient(&SERVER, Options::new()).await });
+    layer_store::conformance_tests!(async { patient_store(&SERVER, Options::new()).await });
 }
 
-/// The same behind a prefix.
+/// All cases, behind a prefix.
 mod behind_a_prefix {
     use super::*;
 
     layer_store::conformance_tests!(async {
-        patient(&SERVER, Options::new().prefix(unique())).await
+        patient_store(&SERVER, Options::new().prefix(unique())).await
     });
 }
 
@@ -30,7 +29,7 @@ static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_has_one_connection() {
     let server = RedisServer::start();
-    let store = patient(&server, Options::new()).await;
+    let store = patient_store(&server, Options::new()).await;
     let tasks: Vec<_> = (0..64)
         .map(|task: u64| {
             let store = store.clone();
@@ -70,7 +69,7 @@ async fn a_process_has_one_connection() {
 #[tokio::test]
 async fn every_operation_is_one_command() {
     let server = RedisServer::start();
-    let store = patient(&server, Options::new()).await;
+    let store = patient_store(&server, Options::new()).await;
     let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
     let key = Key::new(&space, ada.as_ref());
@@ -124,7 +123,7 @@ async fn every_operation_is_one_command() {
 #[tokio::test]
 async fn a_flushed_script_is_sent_again_and_run_once() {
     let server = RedisServer::start();
-    let store = patient(&server, Options::new()).await;
+    let store = patient_store(&server, Options::new()).await;
     let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
     let key = Key::new(&space, ada.as_ref());
@@ -141,7 +140,7 @@ async fn a_flushed_script_is_sent_again_and_run_once() {
 #[tokio::test]
 async fn what_stands_in_redis_is_plain_text_with_its_own_end() {
     let server = RedisServer::start();
-    let store = patient(&server, Options::new().prefix("shop")).await;
+    let store = patient_store(&server, Options::new().prefix("shop")).await;
     let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada:1");
     let key = Key::new(&space, ada.as_ref()).with_rest(b"*");
@@ -168,13 +167,6 @@ async fn what_stands_in_redis_is_plain_text_with_its_own_end() {
     assert_eq!(pttl(), -2);
     let seen = store.run(&CX, &LOOK, &[key], &[]).await.unwrap();
     assert_eq!(seen.int(1), Some(-2));
-}
-
-/// A kit of 36 cases at once on few cores is slower than a caller in production would wait.
-async fn patient(server: &RedisServer, options: Options) -> SharedStore {
-    let options = options.deadline(Duration::from_secs(10));
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the harness writes good URLs")
 }
 
 const CX: Context = Context::new("test");

@@ -1,4 +1,7 @@
-//! The examples as a user starts them: what they answer, how they stop, what they say to wrong settings.
+//! The examples as a user starts them: their responses, how they stop, and their messages for wrong settings.
+
+#[path = "examples/layers.rs"]
+mod layers;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,40 +11,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-
-#[tokio::test]
-async fn rate_limit_axum_admits_refuses_and_stops() {
-    let service = Service::start("rate-limit-axum", &[ANY_PORT]);
-    let mut client = service.connect().await;
-    for _ in 0..20 {
-        assert_eq!(client.get("/").await.status(), 200);
-    }
-    let refused = client.get("/").await;
-    assert_eq!(refused.status(), 429);
-    for header in ["retry-after", "ratelimit", "ratelimit-policy"] {
-        assert!(refused.headers().contains_key(header), "{header}");
-    }
-    drop(client);
-    assert!(service.stop().success());
-}
-
-#[tokio::test]
-async fn rate_limit_axum_fails_open_and_closed_as_written() {
-    let service = Service::start_with(
-        "rate-limit-axum",
-        &[ANY_PORT],
-        &[("REDIS_URL", NOBODYS_URL)],
-    );
-    let mut client = service.connect().await;
-    for _ in 0..30 {
-        assert_eq!(client.get("/").await.status(), 200);
-    }
-    let closed = client.get("/report").await;
-    assert_eq!(closed.status(), 503);
-    assert_eq!(closed.headers()["retry-after"], "1");
-    drop(client);
-    assert!(service.stop().success());
-}
 
 #[tokio::test]
 async fn booking_lists_its_cars_and_counts_its_clients() {
@@ -191,7 +160,7 @@ fn booking_names_a_wrong_setting_in_one_line() {
     let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (flags, hint) in [
-        (&["--listen", &taken][..], "--listen 127.0.0.1:0"),
+        (&["--listen", &taken][..], "such as 127.0.0.1:0"),
         (&["--store", "mysql://db"], "`redis://host:6379`"),
         (&["--limit", "0/s"], "write at least 1"),
         (&["--limit", "5/fortnight"], "write one such as 100/min"),

@@ -1,4 +1,4 @@
-//! The harness itself: servers that start, stand still, go, come back empty, and leave nothing behind.
+//! The harness itself: servers start, pause, end, come back empty, and leave nothing behind.
 
 use std::{
     env, fs,
@@ -81,7 +81,7 @@ fn a_monitor_sees_what_clients_send_and_not_what_scripts_do() {
     assert!(server.clients().is_empty());
 }
 
-/// Run as a child, this starts a server, tells its port and waits to be killed.
+/// In a child process: starts a server, prints its port and waits to be killed.
 #[test]
 fn a_server_does_not_outlive_a_killed_test() {
     const CHILD: &str = "HARNESS_CHILD";

@@ -1,4 +1,4 @@
-//! Locks on memory and on a real Redis: who wins, what a fence is worth, what is left behind.
+//! Locks in memory and on a real Redis: one holder at a time, fencing tokens that rise, and nothing left behind.
 
 use std::{
     collections::BTreeSet,
@@ -14,15 +14,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use layer_store::{
-    Arg, Context, Effect, ErrorKind, IdentityRef, Key, KeySpace, MemoryStore, Op, SharedStore,
-    StoreExt,
+    Arg, Context, Effect, ErrorKind, IdentityRef, Key, KeySpace, Op, SharedStore, StoreExt,
     conformance::{Fault, FaultInjector, Random, twins::Twins},
     connect,
 };
 use lock_layer::{
     AcquireError, LockContext, LockGuard, LockLayer, Locks, PROGRAMS, ReleaseOutcome, header,
 };
-use tests::{RedisConnection, RedisServer, scale, unique};
+use tests::{Backend, RedisConnection, RedisServer, scale, unique};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -94,7 +93,7 @@ async fn a_fence_rises_though_the_servers_clock_went_back() {
     }
 }
 
-/// Some units' locks and fences, in any order.
+/// Returns the indexes of some units' keys, two a unit, in a random order of units.
 fn units(random: &mut Random) -> Vec<usize> {
     let mut left: Vec<_> = (0..UNITS).collect();
     let count = 1 + random.below(UNITS as u64);
@@ -108,13 +107,13 @@ const TOKENS: [&str; 3] = [
     "bbbbbbbbbbbbbbbbbbbbbb",
     "-_bbbbbbbbbbbbbbbbbbbb",
 ];
-/// In ms.
+/// In milliseconds.
 const WINDOW: u64 = 1_000;
 
 #[tokio::test]
 async fn a_hundred_overlapping_lists_over_three_connections_have_one_winner_a_round() {
-    for place in Place::all() {
-        let stores = place.stores(3).await;
+    for backend in Backend::all() {
+        let stores = backend.stores(3).await;
         let locks: Vec<_> = stores.into_iter().map(locks).collect();
         for _ in 0..scale(1_000) {
             let car = unique();
@@ -130,15 +129,15 @@ async fn a_hundred_overlapping_lists_over_three_connections_have_one_winner_a_ro
             let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
             assert_eq!(won.len(), 1);
             assert!(lost.iter().all(is_busy));
-            place.every_key_ends();
+            backend.every_key_ends();
         }
     }
 }
 
 #[tokio::test]
 async fn whoever_holds_days_at_one_time_holds_others_than_everybody_else() {
-    for place in Place::all() {
-        let locks = locks(place.store().await);
+    for backend in Backend::all() {
+        let locks = locks(backend.store().await);
         let taken = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for seed in 0..20 {
@@ -205,8 +204,8 @@ async fn a_lock_costs_two_commands_and_a_refusal_one() {
 
 #[tokio::test]
 async fn a_handler_of_three_leases_keeps_its_lock() {
-    for place in Place::all() {
-        let store = place.store().await;
+    for backend in Backend::all() {
+        let store = backend.store().await;
         let layer = LockLayer::new(store, header("x-car")).lease(LEASE);
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = runs.clone();
@@ -275,8 +274,8 @@ async fn fences_rise_over_release_expiry_flushall_and_an_empty_restart() {
 
 #[tokio::test]
 async fn a_release_after_the_lease_leaves_the_next_holder_alone() {
-    for place in Place::all() {
-        let dying = FaultInjector::new(place.store().await);
+    for backend in Backend::all() {
+        let dying = FaultInjector::new(backend.store().await);
         let car = locks(dying.clone()).group("car:7");
         let late = car.try_acquire(["1"]).await.unwrap();
         dying.inject_by(|op| match op {
@@ -313,8 +312,8 @@ async fn a_server_that_stands_still_is_a_loss_told_in_time() {
 
 #[tokio::test]
 async fn a_reply_that_comes_late_is_no_refusal_and_leaves_no_lock() {
-    for place in Place::all() {
-        let slow = FaultInjector::new(place.store().await);
+    for backend in Backend::all() {
+        let slow = FaultInjector::new(backend.store().await);
         let car = locks(slow.clone()).group("car:7");
         // Applied each time; the reply of the first is lost, as one is that comes after its deadline.
         let mut calls = 0;
@@ -341,7 +340,7 @@ async fn a_reply_that_comes_late_is_no_refusal_and_leaves_no_lock() {
             })
             .await;
         }
-        place.every_key_ends();
+        backend.every_key_ends();
     }
 }
 
@@ -379,9 +378,9 @@ async fn connections_cut_and_scripts_forgotten_are_no_refusal_and_no_second_hold
 
 #[tokio::test]
 async fn a_lock_that_was_deleted_is_put_back_unless_somebody_was_let_in() {
-    for place in Place::all() {
+    for backend in Backend::all() {
         for let_in in [false, true] {
-            let store = place.store().await;
+            let store = backend.store().await;
             let name = unique();
             let car = locks(store.clone()).group(name.as_str());
             let guard = car.try_acquire(["1"]).await.unwrap();
@@ -425,49 +424,6 @@ async fn without_redis_a_locked_route_is_unavailable_before_its_handler() {
     assert_eq!(runs.load(SeqCst), 0);
 }
 
-/// Where locks are kept.
-enum Place {
-    Memory(MemoryStore),
-    Redis(RedisServer),
-}
-
-impl Place {
-    fn all() -> [Self; 2] {
-        [
-            Self::Memory(MemoryStore::new()),
-            Self::Redis(RedisServer::start()),
-        ]
-    }
-
-    /// The store as one process sees it.
-    async fn store(&self) -> SharedStore {
-        match self {
-            Self::Memory(store) => SharedStore::new(store.clone()),
-            Self::Redis(server) => connect(&server.url()).await.expect("the server runs"),
-        }
-    }
-
-    async fn stores(&self, count: usize) -> Vec<SharedStore> {
-        let mut stores = Vec::new();
-        for _ in 0..count {
-            stores.push(self.store().await);
-        }
-        stores
-    }
-
-    /// Nothing stays in Redis for ever; in memory nothing can but what says so.
-    fn every_key_ends(&self) {
-        let Self::Redis(server) = self else { return };
-        let keys: Vec<String> = server.command(&["KEYS", "*"]);
-        assert!(!keys.is_empty());
-        for key in keys {
-            let left: i64 = server.command(&["PTTL", &key]);
-            // -2: it has ended meanwhile.
-            assert!(left > 0 || left == -2, "{key} lives for ever");
-        }
-    }
-}
-
 fn locks(store: impl layer_store::Store) -> Locks {
     Locks::new(SharedStore::new(store)).lease(LEASE)
 }
@@ -476,7 +432,7 @@ fn is_busy(result: &Result<LockGuard, AcquireError>) -> bool {
     matches!(result, Err(AcquireError::Busy(_)))
 }
 
-/// Tries until it works, for 5 s.
+/// Tries until it works, for at most 5 s.
 async fn eventually<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut() -> F,
 ) -> T {

@@ -1,4 +1,4 @@
-//! What a user is told of a store that other processes do not see. In a process of its own, since it is told once.
+//! The warning about a store that other processes do not see. In a process of its own, since it is logged once.
 
 use layer_store::{MemoryStore, SharedStore, connect};
 use lock_layer::{ClientScope, IdempotencyLayer, LockLayer, Locks, header};

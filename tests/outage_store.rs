@@ -1,4 +1,4 @@
-//! The store when its Redis stands still, dies, comes back empty, turns into a replica, or was never there.
+//! The store when its Redis is paused, dies, comes back empty, becomes a replica, or was never there.
 
 use std::{
     future::Future,
@@ -182,7 +182,7 @@ async fn a_wrong_password_is_an_error_that_does_not_repeat_it() {
     assert!(!text.contains("wr0ng") && !text.contains("right"), "{text}");
 }
 
-/// Counts one key up. What it then says.
+/// Increments one key. Returns its new value.
 async fn count(store: &SharedStore) -> Result<i64, StoreError> {
     let space = KeySpace::new("data", "visits");
     let ada = Identity::from("ada");
@@ -192,7 +192,7 @@ async fn count(store: &SharedStore) -> Result<i64, StoreError> {
     Ok(reply.int(1).expect("the program replies a count"))
 }
 
-/// By itself, within 3 s of the server's return, and for good: it counts [`AFTER`] times.
+/// Checks that the store recovers by itself within 3 s of the server's return, and then works [`AFTER`] times.
 async fn recovers(store: &SharedStore) {
     let start = now();
     while count(store).await.is_err() {
@@ -224,9 +224,9 @@ fn now() -> Instant {
 }
 
 const CX: Context = Context::new("test");
-/// A call's 100 ms, and as much again for a machine with other things to do.
+/// The limit of a call, 100 ms, and the same again for a busy machine.
 const LIMIT: Duration = Duration::from_millis(200);
-/// How often a store that has recovered is asked.
+/// The number of calls to a store that has recovered.
 const AFTER: i64 = 20;
 const TTL: Ttl = match Ttl::from_millis(60_000) {
     Some(ttl) => ttl,

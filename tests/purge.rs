@@ -1,26 +1,22 @@
-//! Purges on a real Redis: every case and schedule, and what they cost.
+//! Purges on a real Redis: all cases and schedules, and the commands they cost.
 
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
-use cache_layer::store::{Options, SharedStore, connect_with};
+use cache_layer::store::{Options, SharedStore};
 use cases::{FRESH, Handler, Site};
-use tests::{RedisServer, unique};
+use tests::{RedisServer, patient_store, unique};
 
-/// All cases at once on one server.
+/// The server for all cases, which run at once.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 purge_cases!(patient(&SERVER));
 
-/// A store that waits for a server which all cases ask at once.
+/// A store for one test, whose keys no other sees.
 async fn patient(server: &RedisServer) -> SharedStore {
-    let options = Options::new()
-        .deadline(Duration::from_secs(10))
-        .prefix(unique());
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the server runs")
+    patient_store(server, Options::new().prefix(unique())).await
 }
 
 #[tokio::test]

@@ -105,7 +105,11 @@ async fn peek_and_reset_do_what_they_say_and_no_more() {
     assert_eq!(left(&both, "nobody").await, [3, 5]);
 
     daily.reset("ada").await.unwrap();
-    assert_eq!(left(&both, "ada").await, [3, 3], "the other policy stands");
+    assert_eq!(
+        left(&both, "ada").await,
+        [3, 3],
+        "the other policy is not reset"
+    );
     assert_eq!(left(&both, "bob").await, [2, 4], "as does everybody else");
     both.reset("ada").await.unwrap();
     assert_eq!(left(&both, "ada").await, left(&both, "nobody").await);

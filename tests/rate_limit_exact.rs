@@ -1,4 +1,4 @@
-//! It is GCRA, exactly, on both stores: against a model in unreduced integers, on random steps of a clock that the test moves.
+//! The limiter is exactly GCRA on both stores: compared with a model in unreduced integers, on random steps of a test clock.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
@@ -12,7 +12,7 @@ use rate_limit_layer::{Limiter, PROGRAM, Quota, Verdict};
 use tests::{RedisConnection, RedisServer};
 
 const STEPS: u64 = 100_000;
-/// 2026-01-01, and 42 µs.
+/// 2026-01-01 and 42 µs, in Unix microseconds.
 const START: u64 = 1_767_225_600_000_042;
 const YEAR_2100: u64 = 4_102_444_800_000_000;
 
@@ -28,14 +28,14 @@ fn quotas() -> Vec<Quota> {
     limits.into_iter().flat_map(with_burst).collect()
 }
 
-/// The definition, in numbers that nobody has reduced: what is owed, in microseconds times the limit.
+/// The definition of GCRA in unreduced numbers: the debt, in microseconds times the limit.
 struct Model {
     limit: i128,
     window: i128,
     burst: i128,
-    /// When nothing is owed any more.
+    /// The time at which nothing is owed any more.
     arrival: i128,
-    /// What passed so far, less what the time has earned, and the least of that: no interval may earn more than a burst.
+    /// What was admitted so far minus what has refilled, and the minimum of that. No interval may save up more than a burst.
     passed: i128,
     least: i128,
 }
@@ -56,7 +56,7 @@ impl Model {
         (self.arrival - i128::from(now) * self.limit).max(0)
     }
 
-    /// Whether `cost` requests pass, or after how many microseconds they would.
+    /// Admits `cost` requests, or returns the microseconds after which they would be admitted.
     fn check(&mut self, now: u64, cost: u32) -> Result<(), u64> {
         let owed = self.owed(now) + i128::from(cost) * self.window;
         let over = owed - self.burst * self.window;
@@ -84,7 +84,7 @@ impl Model {
     }
 }
 
-/// From no time at all over a few microseconds to three windows.
+/// Returns a random time: none, a few microseconds, or up to three windows.
 fn pause(random: &mut Random, quota: Quota) -> Duration {
     let window = quota.window().as_micros() as u64;
     let share = window / u64::from(quota.limit());
@@ -159,7 +159,7 @@ impl IdentityRef {
         self.peek().await;
     }
 
-    /// A microsecond less than was told is refused; what was told passes.
+    /// After the reported wait a request is admitted, and a microsecond earlier it is refused.
     async fn wait(&mut self, cost: u32, retry_after: u64) {
         self.hand.advance(Duration::from_micros(retry_after - 1));
         assert_eq!(self.verdict(cost).await, Err(1));
@@ -222,7 +222,7 @@ impl IdentityRef {
     }
 }
 
-/// The script as it ships, on a real Redis, step by step beside its twin and the model.
+/// The script on a real Redis, compared step by step with its twin and the model.
 #[tokio::test]
 async fn redis_is_exact() {
     let server = RedisServer::start();
@@ -263,8 +263,8 @@ async fn redis_is_exact() {
     }
 }
 
-/// 5,000 steps of 0 to 3 windows over three limits of one subject: charges, looks and refunds, of all of them and of some, with
-/// quotas that change on a live key and a clock that a failover sets back.
+/// 5,000 steps of 0 to 3 windows over three limits of one subject: charges, looks and refunds, of all limits and of some. Quotas
+/// change on live keys, and a failover sets the clock back.
 #[tokio::test]
 async fn the_script_is_its_twin() {
     let server = RedisServer::start();
@@ -305,8 +305,8 @@ async fn the_script_is_its_twin() {
     }
 }
 
-/// A debt of 13 at 7 a microsecond is paid after one and six sevenths. Two microseconds later nothing is owed, although the six,
-/// read as of a quota that pays back one, would still be a debt.
+/// A debt of 13 at 7 a microsecond is paid after 1 6/7 µs. After two microseconds nothing is owed, although the six, if read
+/// by a quota that pays back one, would still be a debt.
 #[tokio::test]
 async fn a_fraction_of_another_quota_is_over_with_its_time() {
     let server = RedisServer::start();
@@ -322,7 +322,7 @@ async fn a_fraction_of_another_quota_is_over_with_its_time() {
     assert_eq!(reply.int(1), Some(1));
 }
 
-/// What stands under a key and is no state of a limit is an error on both, never a fresh bucket.
+/// A value under a key that is no state of a limit is an error on both stores, and never a limit without debt.
 #[tokio::test]
 async fn foreign_values_are_errors() {
     let server = RedisServer::start();
@@ -357,7 +357,7 @@ async fn foreign_values_are_errors() {
     }
 }
 
-/// What the limiter sends for `charge` requests of a quota: units, full and the charge, in lowest terms.
+/// Returns the arguments for `charge` requests of a quota: units, full and the charge, in lowest terms.
 fn args(quota: Quota, charge: i64) -> [Arg<'static>; 3] {
     let (limit, window) = (i64::from(quota.limit()), quota.window().as_micros() as i64);
     let mut common = (limit, window);

@@ -1,4 +1,4 @@
-//! What a user is told of limits that are not what they seem. On runtimes of one thread, as logs are kept by thread.
+//! The warnings about limits that do not limit. On runtimes of one thread, since logs are recorded by thread.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,7 @@ fn open() -> Quota {
     Quota::per_hour(2)
 }
 
-/// Whoever may ping and not run scripts has a server that is up, and no limit.
+/// A user that may ping but not run scripts sees a server that is up, and has no limit.
 #[tokio::test]
 async fn a_redis_user_who_may_not_run_scripts_is_told_of() {
     let server = RedisServer::start();

@@ -1,4 +1,4 @@
-//! Programs as they ship, in Redis, against their twins, on random steps; and the harness's own test.
+//! Programs in Redis, compared with their twins on random steps, and the test of the harness itself.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use layer_store::{
 };
 use tests::{RedisConnection, RedisServer};
 
-/// 5,000 steps of 0 to 3 windows, in this case times to live.
+/// 5,000 steps of 0 to 3 windows, which here are times to live.
 #[tokio::test]
 async fn the_kit_s_programs_are_their_twins() {
     let server = RedisServer::start();
@@ -104,7 +104,7 @@ async fn first_difference(server: &RedisServer, program: &'static Program) -> Op
     None
 }
 
-/// Writes the time under the first key every second time, under the second always; replies what it wrote.
+/// Writes the time under the second key, and under the first on every other run. Returns the time.
 fn twin(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let now = transaction.now();
     let millis = args[0].int().expect("a number");
@@ -117,7 +117,7 @@ fn twin(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     Output::ints(&[now as i64])
 }
 
-/// The twin's body.
+/// The Lua body of the twin.
 const BODY: &str = "
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
@@ -130,7 +130,7 @@ redis.call('SET', KEYS[2], now, 'PX', ARGV[1])
 return {tonumber(now)}
 ";
 
-/// What is wrong, where in the body, and what stands there instead.
+/// Mistakes: a description, a part of the body, and its replacement.
 const MISTAKES: [[&str; 3]; 10] = [
     ["keeps a key", "redis.call('DEL', KEYS[1])", ""],
     [

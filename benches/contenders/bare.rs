@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use tower_service::Service;
 
-/// A service that answers at once with nothing.
+/// A service that returns an empty response at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Bare;
 
@@ -21,7 +21,7 @@ impl Service<Request<Body>> for Bare {
         Poll::Ready(Ok(()))
     }
 
-    /// Never inlined: no real handler is, and a request that the optimizer has seen made is dropped for nothing.
+    /// Never inlined, as no real handler is. Otherwise the optimizer removes requests that it has seen being made.
     #[inline(never)]
     fn call(&mut self, req: Request<Body>) -> Self::Future {
         drop(req);

@@ -16,8 +16,8 @@ use rate_limit_layer::Quota;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The least that limits by address: sharded maps of theoretical arrival times, whole nanoseconds, no bound, no headers but
-/// `Retry-After`. What a product must do beside is what stands between it and this.
+/// A minimal limiter by address: sharded maps of theoretical arrival times in nanoseconds, unbounded, with
+/// `Retry-After` as its only header. The distance to it is the cost of everything else that a product must do.
 #[derive(Clone)]
 pub struct FloorLayer {
     shared: Arc<Shared>,
@@ -59,7 +59,7 @@ impl std::fmt::Debug for FloorLayer {
 }
 
 impl Shared {
-    /// What is left of the burst, or how long to wait, in nanoseconds.
+    /// Charges one request. Returns what is left of the burst, or the wait in nanoseconds.
     #[inline]
     fn check(&self, address: u32) -> Result<u64, u64> {
         let now = self.tolerance + self.clock.delta_as_nanos(self.started, self.clock.raw());
@@ -172,7 +172,7 @@ fn write(response: &mut Response<Body>, limit: u64, left: u64, reset: u64) {
     headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
 }
 
-/// One multiplication: addresses need no more.
+/// A hash of one multiplication, which is enough for addresses.
 #[derive(Default)]
 struct Spread(u64);
 

@@ -1,4 +1,5 @@
-//! What the benches put side by side: a bare service, a hand-written floor that does less than a product must, and ours.
+//! The services that the benches compare: a bare one, a hand-written minimum (the floor) that does less than a product must, and
+//! ours.
 
 mod bare;
 mod floor;

@@ -5,18 +5,18 @@ use tower_layer::Layer;
 
 use crate::Bare;
 
-/// How our layer is set up.
+/// The settings of our layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// By the peer's address.
+    /// The quota of each peer's address.
     pub quota: Quota,
-    /// With `RateLimit` and `RateLimit-Policy`.
+    /// True to send `RateLimit` and `RateLimit-Policy`.
     pub headers: bool,
-    /// With a breaker and a timeout round the store, as a networked one has them.
+    /// True to wrap the store in a breaker and a timeout, as stores over a network are.
     pub wrapped: bool,
 }
 
-/// Our layer over memory, round a bare service. A wrapped store needs a tokio runtime about it.
+/// Returns our layer in memory around a bare service. A wrapped store needs a tokio runtime.
 pub fn limited(setting: Setting) -> RateLimit<Bare> {
     let memory = MemoryStore::new();
     let store = match setting.wrapped {

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::Bare;
 
-/// `tower_governor` by the peer's address.
+/// Returns `tower_governor` by the peer's address.
 pub fn governor(
     quota: Quota,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
@@ -24,7 +24,7 @@ pub fn governor(
     GovernorLayer::new(config).layer(Bare)
 }
 
-/// The same with its headers.
+/// Returns `tower_governor` with its headers.
 pub fn governor_with_headers(
     quota: Quota,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {

@@ -10,7 +10,7 @@ use axum::{body::Body, extract::ConnectInfo};
 use http::{Request, Response};
 use tower_service::Service;
 
-/// A request from the peer of this number, as axum's server makes it.
+/// Returns a request from the peer of this number, as axum's server makes it.
 #[inline(never)]
 pub fn request(peer: u32) -> Request<Body> {
     let mut request = Request::new(Body::empty());
@@ -21,8 +21,8 @@ pub fn request(peer: u32) -> Request<Body> {
 
 /// Sends a request through a service that answers at once.
 ///
-/// Call and poll stand behind calls of their own, as they do behind a router's boxes: a service that is inlined into the loop
-/// that makes its requests is no service.
+/// `call` and `poll` are behind function calls, as they are behind the boxes of a router. A service that is inlined into the loop
+/// of the bench would look faster than any real one.
 pub fn ask<S, B>(service: &mut S, request: Request<Body>) -> Response<B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
@@ -36,7 +36,8 @@ where
     }
 }
 
-/// What is counted: so many requests of one peer, the response dropped. Never inlined, so that a profiler can find it.
+/// Sends a number of requests of one peer and drops the responses. This is what is counted. Never inlined, so that a profiler
+/// can find it.
 #[inline(never)]
 pub fn drive<S, B>(service: &mut S, requests: u32)
 where

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-/// A contender: it does its work so many times and says how long that took.
+/// One of the programs that are compared. It repeats its work a given number of times and returns the time that took.
 pub struct Contender<'a> {
     name: &'static str,
     run: Box<dyn FnMut(u32) -> Duration + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    /// A contender of this name.
+    /// Returns a contender whose work is timed.
     pub fn new(name: &'static str, mut work: impl FnMut(u32) + 'a) -> Self {
         Self::timed(name, move |times| {
             let clock = quanta::Instant::now();
@@ -16,7 +16,7 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// A contender that keeps its own time.
+    /// Returns a contender that measures its own time.
     pub fn timed(name: &'static str, run: impl FnMut(u32) -> Duration + 'a) -> Self {
         Self {
             name,
@@ -31,8 +31,10 @@ impl std::fmt::Debug for Contender<'_> {
     }
 }
 
-/// Lets the contenders take turns, round by round, and prints for each the median of its nanoseconds, of those on top of the
-/// first's, and of the ratio of these to the second's, taken inside each round: a machine's speed drifts, a ratio does not.
+/// Runs the contenders in turns, round by round, and prints three medians for each: its nanoseconds, those minus the first
+/// contender's, and the ratio of these to the second contender's.
+///
+/// Ratios are taken inside each round, since the speed of a machine drifts between rounds.
 pub fn compare(title: &str, rounds: usize, times: u32, mut contenders: Vec<Contender<'_>>) {
     let mut taken = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..rounds + 1 {

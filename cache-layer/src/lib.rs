@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! A safe shared response cache for Tower services, over memory or Redis.
 //!
 //! It answers requests with stored responses (RFC 9111), stores responses while they stream to the client, and calls the

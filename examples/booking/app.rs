@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{bookings, cars, db::Db, health, sms};
 
-/// The service: every route under the limit, but for `/healthz`.
+/// Returns the service. Every route but `/healthz` is limited; a path that no route has is a 404 and not limited.
 pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db) -> Router {
     let limit = RateLimitLayer::new(store.clone(), policy);
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
@@ -20,7 +20,7 @@ pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db) -> Router {
         .merge(health::routes(cache.handle()))
 }
 
-/// Where to go, for whoever opens the address in a browser.
+/// Lists the routes for people who open the address in a browser.
 async fn index() -> Json<Value> {
     Json(json!({"cars": "/cars", "bookings": "/cars/7/bookings", "health": "/healthz"}))
 }

@@ -5,14 +5,14 @@ use rate_limit_layer::{InvalidQuota, Policy, Quota};
 
 use crate::db::Constraint;
 
-/// What is said on the command line.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "booking",
     about = "A car rental that shows the layers of this workspace"
 )]
 pub(crate) struct Args {
-    /// Where to listen; port 0 takes a free one and prints it
+    /// The address to listen on. Port 0 takes a free port and prints it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
@@ -20,23 +20,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
 
-    /// The SQLite file of the bookings, which several processes may share [default: one that goes with the process]
+    /// The SQLite file of the bookings. Several processes may share it [default: a temporary one]
     #[arg(long, value_name = "PATH")]
     pub(crate) db: Option<PathBuf>,
 
-    /// Leaves out the database's own constraint that no day is booked twice: the locks alone keep it so
+    /// Creates the database without its constraint that no day is booked twice: only the locks prevent it then
     #[arg(long)]
     no_constraint: bool,
 
-    /// How many requests a client's address may send, such as 100/s, 100/min, 100/h or 5000/day
+    /// The limit for each client's address, such as 100/s, 100/min, 100/h or 5000/day
     #[arg(long, value_name = "QUOTA", default_value = "100/s")]
     limit: Quota,
 
-    /// How many of them at once [default: as many as the limit]
+    /// The number of requests that may come at once [default: that of the limit]
     #[arg(long, value_name = "N")]
     burst: Option<u32>,
 
-    /// What becomes of requests while the store is down: they pass, or get a 503
+    /// The response while the store is down: `open` admits requests uncounted, `closed` answers 503
     #[arg(long, value_enum, value_name = "MODE", default_value = "open")]
     on_store_error: OnStoreError,
 }
@@ -55,11 +55,11 @@ impl Args {
         }
     }
 
-    /// The limit on every route but `/healthz`.
+    /// Returns the policy for every route but `/healthz`.
     ///
     /// # Errors
     ///
-    /// A burst that the quota cannot have.
+    /// Returns an error if the quota cannot have this burst.
     pub(crate) fn policy(&self) -> Result<Policy, InvalidQuota> {
         let quota = match self.burst {
             Some(burst) => self.limit.try_burst(burst)?,
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_burst_is_the_limit_unless_said() {
+    fn the_default_burst_is_the_limit() {
         for (words, quota) in [
             (&[][..], "100/s"),
             (&["--limit", "100/h"], "100/h"),

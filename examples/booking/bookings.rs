@@ -21,9 +21,9 @@ use crate::{
     stay::Stay,
 };
 
-/// `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
+/// Serves `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
 pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
-    // Who is who is the business of authentication, which this example has none of.
+    // This example has no authentication. A real service takes the user from there.
     let user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
     let once = IdempotencyLayer::at_most_once(store.clone(), user);
     let bookings = Bookings {
@@ -53,12 +53,12 @@ struct Bookings {
 #[derive(Debug, Deserialize)]
 struct Wish {
     from: String,
-    /// The last day, not the one after.
+    /// The last day, included.
     to: String,
     customer: String,
 }
 
-/// The days stand in the body, where no layer looks: the handler takes the locks itself, one for each day.
+/// Books the days in the body. A layer does not read bodies, so the handler takes the locks itself, one for each day.
 async fn book(
     State(bookings): State<Bookings>,
     Path(id): Path<String>,
@@ -86,7 +86,7 @@ async fn book(
         Booked::Outrun => return Err(Problem::lost_lock().into()),
     };
     bookings.pages.forget(&[pages_of(car)]).await;
-    // It is booked either way: a lock that is not given back ends with its lease.
+    // If this fails, the booking is made all the same, and the lock ends with its lease.
     let _ = lock.release().await;
     let location = [(LOCATION, format!("/bookings/{}", booking.id))];
     Ok((StatusCode::CREATED, location, Json(booking)).into_response())
@@ -127,7 +127,7 @@ async fn cancel(
 impl Wish {
     fn checked(self) -> Result<(Stay, String), Problem> {
         let stay = Stay::parse(&self.from, &self.to)?;
-        match (1..=LONGEST_NAME).contains(&self.customer.chars().count()) {
+        match (1..=MAX_NAME).contains(&self.customer.chars().count()) {
             true => Ok((stay, self.customer)),
             false => Err(Problem::bad_request(
                 "write a name of 1 to 100 characters, such as \"customer\": \"ada\"",
@@ -157,6 +157,6 @@ fn pages_of(car: u32) -> String {
 }
 
 const ALREADY_BOOKED: &str = "Already booked";
-/// How long others are kept out after a process has died.
+/// The time until others get the locks of a process that died.
 const LEASE: Duration = Duration::from_secs(10);
-const LONGEST_NAME: usize = 100;
+const MAX_NAME: usize = 100;

@@ -15,7 +15,7 @@ use crate::{
     problem::Problem,
 };
 
-/// `GET /cars`, `GET /cars/{id}`, and `PUT /cars/{id}`, one at a time for each car.
+/// Serves `GET /cars`, `GET /cars/{id}`, and `PUT /cars/{id}`, one `PUT` at a time for each car.
 pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
     let lock = LockLayer::new(store, path_param("id")).name("car");
     let car = get(show).layer(cache.clone());
@@ -28,11 +28,11 @@ pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
         })
 }
 
-/// The car of a path.
+/// Returns the car of a path.
 ///
 /// # Errors
 ///
-/// 404 if there is none.
+/// Returns a 404 if there is none.
 pub(crate) async fn find(db: &Db, id: &str) -> Result<Car, Problem> {
     let unknown = || Problem::not_found("there is no such car: GET /cars lists them");
     let id: u32 = id.parse().map_err(|_no_number| unknown())?;
@@ -86,7 +86,7 @@ async fn update(
     let Car { id, .. } = find(&cars.db, &id).await?;
     let fence = lock.fence() as i64;
     let changed = cars.db.read(move |db| {
-        // Whoever has lost the lock meanwhile does not overwrite what the next one wrote.
+        // A process that has lost the lock meanwhile does not overwrite what the next one wrote.
         let update = "UPDATE cars SET price_per_day = ?2, fence = ?3 WHERE id = ?1 AND fence < ?3";
         db.execute(update, params![id, change.price_per_day, fence])
     });

@@ -13,26 +13,26 @@ use crate::problem::Problem;
 #[derive(Clone, Debug)]
 pub(crate) struct Db(Arc<Mutex<Connection>>);
 
-/// Whether the database itself refuses to book a day twice.
+/// The database's own protection against booking a day twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Constraint {
     Unique,
-    /// Then nothing but the locks does.
+    /// None: only the locks prevent it.
     None,
 }
 
 impl Db {
-    /// Opens the file at `path`, or one that goes with this process.
+    /// Opens the file at `path`, or a temporary one.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or written, or is no database.
+    /// Returns an error if the file cannot be read or written, or is no database.
     pub(crate) fn open(path: Option<&Path>, constraint: Constraint) -> rusqlite::Result<Self> {
-        // SQLite's name for a temporary file, which it removes however the process ends.
+        // SQLite's name for a temporary file. It is removed however the process ends.
         let path = path.unwrap_or(Path::new(""));
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        // So that readers do not wait for writers.
+        // With a write-ahead log readers do not wait for writers.
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.execute_batch(include_str!("schema.sql"))?;
@@ -42,7 +42,7 @@ impl Db {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// Reads, or writes with one statement.
+    /// Runs a query, or a single statement that writes.
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -51,14 +51,14 @@ impl Db {
         self.blocking(|connection| work(connection)).await
     }
 
-    /// Writes in one transaction: what `work` did is kept if it says so.
+    /// Runs `work` in one transaction, which is kept or undone as `work` decides.
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<(Keep, T)> + Send + 'static,
     {
         self.blocking(|connection| {
-            // It takes the writer's place at once: two that read first and then write would fail each other.
+            // Takes the write lock at once. Of two transactions that read first and then write, one would fail.
             let behavior = TransactionBehavior::Immediate;
             let transaction = connection.transaction_with_behavior(behavior)?;
             let (keep, result) = work(&transaction)?;
@@ -70,7 +70,7 @@ impl Db {
         .await
     }
 
-    /// SQLite waits for the disk and for other processes.
+    /// Runs `work` on a thread that may block: SQLite waits for the disk and for other processes.
     async fn blocking<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -86,7 +86,7 @@ impl Db {
     }
 }
 
-/// Whether a transaction is kept.
+/// The end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     Yes,

@@ -6,10 +6,10 @@ use cache_layer::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// `GET /healthz`.
+/// Serves `GET /healthz`.
 ///
-/// It is 200 also while the store is down: this process then serves as its policies say, finds the store again by itself, and
-/// would gain nothing from being restarted or taken out of a load balancer together with all others.
+/// It is 200 also while the store is down: the process serves as its policies say and finds the store again by itself. A
+/// restart would not help, nor would taking it out of the load balancer, together with all others.
 pub(crate) fn routes(cache: ResponseCache) -> Router {
     Router::new()
         .route("/healthz", get(health))
@@ -17,7 +17,7 @@ pub(crate) fn routes(cache: ResponseCache) -> Router {
 }
 
 async fn health(State(cache): State<ResponseCache>) -> Json<Value> {
-    // An open breaker answers at once; otherwise a ping ends with the store's own limit on a call.
+    // With an open breaker a ping fails at once. Otherwise the store's limit of a call ends it.
     let start = Instant::now();
     let alive = cache.store().ping(&Context::new("health")).await.is_ok();
     let latency = start.elapsed().as_secs_f64() * 1_000.0;
@@ -42,7 +42,7 @@ async fn health(State(cache): State<ResponseCache>) -> Json<Value> {
     }))
 }
 
-/// A store in memory has none, which is one that is never open.
+/// A store in memory has no breaker. It is shown as one that is always closed.
 fn circuit_breaker(info: &StoreInfo) -> Value {
     let breaker = info.health.breaker.as_ref();
     json!({

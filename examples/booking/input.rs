@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// A body of JSON; one that cannot be read is a problem that shows how to write it.
+/// A body of JSON. If it cannot be read, the client gets a problem document with a good body.
 #[derive(Debug)]
 pub(crate) struct Input<T>(pub(crate) T);
 
-/// What can be sent as JSON.
+/// A type that clients send as JSON.
 pub(crate) trait Sample: DeserializeOwned {
-    /// A good one.
+    /// A good body, for error messages.
     const SAMPLE: &str;
 }
 

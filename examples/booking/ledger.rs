@@ -7,31 +7,32 @@ use crate::{
     stay::Stay,
 };
 
-/// Who has which car when.
+/// The bookings of all cars.
 ///
-/// A booking takes two steps, with a lock on its days held over both. [`claim`](Self::claim) leaves the lock's fence on the
-/// days and looks whether they are free; [`book`](Self::book) writes, unless a higher fence has come since. A process that was
-/// stopped in between, and goes on after its lock was given to another, is thus refused whatever the other has done by then;
-/// a fence that is compared at the writing alone would let it slip in between the other's look and its write.
+/// A booking takes two steps, and its days are locked during both. [`claim`](Self::claim) writes the lock's fencing token to the
+/// days and checks that they are free. [`book`](Self::book) writes the booking, unless a higher token has come since.
+///
+/// A process may be paused between the steps and go on after another has got its lock. It is refused then, whatever the other has
+/// done meanwhile. If only `book` compared tokens, the late process could write between the other's check and its write.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger(Db);
 
-/// What a look at the days found.
+/// The result of a check of the days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claimed {
     Free,
     Taken,
-    /// A later lock has been here.
+    /// A later lock has written its token.
     Outrun,
 }
 
-/// What became of a booking.
+/// The result of writing a booking.
 #[derive(Debug)]
 pub(crate) enum Booked {
     Booking(Booking),
-    /// The database's own constraint says so.
+    /// The constraint of the database refuses it.
     Taken,
-    /// A later lock has been here.
+    /// A later lock has written its token.
     Outrun,
 }
 
@@ -42,7 +43,7 @@ pub(crate) struct Booking {
     from: String,
     to: String,
     customer: String,
-    /// That of the lock under which it was made.
+    /// The fencing token of the lock under which it was made.
     fence: i64,
 }
 
@@ -92,7 +93,7 @@ impl Ledger {
         self.0.read(work).await
     }
 
-    /// The car that is free again; None if there is no such booking.
+    /// Deletes a booking. Returns its car, or `None` if there is no such booking.
     pub(crate) async fn cancel(&self, id: i64) -> Result<Option<u32>, Problem> {
         let work = move |db: &Transaction<'_>| {
             let delete = "DELETE FROM bookings WHERE id = ?1 RETURNING car";

@@ -31,27 +31,16 @@ mod serve;
 mod sms;
 mod stay;
 
-use std::{
-    io::{IsTerminal, stderr},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // To stderr, since stdout says where to find the service.
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_env_filter(filter.from_env_lossy())
-        .init();
+    examples::log();
     match serve::serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,6 @@
 use cache_layer::{CacheLayer, ResponseCache};
 
-/// What the cache keeps of this service, to be forgotten when it has changed.
+/// The cached pages of this service, to purge when their content changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Pages(ResponseCache);
 
@@ -9,9 +9,9 @@ impl Pages {
         Self(cache.handle())
     }
 
-    /// Forgets the pages of these paths, in every process on the store, before the client is answered.
+    /// Purges the pages of these paths, in every process on the store.
     ///
-    /// The change they show is made: a store that fails now does not undo it, and this process repeats the purge.
+    /// The change itself is already made, so an error of the store is only logged. This process repeats the purge later.
     pub(crate) async fn forget(&self, patterns: &[String]) {
         for pattern in patterns {
             if let Err(error) = self.0.purge_path(pattern).await {

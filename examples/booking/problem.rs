@@ -7,12 +7,12 @@ use axum::{
 use http::StatusCode;
 use lock_layer::RunOutcome;
 
-/// A refusal as a problem document (RFC 9457): the layers' own kind, as an axum response.
+/// A refusal as a problem document (RFC 9457), as the layers make them.
 #[derive(Debug)]
 pub(crate) struct Problem(layer_http::Problem);
 
 impl Problem {
-    /// What the client should send instead.
+    /// Returns a 400. `detail` tells the client what to send instead.
     pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Bad Request", detail)
     }
@@ -21,7 +21,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "Not Found", detail)
     }
 
-    /// Another has had the lock since.
+    /// Returns the problem of a handler whose lock was given to another.
     pub(crate) fn lost_lock() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -42,7 +42,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response::<Body>().map(Body::new);
-        // What is refused has changed nothing, so a repetition with the same idempotency key may be handled.
+        // A refused request has changed nothing. So a repetition with its idempotency key may run.
         if response.status() != StatusCode::INTERNAL_SERVER_ERROR {
             response.extensions_mut().insert(RunOutcome::NotExecuted);
         }

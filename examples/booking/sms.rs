@@ -14,9 +14,9 @@ use crate::{
     problem::Problem,
 };
 
-/// `POST /sms`, limited for each number it sends to.
+/// Serves `POST /sms`, limited for each phone number.
 pub(crate) fn routes(store: SharedStore) -> Router {
-    // A text message costs money and annoys: without a count none is sent, whatever the other routes do.
+    // A message costs money, so none is sent uncounted, whatever the other routes do. 20 at once, then one every 3 minutes.
     let limiter = Limiter::new(store, Quota::per_hour(20).fail_closed().name("sms"));
     Router::new().route("/sms", post(send)).with_state(limiter)
 }
@@ -30,11 +30,11 @@ struct Message {
 #[derive(Debug, Serialize)]
 struct Accepted {
     to: String,
-    /// How many more may follow at once.
+    /// The number of messages that may follow at once. Null if the limit admitted this one uncounted.
     remaining: Option<u32>,
 }
 
-/// The number stands in the body, where no layer looks: the handler asks the limiter itself.
+/// Sends a message. A layer does not read bodies, so the handler asks the limiter itself.
 async fn send(
     State(limiter): State<Limiter>,
     Input(message): Input<Message>,
@@ -51,9 +51,9 @@ async fn send(
 }
 
 impl Message {
-    /// The number in the one way of writing it that is counted.
+    /// Returns the number in its normal form, under which it is counted.
     fn checked(&self) -> Result<String, Problem> {
-        if !(1..=LONGEST_TEXT).contains(&self.text.chars().count()) {
+        if !(1..=MAX_TEXT).contains(&self.text.chars().count()) {
             return Err(Problem::bad_request(
                 "write a text of 1 to 1600 characters, such as \"text\": \"Your car is ready\"",
             ));
@@ -70,7 +70,7 @@ impl Sample for Message {
     const SAMPLE: &str = r#"{"to": "+442079460000", "text": "Your car is ready"}"#;
 }
 
-/// `+` and the digits of an international number (ITU-T E.164), without what people write between them.
+/// Returns `+` and the digits of an international number (ITU-T E.164), without spaces and punctuation.
 fn normal(number: &str) -> Option<String> {
     let digits = number.trim().strip_prefix('+')?;
     let digits: String = digits
@@ -82,8 +82,8 @@ fn normal(number: &str) -> Option<String> {
     is_number.then(|| format!("+{digits}"))
 }
 
-/// Ten messages' worth, which networks join.
-const LONGEST_TEXT: usize = 1_600;
+/// The maximum length of a text: ten messages, which networks join.
+const MAX_TEXT: usize = 1_600;
 
 #[cfg(test)]
 mod tests {

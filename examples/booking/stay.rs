@@ -2,7 +2,7 @@ use std::{fmt, iter};
 
 use crate::problem::Problem;
 
-/// The days of a booking, its first and its last included.
+/// The days of a booking, with its first and its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stay {
     from: Day,
@@ -18,7 +18,7 @@ impl Stay {
     ///
     /// # Errors
     ///
-    /// No dates, in the wrong order, or more than 60 days.
+    /// Returns a problem if they are no dates, in the wrong order, or more than 60 days apart.
     pub(crate) fn parse(from: &str, to: &str) -> Result<Self, Problem> {
         let (Some(from), Some(to)) = (Day::parse(from), Day::parse(to)) else {
             return Err(Problem::bad_request(
@@ -44,7 +44,7 @@ impl Stay {
         self.to.to_string()
     }
 
-    /// Each of them, as a date.
+    /// Returns each day as a date.
     pub(crate) fn days(self) -> impl Iterator<Item = String> {
         let days = iter::successors(Some(self.from), |day| Some(Day(day.0 + 1)));
         days.take_while(move |day| *day <= self.to)
@@ -53,16 +53,16 @@ impl Stay {
 }
 
 impl Day {
-    /// Reads `2026-12-01`, and nothing that is written otherwise.
+    /// Reads a date in the form `2026-12-01`.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '-').map(|part| part.parse().ok());
         let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
         let day = Self::of_date(year, month, day)?;
-        // What is no date, such as 2026-02-30, is that of another one.
+        // A day that does not exist, such as 2026-02-30, is written as another one.
         (day.to_string() == text).then_some(day)
     }
 
-    /// Counts years from March, so that the odd day comes last.
+    /// Counts years from March, so that the leap day comes last.
     fn of_date(year: i64, month: i64, day: i64) -> Option<Self> {
         if !((1..=9_999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)) {
             return None;
@@ -98,7 +98,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// A lock takes 64 units at once.
+/// Below the 64 units that one lock can have.
 const LONGEST: i64 = 60;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH: i64 = 719_468;

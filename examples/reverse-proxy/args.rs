@@ -4,14 +4,14 @@ use cache_layer::CacheLayer;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 
-/// What is said on the command line.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "reverse-proxy",
     about = "A caching reverse proxy in front of an HTTP/1.1 origin"
 )]
 pub(crate) struct Args {
-    /// Where to listen; port 0 takes a free one and prints it
+    /// The address to listen on. Port 0 takes a free port and prints it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8100")]
     pub(crate) listen: SocketAddr,
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
 
-    /// Which rules decide what is shared: those that keep an ordinary application safe, or those of RFC 9111 alone
+    /// The rules for storing responses: `safe` for ordinary applications, `rfc` for RFC 9111 alone
     #[arg(long, value_enum, value_name = "PROFILE", default_value = "safe")]
     pub(crate) profile: Profile,
 }

@@ -7,50 +7,31 @@
 //! curl -i http://127.0.0.1:8100/
 //! ```
 //!
-//! Nothing is stored that does not name its lifetime. What the cache did with a request stands in `Cache-Status`. SIGTERM
-//! and ctrl-c let the requests that have begun finish.
+//! A response is stored if its own headers give it a lifetime. `Cache-Status` says what the cache did with a request. On SIGTERM
+//! and ctrl-c the proxy answers the requests that have begun, and ends.
 
 mod args;
 mod origin;
 
-use std::{
-    error::Error,
-    io::{IsTerminal, stderr},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{error::Error, process::ExitCode, time::Duration};
 
-use cache_layer::{
-    CacheLayer,
-    store::{self, SharedStore, Store},
-};
+use cache_layer::{CacheLayer, store::Store};
 use clap::Parser;
+use examples::Shutdown;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
 use tower::Layer;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, origin::Origin};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // To stderr, since stdout says where to find the proxy.
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_env_filter(filter.from_env_lossy())
-        .init();
+    examples::log();
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -61,16 +42,13 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
-    let store = open(args.store.as_deref()).await?;
+    let store = examples::open(args.store.as_deref()).await?;
     let name = store.info().name;
     let cache = args.profile.apply(CacheLayer::new(store));
     let service = cache.layer(Origin::new(&args.origin)?);
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        let listen = args.listen;
-        format!("cannot listen on {listen} ({error}): write another address, such as --listen 127.0.0.1:0")
-    })?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = examples::listen(&args.listen.to_string()).await;
+    let listener = listener.map_err(|error| format!("--listen: {error}"))?;
+    let mut shutdown = Shutdown::listen()?;
     let address = listener.local_addr()?;
     println!("reverse-proxy on http://{address}, its store is {name}. Try:");
     println!("  curl -i http://{address}/");
@@ -80,17 +58,16 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
-                // Too many files are open, or the client has left: neither is the listener's end.
+                // Too many files are open, or the client has left. The listener goes on.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = shutdown.requested() => break,
         };
-        // What is small goes out at once.
+        // Without this a small response may wait for more data.
         let _ = stream.set_nodelay(true);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -101,7 +78,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         tokio::spawn(connections.watch(connection));
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, connections.shutdown())
+    if tokio::time::timeout(examples::GRACE, connections.shutdown())
         .await
         .is_err()
     {
@@ -109,14 +86,3 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
-
-async fn open(url: Option<&str>) -> Result<SharedStore, Box<dyn Error>> {
-    match url {
-        Some(url) => store::connect(url)
-            .await
-            .map_err(|error| format!("--store: {error}").into()),
-        None => Ok(store::connect_from_env_or_memory().await?),
-    }
-}
-
-const GRACE: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{CONNECTION, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+    HeaderValue, Request, Response, StatusCode, Uri,
+    header::{EXPECT, VIA},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
@@ -15,10 +15,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use layer_http::Body;
+use layer_http::{Body, strip_hop_by_hop};
 use tower::Service;
 
-/// Sends requests on to the origin. One that does not answer is a 502.
+/// Forwards requests to the origin. Answers 502 if the origin does not.
 #[derive(Clone)]
 pub(crate) struct Origin {
     client: Client<HttpConnector, Incoming>,
@@ -28,7 +28,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// # Errors
     ///
-    /// An address that is not `http://host[:port]`.
+    /// Returns a message if the address is not `http://host[:port]`.
     pub(crate) fn new(origin: &Uri) -> Result<Self, String> {
         let authority = match (origin.scheme_str(), origin.authority(), origin.path()) {
             (Some("http"), Some(authority), "" | "/") => authority.clone(),
@@ -44,7 +44,7 @@ impl Origin {
         })
     }
 
-    /// The request as this proxy sends it: to the origin, for the host that the client asked.
+    /// Returns the request as this proxy sends it: to the origin, for the host that the client asked for.
     fn forwarded(&self, mut request: Request<Incoming>) -> Request<Incoming> {
         let path = request.uri().path_and_query().cloned();
         let mut uri = http::uri::Parts::default();
@@ -54,7 +54,7 @@ impl Origin {
         *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
         let headers = request.headers_mut();
         strip_hop_by_hop(headers);
-        // The server before this one has answered it.
+        // hyper's server has already answered it with 100.
         headers.remove(EXPECT);
         headers.append(VIA, HeaderValue::from_static("1.1 reverse-proxy"));
         request
@@ -88,28 +88,5 @@ impl Service<Request<Incoming>> for Origin {
                 .append(VIA, HeaderValue::from_static("1.1 reverse-proxy"));
             Ok(response)
         })
-    }
-}
-
-/// Drops what concerns one connection alone (RFC 9110, section 7.6.1).
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let always = [
-        CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
-    for name in listed.into_iter().chain(always) {
-        headers.remove(name);
     }
 }

@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! The HTTP parts that the rate limit, cache and lock layers share: the [`Body`] of their responses, the [`KeyExtractor`]s
 //! that find a request's identity, and the [`Problem`] document that a refused client reads.
 //!

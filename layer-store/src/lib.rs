@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! One store under rate limits, response caches and locks: memory or Redis, behind one interface.
 //!
 //! A [`Store`] applies an [`Op`] and gives its [`Reply`]. Each operation is one round trip. Operations are data, as requests

@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! Tower layers that run a request once: idempotency keys, and locks over all processes on one store.
 //!
 //! [`IdempotencyLayer`] replays the first response to a repeated request instead of running it again. [`LockLayer`] lets one

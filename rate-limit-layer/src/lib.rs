@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! A Tower rate limiter over one pluggable store: exact GCRA, in memory or shared through Redis.
 //!
 //! It answers a request over its quota 429, with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document. Requests

@@ -223,7 +223,7 @@ async fn bookings_outlast_the_process_where_a_file_is_named() {
     );
 }
 
-/// Its fence.
+/// Its fencing token.
 async fn book_and_cancel(client: &mut Client) -> u64 {
     let booked = Wish::new(7, "2026-12-01", "2026-12-05").send(client).await;
     assert_eq!(booked.status(), 201);
@@ -234,7 +234,7 @@ async fn book_and_cancel(client: &mut Client) -> u64 {
         .expect("a fence is a number")
 }
 
-/// An answer is stored after its client has it.
+/// A response is stored after its client has it.
 async fn await_stored(client: &mut Client, page: &str) {
     for _ in 0..100 {
         if is_hit(&client.get(page).await) {
@@ -250,7 +250,7 @@ fn is_hit(response: &http::Response<bytes::Bytes>) -> bool {
     status.as_bytes().starts_with(b"cache; hit")
 }
 
-/// A file for a database, gone with this value.
+/// The file of a database, removed when this value is dropped.
 pub(crate) struct DbFile(PathBuf);
 
 impl DbFile {

@@ -10,7 +10,7 @@ use crate::{
     wish::{Wish, bookings, json_of, title},
 };
 
-/// With no constraint in the database, whatever keeps two bookings apart is the locks.
+/// Without a constraint in the database only the locks keep two bookings apart.
 #[tokio::test]
 async fn of_100_overlapping_bookings_at_three_processes_one_is_made_a_round() {
     let (redis, file) = (RedisServer::start(), DbFile::new());
@@ -44,7 +44,7 @@ async fn of_100_overlapping_bookings_at_three_processes_one_is_made_a_round() {
     }
 }
 
-/// All wishes of a round have one day in common. Some of their clients leave before they are answered, and come back.
+/// All wishes of a round have one day in common. Some clients leave before they have a response, and come back.
 async fn play(services: &[Service], round: u64) {
     let mut random = Random::new(round);
     let mut clients = JoinSet::new();
@@ -76,7 +76,7 @@ async fn play(services: &[Service], round: u64) {
     assert_eq!(won, 1, "in round {round}");
 }
 
-/// What becomes of a wish, also of one that was left alone and is still under way.
+/// Returns the end of a wish, also of one whose client left and that is still running.
 async fn answer(client: &mut Client, wish: &Wish) -> http::Response<bytes::Bytes> {
     for _ in 0..200 {
         let response = wish.send(client).await;
@@ -88,7 +88,7 @@ async fn answer(client: &mut Client, wish: &Wish) -> http::Response<bytes::Bytes
     panic!("{wish:?} is in progress for ever");
 }
 
-/// Up to three days more on each side of the round's own.
+/// Returns a wish for the day of the round and up to three days before and after it.
 fn wish(random: &mut Random, round: u64) -> Wish {
     let (car, slot) = (round % u64::from(CARS), round / u64::from(CARS));
     let (before, after) = (random.below(4), random.below(4));
@@ -99,19 +99,19 @@ fn wish(random: &mut Random, round: u64) -> Wish {
     )
 }
 
-/// A day of the slot's own month.
+/// Returns a day in the month of the slot.
 fn day(slot: u64, day: u64) -> String {
     let (year, month) = (2_030 + slot / 12, slot % 12 + 1);
     format!("{year}-{month:02}-{day:02}")
 }
 
-/// One client in five, after up to 20 ms.
+/// Returns the time after which a client leaves: one in five, after at most 20 ms.
 fn leaves(random: &mut Random) -> Option<Duration> {
     let after = Duration::from_micros(random.below(20_000));
     (random.below(5) == 0).then_some(after)
 }
 
-/// How many they are, no two of them on one day.
+/// Returns the number of bookings, and checks that no two of them share a day.
 fn disjoint(bookings: &[Value]) -> usize {
     let day = |booking: &Value, end: &str| booking[end].to_string();
     let mut stays: Vec<_> = bookings
@@ -125,7 +125,7 @@ fn disjoint(bookings: &[Value]) -> usize {
     stays.len()
 }
 
-/// Nothing is left in Redis that stays for ever.
+/// Checks that every key in Redis expires.
 fn expires(redis: &RedisServer) {
     let keys: Vec<String> = redis.command(&["KEYS", "*"]);
     assert!(!keys.is_empty());

@@ -43,7 +43,7 @@ async fn of_640_requests_at_two_processes_on_one_redis_exactly_100_pass() {
     assert!(other.stop().success());
 }
 
-/// 640 requests, each on a connection of its own, shared out among `services`. How many pass.
+/// Sends 640 requests, each on a connection of its own, distributed over `services`. Returns the number that were admitted.
 async fn storm(services: &[&Service]) -> usize {
     let mut clients = Vec::new();
     for at in 0..640 {

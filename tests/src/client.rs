@@ -7,7 +7,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinHandle};
 
-/// One HTTP/1.1 connection, closed with this value: dropped while a request is under way, it is a client that leaves.
+/// An HTTP/1.1 connection, closed when it is dropped. Dropped during a request, it is a client that leaves.
 pub struct Client {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
@@ -15,11 +15,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to an address.
     ///
     /// # Panics
     ///
-    /// If nobody listens there.
+    /// Panics if nobody listens there.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await;
         let stream = stream.unwrap_or_else(|error| panic!("{address}: {error}"));
@@ -36,21 +36,30 @@ impl Client {
         }
     }
 
-    /// `GET path`.
+    /// Sets the `Host` of the requests that follow. By default it is the address.
     ///
     /// # Panics
     ///
-    /// If there is no whole response.
+    /// Panics if it cannot be the value of a header.
+    pub fn set_host(&mut self, host: &str) {
+        self.host = HeaderValue::try_from(host).expect("tests write good hosts");
+    }
+
+    /// Sends `GET path`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no whole response.
     pub async fn get(&mut self, path: &str) -> Response<Bytes> {
         let request = Request::get(path).body(String::new());
         self.send(request.expect("tests write good paths")).await
     }
 
-    /// `POST path` with `json`.
+    /// Sends `POST path` with a body of JSON.
     ///
     /// # Panics
     ///
-    /// If there is no whole response.
+    /// Panics if there is no whole response.
     pub async fn post(&mut self, path: &str, json: impl fmt::Display) -> Response<Bytes> {
         let request = Request::post(path).header("content-type", "application/json");
         let request = request.body(json.to_string());
@@ -61,7 +70,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If there is no whole response.
+    /// Panics if there is no whole response.
     pub async fn send(&mut self, request: Request<String>) -> Response<Bytes> {
         let mut request = request.map(|text| Full::new(Bytes::from(text)));
         request.headers_mut().insert(HOST, self.host.clone());

@@ -1,8 +1,9 @@
-//! What the stories beside this folder share: real servers, names of their own, and their size.
+//! The harness of the tests in this package: real servers, clients, unique names, and the size of long tests.
 //!
-//! Nothing here outlives a test. A [`RedisServer`] goes when it is dropped, when the test panics, and when the test's
-//! process is killed.
+//! No server outlives its test. A [`RedisServer`] ends when it is dropped, when the test panics, and when the process of the
+//! test is killed.
 
+mod backend;
 mod client;
 mod logs;
 mod monitor;
@@ -11,12 +12,17 @@ mod service;
 mod twins;
 
 pub use self::{
-    client::Client, logs::Logs, monitor::Monitor, redis_server::RedisServer, service::Service,
+    backend::Backend,
+    client::Client,
+    logs::Logs,
+    monitor::Monitor,
+    redis_server::{RedisServer, patient_store},
+    service::Service,
     twins::RedisConnection,
 };
 pub use layer_store::conformance::unique;
 
-/// How often a long story repeats itself: `full` under `cargo xtask soak`, a hundredth of it, and at least once, otherwise.
+/// Returns the number of repetitions of a long test: `full` under `cargo xtask soak`, else a hundredth of it, at least 1.
 pub fn scale(full: u64) -> u64 {
     match std::env::var_os("SOAK") {
         Some(soak) if soak == "1" => full,

@@ -6,10 +6,10 @@ use std::{
 
 use tracing::Level;
 
-/// What this thread logs at `warn` or above while the value lives. A story about logs runs on a runtime of one thread.
+/// Records what this thread logs at `warn` or above. A test of logs needs a runtime of one thread.
 ///
-/// All threads share one subscriber, which sorts events by their thread: with one each, `tracing` may remember of a place
-/// in the code that nobody listens there.
+/// All threads share one subscriber, which sorts events by thread. With one subscriber for each thread, `tracing` may cache
+/// for a place in the code that no subscriber wants its events.
 pub struct Logs {
     text: Text,
     outer: Text,
@@ -23,7 +23,7 @@ thread_local! {
 }
 
 impl Logs {
-    /// Listens from now on.
+    /// Begins to record.
     pub fn capture() -> Self {
         static LISTEN: Once = Once::new();
         LISTEN.call_once(|| {
@@ -39,7 +39,7 @@ impl Logs {
         Self { text, outer }
     }
 
-    /// The events so far, a line each.
+    /// Returns the events so far, one line each.
     pub fn lines(&self) -> Vec<String> {
         let text = self.text.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&text)

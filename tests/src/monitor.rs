@@ -4,7 +4,7 @@ use layer_store::conformance::unique;
 
 use crate::RedisServer;
 
-/// Every command that clients sent a server since the start of this value.
+/// Records the commands that clients send to a server.
 pub struct Monitor(redis::Connection);
 
 impl Monitor {
@@ -15,12 +15,12 @@ impl Monitor {
         Self(connection)
     }
 
-    /// The commands since the last look, in order, such as `"GET" "{ada}:data:visits"`, but for those from inside scripts and
-    /// this look's own.
+    /// Returns the commands since the last call, in order, such as `"GET" "{ada}:data:visits"`. Leaves out those inside
+    /// scripts and its own.
     ///
     /// # Panics
     ///
-    /// If `server` is another one, or does not answer within 5 s.
+    /// Panics if `server` is another one, or does not answer within 5 s.
     pub fn commands(&mut self, server: &RedisServer) -> Vec<String> {
         let marker = unique();
         let _: String = server.command(&["ECHO", &marker]);
@@ -36,11 +36,11 @@ impl Monitor {
         }
     }
 
-    /// The first words of those commands, in lower case.
+    /// Returns the first words of those commands, in lower case.
     ///
     /// # Panics
     ///
-    /// As [`commands`](Self::commands) does.
+    /// Panics where [`commands`](Self::commands) does.
     pub fn names(&mut self, server: &RedisServer) -> Vec<String> {
         let commands = self.commands(server);
         commands
@@ -63,7 +63,7 @@ impl fmt::Debug for Monitor {
     }
 }
 
-/// The address in `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`, or `lua`.
+/// Returns the address in `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`, or `lua`.
 fn sender(line: &str) -> &str {
     let inside = line
         .split_once("[0 ")

@@ -10,11 +10,15 @@ use std::{
     time::Duration,
 };
 
-use layer_store::conformance::{Random, unique};
+use layer_store::{
+    Options, SharedStore,
+    conformance::{Random, unique},
+    connect_with,
+};
 
 use crate::Monitor;
 
-/// A `redis-server` of this test, on a loopback port, without persistence, gone with this value.
+/// A `redis-server` on a loopback port, without persistence. It ends when this value is dropped.
 pub struct RedisServer {
     port: u16,
     options: Vec<String>,
@@ -23,8 +27,8 @@ pub struct RedisServer {
 
 /// One process, from its start to its end.
 ///
-/// A shell stands between: it kills the server and removes its folder when the pipe to it closes, which the system sees to
-/// however the test ends.
+/// A shell is the parent of the server. It kills the server and removes its folder when the pipe to it closes. The system
+/// closes the pipe however the test ends.
 struct Running {
     shell: Child,
     pid: String,
@@ -36,16 +40,16 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// If there is no `redis-server`, or it does not start.
+    /// Panics if there is no `redis-server`, or it does not start.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with options of one's own, such as `["--requirepass", "secret"]`.
+    /// Starts a server with options, such as `["--requirepass", "secret"]`.
     ///
     /// # Panics
     ///
-    /// If there is no `redis-server`, or it does not start.
+    /// Panics if there is no `redis-server`, or it does not start.
     pub fn start_with(options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().copied().map(String::from).collect();
         for _ in 0..PORTS {
@@ -61,7 +65,7 @@ impl RedisServer {
         panic!("{PORTS} ports were free and taken a moment later");
     }
 
-    /// What `connect` takes.
+    /// Returns the URL for `connect`.
     pub fn url(&self) -> String {
         match self.password() {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
@@ -69,22 +73,22 @@ impl RedisServer {
         }
     }
 
-    /// Its port on 127.0.0.1.
+    /// Returns its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Stops the process where it stands: connections stay, nothing is answered (SIGSTOP).
+    /// Pauses the process (SIGSTOP): connections stay open, and no command is answered.
     pub fn pause(&self) {
         self.running.signal("STOP");
     }
 
-    /// Lets a paused process go on (SIGCONT).
+    /// Resumes a paused process (SIGCONT).
     pub fn resume(&self) {
         self.running.signal("CONT");
     }
 
-    /// Kills the process and waits until its port refuses (SIGKILL).
+    /// Kills the process (SIGKILL), and waits until its port refuses connections.
     pub fn kill(&self) {
         self.running.signal("KILL");
         wait_until("the port of a killed server refuses", || {
@@ -92,7 +96,7 @@ impl RedisServer {
         });
     }
 
-    /// Starts it anew on its port, empty, whether it runs or not.
+    /// Starts it again on its port, empty. Kills it first if it runs.
     pub fn restart(&mut self) {
         self.running.signal("KILL");
         let mut started = None;
@@ -103,7 +107,7 @@ impl RedisServer {
         self.running = started.expect("it has just started");
     }
 
-    /// A connection for assertions, past the store under test. It blocks, for 5 s at the most.
+    /// Opens a connection for assertions, beside the store under test. It blocks for at most 5 s.
     pub fn raw(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("the harness writes good URLs");
         let connection = client
@@ -124,11 +128,11 @@ impl RedisServer {
         connection
     }
 
-    /// One command on a connection of its own, its reply as the type asked for.
+    /// Sends one command on a new connection, and reads its reply as the wanted type.
     ///
     /// # Panics
     ///
-    /// If the server refuses it.
+    /// Panics if the server refuses the command.
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::Cmd::new();
         command.arg(words);
@@ -137,14 +141,14 @@ impl RedisServer {
             .unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
-    /// How often each command was called since the start or the last `CONFIG RESETSTAT`, those in scripts too, in lower case.
-    /// The harness's own are among them.
+    /// Returns the number of calls of each command since the start or the last `CONFIG RESETSTAT`. The names are in lower case.
+    /// Calls in scripts and those of the harness are included.
     pub fn commandstats(&self) -> BTreeMap<String, u64> {
         let info: String = self.command(&["INFO", "commandstats"]);
         info.lines().filter_map(command_calls).collect()
     }
 
-    /// The connections, but for the harness's own: a line each, as `CLIENT LIST` gives them.
+    /// Returns the connections except those of the harness, each as a line of `CLIENT LIST`.
     pub fn clients(&self) -> Vec<String> {
         let list: String = self.command(&["CLIENT", "LIST"]);
         let harness = format!(" name={HARNESS} ");
@@ -154,7 +158,7 @@ impl RedisServer {
             .collect()
     }
 
-    /// Records every command from now on.
+    /// Begins to record commands.
     pub fn monitor(&self) -> Monitor {
         Monitor::start(self.raw())
     }
@@ -178,7 +182,7 @@ impl fmt::Debug for RedisServer {
 }
 
 impl Running {
-    /// Starts a server and waits until it answers. `None`: somebody else has the port.
+    /// Starts a server and waits until it answers. Returns `None` if another process has the port.
     fn start(port: u16, options: &[String]) -> Option<Self> {
         let folder = env::temp_dir().join(format!("layers-{}", unique()));
         fs::create_dir(&folder).expect("the folder for temporary files can be written");
@@ -245,7 +249,7 @@ impl Drop for Running {
     }
 }
 
-/// `redis-server`, or the command that installs it.
+/// Returns the path of `redis-server`, or a message with the command that installs it.
 fn program() -> &'static str {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file());
@@ -256,8 +260,8 @@ fn program() -> &'static str {
     PROGRAM
 }
 
-/// A port that nobody listens on. It lies below those that outgoing connections are given, since a client that dials a
-/// server that is gone could be given that very port, and would then talk to itself.
+/// Returns a port that nobody listens on, below those of outgoing connections. A client that dials a server that is gone could
+/// get the same port for itself otherwise, and would then talk to itself.
 fn free_port() -> u16 {
     use std::hash::{BuildHasher, RandomState};
     let mut random = Random::new(RandomState::new().hash_one(0));
@@ -292,7 +296,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     panic!("waited 10 s until {what}");
 }
 
-/// `cmdstat_get:calls=2,usec=..`.
+/// Reads a line such as `cmdstat_get:calls=2,usec=..`.
 fn command_calls(line: &str) -> Option<(String, u64)> {
     let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
     let (calls, _) = numbers.split_once(',')?;
@@ -301,12 +305,24 @@ fn command_calls(line: &str) -> Option<(String, u64)> {
 
 const PROGRAM: &str = "redis-server";
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many ports are tried.
+/// Connects with a deadline of 10 s a call: on few cores a server that many tests ask at once is slower than a caller in
+/// production would wait.
+///
+/// # Panics
+///
+/// Panics if the server does not run.
+pub async fn patient_store(server: &RedisServer, options: Options) -> SharedStore {
+    let options = options.deadline(Duration::from_secs(10));
+    let store = connect_with(&server.url(), options).await;
+    store.expect("the server runs")
+}
+
+/// The number of ports that are tried.
 const PORTS: usize = 20;
-/// How the harness's connections are called.
+/// The name of the harness's connections.
 const HARNESS: &str = "harness";
-/// Starts the rest of its arguments in a folder and cleans up at the end of its input. It ignores what a terminal sends,
-/// so that Ctrl-C leaves nothing behind either.
+/// Starts the rest of its arguments in a folder, and cleans up at the end of its input. It ignores the signals of a terminal,
+/// so that it also cleans up after Ctrl-C.
 const SHELL: &str = r#"
 trap '' INT TERM HUP
 folder=$1

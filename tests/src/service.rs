@@ -11,10 +11,10 @@ use std::{
 
 use crate::Client;
 
-/// One of the programs in `examples/`, as a process of its own that serves HTTP, gone with this value.
+/// A program of `examples/` as a process that serves HTTP. It ends when this value is dropped.
 pub struct Service {
     child: Child,
-    /// A shell that kills the child when the pipe to it closes, which the system sees to however the test ends.
+    /// A shell that kills the child when the pipe to it closes. The system closes the pipe however the test ends.
     guard: Child,
     address: SocketAddr,
     log: Lines,
@@ -23,20 +23,20 @@ pub struct Service {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Service {
-    /// Starts it with these arguments, and waits until it says where it listens. It finds no store in the environment.
+    /// Starts it with these arguments, and waits until it prints its address. The environment names no store.
     ///
     /// # Panics
     ///
-    /// If it cannot be built, ends before it serves, or says no address within 10 s.
+    /// Panics if it cannot be built, ends before it serves, or prints no address within 10 s.
     pub fn start(example: &str, args: &[&str]) -> Self {
         Self::start_with(example, args, &[])
     }
 
-    /// The same with these variables in its environment.
+    /// Starts it with these arguments and variables.
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics where [`start`](Self::start) does.
     pub fn start_with(example: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = command(example, args)
             .envs(variables.iter().copied())
@@ -61,40 +61,40 @@ impl Service {
         service
     }
 
-    /// Runs it to its end: for one that cannot serve.
+    /// Runs it to its end. For a program that does not serve, or fails to.
     ///
     /// # Panics
     ///
-    /// If it cannot be built.
+    /// Panics if it cannot be built.
     pub fn run(example: &str, args: &[&str]) -> Output {
         let output = command(example, args).output();
         output.expect("what was built can be started")
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A new connection to it.
+    /// Opens a connection to it.
     ///
     /// # Panics
     ///
-    /// If it takes none.
+    /// Panics if it accepts none.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
-    /// What it has logged so far, a line each.
+    /// Returns its log so far, one line each.
     pub fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
     }
 
-    /// Asks it to stop (SIGTERM).
+    /// Sends it SIGTERM.
     ///
     /// # Panics
     ///
-    /// If it is gone.
+    /// Panics if it has ended.
     pub fn terminate(&self) {
         let script = r#"kill -s TERM "$1""#;
         let status = Command::new("sh")
@@ -108,7 +108,7 @@ impl Service {
     ///
     /// # Panics
     ///
-    /// If it has not ended after 15 s.
+    /// Panics if it has not ended after 15 s.
     pub fn wait(&mut self) -> ExitStatus {
         poll(Duration::from_secs(15), || {
             self.child.try_wait().expect("it is our child")
@@ -116,11 +116,11 @@ impl Service {
         .unwrap_or_else(|| panic!("the service does not end:\n{:#?}", self.log()))
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends it SIGTERM, and waits until it ends.
     ///
     /// # Panics
     ///
-    /// As [`terminate`](Self::terminate) and [`wait`](Self::wait) do.
+    /// Panics where [`terminate`](Self::terminate) and [`wait`](Self::wait) do.
     pub fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.wait()
@@ -165,7 +165,7 @@ fn command(example: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Has cargo build the example, beside this test and with its profile. What is there and fresh is left as it is.
+/// Builds the example with cargo, in the target folder and profile of this test. Returns the path of the program.
 fn build(example: &str) -> PathBuf {
     let test = env::current_exe().expect("a test runs from a file");
     let profile = test.ancestors().nth(2).expect("a test lies in deps/");
@@ -189,14 +189,14 @@ fn build(example: &str) -> PathBuf {
     profile.join("examples").join(example)
 }
 
-/// `127.0.0.1:8080` in `listening on http://127.0.0.1:8080, ..`.
+/// Returns `127.0.0.1:8080` from `listening on http://127.0.0.1:8080, ..`.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http://")?;
     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
-/// Collects what is written there, so that the writer never waits for a reader.
+/// Collects lines in a thread, so that the writer never waits for a reader.
 fn lines_of(from: impl io::Read + Send + 'static) -> Lines {
     let lines = Lines::default();
     let collected = lines.clone();
@@ -223,7 +223,7 @@ fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T>
     None
 }
 
-/// Where `connect_from_env` looks.
+/// The variables that `connect_from_env` reads.
 const STORE_VARIABLES: [&str; 8] = [
     "REDIS_HOST",
     "REDIS_KEY_PREFIX",
@@ -234,7 +234,7 @@ const STORE_VARIABLES: [&str; 8] = [
     "UPSTASH_REDIS_REST_TOKEN",
     "UPSTASH_REDIS_REST_URL",
 ];
-/// It ignores what a terminal sends, so that Ctrl-C leaves nothing behind either.
+/// It ignores the signals of a terminal, so that it also cleans up after Ctrl-C.
 const GUARD: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null

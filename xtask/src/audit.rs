@@ -1,5 +1,5 @@
 use crate::{
-    Outcome,
+    TaskResult,
     run::{cargo, command, find, read, run},
 };
 
@@ -7,7 +7,7 @@ use crate::{
 struct Check {
     program: &'static str,
     install: &'static str,
-    run: fn() -> Outcome,
+    run: fn() -> TaskResult,
 }
 
 const CHECKS: [Check; 4] = [
@@ -33,8 +33,8 @@ const CHECKS: [Check; 4] = [
     },
 ];
 
-/// Runs the checks whose tools are there, all of them, and says what is missing and what failed.
-pub(crate) fn audit() -> Outcome {
+/// Runs all checks whose tools are installed, and reports the missing tools and the failed checks.
+pub(crate) fn audit() -> TaskResult {
     let mut problems = Vec::new();
     for check in CHECKS {
         match find(check.program) {
@@ -51,7 +51,7 @@ pub(crate) fn audit() -> Outcome {
     }
 }
 
-fn features() -> Outcome {
+fn features() -> TaskResult {
     let hack = [
         "hack",
         "check",
@@ -66,7 +66,7 @@ fn features() -> Outcome {
         .args(["--feature-powerset", "--depth", "2"]))
 }
 
-fn dependencies() -> Outcome {
+fn dependencies() -> TaskResult {
     let config = ["--config", "xtask/deny.toml"];
     run(cargo()
         .args(["deny", "--all-features", "check"])
@@ -74,8 +74,8 @@ fn dependencies() -> Outcome {
         .args(["bans", "licenses"]))
 }
 
-/// Nobody outside its module sees a type of the Redis client.
-fn public_api() -> Outcome {
+/// Checks that the public API of layer-store has no type of the Redis client.
+fn public_api() -> TaskResult {
     let api = [
         "public-api",
         "--package",
@@ -94,7 +94,7 @@ fn public_api() -> Outcome {
     }
 }
 
-/// A path that begins with the client's name; `layer_store::redis` would be ours.
+/// Returns true for a path that begins with the client's name. `layer_store::redis` is our own.
 fn names_redis(line: &str) -> bool {
     line.match_indices("redis::").any(|(at, _)| {
         !line[..at]
@@ -102,7 +102,7 @@ fn names_redis(line: &str) -> bool {
     })
 }
 
-fn spelling() -> Outcome {
+fn spelling() -> TaskResult {
     run(&mut command("typos"))
 }
 

@@ -1,14 +1,14 @@
 use std::process::Command;
 
 use crate::{
-    Outcome,
+    TaskResult,
     run::{find, read, run},
 };
 
-/// A program that the system's package manager has.
+/// A program that the system's package manager can install.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
-    /// The package's name, and under which manager it differs.
+    /// The name of the package, and the managers under which it has another.
     package: &'static str,
     otherwise: &'static [(&'static str, &'static str)],
 }
@@ -16,7 +16,7 @@ pub(crate) struct Tool {
 pub(crate) const REDIS: Tool = Tool {
     program: "redis-server",
     package: "redis",
-    // Arch keeps Valkey, whose package has the program under this name too.
+    // Arch has Valkey, whose package contains a program of this name too.
     otherwise: &[("apt-get", "redis-server"), ("pacman", "valkey")],
 };
 
@@ -26,7 +26,7 @@ pub(crate) const VALGRIND: Tool = Tool {
     otherwise: &[],
 };
 
-/// A package manager: what to run before an installation, and the installation but for the package's name.
+/// A package manager: the arguments of a command to run first, and those that install a package.
 struct Manager {
     program: &'static str,
     before: &'static [&'static str],
@@ -34,7 +34,7 @@ struct Manager {
     needs_root: bool,
 }
 
-/// The first that is found is the system's.
+/// The first one that is found is used.
 const MANAGERS: [Manager; 6] = [
     Manager {
         program: "apt-get",
@@ -75,12 +75,12 @@ const MANAGERS: [Manager; 6] = [
 ];
 
 impl Tool {
-    /// Sees to it that the program is there.
+    /// Installs the program if it is missing.
     ///
     /// # Errors
     ///
-    /// It is not, and cannot be installed from here: the message says what to run.
-    pub(crate) fn ensure(&self) -> Outcome {
+    /// Returns a message with the command to run if it is missing and cannot be installed from here.
+    pub(crate) fn ensure(&self) -> TaskResult {
         if find(self.program).is_some() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Tool {
 }
 
 impl Manager {
-    fn install(&self, package: &str) -> Outcome {
+    fn install(&self, package: &str) -> TaskResult {
         if !self.before.is_empty() {
             run(self.command().args(self.before))?;
         }
@@ -130,14 +130,14 @@ impl Manager {
 
     fn command(&self) -> Command {
         let mut command = Command::new(self.program);
-        // Nobody answers questions here; and a server that comes as a service is to stay off: tests start their own.
+        // Asks no questions, and does not start the server as a service: tests start their own.
         command
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("RUNLEVEL", "1");
         command
     }
 
-    /// What somebody who is not root is to run.
+    /// Returns the command to show to a user who is not root.
     fn shown(&self, package: &str) -> String {
         let program = self.program;
         let install = self.install.join(" ");

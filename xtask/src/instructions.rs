@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Outcome,
+    TaskResult,
     install::VALGRIND,
     run::{cargo, command, read, run},
 };
@@ -9,12 +9,12 @@ use crate::{
 /// One line of `instructions list`.
 struct Bar {
     name: String,
-    /// The most instructions a request may take.
+    /// The maximum number of instructions of a request.
     most: u64,
 }
 
-/// Counts what each request of the table takes, and fails if one takes more than its bar.
-pub(crate) fn instructions(names: &[String]) -> Outcome {
+/// Counts the instructions of each request in the table, and fails if one takes more than its bar.
+pub(crate) fn instructions(names: &[String]) -> TaskResult {
     VALGRIND.ensure()?;
     let program = build()?;
     let bars = bars(&program, names)?;
@@ -33,8 +33,8 @@ pub(crate) fn instructions(names: &[String]) -> Outcome {
     }
 }
 
-/// The program of the benches, with the crates that ours is measured against.
-fn build() -> Outcome<PathBuf> {
+/// Builds the program that is counted, and returns its path. It includes the crates that ours are compared with.
+fn build() -> TaskResult<PathBuf> {
     let mut build = cargo();
     build.args([
         "build",
@@ -46,7 +46,7 @@ fn build() -> Outcome<PathBuf> {
     ]);
     build.arg("--all-features");
     run(&mut build)?;
-    // The same again has nothing to build and says where the program is.
+    // A second build has nothing to do, and prints where the program is.
     let (messages, _) = read(build.args(["--quiet", "--message-format", "json"]))?;
     let path = messages
         .lines()
@@ -58,9 +58,9 @@ fn build() -> Outcome<PathBuf> {
     }
 }
 
-fn bars(program: &Path, names: &[String]) -> Outcome<Vec<Bar>> {
+fn bars(program: &Path, names: &[String]) -> TaskResult<Vec<Bar>> {
     let (list, _) = read(command(program).arg("list"))?;
-    let bars: Vec<_> = list.lines().map(bar).collect::<Outcome<_>>()?;
+    let bars: Vec<_> = list.lines().map(bar).collect::<TaskResult<_>>()?;
     if let Some(unknown) = names
         .iter()
         .find(|name| bars.iter().all(|bar| bar.name != **name))
@@ -75,25 +75,25 @@ fn bars(program: &Path, names: &[String]) -> Outcome<Vec<Bar>> {
     Ok(bars.into_iter().filter(wanted).collect())
 }
 
-/// Reads `name most`.
-fn bar(line: &str) -> Outcome<Bar> {
+/// Reads a line of a name and a number.
+fn bar(line: &str) -> TaskResult<Bar> {
     let bar = || {
         let (name, most) = line.split_once(' ')?;
         let (name, most) = (name.into(), most.trim().parse().ok()?);
         Some(Bar { name, most })
     };
-    bar().ok_or_else(|| format!("`{BINARY} list` is to print `name most`, and printed {line:?}"))
+    bar().ok_or_else(|| format!("`{BINARY} list` should print `name most`, and printed {line:?}"))
 }
 
-/// The difference of a long and a short run: what a run takes to begin and to end cancels out.
-fn per_request(program: &Path, name: &str) -> Outcome<u64> {
+/// Returns the instructions of one request: the difference of a long and a short run, so that start and end cancel out.
+fn per_request(program: &Path, name: &str) -> TaskResult<u64> {
     let long = collected(program, name, LONG)?;
     let short = collected(program, name, SHORT)?;
     Ok(long.saturating_sub(short).div_ceil(LONG - SHORT))
 }
 
-/// What valgrind counts inside [`DRIVE`] alone.
-fn collected(program: &Path, name: &str, requests: u64) -> Outcome<u64> {
+/// Returns the instructions that valgrind counts inside [`DRIVE`].
+fn collected(program: &Path, name: &str, requests: u64) -> TaskResult<u64> {
     let mut valgrind = command(VALGRIND.program);
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -112,14 +112,14 @@ fn collected(program: &Path, name: &str, requests: u64) -> Outcome<u64> {
     }
 }
 
-/// Of `==123== Collected : 4567`.
+/// Returns the 4567 of `==123== Collected : 4567`.
 fn total(log: &str) -> Option<u64> {
     let (_, rest) = log.split_once("Collected :")?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
 const BINARY: &str = "instructions";
-/// The function that sends the requests. Its name begins so, whatever it is generic over.
+/// The function that sends the requests. The `*` matches its type parameters.
 const DRIVE: &str = "contenders::request::drive*";
 const LONG: u64 = 4_000;
 const SHORT: u64 = 1_000;

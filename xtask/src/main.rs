@@ -1,8 +1,10 @@
-//! The commands that the README and `.ci/run` call: `cargo xtask help`.
+//! The commands of this workspace beyond plain cargo. `cargo xtask help` lists them.
 
 mod audit;
+mod check;
 mod install;
 mod instructions;
+mod mutants;
 mod run;
 mod test;
 
@@ -10,10 +12,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What any step ends with: a message for whoever ran it.
-type Outcome<T = ()> = Result<T, String>;
+/// The result of a step. An error is a message for the person who ran the command.
+type TaskResult<T = ()> = Result<T, String>;
 
-/// Runs what this workspace needs beyond plain cargo.
+/// Runs what plain cargo cannot: tests with a Redis, and the checks around them.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Cli {
@@ -23,39 +25,67 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Run every test, doc tests and examples among them, against a real Redis.
+    /// Check format, lints and tests of one package: the fast loop.
     ///
-    /// Installs redis-server with the system's package manager if it is missing and this is root.
+    /// Needs no Redis. Tests that start servers are left to `test`.
+    Check {
+        /// The packages, such as `cache-layer`. Default: those with uncommitted changes.
+        packages: Vec<String>,
+    },
+    /// Run every test, with doc tests and examples, against a real Redis.
+    ///
+    /// If redis-server is missing, installs it with the system's package manager when run as root, and prints the command
+    /// otherwise.
     Test {
-        /// What to pass on to `cargo test`, such as `-p tests --test outage_store`.
+        /// Arguments for `cargo test`, such as `-p tests --test outage_store`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run the same with the long stories at full size, optimised.
+    /// Run every test in release mode, with the long ones at full size.
     Soak {
-        /// What to pass on to `cargo test`.
+        /// Arguments for `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Count the instructions of a request and hold them against their bars.
+    /// Count the instructions of a request, and fail if one takes more than its bar.
     ///
-    /// Installs valgrind with the system's package manager if it is missing and this is root.
+    /// If valgrind is missing, installs it with the system's package manager when run as root, and prints the command
+    /// otherwise.
     Instructions {
-        /// Count these alone.
+        /// The requests to count, such as `passing-headers`. Default: all.
         names: Vec<String>,
     },
-    /// Check features, dependencies, the public API and spelling, by tools that are not installed here.
+    /// Change the crates' code in small ways, and fail if their own tests do not notice.
+    ///
+    /// Takes hours for all crates. Needs cargo-mutants. The lists are left in target/mutants.
+    Mutants {
+        /// The crates, such as `lock-layer`. Default: all five.
+        crates: Vec<String>,
+        /// Install cargo-mutants with `cargo install --locked` if it is missing.
+        #[arg(long)]
+        install: bool,
+        /// Arguments for `cargo mutants` after `--`, such as `-- --file layer-http/src/resolve.rs` or `-- --shard 0/8`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Check features, dependencies, the public API and spelling, with tools that have to be installed by hand.
     Audit,
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().task {
+    let result = match Cli::parse().task {
+        Task::Check { packages } => check::check(&packages),
         Task::Test { args } => test::test(&args),
         Task::Soak { args } => test::soak(&args),
         Task::Instructions { names } => instructions::instructions(&names),
+        Task::Mutants {
+            crates,
+            install,
+            args,
+        } => mutants::mutants(&crates, install, &args),
         Task::Audit => audit::audit(),
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("error: {message}");

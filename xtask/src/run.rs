@@ -4,22 +4,22 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::Outcome;
+use crate::TaskResult;
 
-/// This cargo, in the workspace's root.
+/// Returns a command that runs this cargo in the workspace's root.
 pub(crate) fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// A program, in the workspace's root.
+/// Returns a command that runs a program in the workspace's root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command
 }
 
-/// Runs it to its end, its output on ours.
-pub(crate) fn run(command: &mut Command) -> Outcome {
+/// Prints a command and runs it to its end. Its output goes to ours.
+pub(crate) fn run(command: &mut Command) -> TaskResult {
     let shown = shown(command);
     eprintln!("$ {shown}");
     let status = command
@@ -31,8 +31,8 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     }
 }
 
-/// Runs it to its end and gives what it wrote: to stdout, and to stderr.
-pub(crate) fn read(command: &mut Command) -> Outcome<(String, String)> {
+/// Runs a command to its end. Returns its output: stdout and stderr.
+pub(crate) fn read(command: &mut Command) -> TaskResult<(String, String)> {
     let shown = shown(command);
     let output = command
         .stdin(Stdio::null())
@@ -46,7 +46,7 @@ pub(crate) fn read(command: &mut Command) -> Outcome<(String, String)> {
     }
 }
 
-/// Where PATH has this program.
+/// Returns the path of a program that is in PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
@@ -54,7 +54,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The workspace's root: the parent of this package's folder.
+/// Returns the workspace's root: the parent of this package's folder.
 pub(crate) fn root() -> &'static Path {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     folder.parent().unwrap_or(folder)

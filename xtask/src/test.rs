@@ -1,14 +1,14 @@
 use std::process::Command;
 
 use crate::{
-    Outcome,
+    TaskResult,
     install::REDIS,
     run::{cargo, command, read, run},
 };
 
-/// Every test of the workspace; the benches are compiled by clippy. Without further words also what stands only where a feature
-/// is off.
-pub(crate) fn test(args: &[String]) -> Outcome {
+/// Runs every test of the workspace. Without arguments, then also checks the code that only exists while a feature is off.
+/// Benches are left out: clippy compiles them.
+pub(crate) fn test(args: &[String]) -> TaskResult {
     ensure_redis()?;
     run(&mut cargo_test(None, args))?;
     if args.is_empty() {
@@ -19,20 +19,20 @@ pub(crate) fn test(args: &[String]) -> Outcome {
     Ok(())
 }
 
-/// The same at full size.
-pub(crate) fn soak(args: &[String]) -> Outcome {
+/// Runs every test in release mode, the long ones at full size.
+pub(crate) fn soak(args: &[String]) -> TaskResult {
     ensure_redis()?;
     run(cargo_test(Some("--release"), args).env("SOAK", "1"))
 }
 
-/// Of the whole workspace, unless `args` name a package.
+/// Returns the `cargo test` of the whole workspace, or of the package that `args` name.
 fn cargo_test(profile: Option<&str>, args: &[String]) -> Command {
     let mut command = cargo();
     command.args(["test", "--all-features"]).args(profile);
     let is_package = |arg: &String| {
         arg == "-p" || arg.starts_with("--package") || (arg.starts_with("-p") && arg.len() > 2)
     };
-    // What follows `--` is for the tests.
+    // Arguments after `--` are for the test programs.
     if !args.iter().take_while(|arg| *arg != "--").any(is_package) {
         command.args(["--workspace", "--exclude", "benches"]);
     }
@@ -40,14 +40,14 @@ fn cargo_test(profile: Option<&str>, args: &[String]) -> Command {
     command
 }
 
-/// The errors that name a feature, and the layers without axum.
+/// Tests of the errors that name a missing feature, and a check of the layers without axum.
 const WITHOUT_FEATURES: [&str; 3] = [
     "test --package layer-store --lib --features test-util",
     "test --package layer-store --lib --features redis settings",
     "check --package layer-http --package rate-limit-layer --package cache-layer --package lock-layer --no-default-features",
 ];
 
-fn ensure_redis() -> Outcome {
+fn ensure_redis() -> TaskResult {
     REDIS.ensure()?;
     let (version, _) = read(command(REDIS.program).arg("--version"))?;
     match major(&version) {
@@ -55,12 +55,12 @@ fn ensure_redis() -> Outcome {
             "redis-server is older than {OLDEST}.0, the first with `SET NX GET`: install a later one ({})",
             version.trim()
         )),
-        // Who does not say it as Redis does is taken at its word.
+        // Valkey and others have another text. They are used as they are.
         _ => Ok(()),
     }
 }
 
-/// Of `Redis server v=7.0.15 sha=..`.
+/// Returns the 7 of `Redis server v=7.0.15 sha=..`.
 fn major(version: &str) -> Option<u32> {
     let (_, number) = version.split_once("v=")?;
     number.split('.').next()?.parse().ok()

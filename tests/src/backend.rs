@@ -1,0 +1,63 @@
+use layer_store::{MemoryStore, SharedStore, connect};
+
+use crate::RedisServer;
+
+/// A kind of store that a story runs on.
+#[derive(Debug)]
+pub enum Backend {
+    /// The memory of this process.
+    Memory(MemoryStore),
+    /// A server of its own.
+    Redis(RedisServer),
+}
+
+impl Backend {
+    /// Returns an empty one of each kind.
+    pub fn all() -> [Self; 2] {
+        [
+            Self::Memory(MemoryStore::new()),
+            Self::Redis(RedisServer::start()),
+        ]
+    }
+
+    /// Returns the store as one process sees it: on Redis, over a connection of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not run.
+    pub async fn store(&self) -> SharedStore {
+        match self {
+            Self::Memory(store) => SharedStore::new(store.clone()),
+            Self::Redis(server) => connect(&server.url()).await.expect("the server runs"),
+        }
+    }
+
+    /// Returns the store as several processes see it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not run.
+    pub async fn stores(&self, count: usize) -> Vec<SharedStore> {
+        let mut stores = Vec::new();
+        for _ in 0..count {
+            stores.push(self.store().await);
+        }
+        stores
+    }
+
+    /// Checks that Redis has keys, and that each of them expires. Does nothing in memory.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no key, or one that never expires.
+    pub fn every_key_ends(&self) {
+        let Self::Redis(server) = self else { return };
+        let keys: Vec<String> = server.command(&["KEYS", "*"]);
+        assert!(!keys.is_empty());
+        for key in keys {
+            let left: i64 = server.command(&["PTTL", &key]);
+            // -2: it has expired meanwhile.
+            assert!(left > 0 || left == -2, "{key} never expires");
+        }
+    }
+}
