@@ -227,7 +227,16 @@ impl fmt::Debug for KeySpace {
 
 impl KeyPrefix {
     /// Makes a prefix. Its text is escaped like every other part of a key.
+    ///
+    /// # Panics
+    ///
+    /// If `text` is empty.
+    #[track_caller]
     pub fn new(text: &str) -> Self {
+        assert!(
+            !text.is_empty(),
+            "an empty prefix does not separate anything: write a name, such as \"shop\""
+        );
         let mut escaped = Vec::new();
         escape(text.as_bytes(), &mut escaped);
         Self {
