@@ -115,6 +115,14 @@ mod tests {
     }
 
     #[test]
+    fn its_size_is_shown_and_no_content() {
+        let content = Content::new("secret").with_trailers(trailers());
+        assert_eq!(content.len(), 6);
+        assert_eq!(format!("{content:?}"), "Content(6 bytes)");
+        assert_eq!(Content::default().len(), 0);
+    }
+
+    #[test]
     fn no_bytes_and_no_trailers_are_empty() {
         for content in [
             Content::default(),

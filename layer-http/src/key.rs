@@ -343,6 +343,11 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_no_closure() {
+        assert_eq!(format!("{:?}", key_fn(|_| None)), "KeyFn");
+    }
+
+    #[test]
     fn or_refuse_and_or_skip_change_nothing_but_the_missing_case() {
         let with = request(&[b"ada"]);
         let without = request(&[]);

@@ -258,4 +258,46 @@ mod tests {
         assert!(caller.call(&Op::Ping).await.is_err());
         assert_eq!(begun.elapsed(), Duration::from_millis(100));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_s_own_limit_comes_before_the_caller_s() {
+        let ms = Duration::from_millis;
+        let (default, store) = caller();
+        assert_eq!(
+            (default.limit(), default.info().call_limit),
+            (ms(100), Some(ms(100)))
+        );
+        let own = Caller::with_limit(store.clone().into(), "test", ms(30));
+        assert_eq!(own.limit(), ms(30));
+        let quick = Caller::with_limit(Timeout::new(store.clone(), ms(7)).into(), "test", ms(30));
+        assert_eq!(
+            (quick.limit(), quick.info().call_limit),
+            (ms(7), Some(ms(7)))
+        );
+        assert_eq!(quick.store().info().call_limit, Some(ms(7)));
+        assert_eq!(default.store().info().call_limit, None);
+        let now = tokio::time::Instant::now().into_std();
+        assert_eq!(quick.deadline(), Some(now + ms(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_shared_with_others_ends_a_talk() {
+        let (caller, store) = caller();
+        store.hang();
+        let begun = tokio::time::Instant::now();
+        let deadline = begun + Duration::from_millis(40);
+        let error = caller
+            .run_by(&mut Pings(1), Some(deadline.into_std()))
+            .await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Deadline);
+        assert_eq!(begun.elapsed(), Duration::from_millis(40));
+        assert!(caller.run_by(&mut Pings(1), None).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::from_millis(140));
+    }
+
+    #[test]
+    #[should_panic(expected = "a limit of zero lets no call through")]
+    fn a_limit_of_zero_is_a_mistake() {
+        let _ = Caller::with_limit(MemoryStore::new().into(), "test", Duration::ZERO);
+    }
 }

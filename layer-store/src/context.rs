@@ -45,3 +45,20 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_a_limit_from_now() {
+        let now = tokio::time::Instant::now().into_std();
+        let limit = Duration::from_millis(100);
+        let cx = Context::new("test");
+        assert_eq!((cx.source, cx.deadline), ("test", None));
+        assert_eq!(cx.within(limit).deadline, Some(now + limit));
+        assert_eq!(cx.until(now).deadline, Some(now));
+        assert_eq!(cx.within(limit).source, "test");
+        assert_eq!(cx.within(Duration::MAX).deadline, None);
+    }
+}

@@ -183,3 +183,75 @@ impl fmt::Display for Report<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_if_it_may_have_been_applied() {
+        let not_applied = StoreError::not_applied(ErrorKind::Full);
+        assert_eq!(
+            (not_applied.kind(), not_applied.effect()),
+            (ErrorKind::Full, Effect::NotApplied)
+        );
+        assert_eq!(not_applied.to_string(), "the store is full");
+        assert!(not_applied.source().is_none());
+        let unknown = StoreError::unknown(ErrorKind::Timeout);
+        assert_eq!(
+            (unknown.kind(), unknown.effect()),
+            (ErrorKind::Timeout, Effect::Unknown)
+        );
+        assert_eq!(
+            unknown.to_string(),
+            "the store did not reply in time; the operation may have been applied"
+        );
+    }
+
+    #[test]
+    fn every_kind_has_a_text_of_its_own() {
+        use ErrorKind::*;
+        let kinds = [
+            Unavailable,
+            Timeout,
+            Deadline,
+            Throttled,
+            Full,
+            TooLarge,
+            Rejected,
+            CrossTag,
+            Unsupported,
+            Corrupt,
+        ];
+        let mut texts: Vec<_> = kinds
+            .iter()
+            .map(|kind| StoreError::not_applied(*kind).to_string())
+            .collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), kinds.len());
+    }
+
+    #[test]
+    fn a_report_has_all_sources() {
+        let inner = StoreError::not_applied(ErrorKind::Throttled).with_source("too many");
+        let outer = StoreError::unknown(ErrorKind::Rejected).with_source(inner);
+        assert_eq!(
+            outer.report().to_string(),
+            "the store rejected the operation; the operation may have been applied: \
+             the store asks for fewer calls: too many"
+        );
+        let error = ConfigError::new("write `memory://`");
+        assert_eq!(error.report().to_string(), "write `memory://`");
+        assert_eq!(error.to_string(), "write `memory://`");
+        assert!(error.source().is_none());
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_setting_keeps_its_source() {
+        let error = ConfigError::new("write a port").with_source("not a number");
+        assert_eq!(error.source().unwrap().to_string(), "not a number");
+        assert_eq!(error.report().to_string(), "write a port: not a number");
+    }
+}

@@ -125,3 +125,33 @@ impl BreakerState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_a_name() {
+        let states = [
+            BreakerState::Closed,
+            BreakerState::Open,
+            BreakerState::HalfOpen,
+        ];
+        assert_eq!(
+            states.map(BreakerState::as_str),
+            ["closed", "open", "half-open"]
+        );
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_an_unknown_store() {
+        let info = StoreInfo::new("map");
+        assert_eq!(
+            (info.name, info.shared, info.reads_may_lag),
+            ("map", false, false)
+        );
+        assert_eq!((info.max_value, info.received), (usize::MAX, 0));
+        assert_eq!((info.incarnation, info.call_limit), (None, None));
+        assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
+    }
+}

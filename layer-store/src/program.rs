@@ -133,3 +133,48 @@ impl Arg<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Slot, Ttl, Value};
+
+    static COPY: Program = Program::new(
+        "copy",
+        "return {}",
+        Retention::Evictable,
+        |transaction, args| {
+            let value = Value::from(args[1].bytes().unwrap());
+            transaction.set(0, value, Ttl::MAX);
+            Output::ints(&[args[0].int().unwrap()])
+        },
+    );
+
+    #[test]
+    fn a_program_runs_its_twin() {
+        let mut slots = [Slot::absent()];
+        let mut transaction = Transaction::new(1, &mut slots);
+        let output = COPY.run(&mut transaction, &[Arg::Int(-7), Arg::Bytes(b"ada")]);
+        assert_eq!(output, Output::ints(&[-7]));
+        assert_eq!(transaction.get(0), Some(&Value::from("ada")));
+        assert_eq!((COPY.name(), COPY.lua()), ("copy", "return {}"));
+        assert_eq!(COPY.retention(), Retention::Evictable);
+        assert!(format!("{COPY:?}").contains("copy"));
+    }
+
+    #[test]
+    fn an_argument_is_a_number_or_bytes() {
+        assert_eq!((Arg::Int(3).int(), Arg::Int(3).bytes()), (Some(3), None));
+        let bytes = Arg::Bytes(b"a");
+        assert_eq!((bytes.int(), bytes.bytes()), (None, Some(&b"a"[..])));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_hash_of_a_script_is_computed_once() {
+        static PROGRAM: Program =
+            Program::new("p", "return {1}", Retention::Pinned, |_, _| Output::new());
+        assert_eq!(PROGRAM.sha1(|lua| lua.to_uppercase().into()), "RETURN {1}");
+        assert_eq!(PROGRAM.sha1(|_| panic!("a second time")), "RETURN {1}");
+    }
+}

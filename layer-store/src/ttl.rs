@@ -3,6 +3,14 @@ use std::{num::NonZeroU64, time::Duration};
 use crate::ConfigError;
 
 /// The expiry that a write sets: a [`Ttl`], none, or that of the value it replaces.
+///
+/// ```
+/// use layer_store::{Expiry, Ttl};
+///
+/// let ttl = Ttl::from_millis(60_000).unwrap();
+/// assert_eq!(Expiry::from(ttl).ttl(), Some(ttl));
+/// assert_eq!(Expiry::NEVER.ttl(), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Expiry(u64);
 

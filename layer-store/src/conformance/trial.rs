@@ -5,6 +5,15 @@ use tokio::sync::Barrier;
 use crate::{ManualClock, SharedStore, Store};
 
 /// A store under test, and the way to let time pass for it.
+///
+/// ```
+/// use layer_store::{Clock, MemoryStore, conformance::{CASES, Trial}};
+///
+/// CASES[0].test(async {
+///     let (clock, time) = Clock::manual(1_767_225_600_000_000);
+///     Trial::with_clock(MemoryStore::with_clock(100_000, clock), time)
+/// });
+/// ```
 #[derive(Clone)]
 pub struct Trial {
     store: SharedStore,

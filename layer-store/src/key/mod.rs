@@ -37,6 +37,13 @@ pub struct Key<'a> {
 }
 
 /// The part of a key that all values of one use share: a kind and a name. It is made once, with a policy or a cache.
+///
+/// ```
+/// use layer_store::KeySpace;
+///
+/// let space = KeySpace::new("limit", "100/min");
+/// assert_eq!(space.name(), "100/min");
+/// ```
 #[derive(Clone)]
 pub struct KeySpace {
     id: Id,
@@ -46,7 +53,7 @@ pub struct KeySpace {
     text: Box<str>,
 }
 
-/// The text that a [`Prefix`](crate::wrap::Prefix) puts before every key.
+/// The text that a [`Prefix`](crate::wrap::Prefix) puts before every key, such as `KeyPrefix::new("shop")`.
 #[derive(Clone, Debug)]
 pub struct KeyPrefix {
     id: Id,
@@ -227,7 +234,16 @@ impl fmt::Debug for KeySpace {
 
 impl KeyPrefix {
     /// Makes a prefix. Its text is escaped like every other part of a key.
+    ///
+    /// # Panics
+    ///
+    /// If `text` is empty.
+    #[track_caller]
     pub fn new(text: &str) -> Self {
+        assert!(
+            !text.is_empty(),
+            "an empty prefix does not separate anything: write a name, such as \"shop\""
+        );
         let mut escaped = Vec::new();
         escape(text.as_bytes(), &mut escaped);
         Self {

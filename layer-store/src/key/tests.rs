@@ -157,6 +157,12 @@ fn numbers_are_spread_over_both_words() {
 }
 
 #[test]
+#[should_panic(expected = "write a name, such as")]
+fn an_empty_prefix_is_a_mistake() {
+    let _ = KeyPrefix::new("");
+}
+
+#[test]
 fn the_order_of_parts_counts() {
     let (a, b, c) = ([1, 2], [3, 4], [5, 6]);
     assert_ne!(chain(chain(a, b), c), chain(chain(a, c), b));

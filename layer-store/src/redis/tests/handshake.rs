@@ -45,3 +45,22 @@ async fn a_server_that_tells_no_run_id_is_used_all_the_same() {
     get(&store).await.unwrap();
     assert_eq!(store.info().incarnation, None);
 }
+
+/// A server of RESP3 sends `INFO` as a verbatim string.
+#[tokio::test]
+async fn the_run_id_is_read_from_either_kind_of_string() {
+    let mut incarnations = Vec::new();
+    for info in ["=15\r\ntxt:run_id:abcd\r\n", INFO, "$11\r\nrun_id:abce\r\n"] {
+        let server = Server::start(move |command| match command.starts_with("INFO") {
+            true => info.into(),
+            false => sound(command),
+        })
+        .await;
+        let store = server.store();
+        assert_eq!(store.info().incarnation, None);
+        get(&store).await.unwrap();
+        incarnations.push(store.info().incarnation.unwrap());
+    }
+    assert_eq!(incarnations[0], incarnations[1]);
+    assert_ne!(incarnations[1], incarnations[2]);
+}

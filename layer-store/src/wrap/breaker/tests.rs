@@ -151,6 +151,20 @@ async fn the_first_ping_waits_for_open_for() {
     assert_eq!(fake.sent().len(), 1);
 }
 
+/// No clock counts the longest duration from now, and no timer ticks every zero seconds.
+#[tokio::test(start_paused = true)]
+async fn any_time_until_the_first_ping_can_be_asked_for() {
+    let after = NonZeroU32::new(1).unwrap();
+    for (open_for, pings) in [(Duration::ZERO, 2), (MS, 2), (Duration::MAX, 0)] {
+        let fake = Fake::new(Mode::Reply);
+        let store = Breaker::with_limits(fake.clone(), Handle::current(), after, open_for);
+        let store = store.opened("test");
+        sleep(SECOND * 5).await;
+        assert_eq!(fake.sent().len(), pings, "{open_for:?}");
+        assert_eq!(state(&store) == BreakerState::Closed, pings > 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_pings_at_once_close_it() {
     let (fake, store) = breaker(Mode::Hang);
