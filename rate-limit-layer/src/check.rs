@@ -91,11 +91,15 @@ impl Checker {
         head: &RequestHead<'_>,
         cost: u32,
     ) -> Option<Result<Decision, Unpartitioned>> {
+        // ## One policy => its own path
         if let [limit] = &*self.limits
             && let Some(identity) = limit.extract(head)
         {
             return self.charge_one_now(limit, identity.as_ref(), cost).map(Ok);
         }
+        // ## Several policies, or no identity => the protocol
+        // Dropped before its end, because the store has to wait, it gives back what it charged: `check` begins anew, on a
+        // request that has moved.
         match Partitions::of(&self.limits, head) {
             Ok(partitions) => match self.begin(&partitions, cost) {
                 Some(mut guard) => self.caller.run_now(&mut guard.charge).map(Ok),

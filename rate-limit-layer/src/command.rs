@@ -29,6 +29,9 @@ impl<'a> Command<'a> {
         let mut unseen = (0..limits.len())
             .filter(|index| !seen.contains(*index))
             .filter_map(|index| Some((index, partitions.key(limits, index)?)));
+        // ## Unseen limits => one identity
+        // The first of them decides, and later ones join if their keys lie in the same slot. Others wait for a command of
+        // their own.
         let (first, key) = unseen.next()?;
         let mut command = Self {
             members: LimitSet::default(),

@@ -43,12 +43,16 @@ impl Decision {
         cost: u32,
     ) -> Option<Self> {
         match output.int(0)? {
+            // ## The program charged all limits
             1 => {
                 let debts = members.iter().enumerate();
                 let debts = debts.filter_map(|(place, limit)| Debt::read(output, place + 1, limit));
                 Some(Self::Admit(Some(Debt::tightest(debts, limits)?)))
             }
+            // ## The program charged none
+            // It replies debts and not who refuses: that follows from the debts.
             0 => Excess::read(output, limits, members, cost).map(Self::Refuse),
+            // ## A value in the store is not ours, or the reply is not the program's
             _ => None,
         }
     }

@@ -47,6 +47,7 @@ impl Outage {
         if !self.is_told_by_breaker(error.kind()) {
             self.tell(error, closed);
         }
+        // ## Not checked => passes | refused
         let reason = match error.kind() {
             ErrorKind::Full => Unavailable::StoreFull,
             _ => Unavailable::StoreDown,

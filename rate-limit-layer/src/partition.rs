@@ -71,14 +71,19 @@ impl<'a> Partitions<'a> {
 impl<'a> Partition<'a> {
     fn of(limit: &Limit, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
         let peer = match limit.resolve(head) {
+            // ## Identified
             Resolved::Found(identity) => {
                 return Ok(Some(Self {
                     identity,
                     fallback: false,
                 }));
             }
+            // ## Not identified => counted by the peer
+            // In a key space of its own: a client must not spend the quota of an identity that spells its address.
             Resolved::Peer(peer) => peer,
+            // ## Not identified => not counted
             Resolved::Skip => return Ok(None),
+            // ## Not identified => refused
             Resolved::Refuse => return Err(Unpartitioned::NoIdentity),
             Resolved::Misconfigured => {
                 limit.tell_misconfigured(head);

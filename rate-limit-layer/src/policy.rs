@@ -39,7 +39,10 @@ pub struct Policy {
 /// ```
 #[derive(Clone)]
 #[must_use = "write .fail_open() or .fail_closed()"]
-pub struct UnfinishedPolicy(Policy);
+pub struct UnfinishedPolicy(
+    // Its failure mode means nothing yet.
+    Policy,
+);
 
 /// The choice of a policy for requests that cannot be checked, because its store is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

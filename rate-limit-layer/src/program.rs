@@ -13,6 +13,7 @@ pub(crate) static CHARGE: Program = Program::new(
 
 fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     match args {
+        // Nearly every check is of one limit. It needs no loop and no second look at the value.
         [units, full, charge] if transaction.len() == 1 => {
             charge_one(transaction, ChargeArgs::new(units, full, charge))
         }
@@ -33,6 +34,7 @@ impl ChargeArgs {
     fn new(units: &Arg<'_>, full: &Arg<'_>, charge: &Arg<'_>) -> Self {
         let number = |arg: &Arg<'_>| arg.int().unwrap_or(0);
         Self {
+            // Zero would divide.
             units: (number(units) as u64).max(1),
             full: number(full) as u64,
             charge: number(charge),
@@ -44,6 +46,7 @@ impl ChargeArgs {
     fn debt(self, transaction: &Transaction<'_>, index: usize) -> Option<(u64, bool)> {
         let state = match transaction.get(index) {
             Some(value) => Some(value.as_pair()?),
+            // Nothing is kept for a key that owes nothing.
             None => None,
         };
         Some(gcra::debt(self.units, self.full, state, transaction.now()))
@@ -64,11 +67,19 @@ impl ChargeArgs {
         (debt, cut): (u64, bool),
         admitted: bool,
     ) -> i64 {
+        // A refund of more than is owed leaves nothing owed: no caller gains requests by it.
         let owed = if admitted {
             debt.saturating_add_signed(self.charge)
         } else {
             debt
         };
+        // ## Looked => nothing is written
+        // A look changes nothing, not even a debt over the largest.
+        //
+        // ## Refused => nothing is written, but for a cut
+        // A cut that is not kept would be made again at each refusal, and lock the caller out until the old debt is paid.
+        //
+        // ## Charged or refunded => the debt is kept until it is paid
         if self.charge != 0 && (admitted || cut) {
             if owed == 0 {
                 transaction.delete(index);
@@ -95,6 +106,8 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let limits = args
         .chunks_exact(3)
         .map(|args| ChargeArgs::new(&args[0], &args[1], &args[2]));
+    // ## Read => admitted | refused
+    // All limits are read before one is written: a refusal by the last charges none.
     let mut admitted = true;
     for (index, args) in limits.clone().enumerate() {
         match args.debt(transaction, index) {
@@ -102,6 +115,8 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
             None => return Output::ints(&[MALFORMED]),
         }
     }
+    // ## Admitted | refused => settled
+    // The values are read again, as there is no room to keep them that costs less.
     let mut output = Output::ints(&[i64::from(admitted)]);
     for (index, args) in limits.enumerate() {
         let debt = args.debt(transaction, index).unwrap_or_default();

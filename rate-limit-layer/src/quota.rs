@@ -161,6 +161,7 @@ impl Quota {
         if window == 0 {
             return Err(InvalidQuota::Window);
         }
+        // In lowest terms, as `rate` keeps them: 60/min is no larger than 1/s.
         let reduced = window / gcd(window, limit.get() as u64);
         if reduced as u128 * burst.get() as u128 >= 1 << 52 {
             return Err(InvalidQuota::Overflow);
@@ -252,6 +253,7 @@ impl fmt::Display for InvalidQuota {
 impl Error for InvalidQuota {}
 
 fn write_window(f: &mut fmt::Formatter<'_>, window: u64) -> fmt::Result {
+    // The largest unit that divides the window: 5,400 s are 90min.
     let (unit, micros) = UNITS
         .iter()
         .rev()
@@ -270,6 +272,7 @@ fn parse_window(text: &str) -> Result<u64, InvalidQuota> {
     let (count, unit) = text.split_at(digits);
     let count: u64 = match count {
         "" => 1,
+        // Only digits: it can only be too large.
         _ => count.parse().ok().ok_or(InvalidQuota::Overflow)?,
     };
     let (_, micros) = UNITS

@@ -43,9 +43,12 @@ fn refund(
     let Some(mut refund) = Refund::begin(limits, partitions, charged, cost) else {
         return;
     };
+    // ## Refunding => done, on a store that answers at once
     if caller.run_now(&mut refund).is_some() {
         return;
     }
+    // ## Refunding => handed to a task
+    // This may run in a destructor, which cannot wait. Without a runtime the rest is lost: such a store cannot be called at all.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
@@ -101,6 +104,7 @@ impl Protocol for Refund<'_> {
     }
 
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<()> {
+        // A refund is not repeated: one whose reply was lost may have been applied, and would be paid back twice.
         if let Err(error) = reply {
             tracing::debug!(kind = ?error.kind(), "rate limit not refunded");
         }

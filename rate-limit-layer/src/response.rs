@@ -117,6 +117,7 @@ fn too_many_requests(
     let (limits, excess) = exceeded.parts();
     let limit = &limits[excess.debt.limit];
     let document = match excess.violated.len() {
+        // Made once for each limit, since a client that is refused tends to come again.
         1 => limit.problem.clone(),
         _ => problem::quota_exceeded(exceeded.violated()).to_content(),
     };

@@ -79,6 +79,7 @@ impl Shared {
     /// nothing was charged, ask [`check_now`](Self::check_now).
     #[inline]
     pub(crate) fn check_peer_now<B>(&self, req: &Request<B>) -> Option<Decision> {
+        // Here and not in the layer: a switch must not change the service's type.
         if !self.enabled {
             return Some(Decision::Admit(None));
         }
@@ -156,6 +157,7 @@ impl Annotation {
             let seconds = headers::seconds_left(rate, debt);
             let field = headers::limit_field(&limit.quoted, rate.remaining(debt), seconds);
             let fields = response.headers_mut();
+            // Appended: a limiter further in may have written its own.
             fields.append(RATE_LIMIT_POLICY.clone(), policies.clone());
             fields.append(RATE_LIMIT.clone(), field);
         }

@@ -87,6 +87,7 @@ impl Standing {
     /// Returns how many requests may pass at once now.
     pub fn remaining(&self) -> u32 {
         let remaining = self.limit().rate.remaining(self.debt.debt);
+        // At most the burst, which is a u32.
         u32::try_from(remaining).unwrap_or(u32::MAX)
     }
 

@@ -226,6 +226,35 @@ fn step() -> impl Strategy<Value = (i64, i64)> {
 }
 
 proptest! {
+    /// The wait that a refused caller is told is exact to the microsecond.
+    #[test]
+    fn a_refused_charge_passes_after_its_wait_and_not_a_microsecond_before(
+        limit in 1..1_000_u32,
+        window in 1..100_000_000_u64,
+        burst in 1..20_u32,
+        cost in 1..20_u32,
+        pause in 0..1_000_000_u64,
+    ) {
+        let window = std::time::Duration::from_micros(window);
+        let rate = Quota::try_new(limit, window).unwrap().burst(burst).rate();
+        let charge = rate.price(cost.min(burst)) as i64;
+        let mut slots = [Slot::absent()];
+        let mut now = NOW;
+        for _ in 0..50 {
+            let before = slots.clone();
+            let output = run(&mut slots, now, &[(rate, charge)]);
+            if output.int(0) == Some(0) {
+                let owed = output.int(1).unwrap() as u64;
+                let wait = rate.retry_after(owed, charge as u64);
+                let early = run(&mut before.clone(), now + wait - 1, &[(rate, charge)]);
+                prop_assert_eq!(early.int(0), Some(0));
+                let then = run(&mut before.clone(), now + wait, &[(rate, charge)]);
+                prop_assert_eq!(then.int(0), Some(1));
+            }
+            now += pause;
+        }
+    }
+
     /// One to three limits of one identity, on a clock that also goes back.
     #[test]
     fn the_twin_is_gcra_by_its_definition(
