@@ -203,10 +203,10 @@ mod tests {
 
     use super::*;
 
-    type Refused = Response<Body<Empty<bytes::Bytes>>>;
+    type LayerResponse = Response<Body<Empty<bytes::Bytes>>>;
 
     /// The status, `Retry-After`, and the last part of the type.
-    async fn parts(response: Refused) -> (u16, Option<String>, String) {
+    async fn parts(response: LayerResponse) -> (u16, Option<String>, String) {
         let (parts, body) = response.into_parts();
         let wait = parts.headers.get(RETRY_AFTER);
         let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
@@ -241,7 +241,7 @@ mod tests {
             (LockRefusal::Misconfigured, 500, None, "about:blank"),
         ];
         for (refusal, status, wait, kind) in table {
-            let response: Refused = LockRefusal::into_response(refusal);
+            let response: LayerResponse = LockRefusal::into_response(refusal);
             let extensions = response.extensions();
             assert!(extensions.get::<LockRefusal>().is_some());
             assert_eq!(extensions.get(), Some(&RunOutcome::NotExecuted));
@@ -267,7 +267,7 @@ mod tests {
             (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
         ];
         for (refusal, status, wait, kind) in table {
-            let response: Refused = refusal.into_response();
+            let response: LayerResponse = refusal.into_response();
             assert_eq!(response.extensions().get(), Some(&refusal));
             let expected = (status, wait.map(str::to_owned), kind.to_owned());
             assert_eq!(parts(response).await, expected);

@@ -158,6 +158,9 @@ mod tests {
             print("POST", "/at", "b", b""),
         ];
         assert_eq!(prints[0], print("POST", "/a", "t", b"b"));
+        let read = Fingerprint::read(&prints[0]).unwrap();
+        assert_eq!(read.as_bytes(), &prints[0][..]);
+        assert_eq!(format!("{read:?}"), "Fingerprint");
         assert_eq!(prints.iter().collect::<HashSet<_>>().len(), prints.len());
     }
 

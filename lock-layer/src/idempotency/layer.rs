@@ -244,8 +244,8 @@ mod tests {
 
     #[test]
     fn an_impossible_setting_says_what_to_write() {
-        type Set = fn(IdempotencyLayer) -> IdempotencyLayer;
-        let settings: [(Set, &str); 5] = [
+        type Setter = fn(IdempotencyLayer) -> IdempotencyLayer;
+        let settings: [(Setter, &str); 5] = [
             (|layer| layer.methods([]), "such as Method::POST"),
             (|layer| layer.max_request_body(0), "such as 1 << 20"),
             (|layer| layer.max_response_body(0), "such as 1 << 20"),

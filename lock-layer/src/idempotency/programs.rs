@@ -76,13 +76,13 @@ mod tests {
     };
 
     /// One record, in a store of its own.
-    struct Table {
+    struct Fixture {
         store: MemoryStore,
         hand: ManualClock,
         space: KeySpace,
     }
 
-    impl Table {
+    impl Fixture {
         fn new() -> Self {
             let (clock, hand) = Clock::manual(1_000_000);
             Self {
@@ -138,76 +138,76 @@ mod tests {
 
     #[test]
     fn a_run_writes_over_nothing_its_claim_and_its_own_record() {
-        let (table, run) = (Table::new(), run());
-        assert_eq!(table.write(&run.in_progress(7)), 1);
-        assert_eq!(table.write(&run.in_progress(8)), 1);
-        assert_eq!(table.get().unwrap(), run.in_progress(8));
-        assert_eq!(table.write(&run.unknown()), 1);
+        let (fixture, run) = (Fixture::new(), run());
+        assert_eq!(fixture.write(&run.in_progress(7)), 1);
+        assert_eq!(fixture.write(&run.in_progress(8)), 1);
+        assert_eq!(fixture.get().unwrap(), run.in_progress(8));
+        assert_eq!(fixture.write(&run.unknown()), 1);
         // Once more, as after a lost reply.
-        assert_eq!(table.write(&run.unknown()), 1);
+        assert_eq!(fixture.write(&run.unknown()), 1);
         // A renewal that comes late changes nothing, and neither does another end.
-        assert_eq!(table.write(&run.in_progress(9)), 0);
+        assert_eq!(fixture.write(&run.in_progress(9)), 0);
         let status = http::StatusCode::OK;
-        assert_eq!(table.write(&run.body_not_kept(status)), 0);
-        assert_eq!(table.get().unwrap(), run.unknown());
+        assert_eq!(fixture.write(&run.body_not_kept(status)), 0);
+        assert_eq!(fixture.get().unwrap(), run.unknown());
     }
 
     #[test]
     fn a_record_lives_from_its_last_writing_on() {
-        let (table, run) = (Table::new(), run());
-        table.write(&run.in_progress(7));
-        table.hand.advance(Duration::from_millis(900));
-        table.write(&run.unknown());
-        table.hand.advance(Duration::from_millis(999));
-        assert!(table.get().is_some());
-        table.hand.advance(Duration::from_millis(1));
-        assert!(table.get().is_none());
+        let (fixture, run) = (Fixture::new(), run());
+        fixture.write(&run.in_progress(7));
+        fixture.hand.advance(Duration::from_millis(900));
+        fixture.write(&run.unknown());
+        fixture.hand.advance(Duration::from_millis(999));
+        assert!(fixture.get().is_some());
+        fixture.hand.advance(Duration::from_millis(1));
+        assert!(fixture.get().is_none());
     }
 
     #[test]
     fn another_runs_record_is_left_alone() {
-        let (table, ours, theirs) = (Table::new(), run(), run());
-        table.write(&theirs.in_progress(7));
-        assert_eq!(table.write(&ours.unknown()), 0);
-        assert_eq!(table.write(&ours.in_progress(7)), 0);
-        assert_eq!(table.remove(&ours.claim_prefix()), 0);
-        assert_eq!(table.get().unwrap(), theirs.in_progress(7));
+        let (fixture, ours, theirs) = (Fixture::new(), run(), run());
+        fixture.write(&theirs.in_progress(7));
+        assert_eq!(fixture.write(&ours.unknown()), 0);
+        assert_eq!(fixture.write(&ours.in_progress(7)), 0);
+        assert_eq!(fixture.remove(&ours.claim_prefix()), 0);
+        assert_eq!(fixture.get().unwrap(), theirs.in_progress(7));
         // The fingerprint alone makes it another's.
         let mut other = theirs.in_progress(7).to_vec();
         other[2] = b'g';
-        assert_eq!(table.write(&other), 0);
+        assert_eq!(fixture.write(&other), 0);
         // The last character of the token does, too.
         let mut other = theirs.unknown().to_vec();
         other[45] ^= 1;
-        assert_eq!(table.write(&other), 0);
+        assert_eq!(fixture.write(&other), 0);
     }
 
     #[test]
     fn an_empty_value_is_no_record_and_a_broken_one_is_kept() {
-        let (table, run) = (Table::new(), run());
-        table.put(b"");
-        assert_eq!(table.remove(&run.claim_prefix()), 0);
-        assert_eq!(table.remove(b""), 0);
-        assert_eq!(table.write(&run.unknown()), 1);
+        let (fixture, run) = (Fixture::new(), run());
+        fixture.put(b"");
+        assert_eq!(fixture.remove(&run.claim_prefix()), 0);
+        assert_eq!(fixture.remove(b""), 0);
+        assert_eq!(fixture.write(&run.unknown()), 1);
         for broken in [&b"1"[..], b"1P", b"2 of another version", &[b'x'; 100]] {
-            table.put(broken);
-            assert_eq!(table.write(&run.unknown()), 0, "{broken:?}");
-            assert_eq!(table.remove(&run.claim_prefix()), 0, "{broken:?}");
+            fixture.put(broken);
+            assert_eq!(fixture.write(&run.unknown()), 0, "{broken:?}");
+            assert_eq!(fixture.remove(&run.claim_prefix()), 0, "{broken:?}");
         }
         // A claim that was cut off at its prefix is this run's all the same.
-        table.put(&run.claim_prefix());
-        assert_eq!(table.write(&run.in_progress(7)), 1);
+        fixture.put(&run.claim_prefix());
+        assert_eq!(fixture.write(&run.in_progress(7)), 1);
     }
 
     #[test]
     fn only_a_claim_is_removed() {
-        let (table, run) = (Table::new(), run());
-        assert_eq!(table.remove(&run.claim_prefix()), 0);
-        table.write(&run.in_progress(7));
-        assert_eq!(table.remove(&run.claim_prefix()), 1);
-        assert_eq!(table.get(), None);
-        table.write(&run.unknown());
-        assert_eq!(table.remove(&run.claim_prefix()), 0);
-        assert_eq!(table.get().unwrap(), run.unknown());
+        let (fixture, run) = (Fixture::new(), run());
+        assert_eq!(fixture.remove(&run.claim_prefix()), 0);
+        fixture.write(&run.in_progress(7));
+        assert_eq!(fixture.remove(&run.claim_prefix()), 1);
+        assert_eq!(fixture.get(), None);
+        fixture.write(&run.unknown());
+        assert_eq!(fixture.remove(&run.claim_prefix()), 0);
+        assert_eq!(fixture.get().unwrap(), run.unknown());
     }
 }

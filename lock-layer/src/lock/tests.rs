@@ -37,9 +37,9 @@ fn put(car: &str) -> Request<()> {
         .unwrap()
 }
 
-type Reply = Result<Response<Full<Bytes>>, Infallible>;
+type HandlerResult = Result<Response<Full<Bytes>>, Infallible>;
 
-async fn takes(time: Duration, request: Request<()>) -> Reply {
+async fn takes(time: Duration, request: Request<()>) -> HandlerResult {
     let lock = request.extensions().get::<LockContext>().unwrap().clone();
     tokio::time::sleep(time).await;
     assert!(!lock.is_lost());
@@ -149,7 +149,7 @@ async fn without_the_store_no_handler_runs() {
     let service = layer(&world).layer(service_fn(|_: Request<()>| async {
         panic!("nobody can say whether it may run");
         #[expect(unreachable_code, reason = "it gives the closure its type")]
-        Reply::Ok(Response::default())
+        HandlerResult::Ok(Response::default())
     }));
     for outcome in [Effect::NotApplied, Effect::Unknown] {
         world.fault_injector.fail(ErrorKind::Unavailable, outcome);

@@ -119,8 +119,8 @@ impl Handler {
     }
 }
 
-type Reply = Response<layer_http::Body<crate::body::Resumed<Frames>>>;
-type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, Reply, Infallible>;
+type LayerResponse = Response<layer_http::Body<crate::body::Resumed<Frames>>>;
+type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, LayerResponse, Infallible>;
 
 fn created(body: &str) -> Response<Frames> {
     let mut response = Response::new(Frames::of(&[body]));
@@ -137,7 +137,7 @@ fn status(status: StatusCode) -> Response<Frames> {
     response
 }
 
-async fn send(service: &Guarded, request: Request<Full<Bytes>>) -> Reply {
+async fn send(service: &Guarded, request: Request<Full<Bytes>>) -> LayerResponse {
     service.clone().oneshot(request).await.unwrap()
 }
 
@@ -152,7 +152,7 @@ fn both(world: &World) -> [IdempotencyLayer; 2] {
     ]
 }
 
-fn is_replay(response: &Reply) -> bool {
+fn is_replay(response: &LayerResponse) -> bool {
     response.headers().contains_key("idempotency-replayed")
 }
 

@@ -421,6 +421,22 @@ fn a_lease_that_cannot_work_is_refused_where_it_is_written() {
     let _ = Locks::new(SharedStore::new(MemoryStore::new())).lease(Duration::from_millis(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn debug_texts_show_the_fencing_token_and_never_the_holders() {
+    let world = World::near();
+    let locks = locks(&world);
+    let car = locks.group("car:7");
+    let guard = car.try_acquire("1").await.unwrap();
+    let fence = guard.fence();
+    let state = format!("fence: {fence}, is_lost: false, ..");
+    assert_eq!(format!("{guard:?}"), format!("LockGuard {{ {state} }}"));
+    let context = guard.context();
+    assert_eq!(format!("{context:?}"), format!("LockContext {{ {state} }}"));
+    let holder = format!("{:?}", car.holder("1").unwrap());
+    assert!(holder.contains("token: HolderToken"), "{holder}");
+    assert!(format!("{locks:?}").contains("lease: Lease(300ms)"));
+}
+
 #[test]
 fn guards_and_locks_go_anywhere() {
     fn check<T: Send + Sync + 'static>() {}

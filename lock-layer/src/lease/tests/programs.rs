@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Two units of one group, in a store of their own.
-struct Table {
+struct Fixture {
     store: MemoryStore,
     hand: ManualClock,
     locks: KeySpace,
@@ -24,7 +24,7 @@ const BOB: &[u8; 22] = b"bobbobbobbobbobbobbobb";
 const LEASE: Arg<'_> = Arg::Int(1_000);
 const LIFE: Arg<'_> = Arg::Int(9_000);
 
-impl Table {
+impl Fixture {
     fn new() -> Self {
         let (clock, hand) = Clock::manual(NOW);
         Self {
@@ -127,128 +127,134 @@ impl Table {
 
 #[test]
 fn units_are_granted_with_the_time_as_the_fencing_token() {
-    let table = Table::new();
-    assert_eq!(table.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    let fixture = Fixture::new();
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
     for unit in ["a", "b"] {
-        let lock = table.lock_text(unit).unwrap();
+        let lock = fixture.lock_text(unit).unwrap();
         assert_eq!(lock, "adaadaadaadaadaadaadaa1000000");
-        assert_eq!(table.last_fence(unit), Some(1_000_000));
+        assert_eq!(fixture.last_fence(unit), Some(1_000_000));
     }
     // Both end: the lock with the lease, the fencing token with its life.
-    table.pass(999);
-    assert!(table.lock_text("a").is_some());
-    table.pass(1);
-    assert_eq!(table.lock_text("a"), None);
-    table.pass(7_999);
-    assert!(table.last_fence("a").is_some());
-    table.pass(1);
-    assert_eq!(table.last_fence("a"), None);
+    fixture.pass(999);
+    assert!(fixture.lock_text("a").is_some());
+    fixture.pass(1);
+    assert_eq!(fixture.lock_text("a"), None);
+    fixture.pass(7_999);
+    assert!(fixture.last_fence("a").is_some());
+    fixture.pass(1);
+    assert_eq!(fixture.last_fence("a"), None);
 }
 
 #[test]
 fn a_refusal_takes_nothing_and_names_the_longest_wait_and_the_first_unit() {
-    let table = Table::new();
-    table.acquire(ADA, &["b"]);
-    table.pass(100);
-    table.acquire(ADA, &["c"]);
-    table.pass(100);
-    assert_eq!(table.acquire(BOB, &["a", "b", "c"]), [0, 900, 1]);
-    assert_eq!(table.acquire(BOB, &["c", "b"]), [0, 900, 0]);
-    assert_eq!(table.acquire(BOB, &["b"]), [0, 800, 0]);
-    assert_eq!((table.lock_text("a"), table.last_fence("a")), (None, None));
-    assert_eq!(table.acquire(BOB, &["a"])[0], 1);
+    let fixture = Fixture::new();
+    fixture.acquire(ADA, &["b"]);
+    fixture.pass(100);
+    fixture.acquire(ADA, &["c"]);
+    fixture.pass(100);
+    assert_eq!(fixture.acquire(BOB, &["a", "b", "c"]), [0, 900, 1]);
+    assert_eq!(fixture.acquire(BOB, &["c", "b"]), [0, 900, 0]);
+    assert_eq!(fixture.acquire(BOB, &["b"]), [0, 800, 0]);
+    assert_eq!(
+        (fixture.lock_text("a"), fixture.last_fence("a")),
+        (None, None)
+    );
+    assert_eq!(fixture.acquire(BOB, &["a"])[0], 1);
 }
 
 #[test]
 fn the_same_token_is_granted_the_same_fencing_token_again_and_a_new_lease() {
-    let table = Table::new();
-    assert_eq!(table.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
-    table.pass(900);
-    assert_eq!(table.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
-    table.pass(900);
-    assert_eq!(table.acquire(BOB, &["b"]), [0, 100, 0]);
+    let fixture = Fixture::new();
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    fixture.pass(900);
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    fixture.pass(900);
+    assert_eq!(fixture.acquire(BOB, &["b"]), [0, 100, 0]);
     // With a unit more it is a new grant.
-    assert_eq!(table.acquire(ADA, &["a", "b", "c"]), [1, 2_800_000]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [1, 2_800_000]);
 }
 
 #[test]
 fn a_fencing_token_is_above_the_last_of_every_unit() {
-    let table = Table::new();
-    table.put_fence("a", 5_000_000);
-    table.put_fence("b", 7_000_000);
-    assert_eq!(table.acquire(ADA, &["a", "b", "c"]), [1, 7_000_001]);
+    let fixture = Fixture::new();
+    fixture.put_fence("a", 5_000_000);
+    fixture.put_fence("b", 7_000_000);
+    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [1, 7_000_001]);
     // Equal to the time: the token is one more.
-    let table = Table::new();
-    table.put_fence("a", 1_000_000);
-    assert_eq!(table.acquire(ADA, &["a"]), [1, 1_000_001]);
-    let table = Table::new();
-    table.put_fence("a", 999_999);
-    assert_eq!(table.acquire(ADA, &["a"]), [1, 1_000_000]);
+    let fixture = Fixture::new();
+    fixture.put_fence("a", 1_000_000);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_001]);
+    let fixture = Fixture::new();
+    fixture.put_fence("a", 999_999);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_000]);
 }
 
 #[test]
 fn a_renewal_begins_the_lease_again_for_all_units_or_none() {
-    let table = Table::new();
-    table.acquire(ADA, &["a", "b"]);
-    table.pass(900);
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "b"]), [1]);
-    table.pass(900);
-    assert_eq!(table.acquire(BOB, &["b"]), [0, 100, 0]);
-    assert_eq!(table.extend(ADA, 1_000_001, &["a", "b"]), [0]);
-    assert_eq!(table.extend(BOB, 1_000_000, &["a", "b"]), [0]);
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "c"]), [0]);
-    assert_eq!(table.acquire(BOB, &["a"]), [0, 100, 0]);
+    let fixture = Fixture::new();
+    fixture.acquire(ADA, &["a", "b"]);
+    fixture.pass(900);
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "b"]), [1]);
+    fixture.pass(900);
+    assert_eq!(fixture.acquire(BOB, &["b"]), [0, 100, 0]);
+    assert_eq!(fixture.extend(ADA, 1_000_001, &["a", "b"]), [0]);
+    assert_eq!(fixture.extend(BOB, 1_000_000, &["a", "b"]), [0]);
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "c"]), [0]);
+    assert_eq!(fixture.acquire(BOB, &["a"]), [0, 100, 0]);
 }
 
 #[test]
 fn a_lock_that_is_gone_is_put_back_if_its_fencing_token_is_the_last() {
-    let table = Table::new();
-    table.acquire(ADA, &["a", "b"]);
-    table.forget(&table.lock("b"));
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "b"]), [2]);
-    let lock = table.lock_text("b").unwrap();
+    let fixture = Fixture::new();
+    fixture.acquire(ADA, &["a", "b"]);
+    fixture.forget(&fixture.lock("b"));
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "b"]), [2]);
+    let lock = fixture.lock_text("b").unwrap();
     assert_eq!(lock, "adaadaadaadaadaadaadaa1000000");
 
-    table.forget(&table.lock("b"));
-    table.put_fence("b", 1_000_001);
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "b"]), [0]);
-    assert_eq!(table.lock_text("b"), None);
-    table.forget(&table.fence("b"));
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "b"]), [0]);
+    fixture.forget(&fixture.lock("b"));
+    fixture.put_fence("b", 1_000_001);
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "b"]), [0]);
+    assert_eq!(fixture.lock_text("b"), None);
+    fixture.forget(&fixture.fence("b"));
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "b"]), [0]);
 }
 
 #[test]
 fn a_release_gives_back_its_own_units_and_spends_the_fencing_token() {
-    let table = Table::new();
-    table.acquire(ADA, &["a"]);
-    table.acquire(BOB, &["b"]);
-    assert_eq!(table.release(ADA, 1_000_000, &["a", "b"]), [1]);
-    assert_eq!(table.lock_text("a"), None);
-    assert!(table.lock_text("b").is_some());
-    assert_eq!(table.last_fence("a"), Some(1_000_001));
+    let fixture = Fixture::new();
+    fixture.acquire(ADA, &["a"]);
+    fixture.acquire(BOB, &["b"]);
+    assert_eq!(fixture.release(ADA, 1_000_000, &["a", "b"]), [1]);
+    assert_eq!(fixture.lock_text("a"), None);
+    assert!(fixture.lock_text("b").is_some());
+    assert_eq!(fixture.last_fence("a"), Some(1_000_001));
     // A renewal that arrives late puts nothing back.
-    assert_eq!(table.extend(ADA, 1_000_000, &["a"]), [0]);
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a"]), [0]);
     // Without its fencing token a holder's lock is known by the holder token.
-    assert_eq!(table.acquire(ADA, &["a"]), [1, 1_000_002]);
-    assert_eq!(table.release(ADA, 0, &["a"]), [1]);
-    assert_eq!(table.last_fence("a"), Some(1_000_002));
-    assert_eq!(table.release(ADA, 0, &["a"]), [0]);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_002]);
+    assert_eq!(fixture.release(ADA, 0, &["a"]), [1]);
+    assert_eq!(fixture.last_fence("a"), Some(1_000_002));
+    assert_eq!(fixture.release(ADA, 0, &["a"]), [0]);
 }
 
 #[test]
 fn an_operator_takes_units_and_their_holders_renewals_fail() {
-    let table = Table::new();
-    table.acquire(ADA, &["a", "b"]);
-    assert_eq!(table.revoke(&["a", "b", "c"]), [2]);
-    assert_eq!((table.lock_text("a"), table.lock_text("b")), (None, None));
-    assert_eq!(table.last_fence("a"), Some(1_000_001));
-    assert_eq!(table.last_fence("c"), None);
-    assert_eq!(table.extend(ADA, 1_000_000, &["a", "b"]), [0]);
+    let fixture = Fixture::new();
+    fixture.acquire(ADA, &["a", "b"]);
+    assert_eq!(fixture.revoke(&["a", "b", "c"]), [2]);
+    assert_eq!(
+        (fixture.lock_text("a"), fixture.lock_text("b")),
+        (None, None)
+    );
+    assert_eq!(fixture.last_fence("a"), Some(1_000_001));
+    assert_eq!(fixture.last_fence("c"), None);
+    assert_eq!(fixture.extend(ADA, 1_000_000, &["a", "b"]), [0]);
     // A fencing token lives on from the moment of the revocation.
-    assert_eq!(table.revoke(&["a"]), [0]);
-    assert_eq!(table.last_fence("a"), Some(1_000_002));
-    table.pass(8_999);
-    assert!(table.last_fence("a").is_some());
-    table.pass(1);
-    assert_eq!(table.last_fence("a"), None);
+    assert_eq!(fixture.revoke(&["a"]), [0]);
+    assert_eq!(fixture.last_fence("a"), Some(1_000_002));
+    fixture.pass(8_999);
+    assert!(fixture.last_fence("a").is_some());
+    fixture.pass(1);
+    assert_eq!(fixture.last_fence("a"), None);
 }
