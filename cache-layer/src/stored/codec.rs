@@ -12,7 +12,10 @@ use layer_store::Value;
 
 use crate::{
     http::{freshness::Freshness, vary::VaryFields},
-    purge::stamp::{Stamp, StampToken},
+    purge::{
+        snapshot::TagStamp,
+        stamp::{Stamp, StampToken},
+    },
     stored::entry::{Entry, EntryHead, EntryKind, StoredValue},
 };
 
@@ -48,7 +51,7 @@ impl EntryWriter {
         headers: &HeaderMap,
         trailers: &HeaderMap,
         scopes: &[Stamp],
-        tags: &[(Box<str>, Stamp)],
+        tags: &[TagStamp],
     ) -> Bytes {
         let body = self.len();
         let mut out = self.bytes;
