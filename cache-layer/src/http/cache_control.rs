@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_quotes_is_no_directive() {
+    fn text_in_quotes_is_not_a_directive() {
         let read = of(&[r#"ext="no-store, max-age=9, \", private", max-age=60"#]);
         assert_eq!(
             read,

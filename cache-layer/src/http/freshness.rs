@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_the_lifetime_without_the_age() {
+    fn the_lifetime_left_is_that_without_the_age() {
         let left = |age, lifetime| {
             let (age, lifetime) = (Duration::from_secs(age), Duration::from_secs(lifetime));
             Freshness { age, lifetime }.left().as_secs()

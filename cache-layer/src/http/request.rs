@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Cacheability {
     /// A stored response may be sent, or the response stored.
     Cacheable(CacheRequest),
-    /// None: the request goes to the handler.
+    /// It takes none: the request goes to the handler.
     Bypass(Bypass),
 }
 

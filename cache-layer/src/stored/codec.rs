@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_version_wrote_is_a_miss() {
+    fn a_value_of_another_version_is_a_miss() {
         let good = written(b"body");
         for at in [0, 1, 2, 3, 4] {
             let mut bytes = good.to_vec();
