@@ -1,4 +1,5 @@
-//! One request that a hit at once did not end: it is answered from the store after all, or it goes to the handler.
+//! One request that was not a hit at once. It is answered from the store after all, or it goes to the handler, whose
+//! response may be stored as it passes.
 
 use std::{
     error::Error,

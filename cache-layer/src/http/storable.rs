@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_a_credential_is_shared_only_if_it_says_so() {
+    fn a_response_to_a_credential_is_shared_only_if_it_is_marked() {
         let asked = |settings: &Settings, name, answer| {
             decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
         };
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_answer_is_stored() {
+    fn only_a_whole_response_is_stored() {
         for status in [206, 304, 412, 416] {
             assert_eq!(
                 decide(&with_ttl(), &[], status, &[FRESH]),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_answer_varies_by_what_the_client_accepts() {
+    fn an_encoded_response_varies_by_what_the_client_accepts() {
         let names = |settings: &Settings| {
             let policy = decide(
                 settings,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_nothing_about_the_next_answer() {
+    fn a_failure_tells_nothing_of_the_next_response() {
         let request = Request::get("/").body(()).unwrap();
         let Cacheability::Cacheable(cacheable) =
             Cacheability::of(&safe(), &RequestHead::of(&request))

@@ -1,7 +1,8 @@
 //! Purges: which entries may still be served, and how they are made invalid.
 //!
-//! Nothing is searched or deleted by a purge but stamps. Each entry holds copies of the stamps of its scopes. A purge
-//! deletes the stamp of a scope, so every entry of that scope is invalid at once. See [`snapshot`] for the comparison.
+//! Each scope (a path, all under a path, an object, a tag) has a stamp in the store, and each entry holds copies of the
+//! stamps of its scopes. A purge deletes the stamp of a scope and nothing else: every entry of that scope is invalid at
+//! once, however many there are. See [`snapshot`] for the comparison.
 
 pub(crate) mod error;
 pub(crate) mod invalidation;

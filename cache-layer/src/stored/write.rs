@@ -136,7 +136,7 @@ fn set<'a>(key: &'a Key<'a>, value: &'a Value, ttl: Ttl) -> Op<'a> {
     }
 }
 
-/// Twice the longest life of an entry, so that a stamp outlives each entry that was stored under it within a day.
+/// Twice the longest life of an entry. A stamp is prolonged again after half a day, so it outlives every entry under it.
 const STAMP_LIFE: Ttl =
     Ttl::from_millis(2 * MAX_LIFE.as_millis() as u64).expect("two days are not zero");
 
