@@ -86,3 +86,55 @@ impl Future for Purge {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{
+        Caller, Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector,
+    };
+
+    use super::*;
+
+    fn purger(store: &FaultInjector<MemoryStore>) -> Arc<Purger> {
+        let caller = Caller::new(SharedStore::new(store.clone()), "test");
+        Arc::new(Purger::new(caller))
+    }
+
+    fn tag() -> Result<PurgeScope, PurgeError> {
+        Ok(PurgeScope::tag("t"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_purge_ends_with_the_stores_reply_at_once_or_later() {
+        for store in [
+            FaultInjector::new(MemoryStore::new()),
+            FaultInjector::new(MemoryStore::new()).networked(),
+        ] {
+            let purger = purger(&store);
+            Purge::begin(&purger, tag()).await.unwrap();
+            store.delay(std::time::Duration::from_millis(1));
+            Purge::begin(&purger, tag()).await.unwrap();
+            store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+            let failed = Purge::begin(&purger, tag()).await;
+            assert!(matches!(failed, Err(PurgeError::Store(_))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_malformed_pattern_asks_no_store() {
+        let store = FaultInjector::new(MemoryStore::new());
+        let malformed = PurgeScope::path("cars");
+        let failed = Purge::begin(&purger(&store), malformed).await;
+        assert!(matches!(failed, Err(PurgeError::Pattern(_))));
+        assert!(store.take_calls().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_purge_goes_on() {
+        let store = FaultInjector::new(MemoryStore::new());
+        store.delay(std::time::Duration::from_millis(1));
+        drop(Purge::begin(&purger(&store), tag()));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert_eq!(store.take_calls(), ["delete_many"]);
+    }
+}
