@@ -100,15 +100,18 @@ where
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
+                // Trailers are the last frame.
                 if let Some(trailers) = frame.trailers_ref() {
                     finish(this.copy, trailers.clone());
                 } else if let Some(data) = frame.data_ref() {
                     keep(this.copy, data);
+                    // Stored now: a server may stop asking here.
                     if this.inner.is_end_stream() {
                         finish(this.copy, HeaderMap::new());
                     }
                 }
             }
+            // The body broke off. Dropping the copy leaves the call to a request that waits.
             Some(Err(_)) => *this.copy = None,
             None => finish(this.copy, HeaderMap::new()),
         }
@@ -135,10 +138,12 @@ impl<B> fmt::Debug for Tee<B> {
 }
 
 impl BodyCopy {
+    /// At the end of the body: a length that was stated must be right.
     fn is_whole(&self) -> bool {
         self.stated.is_none() || self.is_as_long_as_stated()
     }
 
+    /// Before the end: only a stated length tells that nothing is missing.
     fn is_as_long_as_stated(&self) -> bool {
         self.stated == Some(self.written.len() as u64)
     }

@@ -1,4 +1,5 @@
-//! One request that a hit at once did not end: it is answered from the store after all, or it goes to the handler.
+//! One request that was not a hit at once. It is answered from the store after all, or it goes to the handler, whose
+//! response may be stored as it passes.
 
 use std::{
     error::Error,
@@ -70,11 +71,13 @@ where
         Plan::Forward(fwd, detail) => (fwd, None, detail),
     };
     count(&route.shared.stats.misses);
+    // A service of this cache further in must not wait for this one.
     route.enter(request.extensions_mut());
     let sent = Instant::now();
     std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
     let (parts, body) = inner.call(request).await?.into_parts();
     let delay = sent.elapsed();
+    // The handler's change is purged before the client learns of it.
     let scopes = invalidated(&parts);
     route.shared.purger.purge_before_response(scopes).await;
     let received = Received { parts, body, delay };
@@ -101,19 +104,9 @@ where
         .and_then(|policy| Ok((variant(&fill, &policy, fields)?, policy)));
     let (variant, policy) = match stored {
         Ok(stored) => stored,
-        Err(detail) => {
-            if is_lasting(detail, &request, received.parts.status) {
-                route
-                    .shared
-                    .mark_uncacheable(&request.address, request.credentialed);
-            }
-            if let Some(leader) = fill.leader {
-                leader.not_shared();
-            }
-            let detail = Some(detail);
-            return pass_on(route, CacheStatus::Forwarded { fwd, detail }, received);
-        }
+        Err(detail) => return do_not_store(route, &request, fill, fwd, detail, received),
     };
+    // The client gets all fields, the store those that do not concern the connection.
     let mut headers = received.parts.headers.clone();
     strip_hop_by_hop(&mut headers);
     let value = |name: &http::HeaderName| (name.clone(), vary::value(fields, name));
@@ -145,6 +138,29 @@ where
         .cache_name
         .append(headers, CacheStatus::Stored { fwd });
     Response::from_parts(received.parts, Body::inner(body))
+}
+
+/// Sends the response on and does not store it, for the reason `detail`.
+fn do_not_store<ResBody>(
+    route: &Route,
+    request: &CacheRequest,
+    fill: PendingFill,
+    fwd: Fwd,
+    detail: Detail,
+    received: Received<ResBody>,
+) -> CacheResponse<ResBody> {
+    // The next requests for this address do not wait for each other.
+    if is_lasting(detail, request, received.parts.status) {
+        route
+            .shared
+            .mark_uncacheable(&request.address, request.credentialed);
+    }
+    // Those that wait for this one call the handler now.
+    if let Some(leader) = fill.leader {
+        leader.not_shared();
+    }
+    let detail = Some(detail);
+    pass_on(route, CacheStatus::Forwarded { fwd, detail }, received)
 }
 
 /// Sends the response on and stores nothing.

@@ -106,3 +106,97 @@ async fn plant(
 /// Each lookup after the first follows a flight that was abandoned or completed. After the last one the request calls the
 /// handler for itself.
 pub(crate) const MAX_ROUNDS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use layer_store::{Op, conformance::Fault};
+
+    use super::*;
+    use crate::{
+        flight::{FlightEnd, flight_key},
+        purge::scope::PurgeScope,
+        testing::{World, address},
+    };
+
+    async fn found(world: &World) -> Found {
+        let fields = HeaderMap::new();
+        let found = world.shared().look_up(&address("/cars"), &fields).await;
+        found.unwrap()
+    }
+
+    fn key() -> Option<FlightKey> {
+        Some(flight_key(&address("/cars"), false, &[]))
+    }
+
+    async fn turn(world: &World, key: Option<FlightKey>, found: &mut Found) -> Turn {
+        join(world.shared(), &address("/cars"), key, found).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_leads_with_its_stamps_planted_and_the_second_waits() {
+        let world = World::new();
+        let mut second = found(&world).await;
+        let first = turn(&world, key(), &mut found(&world).await).await;
+        let Turn::Fill(first) = first else {
+            panic!("{first:?}");
+        };
+        assert!(first.leader.is_some());
+        // What was planted by the first is what the second plants and compares.
+        assert!(matches!(
+            turn(&world, key(), &mut second).await,
+            Turn::Wait(_)
+        ));
+        assert!(second.observed.confirm(&first.snapshot));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_after_a_purge_plants_and_leads_its_own_flight() {
+        let world = World::new();
+        let first = world.lead(&address("/cars")).await;
+        let purger = world.shared().purger.clone();
+        purger.purge(&[PurgeScope::page("/cars")]).await.unwrap();
+        let second = turn(&world, key(), &mut found(&world).await).await;
+        let Turn::Fill(second) = second else {
+            panic!("{second:?}");
+        };
+        assert!(second.leader.is_some());
+        assert_ne!(first.snapshot, second.snapshot);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_key_nobody_waits() {
+        let world = World::new();
+        let _leading = world.lead(&address("/cars")).await;
+        let alone = turn(&world, None, &mut found(&world).await).await;
+        assert!(matches!(alone, Turn::Fill(fill) if fill.leader.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_from_before_a_fill_looks_again() {
+        let world = World::new();
+        let mut early = found(&world).await;
+        let fill = world.fill(Arc::new(address("/cars"))).await;
+        let body = crate::stored::codec::EntryWriter::new(0);
+        fill.commit(body, HeaderMap::new()).await;
+        let turn = turn(&world, key(), &mut early).await;
+        assert!(matches!(turn, Turn::LookAgain));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_stamps_are_not_planted_sends_its_followers_away() {
+        let world = World::new();
+        let (mut first, mut second) = (found(&world).await, found(&world).await);
+        world
+            .store
+            .inject_by(|op| matches!(op, Op::Batch(_)).then_some(Fault::Hang));
+        let (leading, following) = tokio::join!(turn(&world, key(), &mut first), async {
+            match turn(&world, key(), &mut second).await {
+                Turn::Wait(follower) => follower.end().await,
+                other => panic!("it waits: {other:?}"),
+            }
+        });
+        assert!(matches!(leading, Turn::StoreDown));
+        assert!(matches!(following, FlightEnd::NotShared));
+    }
+}

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use layer_store::StoreError;
 
 use crate::{
-    flight::{FlightEnd, flight_key},
+    flight::{FlightEnd, Follower, flight_key},
     http::{
         cache_status::{CacheStatus, Detail, Fwd},
         freshness::Reuse,
@@ -107,22 +107,36 @@ pub(crate) async fn plan(
         };
 
         // ## Wait => (Serve | Forward | Look up)
-        // The other's response may be for another variant, or not fresh enough for this request: it looks again.
-        match follower.end().await {
-            FlightEnd::Shared(entry) if entry.matches(fields) => {
-                if let Ok(hit) = judge_entry(route, request, &entry) {
-                    count(&shared.stats.collapsed);
-                    let left = hit.left;
-                    return Plan::Serve(hit, CacheStatus::Collapsed { left, fwd });
-                }
-            }
-            FlightEnd::Shared(_) | FlightEnd::Abandoned => {}
-            FlightEnd::NotShared | FlightEnd::TooLong => {
-                return Plan::Forward(fwd, Some(Detail::Uncacheable));
-            }
+        // The end of the other's call decides.
+        if let Some(plan) = follow(route, request, fields, follower, fwd).await {
+            return plan;
         }
     }
     Plan::Forward(fwd, None)
+}
+
+/// Waits for another request's response. `None`: this request has to look up again.
+async fn follow(
+    route: &Route,
+    request: &CacheRequest,
+    fields: &HeaderMap,
+    follower: Follower,
+    fwd: Fwd,
+) -> Option<Plan> {
+    match follower.end().await {
+        FlightEnd::Shared(entry) if entry.matches(fields) => {
+            // It may not be fresh enough for this request.
+            let hit = judge_entry(route, request, &entry).ok()?;
+            count(&route.shared.stats.collapsed);
+            let left = hit.left;
+            Some(Plan::Serve(hit, CacheStatus::Collapsed { left, fwd }))
+        }
+        // The response is for another variant, or the leader left.
+        FlightEnd::Shared(_) | FlightEnd::Abandoned => None,
+        FlightEnd::NotShared | FlightEnd::TooLong => {
+            Some(Plan::Forward(fwd, Some(Detail::Uncacheable)))
+        }
+    }
 }
 
 fn judge(route: &Route, request: &CacheRequest, found: &Found) -> Result<Hit, Fwd> {

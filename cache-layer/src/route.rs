@@ -44,3 +44,27 @@ impl Route {
         extensions.get().is_some_and(is_same)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, World};
+
+    #[test]
+    fn only_a_service_of_the_same_cache_and_name_steps_aside() {
+        let (world, other_cache) = (World::new(), World::new());
+        let mut extensions = Extensions::new();
+        assert!(!world.route.is_inside(&extensions));
+        world.route.enter(&mut extensions);
+        assert!(world.route.clone().is_inside(&extensions));
+        assert!(!other_cache.route.is_inside(&extensions));
+        let mut other_name = world.route.clone();
+        other_name.settings.rename("other");
+        assert!(!other_name.is_inside(&extensions));
+    }
+
+    #[test]
+    fn the_time_is_in_milliseconds() {
+        assert_eq!(World::new().route.now(), NOW / 1_000);
+    }
+}

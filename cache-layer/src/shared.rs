@@ -135,22 +135,13 @@ const MAX_HINTS: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
-    use layer_store::{KeySpace, MemoryStore};
+    use layer_store::MemoryStore;
 
     use super::*;
-    use crate::purge::scope::EntryScopes;
+    use crate::testing::address;
 
     fn shared() -> Shared {
         Shared::new(SharedStore::new(MemoryStore::new()))
-    }
-
-    fn address(text: &str) -> Address {
-        Address {
-            space: Arc::new(KeySpace::new("entry", "1/cache")),
-            text: text.as_bytes().into(),
-            scopes: EntryScopes::of_path("/").into_owned(),
-            tags: Vec::new(),
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What Tower asks of every layer, and that the cache copies no body.
+//! The contract of every Tower layer, and that the cache copies no body.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -219,6 +219,50 @@ async fn names_and_profiles_keep_their_entries_apart() {
         named.get("/").await.cache_status(),
         "\"a b\"; fwd=uri-miss; stored"
     );
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_told_from_a_response_of_the_handler() {
+    let site = Site::new(&store(), Handler::text(&[FRESH], |_, n| n.to_string()));
+    let asked = request("/", &[("cache-control", "only-if-cached")]);
+    let refused = site.service.clone().oneshot(asked).await.unwrap();
+    assert_eq!(refused.status(), 504);
+    let refusal = refused.extensions().get::<CacheRefusal>();
+    assert_eq!(refusal, Some(&CacheRefusal::OnlyIfCached));
+    let fetched = site.service.clone().oneshot(request("/", &[])).await;
+    assert!(
+        fetched
+            .unwrap()
+            .extensions()
+            .get::<CacheRefusal>()
+            .is_none()
+    );
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn an_axum_handler_may_return_a_purge_error() {
+    let purge = |axum::extract::State(cache): axum::extract::State<ResponseCache>| async move {
+        cache.purge_path("cars").await
+    };
+    let app = Router::new()
+        .route("/", get(purge))
+        .with_state(ResponseCache::new(store()));
+    let asked = Request::get("/").body(Body::empty()).unwrap();
+    let response = app.oneshot(asked).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+}
+
+#[test]
+fn the_wrapped_service_can_be_reached() {
+    let mut cache = CacheLayer::new(store()).layer(vec![1]);
+    assert_eq!(cache.get_ref(), &[1]);
+    cache.get_mut().push(2);
+    assert_eq!(cache.into_inner(), [1, 2]);
 }
 
 #[test]

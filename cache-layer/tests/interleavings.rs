@@ -1,5 +1,7 @@
-//! Schedules chosen by chance: two instances that read, purges of every kind, commands that are applied and answered in any
-//! order, stamps and entries that the store forgets. Nobody who came after a purge may see what was read before it.
+//! Random orders of events: two instances that read, purges of every kind, commands that are applied and answered in any
+//! order, stamps and entries that the store evicts.
+//!
+//! No request that came after a purge may get a response from before it.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -37,7 +39,7 @@ struct World {
     store: SharedStore,
     random: Random,
     version: Arc<AtomicUsize>,
-    /// Older than this nobody may see who comes now.
+    /// The oldest version that a request that comes now may see.
     floor: Arc<AtomicUsize>,
     ways: Vec<Gate>,
     sites: Vec<Site>,
@@ -234,7 +236,7 @@ impl World {
         }
     }
 
-    /// Lets everything end, and looks whether all saw what they should.
+    /// Lets everything end, and checks what all saw.
     async fn end(mut self) {
         for way in &self.ways {
             way.open();

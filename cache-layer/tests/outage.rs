@@ -42,7 +42,7 @@ async fn a_store_that_hangs_costs_its_limit_once() {
     assert_eq!(site.cache.stats().store_errors, 2);
 }
 
-/// A store of one's own, or a bare Redis one: the layer keeps the time that it does not.
+/// A custom store, or a plain Redis one: the layer bounds its calls.
 #[tokio::test(start_paused = true)]
 async fn a_store_without_a_limit_gets_one() {
     let store = FaultInjector::new(MemoryStore::new()).networked();
@@ -69,7 +69,7 @@ async fn a_lookup_and_its_plants_have_one_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_the_handlers_turn() {
+async fn a_store_that_fails_sends_requests_to_the_handler() {
     let (store, site) = fault_injector();
     for (kind, outcome) in [
         (ErrorKind::Unavailable, Effect::NotApplied),

@@ -4,27 +4,16 @@ use layer_store::KeySpace;
 use super::*;
 use crate::{
     http::freshness::Freshness,
-    purge::{
-        scope::EntryScopes,
-        stamp::{Stamp, StampState},
-    },
+    purge::stamp::{Stamp, StampState},
     stored::{
         codec::EntryWriter,
         entry::{EntryHead, EntryKind},
     },
+    testing::address,
 };
 
 const A: Stamp = Stamp::planted(*b"aaaaaaaaaaa");
 const B: Stamp = Stamp::planted(*b"bbbbbbbbbbb");
-
-fn address(text: &str) -> Address {
-    Address {
-        space: Arc::new(KeySpace::new("entry", "1/cache")),
-        text: text.as_bytes().into(),
-        scopes: EntryScopes::of_path("/").into_owned(),
-        tags: Vec::new(),
-    }
-}
 
 fn observed(stamp: StampState) -> ObservedStamps {
     ObservedStamps {

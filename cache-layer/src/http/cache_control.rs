@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_quotes_is_no_directive() {
+    fn text_in_quotes_is_not_a_directive() {
         let read = of(&[r#"ext="no-store, max-age=9, \", private", max-age=60"#]);
         assert_eq!(
             read,
@@ -144,5 +144,36 @@ mod tests {
         ] {
             assert_eq!(of(&[text]).max_age, Some(seconds), "{text}");
         }
+    }
+
+    #[test]
+    fn each_number_is_read_once() {
+        let read = of(&["s-maxage=1, min-fresh=2, max-age=3, s-maxage=4, min-fresh=5, max-age=6"]);
+        assert_eq!(read.s_maxage, Some(1));
+        assert_eq!(read.min_fresh, Some(2));
+        assert_eq!(read.max_age, Some(3));
+        let flags = of(&["must-revalidate, only-if-cached"]);
+        assert!(flags.must_revalidate && flags.only_if_cached);
+        assert!(!flags.public && !flags.no_store && !flags.no_cache && !flags.private);
+    }
+
+    #[test]
+    fn a_number_is_cut_at_two_to_the_31() {
+        assert_eq!(seconds(b"2147483647"), Some(2_147_483_647));
+        assert_eq!(seconds(b"2147483649"), Some(2_147_483_648));
+        assert_eq!(seconds(b" 0 "), Some(0));
+        assert_eq!(seconds(b"\""), None);
+    }
+
+    #[test]
+    fn a_list_is_split_outside_of_strings() {
+        let split = |line: &str| {
+            let members = members(line.as_bytes()).map(|m| String::from_utf8(m.to_vec()).unwrap());
+            members.collect::<Vec<_>>()
+        };
+        assert_eq!(split(" a ,, b,"), ["a", "b"]);
+        assert_eq!(split(r#"a="x,y", b"#), [r#"a="x,y""#, "b"]);
+        assert_eq!(split(r#"a="x\\", b"#), [r#"a="x\\""#, "b"]);
+        assert_eq!(split(r"a\, b"), [r"a\", "b"]);
     }
 }

@@ -227,4 +227,33 @@ mod tests {
     fn a_name_that_no_header_can_hold_is_refused() {
         CacheName::new("a\r\nb");
     }
+
+    #[test]
+    fn a_purge_is_a_detail_of_a_stored_response() {
+        let text = |status| CacheName::new("*c").text(status);
+        let fwd = Fwd::Purged;
+        let stored = CacheStatus::Stored { fwd };
+        assert_eq!(text(stored), "*c; fwd=miss; stored; detail=purged");
+        let detail = None;
+        let forwarded = CacheStatus::Forwarded { fwd, detail };
+        assert_eq!(text(forwarded), "*c; fwd=miss");
+        assert_eq!(text(CacheStatus::OnlyIfCached), "*c; detail=only-if-cached");
+    }
+
+    #[test]
+    fn a_member_comes_after_those_of_other_caches() {
+        let mut headers = HeaderMap::new();
+        headers.append(CACHE_STATUS, "origin; hit".parse().unwrap());
+        CacheName::new("a b").append(&mut headers, CacheStatus::OnlyIfCached);
+        let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(lines, ["origin; hit", "\"a b\"; detail=only-if-cached"]);
+    }
+
+    #[test]
+    fn a_name_is_printable_ascii() {
+        for name in ["", "a\u{7f}", "é", "a\t"] {
+            assert!(std::panic::catch_unwind(|| CacheName::new(name)).is_err());
+        }
+        assert_eq!(&*CacheName::new("a~ ").0, "\"a~ \"");
+    }
 }

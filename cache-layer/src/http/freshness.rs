@@ -202,4 +202,32 @@ mod tests {
         );
         assert_eq!(after(0, "min-fresh=51"), Reuse::Refetch);
     }
+
+    #[test]
+    fn the_time_on_the_way_adds_to_the_stated_age() {
+        let mut headers = HeaderMap::new();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        let age = |headers: &HeaderMap| {
+            let max_age = Directives {
+                max_age: Some(60),
+                ..Directives::default()
+            };
+            let delay = Duration::from_secs(5);
+            let stated = Freshness::stated(headers, &max_age, now, delay).unwrap();
+            stated.age.as_secs()
+        };
+        assert_eq!(age(&headers), 0, "a response without an age is new");
+        headers.insert(AGE, "20".parse().unwrap());
+        assert_eq!(age(&headers), 25);
+    }
+
+    #[test]
+    fn the_lifetime_left_is_that_without_the_age() {
+        let left = |age, lifetime| {
+            let (age, lifetime) = (Duration::from_secs(age), Duration::from_secs(lifetime));
+            Freshness { age, lifetime }.left().as_secs()
+        };
+        assert_eq!((left(10, 60), left(60, 60), left(61, 60)), (50, 0, 0));
+        assert_eq!(Freshness::given(Duration::from_secs(7)).left().as_secs(), 7);
+    }
 }

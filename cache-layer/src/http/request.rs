@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Cacheability {
     /// A stored response may be sent, or the response stored.
     Cacheable(CacheRequest),
-    /// None: the request goes to the handler.
+    /// It takes none: the request goes to the handler.
     Bypass(Bypass),
 }
 
@@ -286,6 +286,94 @@ mod tests {
         );
         assert_eq!(detail(get("/?a=1&_method=DELETE")), overriding);
         assert!(text(get("/?a_method=1")).is_some());
+    }
+
+    fn cacheable(request: http::request::Builder) -> CacheRequest {
+        let request = request.body(()).unwrap();
+        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+            Cacheability::Cacheable(cacheable) => cacheable,
+            Cacheability::Bypass(bypass) => panic!("{bypass:?}"),
+        }
+    }
+
+    fn bypass_detail(request: http::request::Builder) -> Option<Detail> {
+        let request = request.body(()).unwrap();
+        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+            Cacheability::Cacheable(_) => None,
+            Cacheability::Bypass(bypass) => bypass.detail,
+        }
+    }
+
+    #[test]
+    fn content_is_a_length_or_a_transfer_encoding() {
+        let length = |length: &str| bypass_detail(get("/").header("content-length", length));
+        assert_eq!((length("0"), length(" 0 ")), (None, None));
+        assert_eq!(length("1"), Some(Detail::Content));
+        assert_eq!(length(""), Some(Detail::Content));
+        let chunked = get("/").header("transfer-encoding", "chunked");
+        assert_eq!(bypass_detail(chunked), Some(Detail::Content));
+        let since = get("/").header("if-unmodified-since", "x");
+        assert_eq!(bypass_detail(since), Some(Detail::Precondition));
+    }
+
+    #[test]
+    fn an_overridden_method_passes_by_in_the_safe_profile() {
+        for name in OVERRIDES {
+            let overriding = || get("/").header(name, "DELETE");
+            assert_eq!(bypass_detail(overriding()), Some(Detail::MethodOverride));
+            let mut settings = Settings::new(Clock::system());
+            settings.set_profile(crate::settings::Profile::Rfc);
+            let request = overriding().body(()).unwrap();
+            let read = Cacheability::of(&settings, &RequestHead::of(&request));
+            assert!(matches!(read, Cacheability::Cacheable(_)));
+        }
+    }
+
+    #[test]
+    fn only_methods_known_to_be_safe_are() {
+        let is_unsafe = |method: &str| {
+            let request = Request::builder().method(method).uri("/").body(()).unwrap();
+            match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+                Cacheability::Cacheable(_) => panic!("{method} passes by"),
+                Cacheability::Bypass(bypass) => bypass.is_unsafe,
+            }
+        };
+        for method in ["OPTIONS", "TRACE", "CONNECT"] {
+            assert!(!is_unsafe(method), "{method}");
+        }
+        for method in ["PUT", "POST", "DELETE", "PATCH", "get"] {
+            assert!(is_unsafe(method), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_no_path_has_no_address() {
+        assert_eq!(bypass_detail(get("*")), Some(Detail::Host));
+    }
+
+    #[test]
+    fn both_default_ports_are_left_out() {
+        let host = |host: &str| text(get("/").header("host", host)).unwrap();
+        assert_eq!(host(" a:443 "), "a/");
+        assert_eq!(host("a:80"), "a/");
+        assert_eq!(host("a:8080"), "a:8080/");
+        assert_eq!(host("[::1]:80"), "[::1]/");
+    }
+
+    #[test]
+    fn credentials_head_and_directives_are_read() {
+        let plain = cacheable(get("/"));
+        assert!(!plain.credentialed && !plain.is_head);
+        assert_eq!(plain.directives, Directives::default());
+        assert!(cacheable(get("/").header("cookie", "a")).credentialed);
+        assert!(cacheable(Request::head("/")).is_head);
+        let pragma = get("/").header("pragma", "no-cache");
+        assert!(cacheable(pragma).directives.no_cache);
+        let both = get("/")
+            .header("pragma", "no-cache")
+            .header("cache-control", "max-age=1");
+        let both = cacheable(both).directives;
+        assert_eq!((both.no_cache, both.max_age), (false, Some(1)));
     }
 
     proptest! {

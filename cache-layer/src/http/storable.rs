@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_a_credential_is_shared_only_if_it_says_so() {
+    fn a_response_to_a_credential_is_shared_only_if_it_is_marked() {
         let asked = |settings: &Settings, name, answer| {
             decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
         };
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_answer_is_stored() {
+    fn only_a_whole_response_is_stored() {
         for status in [206, 304, 412, 416] {
             assert_eq!(
                 decide(&with_ttl(), &[], status, &[FRESH]),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_answer_varies_by_what_the_client_accepts() {
+    fn an_encoded_response_varies_by_what_the_client_accepts() {
         let names = |settings: &Settings| {
             let policy = decide(
                 settings,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_nothing_about_the_next_answer() {
+    fn a_failure_tells_nothing_of_the_next_response() {
         let request = Request::get("/").body(()).unwrap();
         let Cacheability::Cacheable(cacheable) =
             Cacheability::of(&safe(), &RequestHead::of(&request))
@@ -309,5 +309,66 @@ mod tests {
         };
         assert!(lasting(200) && lasting(302));
         assert!(!lasting(500) && !lasting(404) && !lasting(304) && !lasting(206));
+    }
+
+    #[test]
+    fn six_statuses_get_the_default_lifetime() {
+        let stored: Vec<u16> = (200..600)
+            .filter(|status| decide(&with_ttl(), &[], *status, &[]).is_ok())
+            .collect();
+        assert_eq!(stored, [200, 203, 204, 300, 301, 308]);
+    }
+
+    #[test]
+    fn the_first_reason_that_lasts_is_that_of_the_response() {
+        let lasting = |lines: Lines<'_>, detail| {
+            let mut request = Request::get("/");
+            for (name, value) in lines {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(()).unwrap();
+            let Cacheability::Cacheable(cacheable) =
+                Cacheability::of(&safe(), &RequestHead::of(&request))
+            else {
+                panic!("it is cacheable");
+            };
+            is_lasting(detail, &cacheable, StatusCode::OK)
+        };
+        let no_store = [("cache-control", "no-store")];
+        assert!(!lasting(&no_store, Detail::NoStore));
+        assert!(lasting(&no_store, Detail::Private));
+        assert!(lasting(&[], Detail::NoStore));
+    }
+
+    #[test]
+    fn too_many_tags_store_nothing() {
+        let tagged = |count| {
+            let request = Request::get("/").body(()).unwrap();
+            let head = RequestHead::of(&request);
+            let Cacheability::Cacheable(cacheable) = Cacheability::of(&with_ttl(), &head) else {
+                panic!("it is cacheable");
+            };
+            let mut response = Response::new(());
+            response
+                .extensions_mut()
+                .insert(Tags::new(vec!["t"; count]));
+            let (parts, ()) = response.into_parts();
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+            let fields = request.headers();
+            let policy = store_policy(&with_ttl(), &cacheable, fields, &parts, now, Duration::ZERO);
+            policy.map(|policy| policy.tags.len())
+        };
+        assert_eq!(tagged(64), Ok(64));
+        assert_eq!(tagged(65), Err(Detail::TooManyTags));
+    }
+
+    #[test]
+    fn a_lifetime_of_less_than_a_millisecond_is_over() {
+        let with_ttl = |micros| Settings {
+            ttl: Some(Duration::from_micros(micros)),
+            ..safe()
+        };
+        assert_eq!(decide(&with_ttl(999), &[], 200, &[]), Err(Detail::Expired));
+        assert!(decide(&with_ttl(1_000), &[], 200, &[]).is_ok());
     }
 }

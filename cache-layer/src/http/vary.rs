@@ -166,6 +166,33 @@ mod tests {
         proptest::collection::vec((any::<bool>(), "[-.,0-9a]{0,4}"), 0..4)
     }
 
+    #[test]
+    fn sixteen_fields_are_the_most() {
+        let many = |range: std::ops::Range<usize>| {
+            let names = range.map(|i| HeaderName::try_from(format!("x-{i}")).unwrap());
+            VaryFields::from_vec(names.collect())
+        };
+        let line = |count| {
+            let names: Vec<_> = (0..count).map(|i| format!("x-{i}")).collect();
+            super::tests::names(&[&names.join(",")]).map(|names| names.len())
+        };
+        assert_eq!((line(16), line(17)), (Ok(16), Err(VaryAny)));
+        assert_eq!(many(0..10).union(&many(6..16)), Ok(many(0..16)));
+        assert_eq!(many(0..10).union(&many(7..17)), Err(VaryAny));
+        assert!(many(0..0).is_empty() && !many(0..1).is_empty());
+    }
+
+    /// Processes of all versions find each other's variants.
+    #[test]
+    fn the_key_of_a_variant_is_golden() {
+        let names = ["b", "a"].map(HeaderName::from_static);
+        let mut request = HeaderMap::new();
+        request.append("b", " x ".parse().unwrap());
+        request.append("b", "y".parse().unwrap());
+        let variant = VaryFields::from_vec(names.into()).variant(&request);
+        assert_eq!(variant, b"1.a-1.b4.x, y");
+    }
+
     proptest! {
         #[test]
         fn different_values_are_different_variants(one in lines(), other in lines()) {

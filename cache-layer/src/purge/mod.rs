@@ -1,7 +1,8 @@
 //! Purges: which entries may still be served, and how they are made invalid.
 //!
-//! Nothing is searched or deleted by a purge but stamps. Each entry holds copies of the stamps of its scopes. A purge
-//! deletes the stamp of a scope, so every entry of that scope is invalid at once. See [`snapshot`] for the comparison.
+//! Each scope (a path, all under a path, an object, a tag) has a stamp in the store, and each entry holds copies of the
+//! stamps of its scopes. A purge deletes the stamp of a scope and nothing else: every entry of that scope is invalid at
+//! once, however many there are. See [`snapshot`] for the comparison.
 
 pub(crate) mod error;
 pub(crate) mod invalidation;
@@ -83,5 +84,57 @@ impl Future for Purge {
                 "the runtime stopped during the purge",
             )),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{
+        Caller, Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector,
+    };
+
+    use super::*;
+
+    fn purger(store: &FaultInjector<MemoryStore>) -> Arc<Purger> {
+        let caller = Caller::new(SharedStore::new(store.clone()), "test");
+        Arc::new(Purger::new(caller))
+    }
+
+    fn tag() -> Result<PurgeScope, PurgeError> {
+        Ok(PurgeScope::tag("t"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_purge_ends_with_the_stores_reply_at_once_or_later() {
+        for store in [
+            FaultInjector::new(MemoryStore::new()),
+            FaultInjector::new(MemoryStore::new()).networked(),
+        ] {
+            let purger = purger(&store);
+            Purge::begin(&purger, tag()).await.unwrap();
+            store.delay(std::time::Duration::from_millis(1));
+            Purge::begin(&purger, tag()).await.unwrap();
+            store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+            let failed = Purge::begin(&purger, tag()).await;
+            assert!(matches!(failed, Err(PurgeError::Store(_))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_malformed_pattern_asks_no_store() {
+        let store = FaultInjector::new(MemoryStore::new());
+        let malformed = PurgeScope::path("cars");
+        let failed = Purge::begin(&purger(&store), malformed).await;
+        assert!(matches!(failed, Err(PurgeError::Pattern(_))));
+        assert!(store.take_calls().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_purge_goes_on() {
+        let store = FaultInjector::new(MemoryStore::new());
+        store.delay(std::time::Duration::from_millis(1));
+        drop(Purge::begin(&purger(&store), tag()));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert_eq!(store.take_calls(), ["delete_many"]);
     }
 }

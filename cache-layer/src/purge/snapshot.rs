@@ -24,10 +24,13 @@ pub(crate) struct ObservedStamps {
 pub(crate) struct StampSnapshot {
     /// From the root down.
     pub(crate) scopes: Vec<Stamp>,
-    pub(crate) tags: Vec<(Box<str>, Stamp)>,
+    pub(crate) tags: Vec<TagStamp>,
     /// Compared when a handler names tags that are not in the snapshot.
     pub(crate) epoch: Stamp,
 }
+
+/// A tag and the stamp of its scope.
+pub(crate) type TagStamp = (Box<str>, Stamp);
 
 /// The result of comparing an entry's stamps with those that a lookup read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +51,11 @@ impl ObservedStamps {
     pub(crate) fn judge(
         &self,
         scopes: &[Stamp],
-        tags: &[(Box<str>, Stamp)],
+        tags: &[TagStamp],
         wanted: &[Box<str>],
     ) -> Validity {
-        let has = |tag: &Box<str>| tags.iter().any(|(held, _)| held == tag);
-        if !self.have_scopes(scopes) || !wanted.iter().all(has) {
+        let has = |tag: &str| tags.iter().any(|(held, _)| **held == *tag);
+        if !self.have_scopes(scopes) || !wanted.iter().all(|tag| has(tag)) {
             return Validity::Purged;
         }
         let mut validity = Validity::Valid;
@@ -122,8 +125,7 @@ impl ObservedStamps {
     /// All stamps of the snapshot, and its epoch, must have been in the store when the lookup was sent. The epoch is
     /// needed because the handler may yet name a tag that was purged after the snapshot was taken.
     pub(crate) fn confirm(&self, snapshot: &StampSnapshot) -> bool {
-        let has_tag =
-            |(tag, stamp): &(Box<str>, Stamp)| self.tag(tag) == Some(StampState::Present(*stamp));
+        let has_tag = |(tag, stamp): &TagStamp| self.tag(tag) == Some(StampState::Present(*stamp));
         self.have_scopes(&snapshot.scopes)
             && snapshot.tags.iter().all(has_tag)
             && self.epoch == StampState::Present(snapshot.epoch)

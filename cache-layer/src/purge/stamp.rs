@@ -143,4 +143,20 @@ mod tests {
             assert!(!tokens[..i].contains(token));
         }
     }
+
+    #[test]
+    fn a_stamp_has_at_most_1024_bytes() {
+        let long = |len: usize| read(&format!("1{}", "a".repeat(len - 1)));
+        assert_eq!(long(1024).stamp().unwrap().len, 1024);
+        assert_eq!(long(1025), StampState::Unreadable);
+        assert_eq!(long(12).stamp().unwrap().len, 12);
+        assert_eq!(StampState::Missing.stamp(), None);
+        assert_eq!(StampState::Unreadable.stamp(), None);
+    }
+
+    #[test]
+    fn each_token_is_new() {
+        assert_eq!(tokens(3).unwrap().len(), 3);
+        assert_ne!(tokens(1), tokens(1));
+    }
 }

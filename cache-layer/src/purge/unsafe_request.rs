@@ -38,3 +38,22 @@ impl Drop for PendingPurge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn only_a_request_whose_response_did_not_come_purges_by_itself() {
+        let world = World::new();
+        let pending = || {
+            let purger = world.shared().purger.clone();
+            PendingPurge::new(purger, PurgeScope::page("/cars"))
+        };
+        assert_eq!(pending().response_came(), Some(PurgeScope::page("/cars")));
+        assert!(world.store.take_calls().is_empty());
+        drop(pending());
+        assert_eq!(world.store.take_calls(), ["delete_many"]);
+    }
+}

@@ -12,7 +12,10 @@ use layer_store::Value;
 
 use crate::{
     http::{freshness::Freshness, vary::VaryFields},
-    purge::stamp::{Stamp, StampToken},
+    purge::{
+        snapshot::TagStamp,
+        stamp::{Stamp, StampToken},
+    },
     stored::entry::{Entry, EntryHead, EntryKind, StoredValue},
 };
 
@@ -48,7 +51,7 @@ impl EntryWriter {
         headers: &HeaderMap,
         trailers: &HeaderMap,
         scopes: &[Stamp],
-        tags: &[(Box<str>, Stamp)],
+        tags: &[TagStamp],
     ) -> Bytes {
         let body = self.len();
         let mut out = self.bytes;
@@ -446,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_version_wrote_is_a_miss() {
+    fn a_value_of_another_version_is_a_miss() {
         let good = written(b"body");
         for at in [0, 1, 2, 3, 4] {
             let mut bytes = good.to_vec();

@@ -8,7 +8,7 @@ use crate::{
         freshness::Freshness,
         vary::{self, VaryFields},
     },
-    purge::stamp::Stamp,
+    purge::{snapshot::TagStamp, stamp::Stamp},
 };
 
 /// The value under the key of an address. [`codec`](crate::stored::codec) knows its bytes.
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) head: EntryHead,
     /// The stamps of the snapshot, from the root down.
     pub(crate) scopes: Vec<Stamp>,
-    pub(crate) tags: Vec<(Box<str>, Stamp)>,
+    pub(crate) tags: Vec<TagStamp>,
     /// As stored: read when they are sent. Empty for an object.
     pub(super) headers: Bytes,
     pub(super) trailers: Bytes,

@@ -15,7 +15,10 @@ use layer_store::{Clock, Ttl, Value};
 
 use crate::{
     flight::Leader,
-    purge::{plant::LearnTags, snapshot::StampSnapshot, stamp::Stamp},
+    purge::{
+        plant::LearnTags,
+        snapshot::{StampSnapshot, TagStamp},
+    },
     shared::Shared,
     stats::count,
     stored::{
@@ -95,7 +98,7 @@ impl Fill {
     }
 
     /// Returns the tags of the entry with their stamps: those of the snapshot, and new ones for the tags that are not in it.
-    async fn learn_tags(&self, deadline: Deadline) -> Option<Vec<(Box<str>, Stamp)>> {
+    async fn learn_tags(&self, deadline: Deadline) -> Option<Vec<TagStamp>> {
         let (mut tags, new) = self.split_tags();
         if !new.is_empty() {
             let mut learn = LearnTags::new(&new, self.snapshot.epoch)?;
@@ -106,7 +109,7 @@ impl Fill {
     }
 
     /// Splits the tags of the entry, each once, into those of the snapshot and the others.
-    fn split_tags(&self) -> (Vec<(Box<str>, Stamp)>, Vec<Box<str>>) {
+    fn split_tags(&self) -> (Vec<TagStamp>, Vec<Box<str>>) {
         let (mut known, mut new) = (Vec::new(), Vec::new());
         for tag in self.address.tags.iter().chain(&self.tags) {
             match self.snapshot.tags.iter().find(|(held, _)| held == tag) {
@@ -128,7 +131,7 @@ impl Fill {
     }
 
     /// Makes a hint for the next lookup, if there is more to ask for than the address names.
-    fn remember(&self, tags: &[(Box<str>, Stamp)]) {
+    fn remember(&self, tags: &[TagStamp]) {
         let vary = self.variant.as_ref().map(|variant| variant.vary.clone());
         let hint = Hint {
             vary: vary.unwrap_or_default(),
@@ -139,7 +142,7 @@ impl Fill {
         }
     }
 
-    async fn write(&self, deadline: Deadline, value: &Value, ttl: Ttl, tags: &[(Box<str>, Stamp)]) {
+    async fn write(&self, deadline: Deadline, value: &Value, ttl: Ttl, tags: &[TagStamp]) {
         // In the order of `Address::stamps`. The epoch, which comes last there, is not prolonged: no entry holds it.
         let stamps = self.snapshot.scopes.iter();
         let stamps = stamps.chain(tags.iter().map(|(_, stamp)| stamp));

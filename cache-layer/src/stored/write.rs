@@ -136,31 +136,22 @@ fn set<'a>(key: &'a Key<'a>, value: &'a Value, ttl: Ttl) -> Op<'a> {
     }
 }
 
-/// Twice the longest life of an entry, so that a stamp outlives each entry that was stored under it within a day.
+/// Twice the longest life of an entry. A stamp is prolonged again after half a day, so it outlives every entry under it.
 const STAMP_LIFE: Ttl =
     Ttl::from_millis(2 * MAX_LIFE.as_millis() as u64).expect("two days are not zero");
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use http::HeaderName;
-    use layer_store::{ErrorKind, KeySpace};
+    use layer_store::ErrorKind;
 
     use super::*;
-    use crate::purge::scope::EntryScopes;
+    use crate::testing::address;
 
     const TOKENS: [StampToken; 2] = [*b"aaaaaaaaaaa", *b"bbbbbbbbbbb"];
     const SECOND: Ttl = Ttl::from_millis(1_000).unwrap();
-
-    fn address() -> Address {
-        Address {
-            space: Arc::new(KeySpace::new("entry", "1/cache")),
-            text: (*b"/cars").into(),
-            scopes: EntryScopes::of_path("/cars").into_owned(),
-            tags: Vec::new(),
-        }
-    }
 
     fn variant(has_rule: bool) -> Variant {
         Variant {
@@ -172,7 +163,7 @@ mod tests {
 
     /// Writes the batch as texts, such as `touch {/cars}:entry:1/cache 1s`.
     fn ops(variant: Option<&Variant>) -> Vec<String> {
-        let (address, value) = (address(), Value::from("body"));
+        let (address, value) = (address("/cars"), Value::from("body"));
         let stamps = address.scopes.keys().zip(TOKENS).collect();
         let write = WriteEntry::new(&address, variant, &value, SECOND, stamps);
         let mut scratch = Scratch::default();
@@ -227,7 +218,7 @@ mod tests {
     }
 
     fn written(reply: Result<Reply, StoreError>) -> Written {
-        let (address, value) = (address(), Value::from("body"));
+        let (address, value) = (address("/cars"), Value::from("body"));
         let stamps = address.scopes.keys().zip(TOKENS).collect();
         let mut write = WriteEntry::new(&address, None, &value, SECOND, stamps);
         write.take(reply).expect("one batch is all")

@@ -1,4 +1,4 @@
-//! Bodies that end well, early, late or in parts, and what is sent around them.
+//! Bodies that end, break off or are too long; trailers and connection fields.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What `Cache-Control` says, in a response and in a request, and for how long an entry is fresh.
+//! `Cache-Control` in responses and requests, and the lifetime of entries.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::eventually;
 
-/// A way to a store on which a test holds every call, before it is applied and before it is answered.
+/// A store that a test holds up: each call waits before it is applied and before it is answered.
 #[derive(Clone)]
 pub struct Gate {
     inner: SharedStore,
@@ -56,7 +56,7 @@ impl Gate {
         self.shared.closed.store(false, SeqCst);
     }
 
-    /// Sends what is in a batch, or in a delete of several keys, one after the other, as a Cluster may.
+    /// Sends the operations of a batch, or of a delete of several keys, one after the other, as a Cluster may.
     pub fn split(&self) {
         self.shared.split.store(true, SeqCst);
     }
@@ -73,7 +73,7 @@ impl Gate {
         self.shared.waiting.lock().unwrap().is_empty()
     }
 
-    /// Lets everything through that comes in a while.
+    /// Lets all calls through for a while.
     pub async fn drain(&self) {
         for _ in 0..1_000 {
             for held in self.take() {
@@ -83,7 +83,7 @@ impl Gate {
         }
     }
 
-    /// All that wait.
+    /// Takes all calls that wait.
     pub fn take(&self) -> Vec<Held> {
         std::mem::take(&mut *self.shared.waiting.lock().unwrap())
     }
@@ -112,7 +112,7 @@ impl Gate {
 }
 
 impl Held {
-    /// The store has done it; its sender does not know yet.
+    /// Applies the call. Its sender does not know yet.
     pub async fn apply(&mut self) {
         let _ = self.apply.take().unwrap().send(());
         (&mut self.applied).await.unwrap();
@@ -126,7 +126,7 @@ impl Held {
         let _ = self.answer.send(true);
     }
 
-    /// The reply is lost on the way.
+    /// Loses the reply on its way.
     pub fn lose(self) {
         let _ = self.answer.send(false);
     }

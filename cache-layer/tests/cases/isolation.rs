@@ -1,4 +1,4 @@
-//! Whose response a client gets: hosts, cookies, credentials, addresses.
+//! No client gets the response of another: hosts, cookies, credentials, addresses.
 
 use std::{sync::Arc, time::Duration};
 

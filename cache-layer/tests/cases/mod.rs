@@ -1,5 +1,6 @@
-//! What a cache must do on every store: plain functions, which `cases!` makes tests of one store of. The memory store runs
-//! them here, Redis in the package `tests`.
+//! The behaviour of a cache on every store, as plain functions. `cases!` makes them tests of one store.
+//!
+//! The memory store runs them here, Redis in the package `tests`.
 
 #![allow(
     dead_code,
@@ -61,7 +62,7 @@ macro_rules! cases {
     };
 }
 
-/// What is stored, shared and served.
+/// The cases of storing, sharing and serving.
 #[macro_export]
 macro_rules! cache_cases {
     ($make:expr) => {
@@ -116,7 +117,7 @@ macro_rules! cache_cases {
     };
 }
 
-/// What a purge reaches.
+/// The cases of purging.
 #[macro_export]
 macro_rules! purge_cases {
     ($make:expr) => {
@@ -181,7 +182,7 @@ pub fn frames() -> (Sender, Frames) {
     (sender, Frames(receiver))
 }
 
-/// A body that is there already.
+/// A body that is complete.
 pub fn whole(text: impl Into<Bytes>) -> Frames {
     let (sender, body) = frames();
     let _ = sender.send(Ok(Frame::data(text.into())));
@@ -209,7 +210,7 @@ impl Handler {
         }
     }
 
-    /// Answers at once with `text`'s text and these headers.
+    /// Responds at once with the text that `text` makes, and these headers.
     pub fn text(
         headers: &'static [(&'static str, &'static str)],
         text: impl Fn(&Request<String>, usize) -> String + Send + Sync + 'static,
@@ -241,7 +242,7 @@ impl Service<Request<String>> for Handler {
     }
 }
 
-/// An answer with these headers.
+/// A response with these headers.
 pub fn response(headers: &[(&'static str, &str)], text: impl Into<Bytes>) -> Response<Frames> {
     let mut response = Response::new(whole(text));
     for (name, value) in headers {
@@ -258,7 +259,7 @@ pub struct Site {
     pub handler: Handler,
 }
 
-/// An answer that was read to its end.
+/// A response that was read to its end.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -296,7 +297,7 @@ impl Site {
         }
     }
 
-    /// Sends a request, reads the answer, and waits until it is stored if it says so.
+    /// Sends a request, reads the response, and waits until it is stored if its `Cache-Status` says so.
     pub async fn send(&self, request: Request<String>) -> Reply {
         let before = self.cache.stats().stored;
         let reply = self.try_send(request).await.unwrap();
@@ -306,7 +307,7 @@ impl Site {
         reply
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request and reads the response.
     pub async fn try_send(&self, request: Request<String>) -> Result<Reply, BoxError> {
         let response = self.service.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
@@ -340,7 +341,7 @@ pub fn request(path: &str, headers: &[(&str, &str)]) -> Request<String> {
     request.body(String::new()).unwrap()
 }
 
-/// Waits until `holds`, which others bring about.
+/// Waits until `holds` returns true.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
@@ -351,7 +352,7 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     waited.unwrap_or_else(|_| panic!("{what}: not so after 10 s"));
 }
 
-/// The text of a key, as stores that speak text see it.
+/// The text of a key, as Redis sees it.
 pub fn text(key: &Key<'_>) -> String {
     let mut text = Vec::new();
     key.render(&mut text);

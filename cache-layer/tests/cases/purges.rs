@@ -1,4 +1,4 @@
-//! What a purge reaches, and that nothing escapes it.
+//! The reach of purges.
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,10 +16,10 @@ use super::{FRESH, Handler, Reply, Site, eventually, gate::Gate, request, respon
 const STALE: HeaderValue =
     HeaderValue::from_static("max-age=60, stale-while-revalidate=600, stale-if-error=600");
 
-/// A database with one version, two readers on ways of their own to one store, and a writer.
+/// A database with one version, two readers and a writer on one store, each with a gate of its own.
 struct World {
     version: Arc<AtomicUsize>,
-    /// How many answers the handlers may give.
+    /// A permit for each response that a handler may give.
     answers: Arc<Semaphore>,
     way_a: Gate,
     a: Site,
@@ -82,7 +82,7 @@ impl World {
         reading
     }
 
-    /// Whoever comes now reads v2, and keeps it.
+    /// All requests that come now get v2, and go on getting it.
     async fn everybody_reads_v2(&self, page: &'static str) {
         self.answers.add_permits(100);
         for site in [&self.b, &self.a, &self.b, &self.a] {

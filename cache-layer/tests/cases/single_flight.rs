@@ -1,4 +1,4 @@
-//! One handler call for one key, whoever leaves or fails.
+//! One handler call for one key, even if a client leaves or a handler fails.
 
 use std::{
     sync::{

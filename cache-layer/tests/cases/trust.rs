@@ -1,4 +1,4 @@
-//! Methods, extensions and stored bytes: what may be believed of them.
+//! Methods, extensions, and stored bytes that cannot be trusted.
 
 use cache_layer::store::{Context, Identity, Key, KeySpace, SharedStore, StoreExt, Ttl, Value};
 use http::{Request, StatusCode};

@@ -86,7 +86,7 @@ fn a_path_is_decoded_segment_by_segment() {
     assert_ne!(of_path("/a%2Fb"), of_path("/a/b"));
     assert_ne!(of_path("/a%252Fb"), of_path("/a%2Fb"));
     assert_eq!(of_path("/a%252Fb")[1], "{/a%25252Fb}:stamp:page");
-    // What is no escape is itself.
+    // A percent sign without two digits is itself.
     assert_eq!(of_path("/%zz"), of_path("/%25zz"));
 }
 

@@ -6,8 +6,8 @@
 //! - *Variant* follows if the address holds a vary rule that differs from the hint.
 //! - *Tags* follows if the entry has tags whose stamps were not asked for.
 //!
-//! The stamps of *First* are read in one command with the entry, or before it, never after it. So an entry that was
-//! written after a purge is not taken for one that was there before.
+//! All stamps are read after the request came. If they are equal to those of the entry, then the entry was valid at that
+//! time, so no purge that had ended before the request is missed. A lookup is therefore never shared by two requests.
 
 use std::{mem::take, sync::Arc};
 

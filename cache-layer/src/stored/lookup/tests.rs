@@ -4,31 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use layer_store::{ErrorKind, Key, KeySpace};
+use layer_store::{ErrorKind, Key};
 
 use super::*;
 use crate::{
     http::freshness::Freshness,
-    purge::{scope::EntryScopes, stamp::Stamp},
+    purge::stamp::Stamp,
     stored::{
         codec::EntryWriter,
         entry::{EntryHead, EntryKind},
     },
+    testing::address,
 };
 
 const A: Stamp = Stamp::planted(*b"aaaaaaaaaaa");
 const B: Stamp = Stamp::planted(*b"bbbbbbbbbbb");
 const EPOCH: Stamp = Stamp::planted(*b"eeeeeeeeeee");
-
-/// `/cars`: two scopes, the root and the page.
-fn address() -> Address {
-    Address {
-        space: Arc::new(KeySpace::new("entry", "1/cache")),
-        text: (*b"/cars").into(),
-        scopes: EntryScopes::of_path("/cars").into_owned(),
-        tags: Vec::new(),
-    }
-}
 
 /// A German client.
 fn fields() -> HeaderMap {
@@ -111,7 +102,7 @@ const STAMPS: [&str; 3] = ["{%}:stamp:pages", "{/cars}:stamp:page", "{%}:stamp:e
 
 #[test]
 fn one_command_finds_an_entry_that_does_not_vary() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let mut lookup = Lookup::new(&address, &fields, None, 7);
     assert_eq!(asked(&lookup), [&[BASE][..], &STAMPS].concat());
     let found = end(
@@ -128,7 +119,7 @@ fn one_command_finds_an_entry_that_does_not_vary() {
 
 #[test]
 fn an_empty_address_is_a_miss_with_the_stamps_that_were_read() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let mut lookup = Lookup::new(&address, &fields, None, 0);
     let found = end(&mut lookup, [None, Some(A.value()), None, None]);
     assert_eq!(found.entry.unwrap_err(), MissReason::Address);
@@ -140,7 +131,7 @@ fn an_empty_address_is_a_miss_with_the_stamps_that_were_read() {
 
 #[test]
 fn a_hint_that_is_right_finds_the_variant_in_one_command() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let hint = hint(by_language(), &["t"]);
     let mut lookup = Lookup::new(&address, &fields, Some(&hint), 0);
     let keys = asked(&lookup);
@@ -164,7 +155,7 @@ fn a_hint_that_is_right_finds_the_variant_in_one_command() {
 
 #[test]
 fn a_vary_rule_without_a_hint_takes_a_second_command() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let mut lookup = Lookup::new(&address, &fields, None, 0);
     assert!(give(&mut lookup, [[Some(rule())].as_slice(), &stamps()].concat()).is_none());
     assert_eq!(asked(&lookup).len(), 1);
@@ -175,7 +166,7 @@ fn a_vary_rule_without_a_hint_takes_a_second_command() {
 
 #[test]
 fn a_hint_that_is_old_is_replaced_by_the_rule() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let old = hint(
         VaryFields::from_vec(vec![HeaderName::from_static("x")]),
         &[],
@@ -192,7 +183,7 @@ fn a_hint_that_is_old_is_replaced_by_the_rule() {
 
 #[test]
 fn a_variant_is_found_by_the_hint_when_its_rule_was_evicted() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let hint = hint(by_language(), &[]);
     for (said, is_found) in [("de", true), ("en", false)] {
         let mut lookup = Lookup::new(&address, &fields, Some(&hint), 0);
@@ -208,7 +199,7 @@ fn a_variant_is_found_by_the_hint_when_its_rule_was_evicted() {
 
 #[test]
 fn tags_that_no_hint_named_take_a_second_command() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     for (stamp, is_valid) in [(A, true), (B, false)] {
         let mut lookup = Lookup::new(&address, &fields, None, 0);
         let tagged = entry(None, &[("t", A), ("u", A)]);
@@ -225,7 +216,7 @@ fn tags_that_no_hint_named_take_a_second_command() {
 
 #[test]
 fn only_the_tags_that_are_missing_are_asked_for() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let known = hint(VaryFields::default(), &["t"]);
     let mut lookup = Lookup::new(&address, &fields, Some(&known), 0);
     let tagged = entry(None, &[("t", A), ("u", A)]);
@@ -237,7 +228,7 @@ fn only_the_tags_that_are_missing_are_asked_for() {
 
 #[test]
 fn the_tags_of_an_object_are_asked_for_once_and_first() {
-    let mut address = address();
+    let mut address = address("/cars");
     address.tags = vec!["t".into()];
     let fields = HeaderMap::new();
     let hint = hint(VaryFields::default(), &["t", "u"]);
@@ -249,7 +240,7 @@ fn the_tags_of_an_object_are_asked_for_once_and_first() {
 
 #[test]
 fn an_entry_whose_stamp_is_gone_was_purged() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     for gone in [0, 1] {
         let mut lookup = Lookup::new(&address, &fields, None, 0);
         let mut stamps = stamps();
@@ -273,7 +264,7 @@ fn an_entry_whose_stamp_is_gone_was_purged() {
 
 #[test]
 fn a_value_that_cannot_be_read_is_a_miss() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let mut lookup = Lookup::new(&address, &fields, None, 0);
     let found = end(
         &mut lookup,
@@ -288,7 +279,7 @@ fn a_value_that_cannot_be_read_is_a_miss() {
 
 #[test]
 fn an_error_of_the_store_ends_the_lookup_at_every_step() {
-    let (address, fields) = (address(), fields());
+    let (address, fields) = (address("/cars"), fields());
     let error = || Err(StoreError::unknown(ErrorKind::Timeout));
     let kind = |end: Option<Result<Found, StoreError>>| end.unwrap().unwrap_err().kind();
     for first in [
