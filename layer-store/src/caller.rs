@@ -120,6 +120,7 @@ impl Caller {
     ) -> Result<Reply, StoreError> {
         match self.call_now(op) {
             Some(reply) => reply,
+            // The bounded store: a store without a limit of its own could hang.
             None => {
                 let context = Context {
                     deadline,
@@ -166,6 +167,7 @@ impl Caller {
         deadline: Option<Instant>,
     ) -> P::Output {
         loop {
+            // The scratch and the operation borrow the protocol, and end before it takes the reply.
             let reply = {
                 let mut scratch = Scratch::default();
                 let op = protocol.ask(&mut scratch);

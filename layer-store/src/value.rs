@@ -17,7 +17,8 @@ pub struct Value(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    /// `(f, t)`: the text `t`, or `t:f` where `f` is not zero.
+    /// `(f, t)`: the text `t`, or `t:f` if `f` is not zero. The smaller number is first, so that it shares a word with the tag
+    /// and the value has two words.
     Pair(u32, u64),
     Inline(u8, [u8; INLINE]),
     Heap(Box<Bytes>),
@@ -77,6 +78,7 @@ impl Value {
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
+        // The usual case, without making two texts.
         if let (Repr::Pair(f, t), Repr::Pair(g, u)) = (&self.0, &other.0) {
             return f == g && t == u;
         }

@@ -136,7 +136,7 @@ impl<T: Store> FaultInjector<T> {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    fn is_troubled(&self) -> bool {
+    fn has_fault(&self) -> bool {
         self.shared.fault.lock().is_some()
     }
 }
@@ -189,7 +189,7 @@ impl<T: Store> Store for FaultInjector<T> {
     }
 
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        if self.networked || self.is_troubled() {
+        if self.networked || self.has_fault() {
             return None;
         }
         let reply = self.inner.call_now(op, cx);

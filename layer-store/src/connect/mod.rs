@@ -109,6 +109,7 @@ pub async fn connect_from_env_or_memory() -> Result<SharedStore, ConfigError> {
 }
 
 async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigError> {
+    // Before anything is connected: a wrong option is an error even while the server is away.
     let options = options.checked()?;
     match target {
         Target::Memory => {

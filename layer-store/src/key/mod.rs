@@ -89,6 +89,7 @@ impl<'a> Key<'a> {
     /// Sets the last part, such as a lock's unit. An empty one is no part.
     #[must_use]
     pub fn with_rest(self, rest: &'a [u8]) -> Self {
+        // Made anew from the tag: a rest that was set before is replaced, and the prefixes are applied last, as in `within`.
         let id = chain(self.tag, self.space.id);
         let id = match rest {
             [] => id,
@@ -107,6 +108,7 @@ impl<'a> Key<'a> {
 
     /// Appends the key's text to `out`.
     pub fn render(&self, out: &mut Vec<u8>) {
+        // The innermost wrapper's prefix is written first.
         let mut within = self.prefix;
         while let Some(PrefixChain { prefix, outer }) = within {
             out.extend_from_slice(prefix.text.as_bytes());

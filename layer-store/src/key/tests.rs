@@ -137,6 +137,19 @@ fn a_text_of_128_bytes_is_written_out_and_a_longer_one_is_not() {
     }
 }
 
+/// The second word alone tells numbers of a kind apart, once what the first one adds to it is taken away.
+#[test]
+fn no_two_numbers_of_a_kind_collide() {
+    let numbers = (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]);
+    let mut wholes: Vec<_> = numbers
+        .map(|number| spread(V6, number))
+        .map(|[first, second]| second ^ first.rotate_left(32))
+        .collect();
+    wholes.sort_unstable();
+    wholes.dedup();
+    assert_eq!(wholes.len(), 66);
+}
+
 #[test]
 fn numbers_are_spread_over_both_words() {
     let ids: Vec<_> = (0..64).map(|number| spread(INT, number)).collect();

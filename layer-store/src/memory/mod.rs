@@ -309,11 +309,15 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
+        // ## A new key: the general way
         let mut shard = self.shard(key).lock();
         let Some(at) = shard.find(key.id()) else {
             drop(shard);
             return self.run_new(program, key, args, now);
         };
+        // ## A known key: the twin works on the entry itself
+        //
+        // This is the path of a rate limit. Nothing is copied, and the counts are settled only if they changed.
         let slot = shard.slot(at);
         let before = Before::of(slot);
         let mut transaction = Transaction::new(now, slice::from_mut(slot));
@@ -418,6 +422,7 @@ impl Shared {
             }
         };
         for _ in 0..MAX_TRIES {
+            // ## Load: an absent key gets an absent slot
             let mut shard = self.shard(&keys[0]).lock();
             for (key, slot) in keys.iter().zip(&mut *slots) {
                 *slot = match shard.find(key.id()) {
@@ -425,6 +430,7 @@ impl Shared {
                     None => Slot::absent(),
                 };
             }
+            // ## Run, and count the keys that would become entries
             let mut transaction = Transaction::new(now, slots);
             let output = program.run(&mut transaction, args);
             let written = transaction.written();
@@ -433,6 +439,9 @@ impl Shared {
                 .filter(is_new)
                 .fold(0, |new, i| new | 1_u128 << i);
             let added = bits(new).filter(|&i| slots[i].ends() != 0).count();
+            // ## Write back all slots, if there is room for all
+            //
+            // Otherwise nothing is written and the program runs again, on fresh copies, after room was made.
             if self.counts.reserve(added) {
                 // Existing entries are written first. An insert sweeps its shard and could remove one that has expired, for
                 // which no room was reserved.

@@ -57,6 +57,7 @@ impl Shard {
         retention: Retention,
         now: u64,
     ) -> CountDelta {
+        // Each insert pays for a little sweeping.
         let mut delta = CountDelta::default();
         for _ in 0..SWEPT_BY_INSERT {
             delta += self.step(|slot| slot.ends() <= now);
@@ -89,10 +90,13 @@ impl Shard {
         retention: Retention,
     ) -> CountDelta {
         let slot = self.table.slot(at);
+        // ## Deleted
         if slot.ends() == 0 {
+            // The new slot has no flags; `remove` needs the one of before to count.
             slot.set_flag(EVICTABLE, before.evictable);
             return self.remove(at);
         }
+        // ## Written: it has the retention of the last write
         let evictable = retention == Retention::Evictable;
         if evictable {
             slot.set_flag(EVICTABLE, true);
@@ -133,6 +137,7 @@ impl Shard {
         if self.soonest() <= now {
             delta += self.sweep(now);
         }
+        // The hand goes round at most twice: the first time it may only clear the marks of entries that were read.
         while delta.len == 0 && self.evictable > 0 {
             delta += self.step(|slot| {
                 let spared = !slot.flag(EVICTABLE) || slot.flag(READ);

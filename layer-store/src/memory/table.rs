@@ -50,6 +50,7 @@ impl Table {
             if place.is(id) && place.is_taken() {
                 return Some(at);
             }
+            // The run ends here, or goes on with larger identities only: rules 1 and 2.
             if !place.is_taken() || place.is_after(id) {
                 return None;
             }
@@ -91,6 +92,7 @@ impl Table {
         let end = at + run.count();
         self.places[end] = Place { id, slot };
         self.places[at..=end].rotate_right(1);
+        // Rule 3: the last place stays empty.
         if end + 1 == self.places.len() {
             self.places.push(Place::empty());
         }
@@ -99,6 +101,7 @@ impl Table {
 
     /// Removes the entry at a taken index. Entries that had been shifted past their homes move back by one.
     pub(super) fn remove(&mut self, at: usize) {
+        // The hole moves right until the next entry is at its home, or the run ends.
         let mut hole = at;
         while self.places[hole + 1].is_taken() && self.home(self.places[hole + 1].id) <= hole {
             self.places.swap(hole, hole + 1);
@@ -111,6 +114,7 @@ impl Table {
     /// Grows the table by a quarter, and by at least four homes.
     pub(super) fn grow(&mut self) {
         let homes = self.homes + (self.homes / 4).max(4);
+        // The order stays, so each entry goes to its new home, or behind the one before it.
         let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
         for place in mem::take(&mut self.places) {
             if place.is_taken() {

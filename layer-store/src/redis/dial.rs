@@ -58,6 +58,7 @@ impl Dialer {
 
     /// Connects and greets the server.
     pub(super) async fn dial(&self) -> Result<Dialed, DialError> {
+        // ## RESP3 first
         if !self.resp2.load(Relaxed) {
             match self.dial_with(ProtocolVersion::RESP3).await {
                 Err(DialError::Handshake(error)) if knows_no_hello(&error) => {
@@ -66,6 +67,9 @@ impl Dialer {
                 result => return result,
             }
         }
+        // ## RESP2, on a new connection, if the server does not know `HELLO`
+        //
+        // From now on it is the first choice, so that the next connection costs one attempt.
         self.dial_with(ProtocolVersion::RESP2).await
     }
 

@@ -75,6 +75,7 @@ impl<T: Store> Store for Timeout<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let start = Instant::now();
         let end = End::of(start, self.limit, cx.deadline.map(Instant::from_std))?;
+        // Bytes that arrive for any call show that the store lives: replies come in order, over one connection.
         let received = self.inner.info().received;
         let Ok(result) = timeout_at(end.at, self.inner.call(op, cx)).await else {
             return Err(end.error(self.inner.info().received != received));
@@ -141,25 +142,34 @@ struct End {
     by: By,
 }
 
+/// The one to blame when a call ends without a reply.
 enum By {
+    /// The store, which was too slow.
     Limit,
+    /// The caller, whose deadline was shorter than the store's limit.
     Caller,
 }
 
 impl End {
     fn of(now: Instant, limit: Duration, deadline: Option<Instant>) -> Result<Self, StoreError> {
         // No clock counts a limit of `Duration::MAX` from now.
-        let own = now.checked_add(limit).unwrap_or(now + FAR);
+        let own = now.checked_add(limit).unwrap_or(now + MAX_LIMIT);
+        // ## No deadline, or a later one: the limit ends the call
         let Some(deadline) = deadline.filter(|deadline| *deadline < own) else {
             return Ok(Self {
                 at: own,
                 by: By::Limit,
             });
         };
+        // ## A deadline that has passed: the call is not made
         let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
             return Err(StoreError::not_applied(ErrorKind::Deadline));
         }
+        // ## An earlier deadline: it ends the call
+        //
+        // One that leaves nearly the whole limit is blamed on the store all the same. It is the first call of a talk, and a
+        // store that takes that long is as slow as one that reaches the limit.
         let by = match left >= limit.saturating_sub(limit / 10) {
             true => By::Limit,
             false => By::Caller,
@@ -180,7 +190,7 @@ impl End {
 
 const NOT_MEASURED: u64 = u64::MAX;
 /// A year.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

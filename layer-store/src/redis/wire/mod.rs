@@ -39,10 +39,12 @@ pub(super) enum Expected {
 
 /// Plans any operation but a batch.
 pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
+    // A key list of length zero is not sent: Redis takes it for a syntax error.
     let (command, expected) = match *op {
         Op::Get(key) => (of_keys("GET", &[*key]), Expected::Value),
         Op::GetMany([]) => return Ok(Plan::Done(Reply::Values(Vec::new()))),
         Op::GetMany(keys) => (of_keys("MGET", keys), Expected::Values(keys.len())),
+        // Redis 7 has no compare-and-set, so this one is a script.
         Op::Set {
             key,
             value,
@@ -77,6 +79,7 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
                 _ => push_expiry(command.arg("PX"), expiry),
             };
             match condition {
+                // `GET` makes the reply the existing value, which a refused write has to tell.
                 Condition::Absent => (
                     command.arg("NX").arg("GET").take(),
                     Expected::StoredIfAbsent,
