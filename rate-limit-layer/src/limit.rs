@@ -130,3 +130,36 @@ pub(crate) fn any_closed(limits: &[Limit], members: LimitSet) -> bool {
         .iter()
         .any(|index| matches!(limits[index].mode, FailureMode::Closed))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn one_event_tells_of_requests_without_an_identity() {
+        let request = Request::new(());
+        let tells: [fn(&Limit, &RequestHead<'_>); 2] =
+            [Limit::tell_misconfigured, |limit, _| limit.tell_no_peer()];
+        for tell in tells {
+            let limit = Limit::new(Quota::per_minute(1).fail_open());
+            assert!(!limit.told.is_completed());
+            tell(&limit, &RequestHead::of(&request));
+            // A clone is a limit of the same policy: it is not told of again.
+            assert!(limit.clone().told.is_completed());
+        }
+    }
+
+    #[test]
+    fn one_limit_that_fails_closed_is_enough() {
+        let limits = [
+            Quota::per_minute(1).fail_open(),
+            Quota::per_minute(1).fail_closed(),
+        ]
+        .map(Limit::new);
+        assert!(!any_closed(&limits, LimitSet::one(0)));
+        assert!(any_closed(&limits, LimitSet::one(1)));
+        assert!(!any_closed(&limits, LimitSet::default()));
+    }
+}

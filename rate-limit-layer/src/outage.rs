@@ -67,12 +67,18 @@ impl Outage {
             )
     }
 
-    /// Warns of the first failure, and then at each doubling of their number: no limit is off in silence, and no log overflows.
-    fn tell(&self, error: &StoreError, closed: bool) {
+    /// Counts a failure. Returns their number at the first one and at each doubling: no limit is off in silence, and no log
+    /// overflows.
+    fn count(&self) -> Option<u64> {
         let times = self.untold.fetch_add(1, Relaxed) + 1;
-        if !times.is_power_of_two() {
+        times.is_power_of_two().then_some(times)
+    }
+
+    /// Warns of a failure, if it is its turn.
+    fn tell(&self, error: &StoreError, closed: bool) {
+        let Some(times) = self.count() else {
             return;
-        }
+        };
         match error.kind() {
             ErrorKind::Full => tracing::warn!(
                 times,
@@ -128,6 +134,13 @@ mod tests {
         }
         assert_eq!(with.untold.load(Relaxed), 3);
         assert_eq!(without.untold.load(Relaxed), 7);
+    }
+
+    #[test]
+    fn failures_are_told_of_at_each_doubling() {
+        let outage = Outage::new(false);
+        let told: Vec<_> = (0..9).filter_map(|_| outage.count()).collect();
+        assert_eq!(told, [1, 2, 4, 8]);
     }
 
     #[test]
