@@ -328,6 +328,27 @@ mod tests {
         assert!(Record::read(&Bytes::from_static(b"something else")).is_none());
     }
 
+    #[test]
+    fn each_state_is_read_as_it_was_written() {
+        let run = run();
+        let read = |record: Bytes| {
+            let record = Record::read(&record).unwrap();
+            assert_eq!(record.run, run);
+            record.state
+        };
+        assert!(matches!(read(run.unknown()), RecordState::Unknown));
+        assert!(matches!(
+            read(run.in_progress(7)),
+            RecordState::InProgress { deadline: 7 }
+        ));
+        assert!(matches!(
+            read(run.body_not_kept(StatusCode::CREATED)),
+            RecordState::BodyNotKept {
+                status: StatusCode::CREATED
+            }
+        ));
+    }
+
     proptest! {
         #[test]
         fn a_response_survives_its_record(

@@ -80,6 +80,7 @@ mod tests {
         let record = run.body_not_kept(status);
         assert_eq!(refusal(record, fingerprint, 0), not_kept);
         assert_eq!(refusal(run.in_progress(7), other, 6), reused);
+        assert_eq!(refusal(run.unknown(), other, 0), reused);
 
         let (record, _) = run.completed(status, &HeaderMap::new(), b"a", None);
         assert_eq!(refusal(record.clone(), other, 0), reused);
