@@ -13,7 +13,7 @@ use crate::{
     http::request::CacheRequest,
     http::vary::VaryFields,
     purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
-    settings::{Profile, Settings},
+    settings::{CacheSettings, Profile},
 };
 
 /// The terms on which a response is stored: its freshness, its audience, its fields and tags.
@@ -35,7 +35,7 @@ pub(crate) struct StorePolicy {
 ///
 /// The first reason not to store it, in the order of the rules below.
 pub(crate) fn store_policy(
-    settings: &Settings,
+    settings: &CacheSettings,
     request: &CacheRequest,
     fields: &HeaderMap,
     response: &response::Parts,
@@ -117,7 +117,7 @@ fn is_whole(status: StatusCode) -> bool {
 }
 
 /// Returns the default lifetime, for the statuses that get one.
-fn default_lifetime(settings: &Settings, status: StatusCode) -> Option<Freshness> {
+fn default_lifetime(settings: &CacheSettings, status: StatusCode) -> Option<Freshness> {
     let lifetime = settings.ttl?;
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then(|| Freshness::given(lifetime))
 }
@@ -134,7 +134,7 @@ mod tests {
     type Lines<'a> = &'a [(&'a str, &'a str)];
 
     fn decide(
-        settings: &Settings,
+        settings: &CacheSettings,
         asked: Lines<'_>,
         status: u16,
         answered: Lines<'_>,
@@ -165,20 +165,20 @@ mod tests {
         )
     }
 
-    fn safe() -> Settings {
-        Settings::new(Clock::system())
+    fn safe() -> CacheSettings {
+        CacheSettings::new(Clock::system())
     }
 
-    fn rfc() -> Settings {
-        let mut settings = Settings::new(Clock::system());
+    fn rfc() -> CacheSettings {
+        let mut settings = CacheSettings::new(Clock::system());
         settings.set_profile(Profile::Rfc);
         settings
     }
 
-    fn with_ttl() -> Settings {
-        Settings {
+    fn with_ttl() -> CacheSettings {
+        CacheSettings {
             ttl: Some(Duration::from_secs(5)),
-            ..Settings::new(Clock::system())
+            ..CacheSettings::new(Clock::system())
         }
     }
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_response_to_a_credential_is_shared_only_if_it_is_marked() {
-        let asked = |settings: &Settings, name, answer| {
+        let asked = |settings: &CacheSettings, name, answer| {
             decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
         };
         for name in ["authorization", "cookie", "x-api-key"] {
@@ -237,7 +237,7 @@ mod tests {
         );
         assert!(asked(&rfc(), "authorization", "max-age=60, must-revalidate").is_ok());
         assert!(asked(&rfc(), "cookie", "max-age=60").is_ok());
-        let ignores = Settings {
+        let ignores = CacheSettings {
             credential_headers: Vec::new(),
             ..safe()
         };
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_encoded_response_varies_by_what_the_client_accepts() {
-        let names = |settings: &Settings| {
+        let names = |settings: &CacheSettings| {
             let policy = decide(
                 settings,
                 &[],
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_less_than_a_millisecond_is_over() {
-        let with_ttl = |micros| Settings {
+        let with_ttl = |micros| CacheSettings {
             ttl: Some(Duration::from_micros(micros)),
             ..safe()
         };
