@@ -22,6 +22,7 @@ pub(crate) fn stored_response<B>(
         return None;
     };
     let mut headers = entry.headers()?;
+    // RFC 9111, section 5.1.
     let age = (entry.head.freshness.age + hit.resident).as_secs();
     headers.insert(header::AGE, age.into());
     settings.cache_name.append(&mut headers, status);

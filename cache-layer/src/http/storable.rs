@@ -45,9 +45,11 @@ pub(crate) fn store_policy(
     let headers = &response.headers;
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let safe = settings.profile == Profile::Safe;
+    // Sections 5.2.1.5 and 5.2.2.5.
     if request.directives.no_store || directives.no_store {
         return Err(Detail::NoStore);
     }
+    // Section 5.2.2.7: for one client alone.
     if directives.private {
         return Err(Detail::Private);
     }
@@ -55,12 +57,14 @@ pub(crate) fn store_policy(
     if directives.no_cache {
         return Err(Detail::NoCache);
     }
+    // A cookie is for one client, though the RFC allows to share it.
     if safe && headers.contains_key(SET_COOKIE) {
         return Err(Detail::SetCookie);
     }
     if !is_whole(response.status) {
         return Err(Detail::StatusCode);
     }
+    // Section 3.5: a response to a credential is shared only if it is marked.
     let public = directives.public || directives.s_maxage.is_some();
     let is_shared_explicitly = public || (!safe && directives.must_revalidate);
     let has_credential = match settings.profile {
@@ -83,6 +87,7 @@ pub(crate) fn store_policy(
     if !within_bounds(tags.as_slice(), MAX_NAMED_TAGS) {
         return Err(Detail::TooManyTags);
     }
+    // Section 4.2.1. A response without a lifetime is not stored, unless the layer gives it one.
     let freshness = Freshness::stated(headers, &directives, now, delay)
         .or_else(|| default_lifetime(settings, response.status))
         .ok_or(Detail::NoLifetime)?;
