@@ -358,6 +358,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_follower_for_another_variant_looks_again() {
+        let world = World::new();
+        let (mut fill, _) = lead(&world).await;
+        if let EntryKind::Http { vary_values, .. } = &mut fill.head.kind {
+            vary_values.push((http::HeaderName::from_static("x"), Some("a".into())));
+        }
+        let lines = [("x", "b")];
+        let (planned, ()) = tokio::join!(decided(&world, &lines), async {
+            fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+        });
+        assert_eq!(planned, "fill VaryMiss true");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_follower_whose_leader_leaves_leads() {
         let world = World::new();
         let (fill, _) = lead(&world).await;
