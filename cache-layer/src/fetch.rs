@@ -23,7 +23,7 @@ use crate::{
         vary::{self, VaryAny},
     },
     join::PendingFill,
-    plan::{Plan, plan},
+    plan::{RequestPlan, plan},
     purge::invalidation::invalidated,
     respond::{only_if_cached, stored_response},
     route::Route,
@@ -60,15 +60,15 @@ where
     // The handler consumes the request, and only its response tells by which fields it varies.
     let fields = request.headers().clone();
     let (fwd, fill, detail) = match plan(&route, &cache_request, &fields, first).await {
-        Plan::Serve(hit, status) => {
+        RequestPlan::Serve(hit, status) => {
             match stored_response(&route.settings, &hit, cache_request.is_head, status) {
                 Some(response) => return Ok(response),
                 None => (Fwd::Miss, None, None),
             }
         }
-        Plan::OnlyIfCached => return Ok(only_if_cached(&route.settings)),
-        Plan::Fill(fwd, fill) => (fwd, Some(fill), None),
-        Plan::Forward(fwd, detail) => (fwd, None, detail),
+        RequestPlan::OnlyIfCached => return Ok(only_if_cached(&route.settings)),
+        RequestPlan::Fill(fwd, fill) => (fwd, Some(fill), None),
+        RequestPlan::Forward(fwd, detail) => (fwd, None, detail),
     };
     count(&route.shared.stats.misses);
     // A service of this cache further in must not wait for this one.

@@ -8,7 +8,7 @@ use crate::{
     response_cache::ResponseCache,
     route::Route,
     service::Cache,
-    settings::{Profile, Settings},
+    settings::{CacheSettings, Profile},
 };
 
 /// Caches the responses of the service it wraps. See the [crate docs](crate).
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone)]
 pub struct CacheLayer {
     cache: ResponseCache,
-    settings: Settings,
+    settings: CacheSettings,
 }
 
 impl CacheLayer {
@@ -50,7 +50,7 @@ impl CacheLayer {
     /// ```
     pub fn with_cache(cache: ResponseCache) -> Self {
         Self {
-            settings: Settings::new(cache.clock_of_objects().clone()),
+            settings: CacheSettings::new(cache.clock_of_objects().clone()),
             cache,
         }
     }

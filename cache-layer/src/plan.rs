@@ -23,7 +23,7 @@ use crate::{
 
 /// The way in which a request is answered.
 #[derive(Debug)]
-pub(crate) enum Plan {
+pub(crate) enum RequestPlan {
     /// With a stored response.
     Serve(Hit, CacheStatus),
     /// With 504: the request asked for a stored response or nothing, and there is none.
@@ -60,7 +60,7 @@ pub(crate) async fn plan(
     request: &CacheRequest,
     fields: &HeaderMap,
     mut first: Option<Result<Found, StoreError>>,
-) -> Plan {
+) -> RequestPlan {
     let (shared, address) = (&route.shared, &*request.address);
     let mut fwd = Fwd::Miss;
     for _ in 0..MAX_ROUNDS {
@@ -82,15 +82,15 @@ pub(crate) async fn plan(
         fwd = match judge(route, request, &found) {
             Ok(hit) => {
                 let (hit, status) = serve(route, hit);
-                return Plan::Serve(hit, status);
+                return RequestPlan::Serve(hit, status);
             }
             Err(fwd) => fwd,
         };
         if request.directives.only_if_cached {
-            return Plan::OnlyIfCached;
+            return RequestPlan::OnlyIfCached;
         }
         if let Some(detail) = never_stored(request, &found) {
-            return Plan::Forward(fwd, Some(detail));
+            return RequestPlan::Forward(fwd, Some(detail));
         }
 
         // ## Look up => (Fill | Wait | Look up)
@@ -100,7 +100,7 @@ pub(crate) async fn plan(
             flight_key(address, request.credentialed, &variant)
         });
         let follower = match join(shared, address, key, &mut found).await {
-            Turn::Fill(fill) => return Plan::Fill(fwd, fill),
+            Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill),
             Turn::StoreDown => return store_down(route),
             Turn::LookAgain => continue,
             Turn::Wait(follower) => follower,
@@ -112,7 +112,7 @@ pub(crate) async fn plan(
             return plan;
         }
     }
-    Plan::Forward(fwd, None)
+    RequestPlan::Forward(fwd, None)
 }
 
 /// Waits for another request's response. `None`: this request has to look up again.
@@ -122,19 +122,22 @@ async fn follow(
     fields: &HeaderMap,
     follower: Follower,
     fwd: Fwd,
-) -> Option<Plan> {
+) -> Option<RequestPlan> {
     match follower.end().await {
         FlightEnd::Shared(entry) if entry.matches(fields) => {
             // It may not be fresh enough for this request.
             let hit = judge_entry(route, request, &entry).ok()?;
             count(&route.shared.stats.collapsed);
             let left = hit.left;
-            Some(Plan::Serve(hit, CacheStatus::Collapsed { left, fwd }))
+            Some(RequestPlan::Serve(
+                hit,
+                CacheStatus::Collapsed { left, fwd },
+            ))
         }
         // The response is for another variant, or the leader left.
         FlightEnd::Shared(_) | FlightEnd::Abandoned => None,
         FlightEnd::NotShared | FlightEnd::TooLong => {
-            Some(Plan::Forward(fwd, Some(Detail::Uncacheable)))
+            Some(RequestPlan::Forward(fwd, Some(Detail::Uncacheable)))
         }
     }
 }
@@ -188,9 +191,9 @@ fn never_stored(request: &CacheRequest, found: &Found) -> Option<Detail> {
     }
 }
 
-fn store_down(route: &Route) -> Plan {
+fn store_down(route: &Route) -> RequestPlan {
     count(&route.shared.stats.store_errors);
-    Plan::Forward(Fwd::Miss, Some(Detail::StoreDown))
+    RequestPlan::Forward(Fwd::Miss, Some(Detail::StoreDown))
 }
 
 #[cfg(test)]
@@ -219,7 +222,7 @@ mod tests {
         fill.commit(body, HeaderMap::new()).await;
     }
 
-    async fn decide(world: &World, lines: Lines<'_>) -> Plan {
+    async fn decide(world: &World, lines: Lines<'_>) -> RequestPlan {
         let (request, fields) = world.request(lines);
         plan(&world.route, &request, &fields, None).await
     }
@@ -227,11 +230,11 @@ mod tests {
     /// Writes a plan as a word, and what `Cache-Status` says.
     async fn decided(world: &World, lines: Lines<'_>) -> String {
         match decide(world, lines).await {
-            Plan::Serve(_, CacheStatus::Hit { left }) => format!("hit {}", left.as_secs()),
-            Plan::Serve(_, status) => format!("serve {status:?}"),
-            Plan::OnlyIfCached => "only if cached".into(),
-            Plan::Fill(fwd, fill) => format!("fill {fwd:?} {}", fill.leader.is_some()),
-            Plan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
+            RequestPlan::Serve(_, CacheStatus::Hit { left }) => format!("hit {}", left.as_secs()),
+            RequestPlan::Serve(_, status) => format!("serve {status:?}"),
+            RequestPlan::OnlyIfCached => "only if cached".into(),
+            RequestPlan::Fill(fwd, fill) => format!("fill {fwd:?} {}", fill.leader.is_some()),
+            RequestPlan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
         }
     }
 
@@ -307,7 +310,7 @@ mod tests {
         let planned = plan(&world.route, &head, &fields, None).await;
         assert!(matches!(
             planned,
-            Plan::Forward(Fwd::UriMiss, Some(Detail::Head))
+            RequestPlan::Forward(Fwd::UriMiss, Some(Detail::Head))
         ));
     }
 
@@ -355,6 +358,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_follower_for_another_variant_looks_again() {
+        let world = World::new();
+        let (mut fill, _) = lead(&world).await;
+        if let EntryKind::Http { vary_values, .. } = &mut fill.head.kind {
+            vary_values.push((http::HeaderName::from_static("x"), Some("a".into())));
+        }
+        let lines = [("x", "b")];
+        let (planned, ()) = tokio::join!(decided(&world, &lines), async {
+            fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+        });
+        assert_eq!(planned, "fill VaryMiss true");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_follower_whose_leader_leaves_leads() {
         let world = World::new();
         let (fill, _) = lead(&world).await;
@@ -379,7 +396,7 @@ mod tests {
         fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
         let planned = plan(&world.route, &request, &fields, None).await;
         assert!(
-            matches!(planned, Plan::Fill(Fwd::UriMiss, _)),
+            matches!(planned, RequestPlan::Fill(Fwd::UriMiss, _)),
             "{planned:?}"
         );
     }

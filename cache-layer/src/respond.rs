@@ -5,14 +5,14 @@ use layer_http::{Body, Content};
 
 use crate::{
     body::CacheResponse, http::cache_status::CacheStatus, plan::Hit, refusal::CacheRefusal,
-    settings::Settings, stored::entry::EntryKind,
+    settings::CacheSettings, stored::entry::EntryKind,
 };
 
 /// Makes the response of a hit. `None` if the entry's fields cannot be read.
 ///
 /// A `HEAD` gets the fields of the `GET` and no body (RFC 9110, section 9.3.2).
 pub(crate) fn stored_response<B>(
-    settings: &Settings,
+    settings: &CacheSettings,
     hit: &Hit,
     is_head: bool,
     status: CacheStatus,
@@ -22,6 +22,7 @@ pub(crate) fn stored_response<B>(
         return None;
     };
     let mut headers = entry.headers()?;
+    // RFC 9111, section 5.1.
     let age = (entry.head.freshness.age + hit.resident).as_secs();
     headers.insert(header::AGE, age.into());
     settings.cache_name.append(&mut headers, status);
@@ -42,7 +43,7 @@ pub(crate) fn stored_response<B>(
 }
 
 /// Makes the response to a request that wants a stored response or none (RFC 9111, section 5.2.1.7).
-pub(crate) fn only_if_cached<B>(settings: &Settings) -> CacheResponse<B> {
+pub(crate) fn only_if_cached<B>(settings: &CacheSettings) -> CacheResponse<B> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     response.extensions_mut().insert(CacheRefusal::OnlyIfCached);
@@ -62,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::{Plan, plan},
+        plan::{RequestPlan, plan},
         stored::codec::EntryWriter,
         testing::World,
     };
@@ -81,7 +82,7 @@ mod tests {
         fill.commit(body, trailers.into_iter().collect()).await;
         world.clock.advance(Duration::from_secs(10));
         match plan(&world.route, &request, &fields, None).await {
-            Plan::Serve(hit, status) => (hit, status),
+            RequestPlan::Serve(hit, status) => (hit, status),
             other => panic!("{other:?}"),
         }
     }
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_504_that_outer_layers_can_tell() {
-        let settings = Settings::new(Clock::system());
+        let settings = CacheSettings::new(Clock::system());
         let response = only_if_cached::<Inner>(&settings);
         assert_eq!(response.status(), 504);
         assert_eq!(

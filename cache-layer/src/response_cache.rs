@@ -179,6 +179,8 @@ impl ResponseCache {
         let shared = &self.shared;
         let fields = HeaderMap::new();
         for _ in 0..MAX_ROUNDS {
+            // ## Look up => (Found | Load | Wait)
+            // Nothing may be served while a purge is outstanding.
             let found = match shared.purger.settle().await {
                 true => shared.look_up(address, &fields).await.ok(),
                 false => None,
@@ -190,6 +192,7 @@ impl ResponseCache {
                 count(&shared.stats.hits);
                 return LoadPlan::Found(object);
             }
+            // Objects have no variants and no credentials.
             let key = flight_key(address, false, &[]);
             let follower = match join(shared, address, Some(key), &mut found).await {
                 Turn::Fill(fill) => return LoadPlan::Load(Some(fill)),
@@ -198,6 +201,7 @@ impl ResponseCache {
                 Turn::LookAgain => continue,
                 Turn::Wait(follower) => follower,
             };
+            // ## Wait => (Found | Load | Look up)
             match follower.end().await {
                 FlightEnd::Shared(entry) => {
                     if let Some(object) = object(&entry) {

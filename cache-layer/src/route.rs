@@ -3,13 +3,13 @@ use std::sync::Arc;
 use http::Extensions;
 use layer_store::KeySpace;
 
-use crate::{settings::Settings, shared::Shared};
+use crate::{settings::CacheSettings, shared::Shared};
 
 /// The state that all services of one layer share: the cache and the layer's settings.
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: CacheSettings,
 }
 
 /// A request extension: a service of this cache is at work on the request.

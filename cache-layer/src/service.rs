@@ -103,6 +103,7 @@ where
         if !route.settings.enabled || route.is_inside(request.extensions()) {
             return ResponseFuture::passing(self.inner.clone(), request, None);
         }
+        // A request that passes by is known from its head, without a store.
         let head = RequestHead::of(&request);
         let cacheable = match self.cacheability(&head) {
             Cacheability::Cacheable(cacheable) => cacheable,
@@ -112,6 +113,7 @@ where
                 return ResponseFuture::passing(self.inner.clone(), request, Some(note));
             }
         };
+        // A hit on a store that needs no waiting ends here, without a task or a box.
         let found = self.look_up_now(&cacheable, request.headers());
         if let Some((hit, status)) = found.as_ref().and_then(|f| plan_now(route, &cacheable, f))
             && let Some(response) =
@@ -119,6 +121,7 @@ where
         {
             return ResponseFuture::ready(response);
         }
+        // The clone is made ready by the future: this service was never asked if it is.
         let (route, inner) = (route.clone(), self.inner.clone());
         ResponseFuture::working(fetch(route, inner, request, cacheable, found))
     }

@@ -10,7 +10,7 @@ use crate::http::cache_status::CacheName;
 
 /// The settings of a [`CacheLayer`](crate::CacheLayer), checked.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct CacheSettings {
     pub(crate) enabled: bool,
     /// The lifetime of responses that state none.
     pub(crate) ttl: Option<Duration>,
@@ -42,7 +42,7 @@ pub enum Profile {
     Rfc,
 }
 
-impl Settings {
+impl CacheSettings {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             enabled: true,
@@ -89,8 +89,8 @@ fn space(profile: Profile, name: &str) -> Arc<KeySpace> {
 mod tests {
     use super::*;
 
-    fn settings() -> Settings {
-        Settings::new(Clock::system())
+    fn settings() -> CacheSettings {
+        CacheSettings::new(Clock::system())
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     join::{PendingFill, Turn, join},
     purge::scope::EntryScopes,
     route::Route,
-    settings::Settings,
+    settings::CacheSettings,
     shared::Shared,
     stored::{
         address::Address,
@@ -45,7 +45,7 @@ impl World {
         Self {
             route: Route {
                 shared: Arc::new(shared),
-                settings: Settings::new(clock),
+                settings: CacheSettings::new(clock),
             },
             store,
             clock: hand,

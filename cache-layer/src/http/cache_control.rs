@@ -175,5 +175,7 @@ mod tests {
         assert_eq!(split(r#"a="x,y", b"#), [r#"a="x,y""#, "b"]);
         assert_eq!(split(r#"a="x\\", b"#), [r#"a="x\\""#, "b"]);
         assert_eq!(split(r"a\, b"), [r"a\", "b"]);
+        // Outside of a string a backslash escapes nothing.
+        assert_eq!(split(r#"a\", b""#), [r#"a\", b""#]);
     }
 }

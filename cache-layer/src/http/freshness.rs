@@ -68,6 +68,7 @@ impl Freshness {
     pub(crate) fn decide(&self, resident: Duration, request: &Directives) -> Reuse {
         let age = self.age + resident;
         let left = self.lifetime.saturating_sub(age);
+        // Sections 5.2.1.1 to 5.2.1.4.
         let max_age = request.max_age.map(Duration::from_secs);
         let min_left = Duration::from_secs(request.min_fresh.unwrap_or(0));
         if left.is_zero() {

@@ -13,7 +13,7 @@ use crate::{
     http::cache_control::Directives,
     http::cache_status::{Detail, Fwd},
     purge::scope::EntryScopes,
-    settings::Settings,
+    settings::CacheSettings,
     stored::address::Address,
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Bypass {
 
 impl Cacheability {
     /// Decides from the request alone, before any store is asked.
-    pub(crate) fn of(settings: &Settings, head: &RequestHead<'_>) -> Self {
+    pub(crate) fn of(settings: &CacheSettings, head: &RequestHead<'_>) -> Self {
         match bypass(settings, head) {
             Some(bypass) => Self::Bypass(bypass),
             None => match address(settings, head) {
@@ -78,7 +78,7 @@ impl Bypass {
 }
 
 /// Finds a reason in method and fields why the request passes by.
-fn bypass(settings: &Settings, head: &RequestHead<'_>) -> Option<Bypass> {
+fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
     let has = |name: HeaderName| head.headers.contains_key(name);
     if head.method != Method::GET && head.method != Method::HEAD {
         return Some(Bypass {
@@ -129,7 +129,7 @@ fn overrides_method(head: &RequestHead<'_>) -> bool {
 }
 
 /// Makes the address: host, path as sent, query. `None` if the host is not one.
-fn address(settings: &Settings, head: &RequestHead<'_>) -> Option<Address> {
+fn address(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Address> {
     let uri = head.original_uri();
     let path = uri.path();
     if !path.starts_with('/') {
@@ -209,7 +209,10 @@ mod tests {
 
     fn text(request: http::request::Builder) -> Option<String> {
         let request = request.body(()).unwrap();
-        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+        match Cacheability::of(
+            &CacheSettings::new(Clock::system()),
+            &RequestHead::of(&request),
+        ) {
             Cacheability::Cacheable(request) => {
                 Some(String::from_utf8(request.address.text.to_vec()).unwrap())
             }
@@ -251,7 +254,10 @@ mod tests {
     fn requests_that_a_cache_cannot_answer_pass_by() {
         let detail = |request: http::request::Builder| {
             let request = request.body(()).unwrap();
-            match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+            match Cacheability::of(
+                &CacheSettings::new(Clock::system()),
+                &RequestHead::of(&request),
+            ) {
                 Cacheability::Bypass(bypass) => (bypass.fwd, bypass.detail, bypass.is_unsafe),
                 Cacheability::Cacheable(_) => panic!("it passes"),
             }
@@ -290,7 +296,10 @@ mod tests {
 
     fn cacheable(request: http::request::Builder) -> CacheRequest {
         let request = request.body(()).unwrap();
-        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+        match Cacheability::of(
+            &CacheSettings::new(Clock::system()),
+            &RequestHead::of(&request),
+        ) {
             Cacheability::Cacheable(cacheable) => cacheable,
             Cacheability::Bypass(bypass) => panic!("{bypass:?}"),
         }
@@ -298,7 +307,10 @@ mod tests {
 
     fn bypass_detail(request: http::request::Builder) -> Option<Detail> {
         let request = request.body(()).unwrap();
-        match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+        match Cacheability::of(
+            &CacheSettings::new(Clock::system()),
+            &RequestHead::of(&request),
+        ) {
             Cacheability::Cacheable(_) => None,
             Cacheability::Bypass(bypass) => bypass.detail,
         }
@@ -321,7 +333,7 @@ mod tests {
         for name in OVERRIDES {
             let overriding = || get("/").header(name, "DELETE");
             assert_eq!(bypass_detail(overriding()), Some(Detail::MethodOverride));
-            let mut settings = Settings::new(Clock::system());
+            let mut settings = CacheSettings::new(Clock::system());
             settings.set_profile(crate::settings::Profile::Rfc);
             let request = overriding().body(()).unwrap();
             let read = Cacheability::of(&settings, &RequestHead::of(&request));
@@ -333,7 +345,10 @@ mod tests {
     fn only_methods_known_to_be_safe_are() {
         let is_unsafe = |method: &str| {
             let request = Request::builder().method(method).uri("/").body(()).unwrap();
-            match Cacheability::of(&Settings::new(Clock::system()), &RequestHead::of(&request)) {
+            match Cacheability::of(
+                &CacheSettings::new(Clock::system()),
+                &RequestHead::of(&request),
+            ) {
                 Cacheability::Cacheable(_) => panic!("{method} passes by"),
                 Cacheability::Bypass(bypass) => bypass.is_unsafe,
             }

@@ -13,7 +13,7 @@ use crate::{
     http::request::CacheRequest,
     http::vary::VaryFields,
     purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
-    settings::{Profile, Settings},
+    settings::{CacheSettings, Profile},
 };
 
 /// The terms on which a response is stored: its freshness, its audience, its fields and tags.
@@ -35,7 +35,7 @@ pub(crate) struct StorePolicy {
 ///
 /// The first reason not to store it, in the order of the rules below.
 pub(crate) fn store_policy(
-    settings: &Settings,
+    settings: &CacheSettings,
     request: &CacheRequest,
     fields: &HeaderMap,
     response: &response::Parts,
@@ -45,9 +45,11 @@ pub(crate) fn store_policy(
     let headers = &response.headers;
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let safe = settings.profile == Profile::Safe;
+    // Sections 5.2.1.5 and 5.2.2.5.
     if request.directives.no_store || directives.no_store {
         return Err(Detail::NoStore);
     }
+    // Section 5.2.2.7: for one client alone.
     if directives.private {
         return Err(Detail::Private);
     }
@@ -55,12 +57,14 @@ pub(crate) fn store_policy(
     if directives.no_cache {
         return Err(Detail::NoCache);
     }
+    // A cookie is for one client, though the RFC allows to share it.
     if safe && headers.contains_key(SET_COOKIE) {
         return Err(Detail::SetCookie);
     }
     if !is_whole(response.status) {
         return Err(Detail::StatusCode);
     }
+    // Section 3.5: a response to a credential is shared only if it is marked.
     let public = directives.public || directives.s_maxage.is_some();
     let is_shared_explicitly = public || (!safe && directives.must_revalidate);
     let has_credential = match settings.profile {
@@ -83,6 +87,7 @@ pub(crate) fn store_policy(
     if !within_bounds(tags.as_slice(), MAX_NAMED_TAGS) {
         return Err(Detail::TooManyTags);
     }
+    // Section 4.2.1. A response without a lifetime is not stored, unless the layer gives it one.
     let freshness = Freshness::stated(headers, &directives, now, delay)
         .or_else(|| default_lifetime(settings, response.status))
         .ok_or(Detail::NoLifetime)?;
@@ -117,7 +122,7 @@ fn is_whole(status: StatusCode) -> bool {
 }
 
 /// Returns the default lifetime, for the statuses that get one.
-fn default_lifetime(settings: &Settings, status: StatusCode) -> Option<Freshness> {
+fn default_lifetime(settings: &CacheSettings, status: StatusCode) -> Option<Freshness> {
     let lifetime = settings.ttl?;
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then(|| Freshness::given(lifetime))
 }
@@ -134,7 +139,7 @@ mod tests {
     type Lines<'a> = &'a [(&'a str, &'a str)];
 
     fn decide(
-        settings: &Settings,
+        settings: &CacheSettings,
         asked: Lines<'_>,
         status: u16,
         answered: Lines<'_>,
@@ -165,20 +170,20 @@ mod tests {
         )
     }
 
-    fn safe() -> Settings {
-        Settings::new(Clock::system())
+    fn safe() -> CacheSettings {
+        CacheSettings::new(Clock::system())
     }
 
-    fn rfc() -> Settings {
-        let mut settings = Settings::new(Clock::system());
+    fn rfc() -> CacheSettings {
+        let mut settings = CacheSettings::new(Clock::system());
         settings.set_profile(Profile::Rfc);
         settings
     }
 
-    fn with_ttl() -> Settings {
-        Settings {
+    fn with_ttl() -> CacheSettings {
+        CacheSettings {
             ttl: Some(Duration::from_secs(5)),
-            ..Settings::new(Clock::system())
+            ..CacheSettings::new(Clock::system())
         }
     }
 
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_response_to_a_credential_is_shared_only_if_it_is_marked() {
-        let asked = |settings: &Settings, name, answer| {
+        let asked = |settings: &CacheSettings, name, answer| {
             decide(settings, &[(name, "x")], 200, &[("cache-control", answer)])
         };
         for name in ["authorization", "cookie", "x-api-key"] {
@@ -237,7 +242,7 @@ mod tests {
         );
         assert!(asked(&rfc(), "authorization", "max-age=60, must-revalidate").is_ok());
         assert!(asked(&rfc(), "cookie", "max-age=60").is_ok());
-        let ignores = Settings {
+        let ignores = CacheSettings {
             credential_headers: Vec::new(),
             ..safe()
         };
@@ -279,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_encoded_response_varies_by_what_the_client_accepts() {
-        let names = |settings: &Settings| {
+        let names = |settings: &CacheSettings| {
             let policy = decide(
                 settings,
                 &[],
@@ -364,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_less_than_a_millisecond_is_over() {
-        let with_ttl = |micros| Settings {
+        let with_ttl = |micros| CacheSettings {
             ttl: Some(Duration::from_micros(micros)),
             ..safe()
         };

@@ -75,6 +75,7 @@ impl EntryWriter {
             out.put_u8(u8::from(value.is_some()));
             put_part(&mut out, value.as_deref().unwrap_or_default());
         }
+        // The stamps under which it is valid.
         put_count(&mut out, scopes.len());
         for stamp in scopes {
             put_stamp(&mut out, stamp);
@@ -103,11 +104,13 @@ impl StoredValue {
         let kind = prefix.get_u8();
         prefix.advance(3);
         let (body, rest) = (prefix.get_u32() as usize, prefix.get_u32() as usize);
+        // A value that was cut, or that has something appended, is not read.
         if body.checked_add(rest)? != bytes.len() {
             return None;
         }
         let body = bytes.split_to(body);
         let mut rest = Reader(bytes);
+        // Two addresses may have one key, which is a hash if the text is long.
         if *rest.part()? != *key {
             return None;
         }

@@ -213,6 +213,7 @@ fn canonical(path: &str) -> Cow<'_, str> {
         if i > 0 {
             out.push('/');
         }
+        // A decoded slash would split a segment, and a decoded percent sign would be decoded again by others.
         for byte in percent_decode_str(segment) {
             match byte {
                 b'/' | b'%' | 0x80.. => out.push_str(&format!("%{byte:02X}")),
