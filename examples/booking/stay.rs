@@ -26,7 +26,7 @@ impl Stay {
             ));
         };
         match to.0 - from.0 + 1 {
-            1..=LONGEST => Ok(Self { from, to }),
+            1..=MAX_DAYS => Ok(Self { from, to }),
             ..1 => Err(Problem::bad_request(
                 "\"to\" is before \"from\": write the first day and then the last",
             )),
@@ -99,7 +99,7 @@ impl fmt::Display for Day {
 }
 
 /// Below the 64 units that one lock can have.
-const LONGEST: i64 = 60;
+const MAX_DAYS: i64 = 60;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH: i64 = 719_468;
 /// Days of 400 years.
