@@ -280,11 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_policy_shows_its_quota_and_name() {
+    fn a_policy_shows_its_quota_and_name_and_no_extractor() {
         let unfinished = Quota::per_second(1).by(header("x-api-key")).name("a");
         assert_eq!(
             format!("{unfinished:?}"),
             r#"UnfinishedPolicy { quota: "1/s", name: Some("a"), .. }"#
+        );
+        assert_eq!(
+            format!("{:?}", unfinished.fail_open()),
+            r#"Policy { quota: "1/s", mode: Open, name: Some("a"), .. }"#
         );
     }
 }
