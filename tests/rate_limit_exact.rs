@@ -110,7 +110,7 @@ async fn memory_is_exact() {
         let (clock, hand) = Clock::manual(START);
         let store = SharedStore::new(MemoryStore::with_clock(1_000, clock));
         let limiter = Limiter::new(store, quota.fail_closed());
-        let mut subject = IdentityRef {
+        let mut subject = Walk {
             limiter,
             hand,
             model: Model::new(quota),
@@ -132,13 +132,13 @@ async fn memory_is_exact() {
     }
 }
 
-struct IdentityRef {
+struct Walk {
     limiter: Limiter,
     hand: ManualClock,
     model: Model,
 }
 
-impl IdentityRef {
+impl Walk {
     async fn check(&mut self, cost: u32, wait: bool) {
         let before = self.standing().await;
         match (

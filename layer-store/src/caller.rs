@@ -182,8 +182,7 @@ impl Caller {
 
 impl SharedStore {
     /// Puts a [`Timeout`] of `limit` on each call, unless the store has a limit of its own.
-    #[must_use]
-    pub fn limited(self, limit: Duration) -> Self {
+    fn limited(self, limit: Duration) -> Self {
         match self.info().call_limit {
             Some(_) => self,
             None => Timeout::new(self, limit).into(),

@@ -1,7 +1,4 @@
-use std::{
-    error::Error,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use layer_store::{ErrorKind, StoreError, StoreInfo};
 
@@ -87,7 +84,7 @@ impl Outage {
             ),
             kind => tracing::warn!(
                 ?kind,
-                error = error.source().map(tracing::field::display),
+                error = %error.report(),
                 times,
                 closed,
                 "a rate limit is not checked: its store fails for a reason that no breaker reports"

@@ -71,7 +71,7 @@ impl Purger {
         // ## Settled | Outstanding => Outstanding
         // The stamps may or may not be gone. Nothing is served until their deletion is confirmed.
         if let Err(error) = &result {
-            tracing::warn!(%error, scopes = scopes.len(), "a purge failed and will be repeated");
+            tracing::warn!(error = %error.report(), scopes = scopes.len(), "a purge failed and will be repeated");
             self.remember(scopes);
             self.repeat_in_background();
         }

@@ -136,7 +136,9 @@ impl HandlerRun {
                     tracing::warn!("an idempotency claim was lost: another run may have begun");
                     return pending().await;
                 }
-                Err(error) => tracing::debug!(%error, "an idempotency claim was not renewed"),
+                Err(error) => {
+                    tracing::debug!(error = %error.report(), "an idempotency claim was not renewed")
+                }
             }
         }
     }
@@ -218,7 +220,7 @@ impl HandlerRun {
     pub(super) async fn settle_in_background(&self, settlement: &Settlement) {
         let deadline = Instant::now() + self.config.expected_run.as_duration();
         if let Err(error) = self.settle(settlement, Retry::until(deadline)).await {
-            tracing::warn!(%error, "an idempotency record was not written");
+            tracing::warn!(error = %error.report(), "an idempotency record was not written");
         }
     }
 

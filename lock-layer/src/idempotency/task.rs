@@ -121,12 +121,12 @@ async fn run_handler<S, ReqBody, ResBody>(
     let settled = run.settle_once(&settlement).await;
     let _ = reply.send(result);
     if let Err(error) = settled {
-        tracing::warn!(%error, "an idempotency record is written in the background");
+        tracing::warn!(error = %error.report(), "an idempotency record is written in the background");
         run.settle_in_background(&settlement).await;
     }
 }
 
 fn unavailable<B>(error: &StoreError) -> Response<Body<B>> {
-    tracing::debug!(%error, "an idempotency key could not be looked up");
+    tracing::debug!(error = %error.report(), "an idempotency key could not be looked up");
     IdempotencyRefusal::StoreUnavailable.into_response()
 }

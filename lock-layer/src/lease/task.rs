@@ -198,7 +198,7 @@ async fn give_back(holder: &Holder, mut protocol: Release<'_>, deadline: Instant
     let mut retry = Retry::until(deadline);
     let caller = &holder.config().caller;
     if let (Err(error), _) = run_with_retry(caller, &mut protocol, &mut retry).await {
-        tracing::debug!(%error, "a lock was not released, and ends with its lease");
+        tracing::debug!(error = %error.report(), "a lock was not released, and ends with its lease");
     }
 }
 

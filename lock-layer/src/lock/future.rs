@@ -117,7 +117,7 @@ where
                 // ## Releasing => done. An error changes nothing: a task goes on releasing.
                 StateProj::Releasing { release, response } => {
                     if let Err(error) = ready!(release.as_mut().poll(cx)) {
-                        tracing::debug!(%error, "a lock is given back in the background");
+                        tracing::debug!(error = %error.report(), "a lock is given back in the background");
                     }
                     let response = response.take().expect(POLLED_AGAIN);
                     return Poll::Ready(Ok(response.map(Body::inner)));
