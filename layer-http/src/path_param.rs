@@ -164,6 +164,8 @@ mod tests {
             ("/{a}/{*id}", "/x/y", Some("y")),
             ("/{{id}}/{id}", "/{id}/7", Some("7")),
             ("/{{{id}}}", "/{7}", Some("7")),
+            ("/{{car}}-{id}", "/{car}-7", Some("7")),
+            ("/a{{b{id}", "/a{b7", Some("7")),
             ("/cars/{id}/", "/cars/7", Some("7")),
             ("/cars/{id}", "/cars/7/", Some("7")),
         ] {
