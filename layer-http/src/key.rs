@@ -63,6 +63,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
 /// The treatment of a request for which an extractor found no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OnMissing {
     /// The request belongs to its peer's address. Such addresses are kept apart from the identities that extractors find.
     UsePeer,

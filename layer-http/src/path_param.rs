@@ -164,6 +164,8 @@ mod tests {
             ("/{a}/{*id}", "/x/y", Some("y")),
             ("/{{id}}/{id}", "/{id}/7", Some("7")),
             ("/{{{id}}}", "/{7}", Some("7")),
+            ("/{{car}}-{id}", "/{car}-7", Some("7")),
+            ("/a{{b{id}", "/a{b7", Some("7")),
             ("/cars/{id}/", "/cars/7", Some("7")),
             ("/cars/{id}", "/cars/7/", Some("7")),
         ] {
@@ -288,13 +290,13 @@ mod tests {
     async fn values_are_bytes_and_need_not_be_text() {
         async fn ask(request: Request, _: Next) -> StatusCode {
             let id = path_param("id").extract(&RequestHead::of(&request));
-            assert_eq!(id, Some(Identity::from(&b"\xff/\0"[..])));
+            assert_eq!(id, Some(Identity::from(&b"aB\xff/\0"[..])));
             StatusCode::OK
         }
         let app = Router::new()
             .route("/cars/{id}", get(async || ()))
             .layer(from_fn(ask));
-        let request = Request::get("/cars/%ff%2F%00").body(Body::empty());
+        let request = Request::get("/cars/a%42%ff%2F%00").body(Body::empty());
         let response = app.oneshot(request.unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
     }

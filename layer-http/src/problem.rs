@@ -170,9 +170,15 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "\"status\" is a standard member")]
     fn a_standard_member_is_set_in_one_place() {
-        let _ = problem().member("status", 200);
+        for name in ["type", "title", "status", "detail"] {
+            let panic = std::panic::catch_unwind(|| problem().member(name, 200)).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert_eq!(
+                *message,
+                format!("{name:?} is a standard member: write Problem::new(..) and .detail(..)")
+            );
+        }
     }
 
     #[tokio::test]

@@ -39,3 +39,34 @@ impl Rebuild for axum::body::Body {
         Self::from(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// Checks that a body of type `B` has the bytes of which it was made, and their number as its size.
+    async fn has_its_bytes<B: Rebuild>() {
+        for bytes in [Bytes::from_static(b"\xff\0hello"), Bytes::new()] {
+            let body = B::rebuild(bytes.clone());
+            assert_eq!(body.size_hint().exact(), Some(bytes.len() as u64));
+            let Ok(read) = body.collect().await else {
+                panic!("the body of {bytes:?} cannot be read");
+            };
+            assert!(read.trailers().is_none());
+            assert_eq!(read.to_bytes(), bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_body_is_made_again_from_its_bytes() {
+        has_its_bytes::<Full<Bytes>>().await;
+    }
+
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn a_body_of_axum_is_made_again_from_its_bytes() {
+        has_its_bytes::<axum::body::Body>().await;
+    }
+}

@@ -61,6 +61,27 @@ mod tests {
     use crate::{PeerAddr, key_fn};
 
     #[test]
+    fn a_request_with_an_identity_is_never_skipped_or_refused() {
+        let request = Request::new(());
+        let head = RequestHead::of(&request);
+        let ada = key_fn(|_| Some(Identity::from("ada")));
+        let found = Resolved::Found(Identity::from("ada"));
+        assert_eq!(resolve(&ada, &head), found);
+        assert_eq!(resolve(&ada.or_skip(), &head), found);
+        assert_eq!(resolve(&ada.or_refuse(), &head), found);
+    }
+
+    #[test]
+    fn without_an_identity_and_a_peer_all_requests_are_one() {
+        let request = Request::new(());
+        let nobody = key_fn(|_| None);
+        assert_eq!(
+            resolve(&nobody, &RequestHead::of(&request)),
+            Resolved::Peer(None)
+        );
+    }
+
+    #[test]
     fn a_request_without_an_identity_goes_where_its_extractor_says() {
         let mut request = Request::new(());
         let address = "203.0.113.9:1".parse().unwrap();
