@@ -64,10 +64,13 @@ pub struct LockContext {
 #[derive(Debug)]
 pub(super) enum Stop {
     /// Give the lock back, and send the result.
-    Release(Option<oneshot::Sender<Result<ReleaseOutcome, StoreError>>>),
+    Release(Option<ReleaseSender>),
     /// It is given back already.
     Released,
 }
+
+/// Tells a guard how its release ended.
+pub(super) type ReleaseSender = oneshot::Sender<Result<ReleaseOutcome, StoreError>>;
 
 impl LockGuard {
     pub(super) fn new(

@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::{
     acquire::{Acquire, Acquired},
     extend::Extend,
-    guard::{LockGuard, Stop},
+    guard::{LockGuard, ReleaseSender, Stop},
     holder::Holder,
     release::Release,
     renewal::{Renewal, Renewed},
@@ -121,25 +121,30 @@ impl LockTask {
     }
 
     async fn run(mut self) {
+        // What is rare is boxed: on memory a lock is usually released by its guard before its first renewal, and then this
+        // future, which is moved into its task, stays small.
         loop {
             tokio::select! {
                 biased;
                 // ## Held => Released, by the guard.
                 stop = &mut self.stop => {
-                    let stop = stop.unwrap_or(Stop::Release(None));
                     self.deadline.send_replace(None);
-                    return self.end(stop).await;
+                    return match stop {
+                        Ok(Stop::Released) => (),
+                        Ok(Stop::Release(reply)) => Box::pin(self.end(reply)).await,
+                        Err(_dropped) => Box::pin(self.end(None)).await,
+                    };
                 }
                 // ## Held => (Held | Lost).
                 () = sleep_until(self.renewal.next()) => {
-                    if !self.renew().await {
+                    if !Box::pin(self.renew()).await {
                         // A guard that gave the lock back this very moment has lost nothing.
                         if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
                             tracing::warn!(fence = self.fence, "a lock was lost");
                         }
                         self.deadline.send_replace(None);
                         // Some of the units may still be this holder's.
-                        return self.end(Stop::Release(None)).await;
+                        return Box::pin(self.end(None)).await;
                     }
                 }
             }
@@ -174,11 +179,7 @@ impl LockTask {
         true
     }
 
-    async fn end(self, stop: Stop) {
-        let reply = match stop {
-            Stop::Released => return,
-            Stop::Release(reply) => reply,
-        };
+    async fn end(self, reply: Option<ReleaseSender>) {
         let mut retry = Retry::once(Instant::now());
         let mut protocol = Release::new(&self.holder, self.fence);
         let caller = &self.holder.config().caller;
