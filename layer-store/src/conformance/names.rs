@@ -22,12 +22,12 @@ impl Names {
     }
 
     /// Returns a key with a tag of its own.
-    pub(super) fn key<'a>(&'a self, subject: &'a str) -> Key<'a> {
-        self.key_of(subject.as_bytes())
+    pub(super) fn key<'a>(&'a self, identity: &'a str) -> Key<'a> {
+        self.key_of(identity.as_bytes())
     }
 
-    pub(super) fn key_of<'a>(&'a self, subject: &'a [u8]) -> Key<'a> {
-        Key::new(&self.0, IdentityRef::Text(subject))
+    pub(super) fn key_of<'a>(&'a self, identity: &'a [u8]) -> Key<'a> {
+        Key::new(&self.0, IdentityRef::Text(identity))
     }
 
     /// Returns a key with the tag that all keys of this method share.

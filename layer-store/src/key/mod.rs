@@ -5,7 +5,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::IdentityRef;
 
-/// The key of a value: a [`KeySpace`], a subject (an [`IdentityRef`]), and a rest that may be empty.
+/// The key of a value: a [`KeySpace`], an identity ([`IdentityRef`]), and a rest that may be empty.
 ///
 /// A key borrows its parts and allocates nothing. It carries 128 bits made from them under seeds of this process, and the
 /// memory store compares only these. A store that speaks text [`render`](Self::render)s the key.
@@ -22,16 +22,16 @@ use crate::IdentityRef;
 ///
 /// # Text
 ///
-/// `[prefix:]{subject}:kind:name[:rest]`. The subject is the hash tag, so all keys of one subject live in one slot of a
+/// `[prefix:]{identity}:kind:name[:rest]`. The identity is the hash tag, so all keys of one identity live in one slot of a
 /// Cluster. Every byte except `A-Za-z0-9-._~@/` is written `%XX`, so no header or path can choose a slot, a pattern or another
-/// key. A subject longer than 128 escaped bytes is written as `#` and 128 bits of BLAKE3, and so is the text after the kind.
+/// key. An identity longer than 128 escaped bytes is written as `#` and 128 bits of BLAKE3, and so is the text after the kind.
 /// The text is a stored format.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     tag: Id,
     id: Id,
     space: &'a KeySpace,
-    subject: IdentityRef<'a>,
+    identity: IdentityRef<'a>,
     rest: &'a [u8],
     prefix: Option<&'a PrefixChain<'a>>,
 }
@@ -72,15 +72,15 @@ pub(crate) struct PrefixChain<'a> {
 pub(crate) type Id = [u64; 2];
 
 impl<'a> Key<'a> {
-    /// Makes the key of `subject` in `space`.
+    /// Makes the key of `identity` in `space`.
     #[inline]
-    pub fn new(space: &'a KeySpace, subject: IdentityRef<'a>) -> Self {
-        let tag = tag_of(subject);
+    pub fn new(space: &'a KeySpace, identity: IdentityRef<'a>) -> Self {
+        let tag = tag_of(identity);
         Self {
             tag,
             id: chain(tag, space.id),
             space,
-            subject,
+            identity,
             rest: &[],
             prefix: None,
         }
@@ -116,7 +116,7 @@ impl<'a> Key<'a> {
             within = *outer;
         }
         out.push(b'{');
-        render_subject(self.subject, out);
+        render_identity(self.identity, out);
         out.extend_from_slice(b"}:");
         if self.rest.is_empty() {
             out.extend_from_slice(self.space.text.as_bytes());
@@ -164,7 +164,7 @@ impl<'a> Key<'a> {
 }
 
 impl fmt::Debug for Key<'_> {
-    /// Shows the space alone: the subject may be an address or an API key.
+    /// Shows the space alone: the identity may be an address or an API key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Key").field(&self.space.text).finish()
     }
@@ -263,10 +263,10 @@ impl<'a> PrefixChain<'a> {
     }
 }
 
-/// Writes the subject, which is the hash tag. Each variant has a form that no other can take, because an escaped text has no
+/// Writes the identity, which is the hash tag. Each variant has a form that no other can take, because an escaped text has no
 /// `:` and no `#`, and a `%` only before two digits.
-fn render_subject(subject: IdentityRef<'_>, out: &mut Vec<u8>) {
-    match subject {
+fn render_identity(identity: IdentityRef<'_>, out: &mut Vec<u8>) {
+    match identity {
         IdentityRef::V4(address) => {
             let text = std::net::Ipv4Addr::from_bits(address).to_string();
             out.extend_from_slice(b"ip:");
@@ -312,7 +312,7 @@ fn shorten(start: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Seeds of this process. Without them nobody can make two subjects that share a rate limit.
+/// Seeds of this process. Without them nobody can make two identities that share a rate limit.
 struct Seeds {
     spread: [u64; 4],
     sip: SipHasher13,
@@ -331,8 +331,8 @@ fn seeds() -> &'static Seeds {
 }
 
 #[inline]
-fn tag_of(subject: IdentityRef<'_>) -> Id {
-    match subject {
+fn tag_of(identity: IdentityRef<'_>) -> Id {
+    match identity {
         IdentityRef::V4(address) => spread(V4, u64::from(address)),
         IdentityRef::V6(network) => spread(V6, network),
         IdentityRef::Int(number) => spread(INT, number),

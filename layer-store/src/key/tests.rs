@@ -19,7 +19,7 @@ fn limit(name: &str) -> KeySpace {
 #[test]
 fn texts_are_golden() {
     let minute = limit("100/min;b=20");
-    let texts = |subject| text(Key::new(&minute, subject));
+    let texts = |identity| text(Key::new(&minute, identity));
     assert_eq!(
         texts(IdentityRef::V4(0x0a00_0001)),
         "{ip:10.0.0.1}:limit:100/min%3Bb%3D20"
@@ -79,7 +79,7 @@ fn keys_share_a_tag_if_they_share_a_subject() {
 }
 
 #[test]
-fn kinds_of_subjects_are_apart() {
+fn kinds_of_identities_are_apart() {
     let space = limit("l");
     let ids = [
         IdentityRef::V4(7),
@@ -87,7 +87,7 @@ fn kinds_of_subjects_are_apart() {
         IdentityRef::Int(7),
         IdentityRef::Text(b"7"),
     ]
-    .map(|subject| Key::new(&space, subject).id());
+    .map(|identity| Key::new(&space, identity).id());
     for (i, id) in ids.iter().enumerate() {
         assert!(!ids[..i].contains(id));
     }
@@ -131,8 +131,8 @@ fn an_empty_rest_is_none() {
 fn a_text_of_128_bytes_is_written_out_and_a_longer_one_is_not() {
     let space = limit("l");
     for (len, written) in [(127, true), (128, true), (129, false)] {
-        let subject = vec![b'x'; len];
-        let text = text(Key::new(&space, IdentityRef::Text(&subject)));
+        let identity = vec![b'x'; len];
+        let text = text(Key::new(&space, IdentityRef::Text(&identity)));
         assert_eq!(!text.contains('#'), written, "{len}");
     }
 }
@@ -236,9 +236,9 @@ proptest! {
     }
 
     #[test]
-    fn texts_are_bounded_and_choose_no_slot(subject in proptest::collection::vec(any::<u8>(), 0..2000), rest in proptest::collection::vec(any::<u8>(), 0..2000)) {
+    fn texts_are_bounded_and_choose_no_slot(identity in proptest::collection::vec(any::<u8>(), 0..2000), rest in proptest::collection::vec(any::<u8>(), 0..2000)) {
         let space = limit("l");
-        let text = text(Key::new(&space, IdentityRef::Text(&subject)).with_rest(&rest));
+        let text = text(Key::new(&space, IdentityRef::Text(&identity)).with_rest(&rest));
         prop_assert!(text.len() < 300);
         prop_assert!(text.is_ascii() && !text.contains(['*', '?', '[', ']', '\\', '\r', '\n', ' ', '\0']));
         prop_assert_eq!(text.matches('{').count(), 1);

@@ -7,7 +7,7 @@ use crate::{
 /// Each operation sees what those before it did, and has its reply in its place.
 pub async fn a_batch_replies_in_order(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [a, b] = ["a", "b"].map(|subject| names.key(subject));
+    let [a, b] = ["a", "b"].map(|identity| names.key(identity));
     let (one, two) = (Value::from("1"), Value::from("2"));
     let put = |key, value, condition| Op::Set {
         key,

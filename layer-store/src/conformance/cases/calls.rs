@@ -56,8 +56,11 @@ pub async fn call_now_without_a_reply_did_nothing(trial: &Trial) -> CaseResult {
 /// 200 calls are dropped before, while and after they are sent; every other call still has its own reply.
 pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let subjects: Vec<_> = (0..64).map(|number| number.to_string()).collect();
-    let keys: Vec<_> = subjects.iter().map(|subject| names.key(subject)).collect();
+    let identities: Vec<_> = (0..64).map(|number| number.to_string()).collect();
+    let keys: Vec<_> = identities
+        .iter()
+        .map(|identity| names.key(identity))
+        .collect();
     for (number, key) in keys.iter().enumerate() {
         let own = Value::pair(number as u64, 0);
         store.put(&CX, key, &own, LONG).await?;
@@ -74,8 +77,8 @@ pub async fn dropped_calls_shift_no_reply(trial: &Trial) -> CaseResult {
         .race(64, |racer, store| {
             let names = names.clone();
             async move {
-                let subject = racer.to_string();
-                let key = names.key(&subject);
+                let identity = racer.to_string();
+                let key = names.key(&identity);
                 drop_after(racer % 3, store.call(&Op::Get(&key), &CX)).await;
                 store.get(&CX, &key).await
             }

@@ -6,7 +6,7 @@ use crate::{Condition, Expiry, StoreExt, Value, conformance::programs::LOOK};
 /// A value is there until its time to live has passed, and not after; to the millisecond where time is exact.
 pub async fn a_value_ends_to_the_millisecond(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [short, long] = ["short", "long"].map(|subject| names.key(subject));
+    let [short, long] = ["short", "long"].map(|identity| names.key(identity));
     store.put(&CX, &short, &"1".into(), ms(40)).await?;
     store.put(&CX, &long, &"2".into(), LONG).await?;
     if trial.is_exact() {
@@ -91,7 +91,7 @@ pub async fn a_write_sets_the_expiry_anew(trial: &Trial) -> CaseResult {
 /// [`Expiry::KEEP`] changes the value and not its end; over nothing, the value never ends.
 pub async fn keep_leaves_the_expiry_alone(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [ends, never, fresh] = ["ends", "never", "fresh"].map(|subject| names.key(subject));
+    let [ends, never, fresh] = ["ends", "never", "fresh"].map(|identity| names.key(identity));
     set(store, &ends, "1", ms(60_000), Condition::Always).await?;
     set(store, &ends, "2", Expiry::KEEP, Condition::Always).await?;
     assert!((1..=60_000).contains(&life(store, &ends).await?));
@@ -137,7 +137,7 @@ pub async fn a_refused_write_changes_nothing(trial: &Trial) -> CaseResult {
 /// `touch` moves the end in both directions, also that of a value that had none, and says whether there was a value.
 pub async fn touch_moves_the_expiry(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [key, absent] = ["touched", "absent"].map(|subject| names.key(subject));
+    let [key, absent] = ["touched", "absent"].map(|identity| names.key(identity));
     set(store, &key, "1", Expiry::NEVER, Condition::Always).await?;
     for ttl in [60_000, 600_000, 30_000] {
         assert!(store.touch(&CX, &key, ms(ttl), false).await?);
@@ -155,7 +155,7 @@ pub async fn touch_moves_the_expiry(trial: &Trial) -> CaseResult {
 /// `touch` with `only_longer` leaves a value alone that lives longer, or for ever.
 pub async fn touch_only_longer_never_shortens(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [key, never] = ["touched", "never"].map(|subject| names.key(subject));
+    let [key, never] = ["touched", "never"].map(|identity| names.key(identity));
     set(store, &key, "1", ms(60_000), Condition::Always).await?;
     assert!(!store.touch(&CX, &key, ms(1_000), true).await?);
     assert!(life(store, &key).await? > 30_000);

@@ -5,7 +5,7 @@ use crate::{
     wrap::Prefix,
 };
 
-/// Whatever a subject or rest holds (patterns, braces, line ends, NUL, bytes that are no UTF-8, a megabyte), it names one
+/// Whatever an identity or rest holds (patterns, braces, line ends, NUL, bytes that are no UTF-8, a megabyte), it names one
 /// value, its own.
 pub async fn hostile_keys_are_apart(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
@@ -50,7 +50,7 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> CaseResult {
         .iter()
         .map(|name| KeySpace::new("data", name))
         .collect();
-    let subjects = [
+    let identities = [
         Identity::from("a"),
         Identity::from("a:b"),
         Identity::from("ab"),
@@ -65,9 +65,9 @@ pub async fn parts_of_a_key_do_not_run_together(trial: &Trial) -> CaseResult {
     ];
     let mut keys = Vec::new();
     for space in &spaces {
-        for subject in &subjects {
+        for identity in &identities {
             for rest in ["", "a", "b", "a:b", "ab", "7"] {
-                keys.push(Key::new(space, subject.as_ref()).with_rest(rest.as_bytes()));
+                keys.push(Key::new(space, identity.as_ref()).with_rest(rest.as_bytes()));
             }
         }
     }

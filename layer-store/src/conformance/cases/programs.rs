@@ -146,7 +146,7 @@ pub async fn a_program_sees_time_pass(trial: &Trial) -> CaseResult {
 /// A program over two tags is refused on every store, as on a Cluster, and nothing is done.
 pub async fn a_program_needs_one_tag(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [a, b] = ["a", "b"].map(|subject| names.key(subject));
+    let [a, b] = ["a", "b"].map(|identity| names.key(identity));
     store.put(&CX, &a, &"7".into(), LONG).await?;
     let error = store
         .run(&CX, &TRANSFER, &[a, b], &[Arg::Int(3), TTL])

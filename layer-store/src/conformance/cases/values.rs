@@ -77,7 +77,7 @@ pub async fn a_number_is_its_decimal_text(trial: &Trial) -> CaseResult {
 /// `get_many` has a value or nothing for each key, also for missing and repeated ones.
 pub async fn get_many_replies_in_order(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [a, b, c] = ["a", "b", "c"].map(|subject| names.key(subject));
+    let [a, b, c] = ["a", "b", "c"].map(|identity| names.key(identity));
     store.put(&CX, &a, &"1".into(), LONG).await?;
     store.put(&CX, &c, &"3".into(), LONG).await?;
     let read = store.get_many(&CX, &[c, b, a, c]).await?;
@@ -106,7 +106,7 @@ pub async fn ping_has_a_reply(trial: &Trial) -> CaseResult {
 /// A deletion replies 1 if there was a value, and 0 the second time.
 pub async fn delete_reports_whether_there_was_one(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [key, other] = ["gone", "stays"].map(|subject| names.key(subject));
+    let [key, other] = ["gone", "stays"].map(|identity| names.key(identity));
     store.put(&CX, &key, &"1".into(), LONG).await?;
     store.put(&CX, &other, &"2".into(), LONG).await?;
     assert!(store.delete(&CX, &key).await?);
@@ -119,7 +119,7 @@ pub async fn delete_reports_whether_there_was_one(trial: &Trial) -> CaseResult {
 /// `delete_many` deletes all its keys, over several tags, and counts those that had a value.
 pub async fn delete_many_deletes_and_counts_all(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
-    let [a, b, c, other] = ["a", "b", "c", "other"].map(|subject| names.key(subject));
+    let [a, b, c, other] = ["a", "b", "c", "other"].map(|identity| names.key(identity));
     for key in [&a, &c, &other] {
         store.put(&CX, key, &"1".into(), LONG).await?;
     }
