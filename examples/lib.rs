@@ -1,4 +1,4 @@
-//! What the examples share besides the layers that they show: logs, a store, and a server that stops when it is asked to.
+//! The parts that the examples share besides the layers that they show: logs, a store, and a server that stops when it is asked to.
 
 use std::{
     env,

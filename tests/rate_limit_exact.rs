@@ -35,7 +35,7 @@ struct Model {
     burst: i128,
     /// The time at which nothing is owed any more.
     arrival: i128,
-    /// What was admitted so far minus what has refilled, and the minimum of that. No interval may save up more than a burst.
+    /// The units admitted so far minus those refilled, and the minimum of that. No interval may save up more than a burst.
     passed: i128,
     least: i128,
 }

@@ -2,14 +2,13 @@
 //! response may be stored as it passes.
 
 use std::{
-    error::Error,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, response};
-use layer_http::{Body, strip_hop_by_hop};
+use layer_http::{Body, BoxError, strip_hop_by_hop};
 use layer_store::StoreError;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -55,7 +54,7 @@ pub(crate) async fn fetch<S, ReqBody, ResBody>(
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: http_body::Body<Data = Bytes>,
-    ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    ResBody::Error: Into<BoxError>,
 {
     // The handler consumes the request, and only its response tells by which fields it varies.
     let fields = request.headers().clone();

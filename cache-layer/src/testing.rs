@@ -1,4 +1,4 @@
-//! What several unit tests make: a cache in memory, an address, a fill.
+//! The parts that several unit tests make: a cache in memory, an address, a fill.
 
 use std::{sync::Arc, time::Duration};
 

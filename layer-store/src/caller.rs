@@ -59,7 +59,10 @@ impl Caller {
             !limit.is_zero(),
             "a limit of zero lets no call through: write such as Duration::from_millis(100)"
         );
-        let bounded = store.clone().limited(limit);
+        let bounded = match store.info().call_limit {
+            Some(_) => store.clone(),
+            None => Timeout::new(store.clone(), limit).into(),
+        };
         Self {
             limit: bounded.info().call_limit.unwrap_or(limit),
             context: Context::new(source),
@@ -176,16 +179,6 @@ impl Caller {
             if let Some(output) = protocol.take(reply) {
                 return output;
             }
-        }
-    }
-}
-
-impl SharedStore {
-    /// Puts a [`Timeout`] of `limit` on each call, unless the store has a limit of its own.
-    fn limited(self, limit: Duration) -> Self {
-        match self.info().call_limit {
-            Some(_) => self,
-            None => Timeout::new(self, limit).into(),
         }
     }
 }

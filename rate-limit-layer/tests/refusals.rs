@@ -1,4 +1,4 @@
-//! What an outer layer, and a client, reads from each refusal.
+//! Each refusal, as an outer layer and a client read it.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 

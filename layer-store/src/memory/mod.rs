@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::{
     counts::Counts,
@@ -392,11 +392,7 @@ impl Shared {
             }
             // ## No room: made here or in another shard, and then tried again
             //
-            // Another shard is looked at only after this one is unlocked: no thread holds two locks.
-            if !self.make_room_in(&mut shard, now) {
-                drop(shard);
-                self.make_room(now)?;
-            }
+            self.make_room(shard, now)?;
         }
         Err(StoreError::not_applied(ErrorKind::Full))
     }
@@ -451,10 +447,7 @@ impl Shared {
                 }
                 return Ok(output);
             }
-            if !self.make_room_in(&mut shard, now) {
-                drop(shard);
-                self.make_room(now)?;
-            }
+            self.make_room(shard, now)?;
         }
         Err(StoreError::not_applied(ErrorKind::Full))
     }
@@ -493,8 +486,19 @@ impl Shared {
         delta.len != 0
     }
 
+    /// Makes room in `shard`, else in another one.
+    ///
+    /// Another shard is looked at only after this one is unlocked: no thread holds two locks.
+    fn make_room(&self, mut shard: MutexGuard<'_, Shard>, now: u64) -> Result<(), StoreError> {
+        if self.make_room_in(&mut shard, now) {
+            return Ok(());
+        }
+        drop(shard);
+        self.make_room_anywhere(now)
+    }
+
     /// Makes room in the first shard that has something to drop. If none has, notes until when the next search is in vain.
-    fn make_room(&self, now: u64) -> Result<(), StoreError> {
+    fn make_room_anywhere(&self, now: u64) -> Result<(), StoreError> {
         let full = StoreError::not_applied(ErrorKind::Full);
         if self.counts.is_full_at(now) {
             return Err(full);
