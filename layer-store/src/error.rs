@@ -30,6 +30,9 @@ pub enum ErrorKind {
     Timeout,
     /// The caller's deadline, shorter than the store's own limit, has passed.
     Deadline,
+    /// This process is too busy: the call was not sent in time, or its reply was not read in time. The store is not to blame,
+    /// so this is no outage and never opens a circuit breaker.
+    Overloaded,
     /// The store asks for fewer calls.
     Throttled,
     /// The store is at its capacity and all of its entries are pinned. This is not an outage.
@@ -103,6 +106,7 @@ impl fmt::Display for StoreError {
             ErrorKind::Unavailable => "the store is unavailable",
             ErrorKind::Timeout => "the store did not reply in time",
             ErrorKind::Deadline => "the caller's deadline has passed",
+            ErrorKind::Overloaded => "this process has too many calls under way",
             ErrorKind::Throttled => "the store asks for fewer calls",
             ErrorKind::Full => "the store is full",
             ErrorKind::TooLarge => "the value is larger than the store takes",

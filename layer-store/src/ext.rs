@@ -1,8 +1,8 @@
 use std::future::Future;
 
 use crate::{
-    Arg, Condition, Context, Key, Op, Output, Program, Reply, Retention, Store, StoreError, Ttl,
-    Value,
+    Arg, Condition, Context, Key, Op, Output, Page, Program, Reply, Retention, Scan, Store,
+    StoreError, Ttl, Value,
 };
 
 /// A typed method for each operation of a [`Store`]. Each is one round trip, or none if the store needs no waiting.
@@ -198,6 +198,55 @@ pub trait StoreExt: Store {
             };
             Ok(self.apply(&op, cx).await?.into_count()? > 0)
         }
+    }
+
+    /// Adds to an integer. Returns the sum. `ttl` is that of an integer that this call creates.
+    fn add(
+        &self,
+        cx: &Context,
+        key: &Key<'_>,
+        delta: i64,
+        ttl: Option<Ttl>,
+    ) -> impl Future<Output = Result<i64, StoreError>> + Send {
+        async move {
+            let max = None;
+            let op = Op::Add {
+                key,
+                delta,
+                ttl,
+                max,
+            };
+            Ok(self.apply(&op, cx).await?.into_added()?.1)
+        }
+    }
+
+    /// Adds to an integer, unless the sum would be above `max`. Returns true and the sum, or false and the integer as it is.
+    fn add_up_to(
+        &self,
+        cx: &Context,
+        key: &Key<'_>,
+        delta: i64,
+        ttl: Option<Ttl>,
+        max: i64,
+    ) -> impl Future<Output = Result<(bool, i64), StoreError>> + Send {
+        async move {
+            let op = Op::Add {
+                key,
+                delta,
+                ttl,
+                max: Some(max),
+            };
+            self.apply(&op, cx).await?.into_added()
+        }
+    }
+
+    /// Lists a page of keys, for maintenance.
+    fn scan(
+        &self,
+        cx: &Context,
+        scan: &Scan<'_>,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        async move { self.apply(&Op::Scan(scan), cx).await?.into_page() }
     }
 
     /// Runs a program.

@@ -17,6 +17,11 @@ pub struct StoreInfo {
     pub incarnation: Option<u64>,
     /// The bytes received so far.
     pub received: u64,
+    /// True if [`call_now`](crate::Store::call_now) answers nearly always, so that it is worth making keys for it. False for a
+    /// store that is reached over a network.
+    pub answers_now: bool,
+    /// True if each call ends by its [deadline](crate::Context::deadline) without a timer round it.
+    pub keeps_deadlines: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
     /// The store's health.
@@ -50,6 +55,8 @@ impl StoreInfo {
             reads_may_lag: false,
             incarnation: None,
             received: 0,
+            answers_now: false,
+            keeps_deadlines: false,
             call_limit: None,
             health: Health::default(),
         }

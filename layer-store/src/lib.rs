@@ -88,6 +88,7 @@ mod program;
 mod protocol;
 mod reply;
 mod retention;
+mod scan;
 mod shared;
 mod store;
 mod transaction;
@@ -120,6 +121,7 @@ pub use self::{
     protocol::{Protocol, Scratch},
     reply::Reply,
     retention::Retention,
+    scan::{Cursor, ListedKey, Page, Scan},
     shared::SharedStore,
     store::Store,
     transaction::{Slot, Transaction},

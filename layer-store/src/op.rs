@@ -1,4 +1,4 @@
-use crate::{Arg, ErrorKind, Expiry, Key, Program, Retention, StoreError, Ttl, Value};
+use crate::{Arg, ErrorKind, Expiry, Key, Program, Retention, Scan, StoreError, Ttl, Value};
 
 /// An operation of a [`Store`](crate::Store). Each is one round trip.
 ///
@@ -42,6 +42,20 @@ pub enum Op<'a> {
         /// Only extends: a value that already lives longer, or for ever, keeps its expiry.
         only_longer: bool,
     },
+    /// Adds to an integer, which an absent key counts as 0. The value is [pinned](Retention::Pinned). A value that is no
+    /// integer, and a sum beyond 64 bits, are [`ErrorKind::Rejected`]. The reply is [`Reply::Added`](crate::Reply::Added).
+    Add {
+        /// The key of the integer.
+        key: &'a Key<'a>,
+        /// The number to add. It may be negative.
+        delta: i64,
+        /// The time to live of an integer that this operation creates. One that is there keeps its expiry. `None`: for ever.
+        ttl: Option<Ttl>,
+        /// The largest sum. A larger one is not written. `None`: any.
+        max: Option<i64>,
+    },
+    /// Lists keys of one key space, for maintenance. The reply is [`Reply::Page`](crate::Reply::Page).
+    Scan(&'a Scan<'a>),
     /// Runs a [`Program`]. The reply is [`Reply::Output`](crate::Reply::Output).
     Run {
         /// The program.
@@ -82,6 +96,38 @@ impl Op<'_> {
             Self::Run { keys, .. } => check_program(keys),
             Self::Batch(ops) => check_batch(ops),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Op<'_> {
+    /// Returns the bytes that the operation carries, about: its values and arguments, and 64 bytes for each key.
+    ///
+    /// A deadline grows with it, because a large value takes its time on a slow line.
+    pub fn size(&self) -> usize {
+        const KEY: usize = 64;
+        match self {
+            Self::Ping => 0,
+            Self::Get(_) | Self::Touch { .. } | Self::Add { .. } | Self::Scan(_) => KEY,
+            Self::GetMany(keys) | Self::DeleteMany(keys) => KEY * keys.len(),
+            Self::Delete { if_equals, .. } => KEY + if_equals.map_or(0, Value::len),
+            Self::Set {
+                value, condition, ..
+            } => {
+                let expected = match condition {
+                    Condition::Equals(old) => old.len(),
+                    Condition::Always | Condition::Absent => 0,
+                };
+                KEY + value.len() + expected
+            }
+            Self::Run { keys, args, .. } => {
+                let args = args.iter().map(|arg| match arg {
+                    Arg::Int(_) => 8,
+                    Arg::Bytes(bytes) => bytes.len(),
+                });
+                KEY * keys.len() + args.sum::<usize>()
+            }
+            Self::Batch(ops) => ops.iter().map(Self::size).sum(),
         }
     }
 }

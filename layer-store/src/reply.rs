@@ -1,4 +1,4 @@
-use crate::{ErrorKind, Output, StoreError, Value};
+use crate::{ErrorKind, Output, Page, StoreError, Value};
 
 /// The reply of a [`Store`](crate::Store) to an [`Op`](crate::Op).
 ///
@@ -22,6 +22,15 @@ pub enum Reply {
     /// The reply to [`Op::Delete`](crate::Op::Delete), [`Op::DeleteMany`](crate::Op::DeleteMany) and
     /// [`Op::Touch`](crate::Op::Touch): how many values were deleted or touched.
     Count(u64),
+    /// The reply to [`Op::Add`](crate::Op::Add).
+    Added {
+        /// True if the sum was written.
+        applied: bool,
+        /// The sum. If it would have been above the maximum: the integer that is there.
+        value: i64,
+    },
+    /// The reply to [`Op::Scan`](crate::Op::Scan).
+    Page(Box<Page>),
     /// The reply to [`Op::Run`](crate::Op::Run).
     Output(Output),
     /// The reply to [`Op::Batch`](crate::Op::Batch): a reply or an error for each operation.
@@ -75,6 +84,30 @@ impl Reply {
     pub fn into_count(self) -> Result<u64, StoreError> {
         match self {
             Self::Count(count) => Ok(count),
+            _ => Err(Self::unexpected()),
+        }
+    }
+
+    /// Takes out the two fields of [`Reply::Added`].
+    ///
+    /// # Errors
+    ///
+    /// The reply is another one.
+    pub fn into_added(self) -> Result<(bool, i64), StoreError> {
+        match self {
+            Self::Added { applied, value } => Ok((applied, value)),
+            _ => Err(Self::unexpected()),
+        }
+    }
+
+    /// Takes out the page of [`Reply::Page`].
+    ///
+    /// # Errors
+    ///
+    /// The reply is another one.
+    pub fn into_page(self) -> Result<Page, StoreError> {
+        match self {
+            Self::Page(page) => Ok(*page),
             _ => Err(Self::unexpected()),
         }
     }
@@ -139,16 +172,23 @@ mod tests {
                     existing: None,
                 },
                 Reply::Count(1),
+                Reply::Added {
+                    applied: true,
+                    value: 1,
+                },
+                Reply::Page(Box::default()),
                 Reply::Output(Output::new()),
                 Reply::Batch(vec![Ok(Reply::Pong)]),
                 Reply::Pong,
             ]
         };
-        let taken: [fn(Reply) -> Result<(), StoreError>; 7] = [
+        let taken: [fn(Reply) -> Result<(), StoreError>; 9] = [
             |reply| reply.into_value().map(drop),
             |reply| reply.into_values(1).map(drop),
             |reply| reply.into_set().map(drop),
             |reply| reply.into_count().map(drop),
+            |reply| reply.into_added().map(drop),
+            |reply| reply.into_page().map(drop),
             |reply| reply.into_output().map(drop),
             |reply| reply.into_batch(1).map(drop),
             |reply| reply.into_pong(),

@@ -121,7 +121,7 @@ impl<T: Store> FaultInjector<T> {
     }
 
     /// Returns the names of the operations so far, also of those that failed: `get`, `get_many`, `set`, `delete`,
-    /// `delete_many`, `touch`, `run`, `batch` or `ping`.
+    /// `delete_many`, `touch`, `add`, `scan`, `run`, `batch` or `ping`.
     pub fn calls(&self) -> Vec<&'static str> {
         self.shared.calls.lock().clone()
     }
@@ -239,6 +239,8 @@ fn name(op: &Op<'_>) -> &'static str {
         Op::Delete { .. } => "delete",
         Op::DeleteMany(_) => "delete_many",
         Op::Touch { .. } => "touch",
+        Op::Add { .. } => "add",
+        Op::Scan(_) => "scan",
         Op::Run { .. } => "run",
         Op::Batch(_) => "batch",
         Op::Ping => "ping",

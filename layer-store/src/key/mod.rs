@@ -61,7 +61,7 @@ pub struct KeyPrefix {
 }
 
 /// The prefixes of a key: one, and those of the wrappers further out. It lies on the stack of the wrapper that adds it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct PrefixChain<'a> {
     prefix: &'a KeyPrefix,
     outer: Option<&'a Self>,
@@ -108,12 +108,8 @@ impl<'a> Key<'a> {
 
     /// Appends the key's text to `out`.
     pub fn render(&self, out: &mut Vec<u8>) {
-        // The innermost wrapper's prefix is written first.
-        let mut within = self.prefix;
-        while let Some(PrefixChain { prefix, outer }) = within {
-            out.extend_from_slice(prefix.text.as_bytes());
-            out.push(b':');
-            within = *outer;
+        if let Some(prefix) = self.prefix {
+            prefix.render(out);
         }
         out.push(b'{');
         render_identity(self.identity, out);
@@ -215,6 +211,11 @@ impl KeySpace {
         &self.name
     }
 
+    /// Returns `kind:name`, escaped: the part of a key's text that all keys of the space share.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn render_with(&self, rest: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(self.kind.as_bytes());
         out.push(b':');
@@ -260,6 +261,15 @@ impl KeyPrefix {
 impl<'a> PrefixChain<'a> {
     pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
+    }
+
+    /// Appends the prefixes' text, the innermost wrapper's first.
+    pub(crate) fn render(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix.text.as_bytes());
+        out.push(b':');
+        if let Some(outer) = self.outer {
+            outer.render(out);
+        }
     }
 }
 

@@ -164,7 +164,10 @@ impl Store for MemoryStore {
     }
 
     fn info(&self) -> StoreInfo {
-        StoreInfo::new("memory")
+        let mut info = StoreInfo::new("memory");
+        info.answers_now = true;
+        info.keeps_deadlines = true;
+        info
     }
 }
 
@@ -211,6 +214,9 @@ impl Shared {
                 keys,
                 args,
             } => Reply::Output(self.run(program, keys, args, now)?),
+            Op::Add { .. } | Op::Scan(_) => {
+                return Err(StoreError::not_applied(ErrorKind::Unsupported));
+            }
             Op::Batch(ops) => {
                 check_batch(ops)?;
                 Reply::Batch(ops.iter().map(|op| self.apply(op)).collect())

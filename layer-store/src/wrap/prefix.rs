@@ -1,5 +1,5 @@
 use crate::{
-    Context, Key, KeyPrefix, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
+    Context, Key, KeyPrefix, Op, Reply, Scan, SharedStore, Store, StoreError, StoreInfo, Watch,
     key::PrefixChain,
 };
 
@@ -73,6 +73,7 @@ enum Keys<'a> {
     /// The keys and their number. The rest of the array repeats the last key.
     Few([Key<'a>; FEW], usize),
     Many(Vec<Key<'a>>),
+    Scan(Scan<'a>),
     Batch(Vec<Self>),
 }
 
@@ -81,9 +82,12 @@ impl<'a> Keys<'a> {
     fn of(op: &Op<'a>, within: &'a PrefixChain<'a>) -> Self {
         match op {
             Op::Ping => Self::None,
-            Op::Get(key) | Op::Set { key, .. } | Op::Delete { key, .. } | Op::Touch { key, .. } => {
-                Self::One(key.within(within))
-            }
+            Op::Get(key)
+            | Op::Set { key, .. }
+            | Op::Delete { key, .. }
+            | Op::Touch { key, .. }
+            | Op::Add { key, .. } => Self::One(key.within(within)),
+            Op::Scan(scan) => Self::Scan(scan.within(within)),
             Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => {
                 Self::of_slice(keys, within)
             }
@@ -162,6 +166,21 @@ impl<'a> Keys<'a> {
                 ttl,
                 only_longer,
             },
+            (
+                Op::Add {
+                    delta, ttl, max, ..
+                },
+                [key],
+            ) => Op::Add {
+                key,
+                delta,
+                ttl,
+                max,
+            },
+            (Op::Scan(_), _) => match self {
+                Self::Scan(scan) => Op::Scan(scan),
+                _ => Op::Ping,
+            },
             (Op::GetMany(_), keys) => Op::GetMany(keys),
             (Op::DeleteMany(_), keys) => Op::DeleteMany(keys),
             (Op::Run { program, args, .. }, keys) => Op::Run {
@@ -170,16 +189,22 @@ impl<'a> Keys<'a> {
                 args,
             },
             (Op::Batch(_), _) => Op::Batch(batch),
-            (Op::Ping | Op::Get(_) | Op::Set { .. } | Op::Delete { .. } | Op::Touch { .. }, _) => {
+            (
                 Op::Ping
-            }
+                | Op::Get(_)
+                | Op::Set { .. }
+                | Op::Delete { .. }
+                | Op::Touch { .. }
+                | Op::Add { .. },
+                _,
+            ) => Op::Ping,
         }
     }
 
     #[inline]
     fn as_slice(&self) -> &[Key<'a>] {
         match self {
-            Self::None | Self::Batch(_) => &[],
+            Self::None | Self::Batch(_) | Self::Scan(_) => &[],
             Self::One(key) => std::slice::from_ref(key),
             Self::Few(keys, len) => &keys[..*len],
             Self::Many(keys) => keys,
@@ -192,9 +217,12 @@ impl<'a> Keys<'a> {
 fn outer<'a>(op: &Op<'a>) -> Option<&'a PrefixChain<'a>> {
     match op {
         Op::Ping => None,
-        Op::Get(key) | Op::Set { key, .. } | Op::Delete { key, .. } | Op::Touch { key, .. } => {
-            key.prefix()
-        }
+        Op::Get(key)
+        | Op::Set { key, .. }
+        | Op::Delete { key, .. }
+        | Op::Touch { key, .. }
+        | Op::Add { key, .. } => key.prefix(),
+        Op::Scan(scan) => scan.prefix(),
         Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => keys.first()?.prefix(),
         Op::Batch(ops) => ops.iter().find_map(outer),
     }
@@ -232,6 +260,7 @@ mod tests {
             condition: Condition::Always,
             retention: Retention::Evictable,
         };
+        let scan = Scan::new(&space);
         let one = [
             Op::Get(key),
             set,
@@ -244,6 +273,13 @@ mod tests {
                 ttl,
                 only_longer: true,
             },
+            Op::Add {
+                key,
+                delta: 1,
+                ttl: None,
+                max: None,
+            },
+            Op::Scan(&scan),
         ];
         let several = |len: usize| {
             let keys = &keys[..len];

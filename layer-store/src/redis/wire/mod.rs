@@ -136,6 +136,9 @@ pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
             (command, Expected::Output)
         }
         Op::Ping => (cmd("PING"), Expected::Pong),
+        Op::Add { .. } | Op::Scan(_) => {
+            return Err(StoreError::not_applied(ErrorKind::Unsupported));
+        }
         Op::Batch(_) => return Err(StoreError::not_applied(ErrorKind::Rejected)),
     };
     Ok(Plan::Send(command, expected))
