@@ -21,8 +21,10 @@ pub(crate) use self::{error::DialError, settings::Settings};
 
 mod batch;
 mod dial;
+mod dialog;
 mod error;
 mod link;
+mod resp;
 mod settings;
 mod stream;
 #[cfg(feature = "redis-tls")]
