@@ -76,6 +76,8 @@ mod caller;
 mod clock;
 mod connect;
 mod context;
+#[cfg(feature = "redis")]
+mod credentials;
 mod error;
 mod ext;
 mod identity;
@@ -102,8 +104,6 @@ pub mod conformance;
 mod redis;
 pub mod wrap;
 
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
 pub use self::{
     caller::Caller,
     clock::{Clock, ManualClock},
@@ -128,6 +128,11 @@ pub use self::{
     ttl::{Expiry, Ttl},
     value::Value,
     watch::Watch,
+};
+#[cfg(feature = "redis")]
+pub use self::{
+    credentials::{Credentials, CredentialsProvider},
+    redis::RedisStore,
 };
 
 #[cfg(doctest)]

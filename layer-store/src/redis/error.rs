@@ -4,6 +4,9 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use redis::{RedisError, ServerError, ServerErrorKind};
 
+use super::dial::GreetingError;
+#[cfg(feature = "redis-tls")]
+use super::tls;
 use crate::{Effect, ErrorKind, StoreError, error::Report};
 
 /// The error of an operation without a reply.
@@ -31,7 +34,9 @@ pub(crate) enum DialError {
     /// There is no TLS, or its certificate is not trusted.
     #[cfg(feature = "redis-tls")]
     Tls(io::Error),
-    /// The first commands failed.
+    /// The greeting failed, or there was nothing to greet with.
+    Greeting(GreetingError),
+    /// The first commands after the greeting failed.
     Handshake(RedisError),
 }
 
@@ -80,6 +85,12 @@ impl From<StoreError> for CallError {
 impl From<Arc<DialError>> for CallError {
     fn from(error: Arc<DialError>) -> Self {
         Self::NotConnected(error)
+    }
+}
+
+impl From<GreetingError> for DialError {
+    fn from(error: GreetingError) -> Self {
+        Self::Greeting(error)
     }
 }
 
@@ -134,6 +145,7 @@ impl DialError {
             Self::Unreachable(_) | Self::TookTooLong(_) => false,
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Greeting(error) => error.is_permanent(),
             Self::Handshake(error) => match error.kind() {
                 redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::Parse => true,
                 redis::ErrorKind::Server(kind) => {
@@ -157,7 +169,8 @@ impl fmt::Display for DialError {
             Self::Unreachable(_) => f.write_str("the server cannot be reached"),
             Self::TookTooLong(limit) => write!(f, "the server did not answer within {limit:?}"),
             #[cfg(feature = "redis-tls")]
-            Self::Tls(_) => f.write_str("there is no TLS connection to the server"),
+            Self::Tls(error) => f.write_str(tls::explanation(error)),
+            Self::Greeting(error) => error.fmt(f),
             Self::Handshake(error) => match error.kind() {
                 redis::ErrorKind::Io => f.write_str("the connection was lost in the handshake"),
                 redis::ErrorKind::Parse => f.write_str("the server does not speak Redis' protocol"),
@@ -184,6 +197,8 @@ impl Error for DialError {
             Self::TookTooLong(_) => None,
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => Some(error),
+            // Displayed as the greeting's error itself, so its source is the next one.
+            Self::Greeting(error) => error.source(),
             Self::Handshake(error) => cause(error),
         }
     }

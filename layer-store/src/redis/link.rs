@@ -1,4 +1,5 @@
 use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -7,7 +8,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, RedisResult, Value as Wire, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisResult, Value as Wire,
+    aio::MultiplexedConnection, cmd,
+};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -15,11 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    dial::{self, Dialer},
-    error::DialError,
-    settings::Settings,
-};
+use super::{counted::Counted, dial::Dialer, error::DialError, settings::Settings};
 use crate::ConfigError;
 
 /// The one connection to a server, and its replacement when it is lost.
@@ -35,6 +35,8 @@ pub(super) struct Link {
     status: watch::Sender<Status>,
     /// That of the last connection, or [`UNKNOWN`].
     incarnation: AtomicU64,
+    /// Bytes received over all connections.
+    received: Arc<AtomicU64>,
 }
 
 enum Status {
@@ -59,6 +61,7 @@ impl Link {
             runtime,
             status: watch::Sender::new(Status::Idle),
             incarnation: AtomicU64::new(UNKNOWN),
+            received: Arc::default(),
         })
     }
 
@@ -67,7 +70,7 @@ impl Link {
     }
 
     pub(super) fn received(&self) -> u64 {
-        self.dialer.received()
+        self.received.load(Relaxed)
     }
 
     pub(super) fn incarnation(&self) -> Option<u64> {
@@ -153,6 +156,7 @@ impl Link {
             Arc::downgrade(self),
             self.dialer.clone(),
             self.runtime.clone(),
+            self.received.clone(),
             delay,
         );
         let task = self.runtime.spawn(attempt).abort_handle();
@@ -188,9 +192,16 @@ fn delay_after(last: Option<Duration>) -> Duration {
 }
 
 /// Makes one attempt. If it fails, the next is due after `delay`.
-async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
-    let dialed = timeout(MAX_DIAL, dial(&dialer, &runtime)).await;
-    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(MAX_DIAL)));
+async fn attempt(
+    link: Weak<Link>,
+    dialer: Arc<Dialer>,
+    runtime: Handle,
+    received: Arc<AtomicU64>,
+    delay: Duration,
+) {
+    let limit = dialer.settings().connect_timeout;
+    let dialed = timeout(limit, dial(&dialer, &runtime, received)).await;
+    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(limit)));
     let Some(link) = link.upgrade() else {
         return;
     };
@@ -214,8 +225,21 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
     });
 }
 
-async fn dial(dialer: &Dialer, runtime: &Handle) -> Result<(Connection, Option<u64>), DialError> {
-    let (mut redis, driver) = dialer.dial().await?;
+async fn dial(
+    dialer: &Dialer,
+    runtime: &Handle,
+    received: Arc<AtomicU64>,
+) -> Result<(Connection, Option<u64>), DialError> {
+    let greeted = dialer.dial().await?;
+    let stream = Counted::new(greeted.stream, received);
+    // The greeting is over, so this one has nothing to say.
+    let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None);
+    let (mut redis, driver) = MultiplexedConnection::new_with_config(&nothing, stream, config)
+        .await
+        .map_err(DialError::Handshake)?;
     let connection = Connection(Arc::new(Shared {
         driver: runtime.spawn(driver).abort_handle(),
         redis: redis.clone(),
@@ -223,10 +247,32 @@ async fn dial(dialer: &Dialer, runtime: &Handle) -> Result<(Connection, Option<u
         pinged: Mutex::new(None),
     }));
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
-    let incarnation = dial::incarnation(&mut redis)
+    let incarnation = incarnation(&mut redis)
         .await
         .map_err(DialError::Handshake)?;
     Ok((connection, incarnation))
+}
+
+/// Asks for a number that is another one after a restart or a failover: a hash of the server's `run_id`.
+///
+/// `None` if the server does not tell.
+async fn incarnation(connection: &mut MultiplexedConnection) -> RedisResult<Option<u64>> {
+    let mut info = cmd("INFO");
+    info.arg("server");
+    Ok(match connection.send_packed_command(&info).await? {
+        Wire::BulkString(text) => run_id(&String::from_utf8_lossy(&text)),
+        Wire::VerbatimString { text, .. } => run_id(&text),
+        _ => None,
+    })
+}
+
+fn run_id(info: &str) -> Option<u64> {
+    let id = info
+        .lines()
+        .find_map(|line| line.strip_prefix("run_id:"))?
+        .trim();
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    (!id.is_empty()).then(|| hasher.hash_one(id))
 }
 
 /// A connection, shared by the calls on it.
@@ -281,8 +327,6 @@ impl Drop for Shared {
 
 const MIN_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_millis(500);
-/// The longest attempt. It has up to four round trips with TLS. A server that hangs is tried again each second.
-const MAX_DIAL: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = 0;
 
@@ -298,5 +342,16 @@ mod tests {
             last.map_or(0, |delay| delay.as_millis())
         });
         assert_eq!(delays, [50, 100, 200, 400, 500, 500]);
+    }
+
+    #[test]
+    fn the_number_changes_with_the_run_id() {
+        let first = run_id("# Server\r\nredis_version:7.0.15\r\nrun_id:aabb\r\ntcp_port:6379\r\n");
+        assert!(first.is_some());
+        assert_eq!(run_id("run_id:aabb\r\n"), first);
+        assert_ne!(run_id("run_id:aabc\r\n"), first);
+        assert_eq!(run_id("redis_version:7.0.15\r\n"), None);
+        assert_eq!(run_id("run_id:\r\n"), None);
+        assert_eq!(run_id(""), None);
     }
 }

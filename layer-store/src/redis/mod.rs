@@ -17,9 +17,13 @@ use crate::{
     ConfigError, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
 
-pub(crate) use self::{error::DialError, settings::Settings};
+pub(crate) use self::{
+    error::DialError,
+    settings::{Login, Settings},
+};
 
 mod batch;
+mod counted;
 mod dial;
 mod dialog;
 mod error;

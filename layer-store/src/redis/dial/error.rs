@@ -1,0 +1,213 @@
+use std::{error::Error, fmt, io};
+
+use super::greeting::HELLO;
+use crate::{Credentials, error::Report, redis::resp::ServerError};
+
+/// The error of a greeting, or of what must be known before it.
+pub(crate) enum GreetingError {
+    /// The provider gave no credentials.
+    NoCredentials(Box<dyn Error + Send + Sync>),
+    /// The other side closed the connection before it had replied.
+    Closed { error: io::Error, over_tls: bool },
+    /// The connection was lost for a reason of this side.
+    Lost(io::Error),
+    /// The reply is the alert of a TLS server that was spoken to without TLS.
+    SpeaksTls,
+    /// What came is not Redis' protocol.
+    NotRedis(Box<dyn Error + Send + Sync>),
+    /// The reply is not one that the command has.
+    Unexpected { command: &'static str },
+    /// The server replied an error.
+    Refused(Refusal),
+}
+
+/// A command of the greeting that the server refused, with the error that it replied.
+pub(crate) struct Refusal {
+    command: &'static str,
+    code: String,
+    /// What may be shown of the words after the code.
+    details: String,
+}
+
+impl GreetingError {
+    pub(super) fn refused(
+        command: &'static str,
+        error: &ServerError,
+        credentials: Option<&Credentials>,
+    ) -> Self {
+        Self::Refused(Refusal {
+            command,
+            code: error.code().to_owned(),
+            details: shown(error.details(), credentials).to_owned(),
+        })
+    }
+
+    /// Returns true if the server, or a proxy before it, may still speak RESP2.
+    ///
+    /// Each refuses `HELLO` in its own way: as unknown, as unsupported, as not allowed before `AUTH`, with a syntax error, or
+    /// by closing the connection. So any error will do that is not about the user or this moment. RESP2 then has the last word.
+    pub(super) fn may_speak_resp2(&self) -> bool {
+        match self {
+            Self::Closed { .. } => true,
+            Self::Unexpected { command } => *command == HELLO,
+            Self::Refused(refusal) => {
+                refusal.command == HELLO
+                    && refusal.is_permanent()
+                    && !matches!(refusal.code.as_str(), "WRONGPASS" | "DENIED")
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns true if no waiting mends it.
+    ///
+    /// A closed connection may be one to a TLS port, and it may be a balancer whose servers are away. Since it is not known,
+    /// it is an outage, which ends by itself.
+    pub(in crate::redis) fn is_permanent(&self) -> bool {
+        match self {
+            Self::NoCredentials(_) | Self::Closed { .. } | Self::Lost(_) => false,
+            Self::SpeaksTls | Self::NotRedis(_) | Self::Unexpected { .. } => true,
+            Self::Refused(refusal) => refusal.is_permanent(),
+        }
+    }
+}
+
+impl Refusal {
+    fn is_permanent(&self) -> bool {
+        match self.code.as_str() {
+            "ERR" => !self.details.starts_with("max "),
+            code => matches!(
+                code,
+                "DENIED" | "NOAUTH" | "NOPERM" | "NOPROTO" | "WRONGPASS"
+            ),
+        }
+    }
+}
+
+/// Returns true if the server says that it has no password to compare ours with: Redis 6 and later, and before.
+pub(super) fn has_no_password(error: &ServerError) -> bool {
+    let details = error.details();
+    error.code() == "ERR"
+        && (details.contains("without any password configured")
+            || details.contains("no password is set"))
+}
+
+/// Returns the first sentence of an error, without what it repeats of the command, which may be the password.
+fn shown<'a>(details: &'a str, credentials: Option<&Credentials>) -> &'a str {
+    let end = [", with args", ". "]
+        .iter()
+        .filter_map(|end| details.find(end))
+        .min();
+    let shown = &details[..end.unwrap_or(details.len())];
+    let is_secret = |credentials: &Credentials| {
+        let secret = credentials.secret();
+        !secret.is_empty() && shown.contains(secret)
+    };
+    match credentials.is_some_and(is_secret) {
+        true => "",
+        false => shown,
+    }
+}
+
+impl fmt::Display for GreetingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredentials(_) => f.write_str("there are no credentials for the server"),
+            Self::Closed { over_tls: false, .. } => f.write_str(
+                "the server closed the connection in the greeting (if it expects TLS, write `rediss://`)",
+            ),
+            Self::Closed { over_tls: true, .. } => f.write_str(
+                "the server closed the connection in the greeting (if it wants a certificate of this client, set `client_pem`)",
+            ),
+            Self::Lost(_) => f.write_str("the connection was lost in the greeting"),
+            Self::SpeaksTls => f.write_str("the server expects TLS: write `rediss://`"),
+            Self::NotRedis(_) => f.write_str("the server does not speak Redis' protocol"),
+            Self::Unexpected { command } => {
+                write!(f, "the server does not speak Redis' protocol: its reply to {command} is another command's")
+            }
+            Self::Refused(Refusal {
+                command,
+                code,
+                details,
+            }) => {
+                let text = format!("the server refused {command}: {code} {details}");
+                f.write_str(text.trim_end())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for GreetingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", Report(self).to_string())
+    }
+}
+
+impl Error for GreetingError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoCredentials(error) | Self::NotRedis(error) => Some(&**error),
+            Self::Closed { error, .. } | Self::Lost(error) => Some(error),
+            Self::SpeaksTls | Self::Unexpected { .. } | Self::Refused(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> GreetingError {
+        let credentials = Credentials::user("ada", "hunter2");
+        GreetingError::refused(
+            HELLO,
+            &ServerError::new(line.as_bytes()),
+            Some(&credentials),
+        )
+    }
+
+    #[test]
+    fn only_what_no_waiting_mends_is_permanent() {
+        for line in [
+            "NOAUTH HELLO must be called with the client already authenticated",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'select' command",
+            "ERR DB index is out of range",
+            "DENIED Redis is running in protected mode because protected mode is enabled.",
+        ] {
+            assert!(refused(line).is_permanent(), "{line}");
+        }
+        for line in [
+            "LOADING Redis is loading the dataset in memory",
+            "ERR max number of clients reached",
+            "MASTERDOWN Link with MASTER is down",
+            "BUSY Redis is busy running a script.",
+        ] {
+            assert!(!refused(line).is_permanent(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_text_shows_no_password_and_no_command() {
+        for (line, text) in [
+            (
+                "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `ada`, `x`, ",
+                "the server refused HELLO: ERR unknown command `HELLO`",
+            ),
+            (
+                "ERR cannot parse 'HELLO 3 AUTH ada hunter2'",
+                "the server refused HELLO: ERR",
+            ),
+            (
+                "DENIED It is protected. To open it, ..",
+                "the server refused HELLO: DENIED It is protected",
+            ),
+            ("OOM", "the server refused HELLO: OOM"),
+        ] {
+            let error = refused(line);
+            assert_eq!(error.to_string(), text);
+            assert_eq!(format!("{error:?}"), format!("{text:?}"));
+            assert!(error.source().is_none());
+        }
+    }
+}
