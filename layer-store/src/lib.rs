@@ -46,6 +46,7 @@
 //! | Setting | Default | Set by |
 //! | --- | --- | --- |
 //! | limit of a call over a network | 100 ms | [`Options::deadline`] |
+//! | limit of an attempt to connect | 1 s | [`Options::connect_timeout`] |
 //! | failures in a row that open the circuit breaker | 5 | [`Options::open_after`] |
 //! | time from its opening to the first ping | 1 s | [`Options::open_for`] |
 //! | time between two pings | the same, at most 1 s | |
@@ -67,8 +68,8 @@
 //!
 //! # Features
 //!
-//! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
-//! - `redis-tls`: `rediss://`, through rustls with ring.
+//! - `redis`: `RedisStore`, and `redis://`, `valkey://` and `unix://` in [`connect`](connect()).
+//! - `redis-tls`: `rediss://` and `valkeys://`, through rustls with ring.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 

@@ -201,7 +201,7 @@ impl Default for Options {
 
 /// Options that can work.
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "redis", test)),
     expect(dead_code, reason = "only a store over a network needs a guard")
 )]
 pub(super) struct Checked {

@@ -163,6 +163,18 @@ impl DialError {
     }
 }
 
+impl DialError {
+    /// Returns true if the other side closed the connection before the greeting was over.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Greeting(GreetingError::Closed { .. }) => true,
+            #[cfg(feature = "redis-tls")]
+            Self::Tls(error) => super::dial::is_closed(error),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

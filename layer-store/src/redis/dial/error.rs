@@ -11,8 +11,11 @@ pub(crate) enum GreetingError {
     Closed { error: io::Error, over_tls: bool },
     /// The connection was lost for a reason of this side.
     Lost(io::Error),
-    /// The reply is the alert of a TLS server that was spoken to without TLS.
+    /// The server expects TLS, and was spoken to without.
     SpeaksTls,
+    /// The server does not expect TLS.
+    #[cfg(feature = "redis-tls")]
+    SpeaksPlain,
     /// What came is not Redis' protocol.
     NotRedis(Box<dyn Error + Send + Sync>),
     /// The reply is not one that the command has.
@@ -67,6 +70,8 @@ impl GreetingError {
         match self {
             Self::NoCredentials(_) | Self::Closed { .. } | Self::Lost(_) => false,
             Self::SpeaksTls | Self::NotRedis(_) | Self::Unexpected { .. } => true,
+            #[cfg(feature = "redis-tls")]
+            Self::SpeaksPlain => true,
             Self::Refused(refusal) => refusal.is_permanent(),
         }
     }
@@ -121,6 +126,10 @@ impl fmt::Display for GreetingError {
             ),
             Self::Lost(_) => f.write_str("the connection was lost in the greeting"),
             Self::SpeaksTls => f.write_str("the server expects TLS: write `rediss://`"),
+            #[cfg(feature = "redis-tls")]
+            Self::SpeaksPlain => f.write_str(
+                "the server does not expect TLS: write `redis://`, or the port that has TLS",
+            ),
             Self::NotRedis(_) => f.write_str("the server does not speak Redis' protocol"),
             Self::Unexpected { command } => {
                 write!(f, "the server does not speak Redis' protocol: its reply to {command} is another command's")
@@ -149,6 +158,8 @@ impl Error for GreetingError {
             Self::NoCredentials(error) | Self::NotRedis(error) => Some(&**error),
             Self::Closed { error, .. } | Self::Lost(error) => Some(error),
             Self::SpeaksTls | Self::Unexpected { .. } | Self::Refused(_) => None,
+            #[cfg(feature = "redis-tls")]
+            Self::SpeaksPlain => None,
         }
     }
 }

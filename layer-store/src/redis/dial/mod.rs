@@ -6,14 +6,17 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout};
 
-use self::{addresses::Addresses, greeting::Greeting, race::race};
+#[cfg(feature = "redis-tls")]
+use self::probe::speaks_plain;
+use self::{addresses::Addresses, greeting::Greeting, probe::speaks_tls, race::race};
 #[cfg(feature = "redis-tls")]
 use super::tls::Tls;
 use super::{
@@ -29,6 +32,7 @@ pub(super) use self::error::GreetingError;
 mod addresses;
 mod error;
 mod greeting;
+mod probe;
 mod race;
 mod socket;
 
@@ -39,6 +43,8 @@ pub(super) struct Dialer {
     tls: Option<Tls>,
     resolver: Resolver,
     addresses: Addresses,
+    /// True if a server has greeted us, so that the settings are right.
+    has_greeted: AtomicBool,
     /// True if the last greeting was in RESP2, after one in RESP3 had been refused.
     resp2_works: AtomicBool,
     warned_of_password: AtomicBool,
@@ -74,6 +80,7 @@ impl Dialer {
             settings,
             resolver: Box::new(look_up),
             addresses: Addresses::default(),
+            has_greeted: AtomicBool::new(false),
             resp2_works: AtomicBool::new(false),
             warned_of_password: AtomicBool::new(false),
         })
@@ -130,9 +137,42 @@ impl Dialer {
         let (address, socket) = connected.await.map_err(DialError::Unreachable)?;
         let place = Place::Tcp(address);
         let socket = Stream::Tcp(socket);
-        let greeted = self.greet(&place, socket, credentials.as_ref()).await?;
+        let greeting = self.greet(&place, socket, credentials.as_ref());
+        let greeted = self.or_wrong_port(&place, greeting).await?;
         trial.succeeded(address);
+        self.has_greeted.store(true, Relaxed);
         Ok(greeted)
+    }
+
+    /// Waits for a greeting. If it is closed, or nothing comes for a while, TLS may be expected or unknown at this port.
+    async fn or_wrong_port(
+        &self,
+        place: &Place,
+        greeting: impl Future<Output = Result<Greeted, DialError>>,
+    ) -> Result<Greeted, DialError> {
+        if self.has_greeted.load(Relaxed) {
+            return greeting.await;
+        }
+        let mut greeting = pin!(greeting);
+        match timeout(PATIENCE, &mut greeting).await {
+            Ok(Err(error)) if error.is_lost() => Err(self.wrong_port(place).await.unwrap_or(error)),
+            Ok(ended) => ended,
+            Err(_) => match self.wrong_port(place).await {
+                Some(error) => Err(error),
+                None => greeting.await,
+            },
+        }
+    }
+
+    /// Returns an error if the server expects TLS and is spoken to without, or the other way round.
+    async fn wrong_port(&self, place: &Place) -> Option<DialError> {
+        let error = match self.settings.tls {
+            false if speaks_tls(place).await => GreetingError::SpeaksTls,
+            #[cfg(feature = "redis-tls")]
+            true if speaks_plain(place).await => GreetingError::SpeaksPlain,
+            _ => return None,
+        };
+        Some(error.into())
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, DialError> {
@@ -215,7 +255,6 @@ impl Dialer {
     }
 
     #[cfg(not(feature = "redis-tls"))]
-    #[expect(clippy::unused_self, reason = "the twin above uses it")]
     async fn secured(&self, socket: Stream) -> Result<Stream, DialError> {
         Ok(socket)
     }
@@ -258,7 +297,7 @@ fn look_up(host: String, port: u16) -> Resolution {
     Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
 }
 
-fn is_closed(error: &io::Error) -> bool {
+pub(super) fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(
         error.kind(),
@@ -266,5 +305,7 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
+/// The time after which a server that has never greeted us may not do it at this port.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// The first bytes of an alert: its type, and the first half of any version (RFC 8446, section 5.1).
 const TLS_ALERT: &[u8] = &[21, 3];

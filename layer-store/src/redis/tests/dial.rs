@@ -152,12 +152,12 @@ async fn a_closed_connection_says_what_it_may_be() {
     assert!(!error.is_permanent());
     assert!(error.to_string().contains("`rediss://`"), "{error}");
     assert!(error.source().is_some());
-    assert_eq!(closing.connections(), 2, "RESP2 was tried too");
+    assert_eq!(closing.connections(), 3, "RESP2 and TLS were tried too");
 }
 
 #[tokio::test]
-async fn a_tls_port_is_an_error_of_connect_that_says_what_to_write() {
-    // The alert of a server that expects a handshake: fatal, unexpected message.
+async fn an_alert_is_an_error_of_connect_that_says_what_to_write() {
+    // That of a server that expects a handshake: fatal, unexpected message.
     let server = Server::start(|_| "\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{a}".into()).await;
     let error = crate::connect(&server.address).await.unwrap_err();
     let message = error.report().to_string();
@@ -325,6 +325,11 @@ mod tls {
             while let Ok((socket, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 served.spawn(async move {
+                    // As Redis does, and without the alert that others send.
+                    let mut first = [0];
+                    if socket.peek(&mut first).await.is_err() || first != [22] {
+                        return;
+                    }
                     if let Ok(stream) = acceptor.accept(socket).await {
                         let answer = Arc::new(|command: &str| sound(command));
                         serve(stream, answer, Arc::default(), Duration::ZERO).await;
@@ -403,6 +408,37 @@ mod tls {
             }
         });
         let url = format!("rediss://localhost:{port}");
+        let message = connect(&url, crate::Options::new()).await.unwrap_err();
+        assert!(message.contains("write `redis://`"), "{message}");
+    }
+
+    /// Plain text is not known to be wrong there: the server closes, as Redis does.
+    #[tokio::test]
+    async fn plain_text_at_a_tls_port_is_an_error_that_says_what_to_write() {
+        let (port, _tasks) = start(false).await;
+        let url = format!("redis://localhost:{port}");
+        let message = connect(&url, crate::Options::new()).await.unwrap_err();
+        assert!(message.contains("write `rediss://`"), "{message}");
+    }
+
+    /// TLS is not known to be wrong there: the server waits for the end of a command, as Redis does.
+    #[tokio::test]
+    async fn tls_at_a_plain_port_that_waits_is_an_error_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("rediss://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut question = [0; 6];
+                let _ = socket.read_exact(&mut question).await;
+                if &question == b"PING\r\n" {
+                    let reply = b"-NOAUTH Authentication required.\r\n";
+                    let _ = socket.write_all(reply).await;
+                }
+                open.push(socket);
+            }
+        });
         let message = connect(&url, crate::Options::new()).await.unwrap_err();
         assert!(message.contains("write `redis://`"), "{message}");
     }
