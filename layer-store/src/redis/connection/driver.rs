@@ -2,7 +2,7 @@ use std::{
     future::Future,
     io,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -95,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Instant::now(),
             &mut self.wake,
         );
+        self.shared.silent.store(false, Ordering::Relaxed);
         wake_all(&mut self.wake);
         match handed_over {
             Ok(()) => Ok(true),
@@ -174,6 +175,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return false;
         }
         session.expire(Instant::now(), &mut self.wake);
+        self.shared
+            .silent
+            .store(session.is_silent(), Ordering::Relaxed);
         drop(session);
         wake_all(&mut self.wake);
         true

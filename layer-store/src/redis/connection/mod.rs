@@ -51,6 +51,8 @@ struct Owner {
 struct Shared {
     session: Mutex<Session>,
     open: AtomicBool,
+    /// What the session says of silence, for those that look at each call.
+    silent: AtomicBool,
 }
 
 /// On whose behalf commands are sent, and until when.
@@ -58,6 +60,8 @@ struct Shared {
 pub(super) struct Terms {
     pub(super) source: &'static str,
     pub(super) deadline: Option<Instant>,
+    /// True for a ping that checks a connection after a long silence.
+    pub(super) is_check: bool,
 }
 
 /// Takes messages of the server that are no replies.
@@ -77,6 +81,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             session: Mutex::new(Session::new(most, Instant::now())),
             open: AtomicBool::new(true),
+            silent: AtomicBool::new(false),
         });
         let driver = Driver::new(stream, buffer, shared.clone(), on_push);
         Self(Arc::new(Owner {
@@ -136,12 +141,7 @@ impl Connection {
 
     /// Returns true if a call has ended without a sign of life from the server since its command was written.
     pub(super) fn is_silent(&self) -> bool {
-        self.0.shared.session.lock().is_silent()
-    }
-
-    /// Returns how long nothing was received, if no reply is due.
-    pub(super) fn idle_for(&self) -> Option<Duration> {
-        self.0.shared.session.lock().idle_for(Instant::now())
+        self.0.shared.silent.load(Ordering::Relaxed)
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -193,7 +193,8 @@ impl<'c> Call<'c> {
     fn begin(connection: &'c Connection, terms: Terms) -> Result<Self, SendError> {
         let (room, driver) = {
             let mut session = connection.0.shared.session.lock();
-            let room = session.begin(terms.source, terms.deadline, Instant::now())?;
+            let room =
+                session.begin(terms.source, terms.deadline, terms.is_check, Instant::now())?;
             let driver = match room {
                 // It is woken for the commands.
                 Room::Now(_) => None,

@@ -36,6 +36,8 @@ pub(super) struct Session {
     mid_reply: bool,
     /// True if a call has ended without a sign of life from the server since its command was written.
     silent: bool,
+    /// True after a long silence, until something is received.
+    unproven: bool,
     /// Not before this time does a call reach its deadline.
     next_deadline: Option<Instant>,
     /// True if that is earlier than what the driver knows.
@@ -90,6 +92,8 @@ pub(in crate::redis) enum Replies {
 /// The end of a call without a reply.
 #[derive(Clone, Debug)]
 pub(in crate::redis) enum SendError {
+    /// Nothing was received for long, so the connection may be gone without a sign. Nothing was sent: check it first.
+    Unproven,
     /// The connection ended. `sent`: the commands may have reached the server.
     Ended { why: Ended, sent: bool },
     /// The deadline has passed, and the server is to blame. `receiving`: replies to other calls came meanwhile.
@@ -134,6 +138,7 @@ impl Session {
             moved_at: now,
             mid_reply: false,
             silent: false,
+            unproven: false,
             next_deadline: None,
             timer_changed: false,
             driver: None,
@@ -149,11 +154,16 @@ impl Session {
         &mut self,
         source: &'static str,
         deadline: Option<Instant>,
+        is_check: bool,
         now: Instant,
     ) -> Result<Room, SendError> {
         if let Some(why) = &self.ended {
             let why = why.clone();
             return Err(SendError::Ended { why, sent: false });
+        }
+        self.unproven |= self.due.is_empty() && now >= self.received_at + LONG_SILENCE;
+        if self.unproven && !is_check {
+            return Err(SendError::Unproven);
         }
         let at_once = self.waiting.is_empty() && self.has_room();
         let slot = Slot {
@@ -318,6 +328,7 @@ impl Session {
         self.moved_at = now;
         self.mid_reply = mid_reply;
         self.silent = false;
+        self.unproven = false;
         let count = replies.len();
         let mut last_written = None;
         for reply in replies.drain(..) {
@@ -436,13 +447,6 @@ impl Session {
         matches!(self.slots[at as usize].state, State::Sent { .. })
     }
 
-    /// Returns how long nothing was received, if no reply is due.
-    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
-        self.due
-            .is_empty()
-            .then(|| now.saturating_duration_since(self.received_at))
-    }
-
     pub(super) fn in_flight(&self) -> usize {
         self.due.len()
     }
@@ -549,5 +553,7 @@ fn keep(kept: &mut Option<Waker>, waker: &Waker) {
     }
 }
 
+/// A firewall may have forgotten a connection over which nothing came for so long.
+const LONG_SILENCE: Duration = Duration::from_secs(5);
 /// While more bytes wait for the socket, no call gets room: what it would write could not be taken back at its deadline.
 const MAX_UNWRITTEN: u64 = 64 << 10;

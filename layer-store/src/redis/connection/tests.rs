@@ -45,8 +45,11 @@ fn connect(most: usize, pipe: usize) -> (Connection, Server) {
 }
 
 fn terms(source: &'static str) -> Terms {
-    let deadline = Some(Instant::now() + LIMIT);
-    Terms { source, deadline }
+    Terms {
+        source,
+        deadline: Some(Instant::now() + LIMIT),
+        is_check: false,
+    }
 }
 
 async fn echo(connection: &Connection, text: &str) -> Sent {
@@ -366,4 +369,37 @@ fn a_call_whose_driver_stands_still_ends_near_its_deadline() {
     drop(first);
     assert!(!connection.is_open());
     drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_silence_only_a_check_is_sent_until_something_comes() {
+    let (connection, mut server) = connect(8, 1 << 20);
+    sleep(Duration::from_secs(5)).await;
+    let check = Terms {
+        is_check: true,
+        ..terms("test")
+    };
+    for _ in 0..2 {
+        let error = echo(&connection, "a").await.unwrap_err();
+        assert!(matches!(error, SendError::Unproven), "{error:?}");
+    }
+    let (checked, other, ()) = tokio::join!(
+        echo_for(&connection, check, "check"),
+        async {
+            yield_now().await;
+            echo(&connection, "b").await
+        },
+        async {
+            assert!(server.read().await.contains("check"));
+            sleep(Duration::from_millis(1)).await;
+            server.reply("+check\r\n").await;
+        }
+    );
+    checked.unwrap();
+    assert!(matches!(other.unwrap_err(), SendError::Unproven));
+    let (sent, ()) = tokio::join!(echo(&connection, "c"), async {
+        server.read().await;
+        server.reply("+c\r\n").await;
+    });
+    sent.unwrap();
 }
