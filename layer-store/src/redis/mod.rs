@@ -20,6 +20,7 @@ use crate::{
 pub(crate) use self::{old_error::DialError, settings::Settings};
 
 mod batch;
+mod connection;
 mod dial;
 mod dialog;
 mod error;
