@@ -3,8 +3,8 @@
 use redis::{Pipeline, Value as Wire};
 
 use super::{
-    error::CallError,
-    wire::{self, Expected, Plan, Scripts},
+    old_error::CallError,
+    old_wire::{self, Expected, Plan, Scripts},
 };
 use crate::{Op, Reply, StoreError, op::check_batch};
 
@@ -27,7 +27,7 @@ impl BatchPlan {
         check_batch(ops)?;
         let mut pipeline = Pipeline::with_capacity(ops.len());
         // A script goes along as text. By its hash it would fail in its place if the server does not have it.
-        let parts = ops.iter().map(|op| match wire::plan(op, Scripts::ByText) {
+        let parts = ops.iter().map(|op| match old_wire::plan(op, Scripts::ByText) {
             Ok(Plan::Send(command, expected)) => {
                 pipeline.add_command(command);
                 Part::Sent(expected)

@@ -19,7 +19,7 @@ use tokio::{
 
 #[cfg(feature = "redis-tls")]
 use super::tls::Tls;
-use super::{error::DialError, settings::Settings, stream::Counted};
+use super::{old_error::DialError, settings::Settings, stream::Counted};
 use crate::ConfigError;
 
 /// Makes connections to one server.

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     dial::{self, Dialer},
-    error::DialError,
+    old_error::DialError,
     settings::Settings,
 };
 use crate::ConfigError;

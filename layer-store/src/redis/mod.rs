@@ -9,22 +9,25 @@ use tokio::runtime::Handle;
 
 use self::{
     batch::BatchPlan,
-    error::CallError,
+    old_error::CallError,
     link::{Connection, Link},
-    wire::{Plan, Scripts},
+    old_wire::{Plan, Scripts},
 };
 use crate::{
     ConfigError, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
 
-pub(crate) use self::{error::DialError, settings::Settings};
+pub(crate) use self::{old_error::DialError, settings::Settings};
 
 mod batch;
 mod connection;
 mod dial;
 mod dialog;
 mod error;
+mod features;
 mod link;
+mod old_error;
+mod old_wire;
 mod resp;
 mod settings;
 mod stream;
@@ -103,7 +106,7 @@ impl RedisStore {
         if let Op::Batch(ops) = op {
             return self.apply_batch(ops).await;
         }
-        let (command, expected) = match wire::plan(op, Scripts::BySha1)? {
+        let (command, expected) = match old_wire::plan(op, Scripts::BySha1)? {
             Plan::Send(command, expected) => (command, expected),
             Plan::Done(reply) => return Ok(reply),
         };
@@ -112,8 +115,8 @@ impl RedisStore {
             _ => self.link.connection().await?,
         };
         let mut value = connection.send(&command).await?;
-        if wire::is_missing_script(&value)
-            && let Plan::Send(command, _) = wire::plan(op, Scripts::ByText)?
+        if old_wire::is_missing_script(&value)
+            && let Plan::Send(command, _) = old_wire::plan(op, Scripts::ByText)?
         {
             value = connection.send(&command).await?;
         }
@@ -137,7 +140,7 @@ impl RedisStore {
 
     /// Gives up the connection if one of these replies says that the server takes no writes any more.
     fn drop_replica(&self, connection: &Connection, values: &[redis::Value]) {
-        if values.iter().any(wire::is_of_a_replica) {
+        if values.iter().any(old_wire::is_of_a_replica) {
             self.link.drop_replica(connection);
         }
     }
@@ -160,7 +163,7 @@ impl Store for RedisStore {
     fn info(&self) -> StoreInfo {
         let mut info = StoreInfo::new("redis");
         info.shared = true;
-        info.max_value = wire::MAX_VALUE;
+        info.max_value = old_wire::MAX_VALUE;
         info.incarnation = self.link.incarnation();
         info.received = self.link.received();
         info

@@ -283,6 +283,13 @@ fn number(text: &[u8]) -> Option<i64> {
     }
 }
 
+#[cfg(test)]
+impl Malformed {
+    pub(in crate::redis) const fn new(why: &'static str) -> Self {
+        Self(why)
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
