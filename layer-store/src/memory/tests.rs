@@ -3,7 +3,10 @@ use std::{mem::size_of, sync::Arc, thread, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Identity, KeySpace, ManualClock};
+use crate::{
+    Arg, Condition, ErrorKind, Identity, KeySpace, ManualClock, Output, Program, Retention, Ttl,
+    Value,
+};
 
 const CX: Context = Context::new("test");
 /// 2026-12-01, a time like any other.
@@ -386,14 +389,6 @@ fn the_default_store_holds_a_million_entries() {
         let store = MemoryStore::with_capacity(entries);
         assert_eq!(store.0.shards.len(), shards, "{entries}");
     }
-}
-
-#[test]
-fn the_bits_that_are_set_are_listed() {
-    assert_eq!(bits(0).count(), 0);
-    assert!(bits(0b1011).eq([0, 1, 3]));
-    assert!(bits(1 << 127).eq([127]));
-    assert_eq!(bits(u128::MAX).count(), 128);
 }
 
 /// The whole contract, on a clock that the cases move: expiry to the microsecond.
