@@ -177,10 +177,9 @@ impl Shared {
             // Room is reserved in the count of the whole store before the entry is inserted, so that threads on other shards
             // never pass the bound together.
             let mut slot = Slot::absent();
-            let mut written = false;
-            let reply = write(&mut slot, &mut written);
+            let reply = write(&mut slot, &mut false);
             let ends = slot.ends();
-            if !written || ends == 0 {
+            if ends == 0 {
                 return Ok(reply);
             }
             if self.counts.reserve(1) {
