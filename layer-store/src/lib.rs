@@ -127,7 +127,7 @@ pub use self::{
     transaction::{Slot, Transaction},
     ttl::{Expiry, Ttl},
     value::Value,
-    watch::Watch,
+    watch::{Watch, Watchers},
 };
 
 #[cfg(doctest)]

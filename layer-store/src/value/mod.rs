@@ -2,6 +2,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use self::text::{PairText, parse_pair};
+
+mod text;
+
 /// A value: bytes, or a number with a fraction, whose bytes are its decimal text.
 ///
 /// Two values are equal if their bytes are. A number and up to 14 bytes are kept inline and allocate nothing.
@@ -135,60 +139,7 @@ fn inline(bytes: &[u8]) -> Option<Value> {
     Some(Value(Repr::Inline(len, inline)))
 }
 
-/// The text of a pair, on the stack.
-struct PairText {
-    start: usize,
-    buffer: [u8; PAIR_TEXT],
-}
-
-impl PairText {
-    fn new(t: u64, f: u32) -> Self {
-        let mut text = Self {
-            start: PAIR_TEXT,
-            buffer: [0; PAIR_TEXT],
-        };
-        if f != 0 {
-            text.prepend_number(u64::from(f));
-            text.prepend(b':');
-        }
-        text.prepend_number(t);
-        text
-    }
-
-    fn prepend(&mut self, byte: u8) {
-        self.start -= 1;
-        self.buffer[self.start] = byte;
-    }
-
-    fn prepend_number(&mut self, mut number: u64) {
-        loop {
-            self.prepend(b'0' + (number % 10) as u8);
-            number /= 10;
-            if number == 0 {
-                return;
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-}
-
-fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (t, f) = match text.split_once(':') {
-        Some((t, f)) => (t, f.parse().ok()?),
-        None => (text, 0),
-    };
-    let pair = (t.parse().ok()?, f);
-    // A number has one text. `+1`, `01` and `1:0` were not written by `pair`.
-    (PairText::new(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
-}
-
 const INLINE: usize = 14;
-/// 20 digits, a colon, 10 digits.
-const PAIR_TEXT: usize = 31;
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +161,7 @@ mod tests {
         assert_eq!(Value::pair(42, 7), Value::from("42:7"));
         assert_eq!(Value::from("42:7"), Value::pair(42, 7));
         assert_ne!(Value::pair(42, 0), Value::from("42:0"));
-        assert_eq!(Value::pair(u64::MAX, u32::MAX).len(), PAIR_TEXT);
+        assert_eq!(Value::pair(u64::MAX, u32::MAX).len(), 31);
     }
 
     #[test]
