@@ -3,10 +3,11 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use super::{
+    connection::{Ended, SendError},
     dialog::DialogError,
     resp::{Malformed, ServerError},
 };
-use crate::{Effect, ErrorKind, StoreError, error::Report};
+use crate::{Effect, ErrorKind, StoreError, error::Report, wrap::StillReceiving};
 
 /// The error of an operation without a reply.
 pub(super) enum CallError {
@@ -18,10 +19,12 @@ pub(super) enum CallError {
     NotSent(Arc<io::Error>),
     /// The connection ended during the call.
     Lost(Arc<io::Error>),
+    /// The connection has been silent for long, and was not checked before the deadline.
+    Unproven,
     /// What came is not Redis' protocol.
     Malformed(Malformed),
-    /// The server did not reply in time.
-    TimedOut,
+    /// The server did not reply in time. `receiving`: replies to other calls came meanwhile.
+    TimedOut { sent: bool, receiving: bool },
     /// Nothing of the call was written in time: this process has too many under way.
     Overloaded,
     /// The call was written, and its reply came too late to be read in time: this process has too many under way.
@@ -61,7 +64,8 @@ impl CallError {
                 (ErrorKind::Timeout, Unknown)
             }
             Self::Lost(_) => (ErrorKind::Unavailable, Unknown),
-            Self::TimedOut => (ErrorKind::Timeout, Unknown),
+            Self::TimedOut { sent: true, .. } => (ErrorKind::Timeout, Unknown),
+            Self::TimedOut { sent: false, .. } | Self::Unproven => (ErrorKind::Timeout, NotApplied),
             Self::Overloaded => (ErrorKind::Overloaded, NotApplied),
             Self::Unread => (ErrorKind::Overloaded, Unknown),
             Self::Rejected(error) => classify(error),
@@ -87,7 +91,10 @@ impl From<CallError> for StoreError {
         match error {
             CallError::Invalid(error) => error,
             // The kind says it all.
-            CallError::TimedOut | CallError::Overloaded => converted,
+            CallError::TimedOut {
+                receiving: true, ..
+            } => converted.with_source(StillReceiving),
+            CallError::TimedOut { .. } | CallError::Overloaded => converted,
             error => converted.with_source(error),
         }
     }
@@ -105,6 +112,31 @@ impl From<Arc<DialError>> for CallError {
     }
 }
 
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unproven => Self::Unproven,
+            SendError::TimedOut { sent, receiving } => Self::TimedOut { sent, receiving },
+            SendError::Overloaded { sent: false } => Self::Overloaded,
+            SendError::Overloaded { sent: true } => Self::Unread,
+            SendError::Ended { why, sent } => {
+                let error = match why {
+                    Ended::Malformed(malformed) => return Self::Malformed(malformed),
+                    Ended::Io(error) => error,
+                    Ended::Dropped => Arc::new(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the connection was given up, or its runtime has ended",
+                    )),
+                };
+                match sent {
+                    true => Self::Lost(error),
+                    false => Self::NotSent(error),
+                }
+            }
+        }
+    }
+}
+
 impl From<Malformed> for CallError {
     fn from(error: Malformed) -> Self {
         Self::Malformed(error)
@@ -119,7 +151,10 @@ impl fmt::Display for CallError {
             Self::NotSent(_) => f.write_str("the connection was lost before the call was sent"),
             Self::Lost(_) => f.write_str("the connection was lost"),
             Self::Malformed(_) => f.write_str("the server's reply cannot be read"),
-            Self::TimedOut => f.write_str("the server did not reply in time"),
+            Self::TimedOut { .. } => f.write_str("the server did not reply in time"),
+            Self::Unproven => {
+                f.write_str("the connection was silent for long and did not answer a ping")
+            }
             Self::Overloaded => f.write_str("the call was not sent in time"),
             Self::Unread => f.write_str("the reply was not read in time"),
             Self::Rejected(error) | Self::ScriptFailed(error) => {
@@ -145,7 +180,8 @@ impl Error for CallError {
             Self::NotConnected(error) => error.source(),
             Self::NotSent(error) | Self::Lost(error) => Some(&**error),
             Self::Malformed(error) => Some(error),
-            Self::TimedOut
+            Self::TimedOut { .. }
+            | Self::Unproven
             | Self::Overloaded
             | Self::Unread
             | Self::Rejected(_)
@@ -247,7 +283,7 @@ impl fmt::Display for Harmless<'_> {
 
 /// Reads an error reply to a command that is no script.
 fn classify(error: &ServerError) -> (ErrorKind, Effect) {
-    use Effect::{NotApplied, Unknown};
+    use Effect::NotApplied;
     match error.code() {
         // The server is starting, failing over, occupied or not allowed to take writes, or it has forgotten who we are. None
         // of it is the operation's fault, and all of it ends.
@@ -471,7 +507,14 @@ mod tests {
     #[test]
     fn overload_of_this_process_is_told_from_a_server_that_is_late() {
         for (error, kind, effect) in [
-            (CallError::TimedOut, ErrorKind::Timeout, Effect::Unknown),
+            (
+                CallError::TimedOut {
+                    sent: true,
+                    receiving: false,
+                },
+                ErrorKind::Timeout,
+                Effect::Unknown,
+            ),
             (
                 CallError::Overloaded,
                 ErrorKind::Overloaded,
@@ -621,7 +664,13 @@ mod tests {
             error.report().to_string(),
             "the store is full: the server replied OOM command not allowed"
         );
-        for error in [CallError::TimedOut, CallError::Overloaded] {
+        for error in [
+            CallError::TimedOut {
+                sent: true,
+                receiving: false,
+            },
+            CallError::Overloaded,
+        ] {
             let error = StoreError::from(error);
             assert_eq!(error.report().to_string(), error.to_string());
         }

@@ -158,10 +158,6 @@ impl Connection {
         self.0.driver.abort();
         self.0.shared.end(Ended::Dropped);
     }
-
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 impl Drop for Owner {

@@ -89,6 +89,15 @@ pub(in crate::redis) enum Replies {
     Many(Vec<RespValue>),
 }
 
+impl Replies {
+    pub(in crate::redis) fn as_slice(&self) -> &[RespValue] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
 /// The end of a call without a reply.
 #[derive(Clone, Debug)]
 pub(in crate::redis) enum SendError {

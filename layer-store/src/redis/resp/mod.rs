@@ -109,8 +109,16 @@ mod tests {
         const CALL: &str =
             "ERR Error running script (call to f_7829effcb2fe72eb30b7f91ade9dd54699db428a): ";
         for (text, code, details) in [
-            ("@user_script:1: WRONGTYPE Operation against", "WRONGTYPE", "Operation against"),
-            ("@user_script:1: @user_script: 1: -OOM command not allowed", "OOM", "command not allowed"),
+            (
+                "@user_script:1: WRONGTYPE Operation against",
+                "WRONGTYPE",
+                "Operation against",
+            ),
+            (
+                "@user_script:1: @user_script: 1: -OOM command not allowed",
+                "OOM",
+                "command not allowed",
+            ),
             ("@user_script:12: ERR syntax error", "ERR", "syntax error"),
             // That of the script itself.
             (
