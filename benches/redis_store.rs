@@ -42,7 +42,7 @@ fn main() {
         ];
         let title = format!(
             "GET, {tasks} at once, {}",
-            if measure as usize == wall as usize {
+            if std::ptr::fn_addr_eq(measure, wall as fn(&Runtime, u32, u32, &Work) -> Duration) {
                 "time"
             } else {
                 "CPU time"

@@ -31,6 +31,8 @@ pub(super) struct Driver<S> {
     unflushed: bool,
     /// True if the commands wait until other tasks had a chance to append theirs.
     gathering: bool,
+    /// True if the last reading had replies for several calls, which may all have a next command.
+    has_company: bool,
     /// One timer for the deadlines of all calls. Calls nearly always end before theirs, so it is rarely set.
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -50,6 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             taken: 0,
             unflushed: false,
             gathering: false,
+            has_company: false,
             timer: Box::pin(sleep_until(Instant::now())),
             timer_at: None,
             replies: Vec::new(),
@@ -89,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         }
         let mid_reply = !self.read.is_empty();
+        self.has_company = self.replies.len() > 1;
         let handed_over = self.shared.session.lock().received(
             &mut self.replies,
             mid_reply,
@@ -143,8 +147,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         // ## Commands have come: behind the tasks that can run now
         //
-        // The first of many tasks wakes the driver. It lets the others append their commands, and one write takes all.
-        if !self.gathering {
+        // The first of many tasks wakes the driver. It lets the others append their commands, and one write takes all. A
+        // single call does not wait for others.
+        if !self.gathering && (self.has_company || session.in_flight() > 1) {
             self.gathering = true;
             cx.waker().wake_by_ref();
             return false;
