@@ -7,9 +7,13 @@ use std::{
 use parking_lot::Mutex;
 
 use self::{counts::Counts, shard::Shard};
-use crate::{Clock, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
+use crate::{
+    Clock, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch, Watchers,
+    key::Id,
+};
 
 mod counts;
+mod listing;
 mod operations;
 mod programs;
 mod room;
@@ -19,9 +23,12 @@ mod table;
 /// A store in the memory of this process. It is sharded and bounded, and its calls never wait.
 ///
 /// An entry stays until it expires, or until its place is needed. Expired entries go first, then
-/// [`Evictable`](Retention::Evictable) ones that were not read lately. A [`Pinned`](Retention::Pinned) entry is never dropped
-/// early: if all entries are pinned, a write of a new key fails with [`Full`](ErrorKind::Full). Clones share their entries.
-/// Nothing outlives the process.
+/// [`Evictable`](crate::Retention::Evictable) ones that were not read lately. A [`Pinned`](crate::Retention::Pinned) entry is
+/// never dropped early: if all entries are pinned, a write that needs room fails with [`Full`](crate::ErrorKind::Full). Clones
+/// share their entries. Nothing outlives the process.
+///
+/// A value that is an [object](crate::Object) stays one. A [watch](Store::watch) gets its hint at once, for each write of its
+/// key, and when the entry is deleted, evicted, or removed after it expired.
 ///
 /// ```
 /// use layer_store::{Clock, MemoryStore};
@@ -40,7 +47,8 @@ mod table;
 ///
 /// | Setting | Default |
 /// | --- | --- |
-/// | capacity | 1,000,000 entries; a small one takes about 55 bytes |
+/// | capacity | 1,000,000 entries; a small one takes about 55 bytes, and its key's text if a [`Scan`](crate::Scan) lists it |
+/// | bytes | no bound; set by [`with_bounds`](Self::with_bounds) |
 /// | clock | the [system clock](Clock::system) |
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Shared>);
@@ -49,6 +57,9 @@ struct Shared {
     /// Their number is a power of two.
     shards: Box<[Aligned]>,
     clock: Clock,
+    watchers: Watchers<Id>,
+    /// Beside what every operation reads. The bound itself is on the line of the counts, which writes of others invalidate.
+    has_max_bytes: bool,
     counts: Counts,
 }
 
@@ -88,9 +99,41 @@ impl MemoryStore {
     /// If `entries` is zero: such a store could keep nothing.
     #[track_caller]
     pub fn with_clock(entries: usize, clock: Clock) -> Self {
+        Self::with_settings(entries, usize::MAX, clock)
+    }
+
+    /// Makes an empty store of at most `entries` that together take at most `bytes`.
+    ///
+    /// An entry counts with the bytes of its value, the size of its [object](crate::Object), the text of its key if a scan
+    /// lists it, and 56 to 126 bytes for the store's own. It is an estimate of what the process allocates. A value that would
+    /// take more than an eighth of `bytes` is refused with [`TooLarge`](crate::ErrorKind::TooLarge).
+    ///
+    /// # Panics
+    ///
+    /// If `entries` or `bytes` is zero.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use layer_store::MemoryStore;
+    ///
+    /// let store = MemoryStore::with_bounds(1_000_000, 64 << 20); // 64 MiB
+    /// assert_eq!(store.bytes(), 0);
+    /// ```
+    #[track_caller]
+    pub fn with_bounds(entries: usize, bytes: usize) -> Self {
+        Self::with_settings(entries, bytes, Clock::system())
+    }
+
+    #[track_caller]
+    pub(crate) fn with_settings(entries: usize, bytes: usize, clock: Clock) -> Self {
         assert!(
             entries > 0,
             "a store of no entries keeps nothing: write how many it may hold, as in with_capacity(100_000)"
+        );
+        assert!(
+            bytes > 0,
+            "a store of no bytes keeps nothing: write how many it may hold, as in with_bounds(100_000, 64 << 20)"
         );
         let shards = (entries / MIN_PER_SHARD)
             .next_power_of_two()
@@ -98,13 +141,20 @@ impl MemoryStore {
         Self(Arc::new(Shared {
             shards: (0..shards).map(|_| Aligned::default()).collect(),
             clock,
-            counts: Counts::new(entries),
+            watchers: Watchers::new(),
+            has_max_bytes: bytes != usize::MAX,
+            counts: Counts::new(entries, bytes),
         }))
     }
 
     /// Returns the number of entries. Expired entries that were not removed yet are included.
     pub fn len(&self) -> usize {
         self.0.counts.len()
+    }
+
+    /// Returns about how many bytes the entries take. Counted as in [`with_bounds`](Self::with_bounds), which need not be set.
+    pub fn bytes(&self) -> usize {
+        self.0.counts.bytes()
     }
 
     /// Returns true if there are no entries.
@@ -130,6 +180,8 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore")
             .field("len", &self.len())
             .field("capacity", &self.0.counts.capacity())
+            .field("bytes", &self.bytes())
+            .field("max_bytes", &self.0.counts.max_bytes())
             .finish_non_exhaustive()
     }
 }
@@ -149,14 +201,16 @@ impl Store for MemoryStore {
         Some(self.0.apply(op))
     }
 
-    fn watch(&self, _: &Key<'_>) -> Watch {
-        Watch::never()
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.0.watchers.watch(key.id())
     }
 
     fn info(&self) -> StoreInfo {
         let mut info = StoreInfo::new("memory");
         info.answers_now = true;
         info.keeps_deadlines = true;
+        info.watches = true;
+        info.max_value = self.0.counts.max_value();
         info
     }
 }

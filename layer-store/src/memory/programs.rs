@@ -2,8 +2,10 @@ use std::{array, mem, slice};
 
 use super::{
     Shared,
+    counts::Room,
+    operations::Listed,
     room::MAX_TRIES,
-    shard::{Before, Shard},
+    shard::{Before, Entry, Shard},
 };
 use crate::{
     Arg, ErrorKind, Key, Output, Program, Reply, Retention, StoreError, Transaction,
@@ -19,11 +21,12 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        // ## A new key: the general way
+        // ## A new key, or a store with a bound in bytes: the general way, which can take a write back
         let mut shard = self.shard(key).lock();
-        let Some(at) = shard.find(key.id()) else {
+        let found = shard.find(key.id());
+        let Some(at) = found.filter(|_| !self.has_max_bytes) else {
             drop(shard);
-            return self.run_new(program, key, args, now);
+            return self.run_on_slot(program, key, args, now);
         };
         // ## A known key: the twin works on the entry itself
         //
@@ -32,26 +35,33 @@ impl Shared {
         let before = Before::of(slot);
         let mut transaction = Transaction::new(now, slice::from_mut(slot));
         let output = program.run(&mut transaction, args);
-        if transaction.written() != 0 && !before.holds_for(slot, program.retention()) {
-            let ends = slot.ends();
+        let written = transaction.written() != 0;
+        if written && !before.holds_for(slot, program.retention()) {
+            let (ends, bytes) = (slot.ends(), before.growth(slot));
+            // Without a bound there is always room.
+            self.counts.reserve(Room { entries: 0, bytes });
             let delta = shard.rewritten(at, before, program.retention());
             self.counts.settle(delta, ends);
         }
         // Unlocked before the reply is moved: an unlock waits until the words of the reply are written, and a move right
         // after that would stall on them.
         drop(shard);
+        if written {
+            self.watchers.hint(&key.id());
+        }
         Ok(Reply::Output(output))
     }
 
     #[cold]
-    fn run_new(
+    fn run_on_slot(
         &self,
         program: &'static Program,
         key: &Key<'_>,
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_slot(key, program.retention(), now, |slot, written| {
+        let retention = program.retention();
+        self.with_slot(key, retention, Listed::No, now, |slot, written| {
             let mut transaction = Transaction::new(now, slice::from_mut(slot));
             let output = program.run(&mut transaction, args);
             *written = transaction.written() != 0;
@@ -88,28 +98,41 @@ impl Shared {
                     None => Slot::absent(),
                 };
             }
-            // ## Run, and count the keys that would become entries
+            // ## Run, and sum up the room that it needs: for the keys that become entries, and for values that grew
             let mut transaction = Transaction::new(now, slots);
             let output = program.run(&mut transaction, args);
             let written = transaction.written();
-            let is_new = |&i: &usize| shard.find(keys[i].id()).is_none();
-            let new = bits(written)
-                .filter(is_new)
-                .fold(0, |new, i| new | 1_u128 << i);
-            let added = bits(new).filter(|&i| slots[i].ends() != 0).count();
+            let mut room = Room::default();
+            let mut new = 0_u128;
+            for i in bits(written) {
+                self.check_size(&slots[i])?;
+                match shard.find(keys[i].id()) {
+                    Some(at) => room.bytes += Before::of(shard.slot(at)).growth(&slots[i]),
+                    // A key that is absent and stays so is no entry.
+                    None if slots[i].ends() == 0 => {}
+                    None => {
+                        new |= 1 << i;
+                        room += Entry::room_of(&slots[i], None);
+                    }
+                }
+            }
             // ## Write back all slots, if there is room for all
             //
             // Otherwise nothing is written and the program runs again, on fresh copies, after room was made.
-            if self.counts.reserve(added) {
+            if self.counts.reserve(room) {
                 // Existing entries are written first. An insert sweeps its shard and could remove one that has expired, for
                 // which no room was reserved.
                 for i in bits(written & !new).chain(bits(new)) {
                     let slot = mem::replace(&mut slots[i], Slot::absent());
                     self.write_back(&mut shard, &keys[i], slot, program.retention(), now);
                 }
+                drop(shard);
+                for i in bits(written) {
+                    self.watchers.hint(&keys[i].id());
+                }
                 return Ok(output);
             }
-            self.make_room(shard, now)?;
+            self.make_room(shard, room, now)?;
         }
         Err(StoreError::not_applied(ErrorKind::Full))
     }
@@ -132,7 +155,15 @@ impl Shared {
                 shard.rewritten(at, before, retention)
             }
             None if ends == 0 => return,
-            None => shard.insert(key.id(), new, retention, now),
+            None => {
+                let entry = Entry {
+                    id: key.id(),
+                    slot: new,
+                    text: None,
+                    retention,
+                };
+                shard.insert(entry, now, &self.watchers)
+            }
         };
         self.counts.settle(delta, ends);
     }

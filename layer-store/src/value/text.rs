@@ -1,21 +1,35 @@
-/// The text of a pair, on the stack.
-pub(super) struct PairText {
+/// The text of a number, on the stack.
+pub(super) struct NumberText {
     start: usize,
-    buffer: [u8; PAIR_TEXT],
+    buffer: [u8; LONGEST],
 }
 
-impl PairText {
-    pub(super) fn new(t: u64, f: u32) -> Self {
-        let mut text = Self {
-            start: PAIR_TEXT,
-            buffer: [0; PAIR_TEXT],
-        };
+impl NumberText {
+    /// Writes `t`, or `t:f` if `f` is not zero.
+    pub(super) fn pair(t: u64, f: u32) -> Self {
+        let mut text = Self::new();
         if f != 0 {
             text.prepend_number(u64::from(f));
             text.prepend(b':');
         }
         text.prepend_number(t);
         text
+    }
+
+    pub(super) fn int(number: i64) -> Self {
+        let mut text = Self::new();
+        text.prepend_number(number.unsigned_abs());
+        if number < 0 {
+            text.prepend(b'-');
+        }
+        text
+    }
+
+    fn new() -> Self {
+        Self {
+            start: LONGEST,
+            buffer: [0; LONGEST],
+        }
     }
 
     fn prepend(&mut self, byte: u8) {
@@ -38,6 +52,7 @@ impl PairText {
     }
 }
 
+/// Reads what [`NumberText::pair`] writes.
 pub(super) fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (t, f) = match text.split_once(':') {
@@ -46,8 +61,15 @@ pub(super) fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
     };
     let pair = (t.parse().ok()?, f);
     // A number has one text. `+1`, `01` and `1:0` were not written by `pair`.
-    (PairText::new(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
+    (NumberText::pair(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
+}
+
+/// Reads what [`NumberText::int`] writes.
+pub(super) fn parse_int(bytes: &[u8]) -> Option<i64> {
+    let number = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    // `+1`, `01` and `-0` are read by `parse`, and no store writes them.
+    (NumberText::int(number).as_bytes() == bytes).then_some(number)
 }
 
 /// 20 digits, a colon, 10 digits.
-const PAIR_TEXT: usize = 31;
+const LONGEST: usize = 31;
