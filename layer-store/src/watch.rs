@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -97,6 +98,23 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Waits for the next hint, or for `time`, whichever comes first. Returns true after a hint.
+    ///
+    /// This is the timer that every user of a watch needs: look again after it has returned, whatever it returned.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future loses no hint.
+    pub async fn changed_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.changed()).await.is_ok()
+    }
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hints = self.0.is_some();
@@ -150,6 +168,15 @@ impl<K: Hash + Eq> Watchers<K> {
         }
     }
 
+    /// Returns true if `key` is watched.
+    pub fn has<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.0.keys.lock().contains_key(key)
+    }
+
     /// Hints at every watched key, for a store that may have missed changes, such as after a new connection.
     pub fn hint_all(&self) {
         for hints in self.0.keys.lock().values() {
@@ -159,6 +186,11 @@ impl<K: Hash + Eq> Watchers<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Watchers<K> {
+    /// Returns the keys that are watched.
+    pub fn keys(&self) -> Vec<K> {
+        self.0.keys.lock().keys().cloned().collect()
+    }
+
     /// Makes a watch of `key`.
     pub fn watch(&self, key: K) -> Watch {
         let mut keys = self.0.keys.lock();
@@ -234,6 +266,19 @@ mod tests {
         let mut watch = Watch::never();
         assert!(!is_hinted(&mut watch));
         assert_eq!(format!("{watch:?}"), "Watch { hints: false }");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_hint_is_covered_by_the_time() {
+        let time = Duration::from_secs(1);
+        let begun = tokio::time::Instant::now();
+        assert!(!Watch::never().changed_within(time).await);
+        assert_eq!(begun.elapsed(), time);
+        let watchers = Watchers::<&str>::default();
+        let mut watch = watchers.watch("a");
+        watchers.hint("a");
+        assert!(watch.changed_within(time).await);
+        assert_eq!(begun.elapsed(), time);
     }
 
     #[test]

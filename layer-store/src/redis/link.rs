@@ -22,8 +22,9 @@ use super::{
     features::{Feature, Features},
     resp::Command,
     settings::Settings,
+    tracking::{Pushes, Tracking},
 };
-use crate::ConfigError;
+use crate::{ConfigError, Key, Watch};
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
@@ -38,6 +39,7 @@ pub(super) struct Link {
     status: watch::Sender<Status>,
     /// That of the last connection, or [`UNKNOWN`].
     incarnation: AtomicU64,
+    tracking: Arc<Tracking>,
     /// Commands on connections that were given up.
     earlier_commands: AtomicU64,
 }
@@ -73,6 +75,7 @@ impl Link {
             runtime,
             status: watch::Sender::new(Status::Idle),
             incarnation: AtomicU64::new(UNKNOWN),
+            tracking: Tracking::new(),
             earlier_commands: AtomicU64::new(0),
         })
     }
@@ -86,6 +89,19 @@ impl Link {
             UNKNOWN => None,
             incarnation => Some(incarnation),
         }
+    }
+
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn watches(&self) -> bool {
+        self.tracking.is_available()
+    }
+
+    /// Watches a key, if the server sends hints.
+    pub(super) fn watch(self: &Arc<Self>, key: &Key<'_>) -> Watch {
+        self.tracking.watch(self, key)
     }
 
     /// Returns the line if there is one now.
@@ -237,6 +253,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.tracking.stop();
         if let Status::Dialing { task } = &*self.status.borrow() {
             task.abort();
         }
@@ -286,7 +303,11 @@ fn delay_after(last: Option<Duration>) -> Duration {
 
 /// Makes one attempt. If it fails, the next is due after `delay`.
 async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
-    let dialed = timeout(MAX_DIAL, dial(&dialer, &runtime)).await;
+    let pushes = match link.upgrade() {
+        Some(link) => Pushes(link.tracking.clone()),
+        None => return,
+    };
+    let dialed = timeout(MAX_DIAL, dial(&dialer, pushes, &runtime)).await;
     let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(MAX_DIAL)));
     let Some(link) = link.upgrade() else {
         return;
@@ -312,12 +333,14 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
 }
 
 /// Connects, greets the server, and finds out what it is.
-async fn dial(dialer: &Dialer, runtime: &Handle) -> Result<Line, DialError> {
+async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line, DialError> {
     let mut greeted = dialer.dial().await?;
+    // Messages come in RESP3 alone.
+    pushes.0.set_available(greeted.resp3);
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
     let mut inspection = Inspection::new(greeted.resp3);
     dialog::hold(&mut inspection, &mut greeted.stream, &mut greeted.buffer).await?;
-    let on_push = Box::new(|_| {});
+    let on_push = Box::new(move |message: Vec<_>| pushes.0.take(&message));
     let facts = inspection.into_facts();
     Ok(Line {
         connection: Connection::new(

@@ -31,6 +31,7 @@ mod features;
 mod link;
 mod resp;
 mod settings;
+mod tracking;
 mod wire;
 
 /// A store on a Redis server (7.0 or later), over one connection that all clones share.
@@ -190,8 +191,8 @@ impl Store for RedisStore {
         None
     }
 
-    fn watch(&self, _: &Key<'_>) -> Watch {
-        Watch::never()
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.link.watch(key)
     }
 
     fn info(&self) -> StoreInfo {
@@ -199,6 +200,7 @@ impl Store for RedisStore {
         info.shared = true;
         info.max_value = wire::MAX_VALUE;
         info.keeps_deadlines = true;
+        info.watches = self.link.watches();
         info.incarnation = self.link.incarnation();
         info
     }
