@@ -11,4 +11,5 @@ mod fake;
 mod prefix;
 mod timeout;
 
+pub(crate) use self::timeout::allowance;
 pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};
