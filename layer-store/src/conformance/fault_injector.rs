@@ -204,7 +204,11 @@ impl<T: Store> Store for FaultInjector<T> {
     }
 
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        info.answers_now &= !self.networked;
+        // A call that hangs has no end.
+        info.keeps_deadlines = false;
+        info
     }
 }
 

@@ -13,4 +13,5 @@ mod timeout;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::timeout::StillReceiving;
+pub(crate) use self::timeout::allowance;
 pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};
