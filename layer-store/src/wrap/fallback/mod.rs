@@ -220,20 +220,6 @@ impl<T: Store> Fallback<T> {
         self.settle(op, result)
     }
 
-    /// Calls the store for an operation that the memory may not answer, although the store is away.
-    async fn call_past_memory<'a>(
-        &'a self,
-        op: &'a Op<'a>,
-        cx: &'a Context,
-    ) -> Result<Reply, StoreError> {
-        // Some of its keys may be in the memory. Before, in case that this future is dropped; after, in case that they are
-        // written meanwhile.
-        self.shared.state.forget(op);
-        let result = self.call_store(op, cx).await;
-        self.shared.state.forget(op);
-        result
-    }
-
     /// Sends `deletes` to a store that is returning, and answers from the memory. `None`: the store is back.
     async fn call_returning<'a>(
         &'a self,
@@ -332,7 +318,9 @@ impl<T: Store> Store for Fallback<T> {
                 return self.call_store(op, cx).await;
             }
             if self.settings.kinds.share_of(op) != Share::All {
-                return self.call_past_memory(op, cx).await;
+                // Some of its keys may be in the memory.
+                self.shared.state.forget(op);
+                return self.call_store(op, cx).await;
             }
             let deletes = self.settings.deleted_by(op);
             let answer = match phase {

@@ -40,13 +40,15 @@ impl History {
 
 struct Run<'a> {
     seed: u64,
-    store: &'a Stack,
+    store: &'a SharedStore,
     spaces: &'a Spaces,
     history: &'a RefCell<History>,
     random: Random,
 }
 
-const KEYS: u64 = 3;
+const KEYS: u64 = 8;
+/// More writes and reads than deletes, or there would be nothing to delete.
+const STEPS: [u64; 16] = [0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 7, 7];
 
 impl Run<'_> {
     fn begin(&self) -> usize {
@@ -61,10 +63,10 @@ impl Run<'_> {
             _ => SECOND * 100,
         };
         let began = self.begin();
-        let step = self.random.below(9);
+        let step = STEPS[self.random.below(STEPS.len() as u64) as usize];
         let fresh = began as u64;
         let act = act(self.store, self.spaces, step, number, fresh);
-        if step < 3 {
+        if step < 2 {
             // It may be applied from here on, also if its future is dropped.
             let mut history = self.history.borrow_mut();
             history.sets.push((number, fresh, began..usize::MAX));
@@ -101,7 +103,7 @@ enum Did {
     Wrote,
 }
 
-async fn act(store: &Stack, spaces: &Spaces, step: u64, number: u64, fresh: u64) -> Did {
+async fn act(store: &SharedStore, spaces: &Spaces, step: u64, number: u64, fresh: u64) -> Did {
     let key = spaces.entry(number);
     let all: Vec<_> = (0..KEYS).map(|number| spaces.entry(number)).collect();
     let value = Value::pair(fresh, 0);
@@ -112,25 +114,26 @@ async fn act(store: &Stack, spaces: &Spaces, step: u64, number: u64, fresh: u64)
         condition,
         retention: Retention::Evictable,
     };
+    let some = &all[number as usize..(number as usize + 2).min(all.len())];
     match step {
-        0 | 1 => {
+        0 => {
             store.apply(&set(Condition::Always), &CX).await.unwrap();
             Did::Wrote
         }
-        2 => {
+        1 => {
             let reply = store.apply(&set(Condition::Absent), &CX).await.unwrap();
             let (_, existing) = reply.into_set().unwrap();
             Did::Read(existing.map(|value| (number, value)).into_iter().collect())
         }
-        3 => {
+        2 => {
             store.delete(&CX, &key).await.unwrap();
             Did::Deleted(vec![number])
         }
-        4 => {
-            store.delete_many(&CX, &all).await.unwrap();
-            Did::Deleted((0..KEYS).collect())
+        3 => {
+            store.delete_many(&CX, some).await.unwrap();
+            Did::Deleted((number..).take(some.len()).collect())
         }
-        5 => {
+        4 => {
             let value = store.get(&CX, &key).await.unwrap();
             let deleted = match &value {
                 Some(value) => store.compare_and_delete(&CX, &key, value).await.unwrap(),
@@ -141,21 +144,17 @@ async fn act(store: &Stack, spaces: &Spaces, step: u64, number: u64, fresh: u64)
                 false => Did::Wrote,
             }
         }
-        6 => {
+        5 => {
             let values = store.get_many(&CX, &all).await.unwrap();
             let values = (0..).zip(values);
-            Did::Read(
-                values
-                    .filter_map(|(key, value)| Some((key, value?)))
-                    .collect(),
-            )
+            let read = values.filter_map(|(key, value)| Some((key, value?)));
+            Did::Read(read.collect())
         }
-        7 => {
-            let ops = [Op::Get(&key), Op::DeleteMany(&all[..1])];
+        6 => {
+            let ops = [Op::Get(&key), Op::DeleteMany(some)];
             let reply = store.apply(&Op::Batch(&ops), &CX).await.unwrap();
-            let results = reply.into_batch(2).unwrap();
-            match results[1] {
-                Ok(_) => Did::Deleted(vec![0]),
+            match reply.into_batch(2).unwrap()[1] {
+                Ok(_) => Did::Deleted((number..).take(some.len()).collect()),
                 Err(_) => Did::Wrote,
             }
         }
@@ -173,11 +172,11 @@ async fn outages(server: &Server, mut random: Random) {
             0 | 1 => Some(REFUSED),
             2 => Some(Fault::Hang),
             3 => Some(Fault::LoseReply(ErrorKind::Timeout)),
-            4 => Some(Fault::Delay(MS * random.below(120) as u32)),
-            _ => None,
+            4 | 5 => Some(Fault::Delay(MS * random.below(120) as u32)),
+            _ => Some(Fault::Delay(MS * random.below(10) as u32)),
         };
         *server.fault.lock() = fault;
-        sleep(MS * random.below(400) as u32).await;
+        sleep(MS * random.below(500) as u32).await;
     }
 }
 
@@ -185,6 +184,11 @@ async fn outages(server: &Server, mut random: Random) {
 async fn a_value_that_was_deleted_is_never_read_again() {
     for seed in 0..150 {
         let (server, store) = stack();
+        // Half of the callers' way is `call` alone, as if the store always had to wait.
+        let store = match seed % 2 {
+            0 => SharedStore::new(store),
+            _ => SharedStore::new(FaultInjector::new(store).networked()),
+        };
         let (spaces, history) = (Spaces::new(), RefCell::default());
         let caller = |caller| {
             let mut run = Run {
@@ -195,9 +199,9 @@ async fn a_value_that_was_deleted_is_never_read_again() {
                 random: Random::new(seed * 10 + caller),
             };
             async move {
-                for _ in 0..120 {
+                for _ in 0..200 {
                     run.step().await;
-                    let pause = run.random.below(30) as u32;
+                    let pause = run.random.below(80) as u32;
                     sleep(MS * pause).await;
                 }
             }
