@@ -7,7 +7,7 @@ pub(super) struct Kinds(Vec<&'static str>);
 /// How many of the keys of an operation are of the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
-    /// None, or the operation has no keys.
+    /// None, or it is about the store itself: a ping or a scan.
     None,
     /// Some, but not all.
     Some,
@@ -49,10 +49,11 @@ impl Kinds {
 
     /// Returns how many keys of `op` are of these kinds.
     pub(super) fn share_of(&self, op: &Op<'_>) -> Share {
-        let (mut has, mut lacks) = (false, false);
+        let (mut has, mut lacks, mut pings) = (false, false, false);
         for part in keys::parts(op) {
-            // A scan is over the store's own keys.
-            lacks |= matches!(part, Op::Scan(_) | Op::Batch(_));
+            pings |= matches!(part, Op::Ping);
+            // It lists the store's own keys.
+            lacks |= matches!(part, Op::Scan(_));
             for key in keys::of(part) {
                 match self.has(key) {
                     true => has = true,
@@ -61,9 +62,11 @@ impl Kinds {
             }
         }
         match (has, lacks) {
-            (false, _) => Share::None,
             (true, true) => Share::Some,
             (true, false) => Share::All,
+            // An empty list, or a batch in a batch: all stores answer that in one way.
+            (false, false) if !pings => Share::All,
+            (false, _) => Share::None,
         }
     }
 }
@@ -93,8 +96,8 @@ mod tests {
             (unknown[0], Share::None),
             (Op::Batch(&unknown), Share::None),
             (Op::Scan(&scan), Share::None),
-            (Op::GetMany(&[]), Share::None),
-            (Op::Batch(&[]), Share::None),
+            (Op::GetMany(&[]), Share::All),
+            (Op::Batch(&[]), Share::All),
             (Op::Ping, Share::None),
         ] {
             assert_eq!(kinds.share_of(&op), expected, "{op:?}");

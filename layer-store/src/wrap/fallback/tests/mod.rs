@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod deletes;
+mod kit;
 mod outage;
 mod overflow;
 mod property;
