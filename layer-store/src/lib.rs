@@ -115,7 +115,7 @@ pub use self::{
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
     identity::{Identity, IdentityRef},
-    info::{BreakerHandle, BreakerState, Health, StoreInfo},
+    info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo},
     key::{Key, KeyPrefix, KeySpace},
     memory::MemoryStore,
     op::{Condition, Op},

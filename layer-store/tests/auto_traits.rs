@@ -2,11 +2,11 @@
 
 use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
-    ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
-    MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
-    StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
+    ErrorKind, Expiry, FallbackHandle, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace,
+    ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
+    Slot, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Prefix, Timeout},
+    wrap::{Breaker, Fallback, Prefix, Timeout},
 };
 
 #[test]
@@ -27,6 +27,7 @@ fn every_public_type_is_send_and_sync() {
         Effect,
         ErrorKind,
         Expiry,
+        FallbackHandle,
         Health,
         Identity<'_>,
         IdentityRef<'_>,
@@ -55,6 +56,7 @@ fn every_public_type_is_send_and_sync() {
         Fault,
         FaultInjector<MemoryStore>,
         Breaker<MemoryStore>,
+        Fallback<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
     );

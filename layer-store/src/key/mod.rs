@@ -44,7 +44,7 @@ pub struct Key<'a> {
 /// use layer_store::KeySpace;
 ///
 /// let space = KeySpace::new("limit", "100/min");
-/// assert_eq!(space.name(), "100/min");
+/// assert_eq!((space.kind(), space.name()), ("limit", "100/min"));
 /// ```
 #[derive(Clone)]
 pub struct KeySpace {
@@ -102,6 +102,12 @@ impl<'a> Key<'a> {
         key
     }
 
+    /// Returns the kind of the key's space, such as `limit`.
+    #[inline]
+    pub fn kind(&self) -> &'static str {
+        self.space.kind
+    }
+
     /// Returns true if both keys live in one slot of a Cluster, so that one program may have both.
     #[inline]
     pub fn same_tag(&self, other: &Self) -> bool {
@@ -147,6 +153,11 @@ impl<'a> Key<'a> {
 
     pub(crate) fn prefix(&self) -> Option<&'a PrefixChain<'a>> {
         self.prefix
+    }
+
+    /// Returns the parts, without the prefixes.
+    pub(crate) fn parts(&self) -> (&'a KeySpace, IdentityRef<'a>, &'a [u8]) {
+        (self.space, self.identity, self.rest)
     }
 
     fn prefixed_id(&self, id: Id) -> Id {
@@ -208,6 +219,11 @@ impl KeySpace {
         space
     }
 
+    /// Returns the kind, such as `limit`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// Returns the name, as it was given.
     pub fn name(&self) -> &str {
         &self.name
@@ -258,11 +274,20 @@ impl KeyPrefix {
                 .into(),
         }
     }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
 }
 
 impl<'a> PrefixChain<'a> {
     pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
+    }
+
+    /// Returns the innermost wrapper's prefix, and those of the wrappers further out.
+    pub(crate) fn parts(&self) -> (&'a KeyPrefix, Option<&'a Self>) {
+        (self.prefix, self.outer)
     }
 
     /// Appends the prefixes' text, the innermost wrapper's first.

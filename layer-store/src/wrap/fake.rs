@@ -166,7 +166,7 @@ fn reply(op: &Op<'_>) -> Reply {
     }
 }
 
-fn describe(op: &Op<'_>) -> String {
+pub(super) fn describe(op: &Op<'_>) -> String {
     let (name, keys) = match op {
         Op::Get(key) => ("get", vec![text(key)]),
         Op::GetMany(keys) => ("get many", keys.iter().map(text).collect()),
