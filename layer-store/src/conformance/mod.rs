@@ -132,6 +132,7 @@ macro_rules! __conformance_cases {
             compare_and_set_replaces_the_right_value_alone
             compare_and_set_has_one_winner_among_64
             compare_and_delete_is_for_the_owner
+            compare_and_delete_deletes_nothing_newer
 
             a_value_ends_to_the_millisecond
             an_expired_value_is_absent_to_every_operation
@@ -147,6 +148,7 @@ macro_rules! __conformance_cases {
 
             a_program_never_exceeds_its_limit
             a_program_over_two_keys_keeps_their_sum
+            a_program_sees_no_other_half_done
             a_program_reads_and_writes_what_operations_do
             a_program_takes_and_gives_any_bytes
             a_program_sees_time_pass

@@ -147,6 +147,12 @@ impl<'a> Key<'a> {
         self.prefix
     }
 
+    /// Returns the parts that make the key, without prefixes.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn parts(&self) -> (&'a KeySpace, IdentityRef<'a>, &'a [u8]) {
+        (self.space, self.identity, self.rest)
+    }
+
     fn prefixed_id(&self, id: Id) -> Id {
         // The chain goes from the innermost wrapper outwards. The prefixes were applied the other way round.
         fn apply(id: Id, within: Option<&PrefixChain<'_>>) -> Id {
