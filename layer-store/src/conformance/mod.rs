@@ -15,6 +15,15 @@
 //! The expression is evaluated once for each test. It gives a [`Store`](crate::Store), or a [`Trial`] with a clock that the
 //! cases move instead of waiting. Every case makes its own keys, so all of them can run at once on one server.
 //!
+//! # As a command
+//!
+//! [`main`] runs all cases in a program, prints a line for each, and returns the status: a whole `main` function is
+//! `conformance::main(async { MyStore::new() })`. The example `custom-store` does that with an argument:
+//!
+//! ```text
+//! cargo run --example custom-store -- --conformance
+//! ```
+//!
 //! # The test of the kit
 //!
 //! [`BuggyStore`] puts one [`Bug`] at a time into a sound store. A test of this crate shows that some case catches each.
@@ -32,6 +41,7 @@ mod buggy;
 mod fault_injector;
 mod names;
 mod random;
+mod report;
 mod trial;
 
 use std::{fmt, future::Future, pin::Pin};
@@ -43,6 +53,7 @@ pub use self::{
     fault_injector::{Fault, FaultInjector},
     names::unique,
     random::Random,
+    report::{Report, main, run_all},
     trial::Trial,
 };
 
