@@ -35,6 +35,7 @@
 
 pub mod cases;
 pub mod programs;
+pub mod schedule;
 pub mod twins;
 
 mod buggy;
