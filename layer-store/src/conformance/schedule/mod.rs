@@ -51,7 +51,7 @@
 //! | `SCHEDULES` | the number of seeds | 10,000 |
 //! | `SCHEDULE_SEED` | plays this seed alone, and prints each step | |
 
-use std::{env, fmt};
+use std::{env, fmt, ops::Range};
 
 mod fault;
 mod late;
@@ -66,18 +66,20 @@ pub struct Violation {
     message: String,
 }
 
-/// Plays a scenario under each seed.
+/// Plays a scenario under each seed. Returns the number of schedules.
 ///
 /// # Panics
 ///
 /// If the invariant does not hold. The message has the seed.
 #[track_caller]
-pub fn assert_holds<I>(scenario: impl Fn(&Schedule) -> I)
+pub fn assert_holds<I>(scenario: impl Fn(&Schedule) -> I) -> u64
 where
     I: FnMut() -> Result<(), String>,
 {
-    if let Some(violation) = find_violation(scenario) {
-        panic!("{violation}");
+    let seeds = seeds();
+    match find_violation(scenario) {
+        Some(violation) => panic!("{violation}"),
+        None => seeds.end - seeds.start,
     }
 }
 
@@ -98,18 +100,24 @@ fn find_violation<I>(scenario: impl Fn(&Schedule) -> I) -> Option<Violation>
 where
     I: FnMut() -> Result<(), String>,
 {
-    let play = |seed, traced| {
+    let traced = variable("SCHEDULE_SEED").is_some();
+    seeds().find_map(|seed| {
         let schedule = Schedule::new(seed, traced);
         let invariant = scenario(&schedule);
-        let result = schedule.play(invariant);
-        result.err().map(|message| Violation { seed, message })
-    };
+        let message = schedule.play(invariant).err()?;
+        Some(Violation { seed, message })
+    })
+}
+
+fn seeds() -> Range<u64> {
     match variable("SCHEDULE_SEED") {
-        Some(seed) => play(seed, true),
-        None => (0..variable("SCHEDULES").unwrap_or(SEEDS)).find_map(|seed| play(seed, false)),
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("SCHEDULES").unwrap_or(SEEDS),
     }
 }
 
+/// Reads a setting.
+///
 /// # Panics
 ///
 /// If the variable is set and is no number.
