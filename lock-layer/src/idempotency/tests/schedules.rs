@@ -41,6 +41,73 @@ struct Ledger {
     effects: HashMap<(u64, u64), u64>,
     /// The responses of the handlers, each with the request that it is for.
     responses: HashMap<Bytes, Fingerprint>,
+    /// What lies under each key, until when, and since how many flushes.
+    records: HashMap<Vec<u8>, (Bytes, u64, u64)>,
+}
+
+impl Ledger {
+    /// Takes note of an operation that the store has applied.
+    fn note(&mut self, schedule: &Schedule, op: &Op<'_>, reply: &Reply) -> Result<(), String> {
+        match (op, reply) {
+            (
+                Op::Set {
+                    key, value, expiry, ..
+                },
+                Reply::Set { applied: true, .. },
+            ) => {
+                let claim = value.to_bytes();
+                let prefix = claim[..PREFIX_LEN].to_vec();
+                self.claims.insert(prefix, schedule.flushes());
+                self.write(schedule, key, claim, expiry.ttl().unwrap().as_millis());
+                Ok(())
+            }
+            (
+                Op::Run {
+                    program,
+                    keys,
+                    args,
+                },
+                Reply::Output(output),
+            ) if program.name() == "record_write" && output.int(0) == Some(1) => {
+                let record = Bytes::copy_from_slice(args[1].bytes().unwrap());
+                let life = args[0].int().unwrap() as u64;
+                match self.write(schedule, &keys[0], record.clone(), life) {
+                    Some(old) if old[2..PREFIX_LEN] != record[2..PREFIX_LEN] => {
+                        Err("a record is written over another run's".into())
+                    }
+                    Some(old) if old[1] != b'P' && old[1] != record[1] => {
+                        Err("the record of a run that has ended is changed".into())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (Op::Run { keys, .. }, Reply::Output(output)) if output.int(0) == Some(1) => {
+                self.records.remove(&text(&keys[0]));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a record down. Returns the one that it replaces.
+    fn write(
+        &mut self,
+        schedule: &Schedule,
+        key: &Key<'_>,
+        record: Bytes,
+        life: u64,
+    ) -> Option<Bytes> {
+        let (now, flushes) = (schedule.store_time(), schedule.flushes());
+        let new = (record, now + life * 1_000, flushes);
+        let (old, ends, since) = self.records.insert(text(key), new)?;
+        (ends > now && since == flushes).then_some(old)
+    }
+}
+
+fn text(key: &Key<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    key.render(&mut text);
+    text
 }
 
 struct Scenario {
@@ -88,9 +155,8 @@ impl Scenario {
         }
         let (notes, clock) = (ledger.clone(), schedule.clone());
         schedule.observe(move |op, reply| {
-            if let (Op::Set { value, .. }, Reply::Set { applied: true, .. }) = (op, reply) {
-                let prefix = value.to_bytes()[..PREFIX_LEN].to_vec();
-                notes.borrow_mut().claims.insert(prefix, clock.flushes());
+            if let Err(message) = notes.borrow_mut().note(&clock, op, reply) {
+                clock.violate(message);
             }
         });
         let policy = self.policy;
