@@ -320,7 +320,7 @@ impl Schedule {
                 let mut replies = Vec::with_capacity(ops.len());
                 for op in ops {
                     replies.push(self.apply_at_once(op));
-                    self.maybe_turn().await;
+                    self.some_turns().await;
                 }
                 Ok(Reply::Batch(replies))
             }
@@ -328,7 +328,7 @@ impl Schedule {
                 let mut values = Vec::with_capacity(keys.len());
                 for key in keys {
                     values.push(self.apply_at_once(&Op::Get(key))?.into_value()?);
-                    self.maybe_turn().await;
+                    self.some_turns().await;
                 }
                 Ok(Reply::Values(values))
             }
@@ -336,7 +336,7 @@ impl Schedule {
                 let mut count = 0;
                 for key in keys {
                     count += self.apply_at_once(&delete(key))?.into_count()?;
-                    self.maybe_turn().await;
+                    self.some_turns().await;
                 }
                 Ok(Reply::Count(count))
             }
@@ -350,21 +350,22 @@ impl Schedule {
             Op::Batch(ops) => {
                 for op in &ops[..self.below(ops.len() as u64 + 1) as usize] {
                     let _ = self.apply_at_once(op);
-                    self.maybe_turn().await;
+                    self.some_turns().await;
                 }
             }
             Op::DeleteMany(keys) => {
                 for key in &keys[..self.below(keys.len() as u64 + 1) as usize] {
                     let _ = self.apply_at_once(&delete(key));
-                    self.maybe_turn().await;
+                    self.some_turns().await;
                 }
             }
             _ => {}
         }
     }
 
-    async fn maybe_turn(&self) {
-        if self.one_in(3) {
+    /// Lets others go on, for no turn or for several.
+    async fn some_turns(&self) {
+        while self.one_in(2) {
             self.turn().await;
         }
     }
