@@ -133,7 +133,7 @@ struct Actor {
 impl Actor {
     /// Looks a page up, and fills it if it is not there.
     async fn request(&self, hints: &mut [Option<Hint>; 2]) {
-        let page = self.schedule.below(2) as usize;
+        let page = self.page();
         let address = &*self.addresses[page];
         let mut fields = HeaderMap::new();
         let wants = HeaderValue::from(self.schedule.below(2));
@@ -259,8 +259,8 @@ impl Actor {
 
     /// Changes a page, and then purges it until the store confirms that.
     async fn change_and_purge(&self) {
-        let page = self.schedule.below(2) as usize;
-        let (name, scope) = match self.schedule.below(5) {
+        let page = self.page();
+        let (name, scope) = match self.scope() {
             0 => ("*", PurgeScope::path("*").unwrap()),
             1 => ("/cars/*", PurgeScope::path("/cars/*").unwrap()),
             2 => (PATHS[page], PurgeScope::page(PATHS[page])),
@@ -282,6 +282,21 @@ impl Actor {
                 return;
             }
             self.schedule.turn().await;
+        }
+    }
+
+    fn page(&self) -> usize {
+        match self.bug {
+            KnownBug::EpochLast => 0,
+            _ => self.schedule.below(2) as usize,
+        }
+    }
+
+    /// Chooses a scope: everything, all cars, the page, or a tag. A bug that only tags show is looked for among tags.
+    fn scope(&self) -> u64 {
+        match self.bug {
+            KnownBug::EpochLast => 3 + self.schedule.below(2),
+            _ => self.schedule.below(5),
         }
     }
 
