@@ -22,6 +22,8 @@ pub struct StoreInfo {
     pub answers_now: bool,
     /// True if each call ends by its [deadline](crate::Context::deadline) without a timer round it.
     pub keeps_deadlines: bool,
+    /// True if a [`watch`](crate::Store::watch) gets hints. False: it never does.
+    pub watches: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
     /// The store's health.
@@ -57,6 +59,7 @@ impl StoreInfo {
             received: 0,
             answers_now: false,
             keeps_deadlines: false,
+            watches: false,
             call_limit: None,
             health: Health::default(),
         }
@@ -158,6 +161,7 @@ mod tests {
             ("map", false, false)
         );
         assert_eq!((info.max_value, info.received), (usize::MAX, 0));
+        assert!(!info.watches);
         assert_eq!((info.incarnation, info.call_limit), (None, None));
         assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
     }

@@ -104,6 +104,9 @@ pub mod wrap;
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+#[doc(no_inline)]
+pub use bytes::Bytes;
+
 pub use self::{
     caller::Caller,
     clock::{Clock, ManualClock},
@@ -126,8 +129,8 @@ pub use self::{
     store::Store,
     transaction::{Slot, Transaction},
     ttl::{Expiry, Ttl},
-    value::Value,
-    watch::Watch,
+    value::{Object, Value},
+    watch::{Watch, Watchers},
 };
 
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
     ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
     MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
-    StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
     wrap::{Breaker, Prefix, Timeout},
 };
@@ -50,6 +50,7 @@ fn every_public_type_is_send_and_sync() {
         Ttl,
         Value,
         Watch,
+        Watchers<Vec<u8>>,
         BuggyStore<MemoryStore>,
         Fault,
         FaultInjector<MemoryStore>,

@@ -1,7 +1,6 @@
 use std::{fmt, net::IpAddr};
 
 use percent_encoding::percent_decode_str;
-use redis::{ProtocolVersion, RedisConnectionInfo};
 use url::{Host, Url};
 
 use crate::ConfigError;
@@ -16,8 +15,9 @@ pub(crate) struct Settings {
     #[cfg(feature = "redis-tls")]
     pub(super) ca_pem: Option<Vec<u8>>,
     username: Option<String>,
-    password: Option<String>,
+    pub(super) password: Option<String>,
     db: u32,
+    pub(super) max_in_flight: usize,
 }
 
 impl Settings {
@@ -106,6 +106,7 @@ impl Settings {
             username: None,
             password: None,
             db: 0,
+            max_in_flight: 1024,
         })
     }
 
@@ -122,21 +123,6 @@ impl Settings {
             ));
         }
         Ok(Self { ca_pem, ..self })
-    }
-
-    /// Returns what the first commands of a connection say.
-    pub(super) fn greeting(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
-        let mut info = RedisConnectionInfo::default()
-            .set_protocol(protocol)
-            .set_skip_set_lib_name()
-            .set_db(self.db.into());
-        if let Some(username) = &self.username {
-            info = info.set_username(username);
-        }
-        if let Some(password) = &self.password {
-            info = info.set_password(password);
-        }
-        info
     }
 }
 

@@ -11,4 +11,6 @@ mod fake;
 mod prefix;
 mod timeout;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::timeout::StillReceiving;
 pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};
