@@ -235,7 +235,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn name(op: &Op<'_>) -> &'static str {
+pub(super) fn name(op: &Op<'_>) -> &'static str {
     match op {
         Op::Get(_) => "get",
         Op::GetMany(_) => "get_many",
