@@ -4,9 +4,12 @@
 //! test is killed.
 
 mod backend;
+mod background;
 mod client;
+mod fault_proxy;
 mod logs;
 mod monitor;
+mod port;
 mod redis_server;
 mod service;
 mod twins;
@@ -14,6 +17,7 @@ mod twins;
 pub use self::{
     backend::Backend,
     client::Client,
+    fault_proxy::{Connections, FaultProxy, Mode, Passed},
     logs::Logs,
     monitor::Monitor,
     redis_server::{RedisServer, patient_store},

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     env, fmt, fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,13 +10,9 @@ use std::{
     time::Duration,
 };
 
-use layer_store::{
-    Options, SharedStore,
-    conformance::{Random, unique},
-    connect_with,
-};
+use layer_store::{Options, SharedStore, conformance::unique, connect_with};
 
-use crate::Monitor;
+use crate::{FaultProxy, Monitor, port::free_port};
 
 /// A `redis-server` on a loopback port, without persistence. It ends when this value is dropped.
 pub struct RedisServer {
@@ -67,10 +63,12 @@ impl RedisServer {
 
     /// Returns the URL for `connect`.
     pub fn url(&self) -> String {
-        match self.password() {
-            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
-            None => format!("redis://127.0.0.1:{}", self.port),
-        }
+        self.url_at(self.port)
+    }
+
+    /// Returns the URL for `connect` that leads through a proxy in front of this server.
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        self.url_at(proxy.address().port())
     }
 
     /// Returns its port on 127.0.0.1.
@@ -161,6 +159,13 @@ impl RedisServer {
     /// Begins to record commands.
     pub fn monitor(&self) -> Monitor {
         Monitor::start(self.raw())
+    }
+
+    fn url_at(&self, port: u16) -> String {
+        match self.password() {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
+            None => format!("redis://127.0.0.1:{port}"),
+        }
     }
 
     fn password(&self) -> Option<&str> {
@@ -258,19 +263,6 @@ fn program() -> &'static str {
         "these tests need {PROGRAM}: run `cargo xtask test`, which installs it, or `apt-get install redis-server`"
     );
     PROGRAM
-}
-
-/// Returns a port that nobody listens on, below those of outgoing connections. A client that dials a server that is gone could
-/// get the same port for itself otherwise, and would then talk to itself.
-fn free_port() -> u16 {
-    use std::hash::{BuildHasher, RandomState};
-    let mut random = Random::new(RandomState::new().hash_one(0));
-    loop {
-        let port = 10_000 + random.below(22_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn is_ready(socket: &Path) -> bool {
