@@ -1,6 +1,8 @@
 use std::{
     collections::BTreeMap,
-    env, fmt, fs,
+    env,
+    ffi::OsString,
+    fmt, fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
     os::unix::net::UnixStream,
@@ -254,15 +256,26 @@ impl Drop for Running {
     }
 }
 
-/// Returns the path of `redis-server`, or a message with the command that installs it.
-fn program() -> &'static str {
+/// Returns the program that `REDIS_SERVER` names, or else `redis-server`.
+///
+/// # Panics
+///
+/// Panics with the command that installs it if it is missing.
+fn program() -> OsString {
+    if let Some(program) = env::var_os(VARIABLE) {
+        assert!(
+            Path::new(&program).is_file(),
+            "{VARIABLE} names {program:?}, which is no file: write the path of a redis-server or valkey-server, or unset it"
+        );
+        return program;
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file());
     assert!(
         found,
         "these tests need {PROGRAM}: run `cargo xtask test`, which installs it, or `apt-get install redis-server`"
     );
-    PROGRAM
+    PROGRAM.into()
 }
 
 fn is_ready(socket: &Path) -> bool {
@@ -296,6 +309,8 @@ fn command_calls(line: &str) -> Option<(String, u64)> {
 }
 
 const PROGRAM: &str = "redis-server";
+/// Names another program, as `cargo xtask test --servers` does.
+const VARIABLE: &str = "REDIS_SERVER";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connects with a deadline of 10 s a call: on few cores a server that many tests ask at once is slower than a caller in
 /// production would wait.
