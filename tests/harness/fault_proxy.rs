@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -295,16 +295,15 @@ fn a_redis_is_reached_through_it_with_its_password() {
 
 /// A proxy in front of a server that says back what it is told.
 fn echo() -> FaultProxy {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    // The thread ends with the process of the test.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let address = listener.local_addr().expect("a listener has an address");
+    // The threads end with the process of the test.
     thread::spawn(move || {
-        for stream in listener.incoming() {
-            let reader = stream.unwrap();
+        for stream in listener.incoming().flatten() {
             thread::spawn(move || {
-                let mut writer = &reader;
+                let mut writer = &stream;
                 let mut chunk = [0; 4096];
-                while let Ok(read @ 1..) = (&reader).read(&mut chunk) {
+                while let Ok(read @ 1..) = (&stream).read(&mut chunk) {
                     if writer.write_all(&chunk[..read]).is_err() {
                         return;
                     }
@@ -316,11 +315,8 @@ fn echo() -> FaultProxy {
 }
 
 fn client(proxy: &FaultProxy) -> TcpStream {
-    let address: SocketAddr = proxy.address();
-    let stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    let stream = TcpStream::connect(proxy.address()).expect("the proxy listens");
+    patience(&stream, Duration::from_secs(5));
     stream
 }
 
@@ -333,14 +329,16 @@ fn said_back(client: &mut TcpStream, text: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Returns true if nothing comes for a while.
 fn is_silent(client: &mut TcpStream) -> bool {
-    let patience = client.read_timeout().unwrap();
-    client
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .unwrap();
+    patience(client, Duration::from_millis(50));
     let read = client.read(&mut [0; 8]);
-    client.set_read_timeout(patience).unwrap();
+    patience(client, Duration::from_secs(5));
     let waits = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
     read.is_err_and(|error| waits.contains(&error.kind()))
+}
+
+fn patience(client: &TcpStream, limit: Duration) {
+    let set = client.set_read_timeout(Some(limit));
+    set.expect("a limit above zero is legal");
 }
 
 fn now() -> Instant {

@@ -20,7 +20,8 @@ pub enum Mode {
         /// The bytes per second that the server can send.
         replies: u64,
     },
-    /// Passes everything, one byte per write.
+    /// Passes everything, one byte per write. Of a long run, such as a large value, the middle passes at once: its bytes would
+    /// take minutes.
     OneByte,
     /// Passes nothing. Connections stay open, and new ones are accepted. What was sent meanwhile passes later, if the mode
     /// changes again.

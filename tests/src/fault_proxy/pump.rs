@@ -27,6 +27,8 @@ pub(super) struct Pump<'a> {
     ended: bool,
     /// The bytes written in this mode.
     passed: u64,
+    /// The bytes written of the first piece.
+    begun: usize,
     /// True when the byte that this mode changes has been changed.
     corrupted: bool,
     /// The instant from which the bandwidth allows another write.
@@ -42,6 +44,7 @@ struct Next {
 }
 
 enum Piece {
+    /// What is left of one read.
     Bytes(BytesMut),
     Fin,
     Reset,
@@ -72,6 +75,7 @@ impl<'a> Pump<'a> {
             held_bytes: 0,
             ended: false,
             passed: 0,
+            begun: 0,
             corrupted: false,
             free_at: Instant::now(),
         }
@@ -188,7 +192,8 @@ impl<'a> Pump<'a> {
             next.bytes = next.bytes.min((rate / 200).clamp(1, 16_384) as usize);
         }
         match self.mode {
-            Mode::OneByte => next.bytes = 1,
+            Mode::OneByte if self.begun < EDGE || next.bytes <= EDGE => next.bytes = 1,
+            Mode::OneByte => next.bytes -= EDGE,
             Mode::Cut { after } if self.direction == Direction::Replies => {
                 let left = usize::try_from(after - self.passed).unwrap_or(usize::MAX);
                 next.bytes = next.bytes.min(left);
@@ -226,8 +231,10 @@ impl<'a> Pump<'a> {
             Piece::Bytes(bytes) => bytes,
         };
         bytes.advance(written);
+        self.begun += written;
         if bytes.is_empty() {
             self.held.pop_front();
+            self.begun = 0;
         }
         self.held_bytes -= written;
         self.passed += written as u64;
@@ -268,5 +275,7 @@ async fn write(
 const READ: usize = 16 * 1024;
 /// The most bytes that are held, apart from one read.
 const HELD: usize = 64 * 1024;
+/// The bytes at both ends of a read that are passed one by one.
+const EDGE: usize = 128;
 /// A timer may be late by so much before the bandwidth that it cost is lost.
 const SLACK: Duration = Duration::from_millis(20);
