@@ -84,6 +84,11 @@ impl StoreError {
         self
     }
 
+    /// Returns the error with another kind, and the effect and source that it has.
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// Returns the error and its sources as one text, joined by `: `. For a line of a log.
     pub fn report(&self) -> impl fmt::Display {
         Report(self)

@@ -22,6 +22,11 @@ pub struct StoreInfo {
     pub answers_now: bool,
     /// True if each call ends by its [deadline](crate::Context::deadline) without a timer round it.
     pub keeps_deadlines: bool,
+    /// True if a [`watch`](crate::Store::watch) gets hints. False: it never does.
+    pub watches: bool,
+    /// True while a [`wrap::Fallback`](crate::wrap::Fallback) answers from the memory of this process, because the store
+    /// fails.
+    pub degraded: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
     /// The store's health.
@@ -34,6 +39,8 @@ pub struct StoreInfo {
 pub struct Health {
     /// The store's circuit breaker, if it has one.
     pub breaker: Option<BreakerHandle>,
+    /// The store's [`wrap::Fallback`](crate::wrap::Fallback), if it has one.
+    pub fallback: Option<FallbackHandle>,
     /// The time that the last successful call took. `None`: it is not measured, or there was no call.
     pub last_latency: Option<Duration>,
 }
@@ -57,6 +64,8 @@ impl StoreInfo {
             received: 0,
             answers_now: false,
             keeps_deadlines: false,
+            watches: false,
+            degraded: false,
             call_limit: None,
             health: Health::default(),
         }
@@ -122,6 +131,50 @@ impl fmt::Debug for BreakerHandle {
     }
 }
 
+/// A handle to a [`wrap::Fallback`](crate::wrap::Fallback): shows if it answers from memory, and which kinds of keys it refuses
+/// to read from its store. It does not keep the store alive.
+#[derive(Clone)]
+pub struct FallbackHandle(Arc<dyn FallbackControl>);
+
+pub(crate) trait FallbackControl: Send + Sync {
+    fn is_degraded(&self) -> bool;
+    fn refused(&self) -> Vec<&'static str>;
+    fn trust(&self, kind: &str);
+}
+
+impl FallbackHandle {
+    pub(crate) fn new(control: Arc<dyn FallbackControl>) -> Self {
+        Self(control)
+    }
+
+    /// Returns true while the memory of this process answers.
+    pub fn is_degraded(&self) -> bool {
+        self.0.is_degraded()
+    }
+
+    /// Returns the kinds of keys whose values are answered as absent, because more of them were deleted during an outage than
+    /// could be remembered.
+    pub fn refused(&self) -> Vec<&'static str> {
+        self.0.refused()
+    }
+
+    /// Reads values of `kind` from the store again, at once.
+    ///
+    /// For an operator who knows that nothing in the store is out of date, such as after a purge of everything.
+    pub fn trust(&self, kind: &str) {
+        self.0.trust(kind);
+    }
+}
+
+impl fmt::Debug for FallbackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackHandle")
+            .field("is_degraded", &self.is_degraded())
+            .field("refused", &self.refused())
+            .finish()
+    }
+}
+
 impl BreakerState {
     /// Returns `closed`, `open` or `half-open`.
     pub const fn as_str(self) -> &'static str {
@@ -158,6 +211,7 @@ mod tests {
             ("map", false, false)
         );
         assert_eq!((info.max_value, info.received), (usize::MAX, 0));
+        assert!(!info.watches);
         assert_eq!((info.incarnation, info.call_limit), (None, None));
         assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
     }

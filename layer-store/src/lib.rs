@@ -105,6 +105,9 @@ pub mod conformance;
 mod redis;
 pub mod wrap;
 
+#[doc(no_inline)]
+pub use bytes::Bytes;
+
 pub use self::{
     caller::Caller,
     clock::{Clock, ManualClock},
@@ -113,7 +116,7 @@ pub use self::{
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
     identity::{Identity, IdentityRef},
-    info::{BreakerHandle, BreakerState, Health, StoreInfo},
+    info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo},
     key::{Key, KeyPrefix, KeySpace},
     memory::MemoryStore,
     op::{Condition, Op},
@@ -127,8 +130,8 @@ pub use self::{
     store::Store,
     transaction::{Slot, Transaction},
     ttl::{Expiry, Ttl},
-    value::Value,
-    watch::Watch,
+    value::{Object, Value},
+    watch::{Watch, Watchers},
 };
 #[cfg(feature = "redis")]
 pub use self::{

@@ -101,6 +101,20 @@ impl Op<'_> {
 }
 
 impl Op<'_> {
+    /// Returns true if the operation writes nothing, whatever its reply. A program counts as a write.
+    pub(crate) fn is_read(&self) -> bool {
+        match self {
+            Self::Get(_) | Self::GetMany(_) | Self::Scan(_) | Self::Ping => true,
+            Self::Batch(ops) => ops.iter().all(Self::is_read),
+            Self::Set { .. }
+            | Self::Delete { .. }
+            | Self::DeleteMany(_)
+            | Self::Touch { .. }
+            | Self::Add { .. }
+            | Self::Run { .. } => false,
+        }
+    }
+
     /// Returns the bytes that the operation carries, about: its values and arguments, and 64 bytes for each key.
     ///
     /// A deadline grows with it, because a large value takes its time on a slow line.
@@ -198,6 +212,23 @@ mod tests {
         assert_eq!(kind(&keys), Some(ErrorKind::Rejected));
         keys[3] = Key::new(&space, IdentityRef::Int(2));
         assert_eq!(kind(&keys), Some(ErrorKind::CrossTag));
+    }
+
+    #[test]
+    fn a_batch_is_a_read_if_all_of_its_operations_are() {
+        let space = KeySpace::new("data", "s");
+        let key = Key::new(&space, IdentityRef::Int(1));
+        let (get, delete) = (
+            Op::Get(&key),
+            Op::Delete {
+                key: &key,
+                if_equals: None,
+            },
+        );
+        assert!(get.is_read() && Op::Ping.is_read());
+        assert!(!delete.is_read());
+        assert!(Op::Batch(&[get, Op::Ping]).is_read());
+        assert!(!Op::Batch(&[get, delete]).is_read());
     }
 
     #[test]

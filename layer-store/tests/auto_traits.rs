@@ -2,11 +2,11 @@
 
 use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
-    ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
-    MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
-    StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    ErrorKind, Expiry, FallbackHandle, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace,
+    ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
+    Slot, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Prefix, Timeout},
+    wrap::{Breaker, Fallback, Prefix, Timeout},
 };
 
 #[test]
@@ -27,6 +27,7 @@ fn every_public_type_is_send_and_sync() {
         Effect,
         ErrorKind,
         Expiry,
+        FallbackHandle,
         Health,
         Identity<'_>,
         IdentityRef<'_>,
@@ -50,10 +51,12 @@ fn every_public_type_is_send_and_sync() {
         Ttl,
         Value,
         Watch,
+        Watchers<Vec<u8>>,
         BuggyStore<MemoryStore>,
         Fault,
         FaultInjector<MemoryStore>,
         Breaker<MemoryStore>,
+        Fallback<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
     );

@@ -204,7 +204,11 @@ impl<T: Store> Store for FaultInjector<T> {
     }
 
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        info.answers_now &= !self.networked;
+        // A call that hangs has no end.
+        info.keeps_deadlines = false;
+        info
     }
 }
 
@@ -231,7 +235,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn name(op: &Op<'_>) -> &'static str {
+pub(super) fn name(op: &Op<'_>) -> &'static str {
     match op {
         Op::Get(_) => "get",
         Op::GetMany(_) => "get_many",

@@ -1,7 +1,14 @@
 use std::{error::Error, fmt, io};
 
 use super::greeting::HELLO;
-use crate::{Credentials, error::Report, redis::resp::ServerError};
+use crate::{
+    Credentials,
+    error::Report,
+    redis::{
+        error::{Harmless, is_permanent},
+        resp::{Malformed, ServerError},
+    },
+};
 
 /// The error of a greeting, or of what must be known before it.
 pub(crate) enum GreetingError {
@@ -17,19 +24,14 @@ pub(crate) enum GreetingError {
     #[cfg(feature = "redis-tls")]
     SpeaksPlain,
     /// What came is not Redis' protocol.
-    NotRedis(Box<dyn Error + Send + Sync>),
+    NotRedis(Malformed),
     /// The reply is not one that the command has.
     Unexpected { command: &'static str },
-    /// The server replied an error.
-    Refused(Refusal),
-}
-
-/// A command of the greeting that the server refused, with the error that it replied.
-pub(crate) struct Refusal {
-    command: &'static str,
-    code: String,
-    /// What may be shown of the words after the code.
-    details: String,
+    /// The server replied an error. It does not repeat the password.
+    Refused {
+        command: &'static str,
+        error: ServerError,
+    },
 }
 
 impl GreetingError {
@@ -38,11 +40,16 @@ impl GreetingError {
         error: &ServerError,
         credentials: Option<&Credentials>,
     ) -> Self {
-        Self::Refused(Refusal {
-            command,
-            code: error.code().to_owned(),
-            details: shown(error.details(), credentials).to_owned(),
-        })
+        let shows = |credentials: &Credentials| {
+            let secret = credentials.secret();
+            !secret.is_empty() && error.details().contains(secret)
+        };
+        // A server may repeat the command with the password in it.
+        let error = match credentials.is_some_and(shows) {
+            true => ServerError::new(error.code().as_bytes()),
+            false => error.clone(),
+        };
+        Self::Refused { command, error }
     }
 
     /// Returns true if the server, or a proxy before it, may still speak RESP2.
@@ -53,10 +60,10 @@ impl GreetingError {
         match self {
             Self::Closed { .. } => true,
             Self::Unexpected { command } => *command == HELLO,
-            Self::Refused(refusal) => {
-                refusal.command == HELLO
-                    && refusal.is_permanent()
-                    && !matches!(refusal.code.as_str(), "WRONGPASS" | "DENIED")
+            Self::Refused { command, error } => {
+                *command == HELLO
+                    && is_permanent(error)
+                    && !matches!(error.code(), "WRONGPASS" | "DENIED")
             }
             _ => false,
         }
@@ -72,19 +79,7 @@ impl GreetingError {
             Self::SpeaksTls | Self::NotRedis(_) | Self::Unexpected { .. } => true,
             #[cfg(feature = "redis-tls")]
             Self::SpeaksPlain => true,
-            Self::Refused(refusal) => refusal.is_permanent(),
-        }
-    }
-}
-
-impl Refusal {
-    fn is_permanent(&self) -> bool {
-        match self.code.as_str() {
-            "ERR" => !self.details.starts_with("max "),
-            code => matches!(
-                code,
-                "DENIED" | "NOAUTH" | "NOPERM" | "NOPROTO" | "WRONGPASS"
-            ),
+            Self::Refused { error, .. } => is_permanent(error),
         }
     }
 }
@@ -95,23 +90,6 @@ pub(super) fn has_no_password(error: &ServerError) -> bool {
     error.code() == "ERR"
         && (details.contains("without any password configured")
             || details.contains("no password is set"))
-}
-
-/// Returns the first sentence of an error, without what it repeats of the command, which may be the password.
-fn shown<'a>(details: &'a str, credentials: Option<&Credentials>) -> &'a str {
-    let end = [", with args", ". "]
-        .iter()
-        .filter_map(|end| details.find(end))
-        .min();
-    let shown = &details[..end.unwrap_or(details.len())];
-    let is_secret = |credentials: &Credentials| {
-        let secret = credentials.secret();
-        !secret.is_empty() && shown.contains(secret)
-    };
-    match credentials.is_some_and(is_secret) {
-        true => "",
-        false => shown,
-    }
 }
 
 impl fmt::Display for GreetingError {
@@ -134,13 +112,8 @@ impl fmt::Display for GreetingError {
             Self::Unexpected { command } => {
                 write!(f, "the server does not speak Redis' protocol: its reply to {command} is another command's")
             }
-            Self::Refused(Refusal {
-                command,
-                code,
-                details,
-            }) => {
-                let text = format!("the server refused {command}: {code} {details}");
-                f.write_str(text.trim_end())
+            Self::Refused { command, error } => {
+                write!(f, "the server refused {command}: {}", Harmless(error))
             }
         }
     }
@@ -155,9 +128,10 @@ impl fmt::Debug for GreetingError {
 impl Error for GreetingError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NoCredentials(error) | Self::NotRedis(error) => Some(&**error),
+            Self::NoCredentials(error) => Some(&**error),
+            Self::NotRedis(error) => Some(error),
             Self::Closed { error, .. } | Self::Lost(error) => Some(error),
-            Self::SpeaksTls | Self::Unexpected { .. } | Self::Refused(_) => None,
+            Self::SpeaksTls | Self::Unexpected { .. } | Self::Refused { .. } => None,
             #[cfg(feature = "redis-tls")]
             Self::SpeaksPlain => None,
         }
@@ -208,10 +182,6 @@ mod tests {
             (
                 "ERR cannot parse 'HELLO 3 AUTH ada hunter2'",
                 "the server refused HELLO: ERR",
-            ),
-            (
-                "DENIED It is protected. To open it, ..",
-                "the server refused HELLO: DENIED It is protected",
             ),
             ("OOM", "the server refused HELLO: OOM"),
         ] {

@@ -155,7 +155,9 @@ impl Dialer {
         }
         let mut greeting = pin!(greeting);
         match timeout(PATIENCE, &mut greeting).await {
-            Ok(Err(error)) if error.is_lost() => Err(self.wrong_port(place).await.unwrap_or(error)),
+            Ok(Err(error)) if error.is_closed() => {
+                Err(self.wrong_port(place).await.unwrap_or(error))
+            }
             Ok(ended) => ended,
             Err(_) => match self.wrong_port(place).await {
                 Some(error) => Err(error),
@@ -274,7 +276,7 @@ impl Dialer {
             },
             DialogError::Io(error) => GreetingError::Lost(error),
             DialogError::Malformed(_) if buffer.starts_with(TLS_ALERT) => GreetingError::SpeaksTls,
-            DialogError::Malformed(error) => GreetingError::NotRedis(error.into()),
+            DialogError::Malformed(error) => GreetingError::NotRedis(error),
         };
         error.into()
     }

@@ -33,7 +33,7 @@ pub(super) enum RespValue {
 
 /// An error that a server replies: a code, such as `WRONGTYPE`, and details.
 #[derive(Clone, PartialEq)]
-pub(super) struct ServerError(Box<str>);
+pub(crate) struct ServerError(Box<str>);
 
 impl RespValue {
     /// Returns true for the status with this text.
@@ -53,8 +53,10 @@ impl RespValue {
 }
 
 impl ServerError {
+    /// Makes it from the line of a reply. Of an error that ended a script of Redis 6 it keeps the error itself.
     pub(super) fn new(line: &[u8]) -> Self {
-        Self(String::from_utf8_lossy(line).into())
+        let line = String::from_utf8_lossy(line);
+        Self(error_in_script(&line).unwrap_or(&line).into())
     }
 
     /// Returns the first word. `ERR` if a server sent none in capitals.
@@ -82,9 +84,53 @@ impl fmt::Debug for ServerError {
     }
 }
 
+/// Finds the error of a command in the text of a script that it ended. Before version 7 Redis wraps it, in forms such as
+/// `ERR Error running script (call to f_d3c2): @user_script:1: @user_script: 1: -OOM command not allowed`.
+fn error_in_script(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("ERR Error running script (call to f_")?;
+    let (_, mut rest) = rest.split_once("): ")?;
+    while let Some(place) = rest.strip_prefix("@user_script:") {
+        let (number, after) = place.split_once(": ")?;
+        number.trim().parse::<u32>().ok()?;
+        rest = after;
+    }
+    let error = rest.strip_prefix('-').unwrap_or(rest);
+    let code = error.split(' ').next()?;
+    let is_code = code.len() > 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_code.then_some(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_ended_a_script_of_redis_6_is_read_as_itself() {
+        const CALL: &str =
+            "ERR Error running script (call to f_7829effcb2fe72eb30b7f91ade9dd54699db428a): ";
+        for (text, code, details) in [
+            (
+                "@user_script:1: WRONGTYPE Operation against",
+                "WRONGTYPE",
+                "Operation against",
+            ),
+            (
+                "@user_script:1: @user_script: 1: -OOM command not allowed",
+                "OOM",
+                "command not allowed",
+            ),
+            ("@user_script:12: ERR syntax error", "ERR", "syntax error"),
+            // That of the script itself.
+            (
+                "@user_script:1: user_script:1: x",
+                "ERR",
+                "Error running script (call to f_7829effcb2fe72eb30b7f91ade9dd54699db428a): @user_script:1: user_script:1: x",
+            ),
+        ] {
+            let error = ServerError::new(format!("{CALL}{text}").as_bytes());
+            assert_eq!((error.code(), error.details()), (code, details), "{text:?}");
+        }
+    }
 
     #[test]
     fn an_error_is_a_code_and_details() {

@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(super) version: Option<RespVersion>,
     /// The longest time of an attempt to connect, from the look-up of the name to the last reply of the greeting.
     pub(super) connect_timeout: Duration,
+    /// The most calls that are under way at once.
+    pub(super) max_in_flight: usize,
 }
 
 /// The place where a server listens.
@@ -104,6 +106,7 @@ impl Settings {
             db: 0,
             version: None,
             connect_timeout: CONNECT_TIMEOUT,
+            max_in_flight: MAX_IN_FLIGHT,
         }
     }
 
@@ -174,6 +177,7 @@ impl fmt::Debug for Settings {
 
 /// The default of `Options::connect_timeout`, for a store that was made without options.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_IN_FLIGHT: usize = 1_024;
 const NO_ZONE: &str = "an IPv6 address with a zone, as in `fe80::1%eth0`, is not supported: write a name, or an address without `%`";
 
 #[cfg(test)]
