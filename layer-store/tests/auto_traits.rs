@@ -4,9 +4,9 @@ use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
     ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
     MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
-    StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Prefix, Timeout},
+    wrap::{Breaker, Prefix, Timeout, Traced},
 };
 
 #[test]
@@ -46,6 +46,7 @@ fn every_public_type_is_send_and_sync() {
         Slot,
         StoreError,
         StoreInfo,
+        Traffic,
         Transaction<'_>,
         Ttl,
         Value,
@@ -56,6 +57,13 @@ fn every_public_type_is_send_and_sync() {
         Breaker<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
+        Traced<MemoryStore>,
+    );
+    #[cfg(feature = "metrics")]
+    check!(
+        layer_store::wrap::Metrics<MemoryStore>,
+        layer_store::wrap::metrics::Metric,
+        layer_store::wrap::metrics::MetricKind,
     );
     #[cfg(feature = "redis")]
     check!(layer_store::RedisStore);

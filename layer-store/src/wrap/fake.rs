@@ -4,14 +4,16 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use crate::{Context, ErrorKind, Key, Op, Output, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{
+    Context, ErrorKind, Key, Op, Output, Reply, Store, StoreError, StoreInfo, Traffic, Watch,
+};
 
 #[derive(Clone)]
 pub(super) struct Fake(Arc<State>);
@@ -20,6 +22,8 @@ struct State {
     mode: Mutex<Mode>,
     sent: Mutex<Vec<String>>,
     received: AtomicU64,
+    shared: AtomicBool,
+    traffic: Mutex<Traffic>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,11 +45,29 @@ impl Fake {
             mode: Mutex::new(mode),
             sent: Mutex::default(),
             received: AtomicU64::new(0),
+            shared: AtomicBool::new(false),
+            traffic: Mutex::default(),
         }))
     }
 
     pub(super) fn turn(&self, mode: Mode) {
         *self.0.mode.lock() = mode;
+    }
+
+    /// Makes it a store that other processes share.
+    #[cfg(feature = "metrics")]
+    pub(super) fn shared(self) -> Self {
+        self.0.shared.store(true, Relaxed);
+        self
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn set_traffic(&self, connections: u32, in_flight: u32, commands: u64) {
+        *self.0.traffic.lock() = Traffic {
+            connections,
+            in_flight,
+            commands,
+        };
     }
 
     /// Takes the operations since the last time: their names, and their keys' texts.
@@ -99,6 +121,8 @@ impl Store for Fake {
     fn info(&self) -> StoreInfo {
         let mut info = StoreInfo::new("fake");
         info.received = self.0.received.load(Relaxed);
+        info.shared = self.0.shared.load(Relaxed);
+        info.traffic = *self.0.traffic.lock();
         info
     }
 }

@@ -1,6 +1,6 @@
-//! Wrappers round a store: a circuit breaker, a limit for each call, and a prefix for keys.
+//! Wrappers round a store: spans, metrics, a circuit breaker, a limit for each call, and a prefix for keys.
 //!
-//! Outermost first: [`Breaker`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts the first two
+//! Outermost first: [`Traced`] > `Metrics` (feature `metrics`) > [`Breaker`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts the first two
 //! round every store that is reached over a network, and the third if a prefix is set. A
 //! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two. [`Store`](crate::Store) shows how to
 //! write another one.
@@ -8,7 +8,12 @@
 mod breaker;
 #[cfg(test)]
 mod fake;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod prefix;
 mod timeout;
+mod traced;
 
-pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};
+#[cfg(feature = "metrics")]
+pub use self::metrics::Metrics;
+pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout, traced::Traced};
