@@ -16,4 +16,13 @@ mod traced;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
+use crate::{SharedStore, Store};
+
 pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout, traced::Traced};
+
+/// Puts round a store what shows its calls: spans, and metrics if the feature is on.
+pub(crate) fn observed(store: impl Store) -> SharedStore {
+    #[cfg(feature = "metrics")]
+    let store = Metrics::new(store);
+    SharedStore::new(Traced::new(store))
+}
