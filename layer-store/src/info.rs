@@ -29,8 +29,25 @@ pub struct StoreInfo {
     pub degraded: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
+    /// The traffic between this process and the server.
+    pub traffic: Traffic,
     /// The store's health.
     pub health: Health,
+    /// The gauges of a [`Metrics`](crate::wrap::Metrics) wrapper, to be published with these properties.
+    #[cfg(feature = "metrics")]
+    pub(crate) gauges: Option<std::sync::Arc<crate::wrap::metrics::Gauges>>,
+}
+
+/// The traffic between a process and the server of its store, known without a call. All zero if the store does not count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The open connections.
+    pub connections: u32,
+    /// The calls that were begun and have no reply yet.
+    pub in_flight: u32,
+    /// The commands sent so far, those of connecting and of pings included.
+    pub commands: u64,
 }
 
 /// The health of a store, known without a call.
@@ -67,7 +84,10 @@ impl StoreInfo {
             watches: false,
             degraded: false,
             call_limit: None,
+            traffic: Traffic::default(),
             health: Health::default(),
+            #[cfg(feature = "metrics")]
+            gauges: None,
         }
     }
 }
@@ -92,6 +112,7 @@ pub(crate) trait BreakerControl: Send + Sync {
     fn state(&self) -> BreakerState;
     fn failures(&self) -> u32;
     fn successes(&self) -> u32;
+    fn entered(&self, state: BreakerState) -> u64;
     fn reset(&self);
 }
 
@@ -113,6 +134,11 @@ impl BreakerHandle {
     /// Returns the number of pings in a row that were answered since the breaker opened.
     pub fn successes(&self) -> u32 {
         self.0.successes()
+    }
+
+    /// Returns how often the breaker has changed into `state`. The closed state that it starts with is not counted.
+    pub fn entered(&self, state: BreakerState) -> u64 {
+        self.0.entered(state)
     }
 
     /// Closes the breaker at once.
@@ -213,6 +239,7 @@ mod tests {
         assert_eq!((info.max_value, info.received), (usize::MAX, 0));
         assert!(!info.watches);
         assert_eq!((info.incarnation, info.call_limit), (None, None));
+        assert_eq!(info.traffic, Traffic::default());
         assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
     }
 }

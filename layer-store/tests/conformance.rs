@@ -21,6 +21,19 @@ mod memory_behind_a_network {
     layer_store::conformance_tests!(async { FaultInjector::new(MemoryStore::new()).networked() });
 }
 
+/// Spans and metrics round a store change nothing.
+mod memory_observed {
+    use super::*;
+
+    #[cfg(feature = "metrics")]
+    layer_store::conformance_tests!(async {
+        let waits = FaultInjector::new(MemoryStore::new()).networked();
+        layer_store::wrap::Traced::new(layer_store::wrap::Metrics::new(waits))
+    });
+    #[cfg(not(feature = "metrics"))]
+    layer_store::conformance_tests!(async { layer_store::wrap::Traced::new(MemoryStore::new()) });
+}
+
 /// Each bug, and the case that is about it.
 const CAUGHT_BY: &[(Bug, &str)] = &[
     (

@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{
     Clock, Context, ErrorKind, Key, ManualClock, MemoryStore, Op, Protocol, Reply, Scratch, Store,
-    StoreError,
-    conformance::{Random, fault_injector::name},
+    StoreError, conformance::Random,
 };
 
 /// One schedule: the actors, their store, and the seed that chooses what happens. Clones are handles to the same one.
@@ -309,7 +308,7 @@ impl Schedule {
         }
         // Under way back.
         self.turn().await;
-        self.trace(|| format!("    {} => {result:?}", name(op)));
+        self.trace(|| format!("    {} => {result:?}", op.name()));
         result
     }
 
