@@ -27,18 +27,28 @@ mod behind_a_prefix {
     });
 }
 
-/// All cases, through TLS with an authority of its own.
+/// All cases, through TLS with an authority and a client certificate of its own.
 mod tls {
     use super::*;
 
     layer_store::conformance_tests!(async {
-        let options = Options::new().ca_pem(CERTIFICATES.ca.clone());
+        let options = Options::new()
+            .ca_pem(CERTIFICATES.ca.clone())
+            .client_pem(CERTIFICATES.client.clone());
         patient_store_at(&FRONT.url(&SERVER), options).await
     });
 
     static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(Certificates::new);
-    static FRONT: LazyLock<TlsFront> =
-        LazyLock::new(|| TlsFront::for_any_client(&SERVER, &CERTIFICATES));
+    static FRONT: LazyLock<TlsFront> = LazyLock::new(|| TlsFront::before(&SERVER, &CERTIFICATES));
+}
+
+/// All cases, over a socket in the file system.
+mod unix_socket {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        patient_store_at(&SERVER.unix_url(), Options::new()).await
+    });
 }
 
 /// All cases, in RESP2.
