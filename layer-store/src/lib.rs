@@ -78,6 +78,7 @@ mod connect;
 mod context;
 mod error;
 mod ext;
+mod finding;
 mod identity;
 mod info;
 mod key;
@@ -114,6 +115,7 @@ pub use self::{
     context::Context,
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
+    finding::{Finding, FindingKind, Severity},
     identity::{Identity, IdentityRef},
     info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo},
     key::{Key, KeyPrefix, KeySpace},
