@@ -1,4 +1,4 @@
-//! The store on a real Redis: the conformance kit, the commands it sends, and the keys and values in Redis.
+//! The store on a real Redis, on every way to it: the conformance kit, the commands it sends, and the keys and values in Redis.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -6,7 +6,10 @@ use layer_store::{
     Arg, Context, Identity, Key, KeySpace, Op, Options, StoreExt, Ttl, Value,
     conformance::programs::{LIMITED, LOOK},
 };
-use tests::{RedisServer, patient_store, unique};
+use tests::{
+    Certificates, FaultProxy, HelloRefusal, Mode, RedisServer, Resp2Front, TlsFront, patient_store,
+    patient_store_at, unique,
+};
 
 /// All cases, at once on one server.
 mod plain {
@@ -21,6 +24,58 @@ mod behind_a_prefix {
 
     layer_store::conformance_tests!(async {
         patient_store(&SERVER, Options::new().prefix(unique())).await
+    });
+}
+
+/// All cases, through TLS with an authority of its own.
+mod tls {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        let options = Options::new().ca_pem(CERTIFICATES.ca.clone());
+        patient_store_at(&FRONT.url(&SERVER), options).await
+    });
+
+    static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(Certificates::new);
+    static FRONT: LazyLock<TlsFront> =
+        LazyLock::new(|| TlsFront::for_any_client(&SERVER, &CERTIFICATES));
+}
+
+/// All cases, in RESP2.
+mod resp2 {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        patient_store_at(&FRONT.url(&SERVER), Options::new()).await
+    });
+
+    static FRONT: LazyLock<Resp2Front> =
+        LazyLock::new(|| Resp2Front::before(&SERVER, HelloRefusal::UnknownCommand));
+}
+
+/// All cases, through a proxy.
+mod proxied {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        patient_store_at(&SERVER.url_through(&PROXY), Options::new()).await
+    });
+
+    static PROXY: LazyLock<FaultProxy> = LazyLock::new(|| FaultProxy::before(&SERVER));
+}
+
+/// All cases, with a reply that comes one byte at a time.
+mod one_byte_at_a_time {
+    use super::*;
+
+    layer_store::conformance_tests!(async {
+        patient_store_at(&SERVER.url_through(&PROXY), Options::new()).await
+    });
+
+    static PROXY: LazyLock<FaultProxy> = LazyLock::new(|| {
+        let proxy = FaultProxy::before(&SERVER);
+        proxy.set(Mode::OneByte);
+        proxy
     });
 }
 

@@ -10,6 +10,11 @@ use std::{
 
 use tests::{Monitor, RedisServer};
 
+#[path = "harness/fault_proxy.rs"]
+mod fault_proxy;
+#[path = "harness/variants.rs"]
+mod variants;
+
 #[test]
 fn a_server_answers_until_it_is_dropped() {
     let server = RedisServer::start();

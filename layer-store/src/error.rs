@@ -49,6 +49,25 @@ pub enum ErrorKind {
     Corrupt,
 }
 
+impl ErrorKind {
+    /// Returns a short name for metrics and spans, such as `unavailable` or `too_large`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
+            Self::Full => "full",
+            Self::TooLarge => "too_large",
+            Self::Rejected => "rejected",
+            Self::CrossTag => "cross_tag",
+            Self::Unsupported => "unsupported",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
 /// The effect of a failed operation on the store. Retries and fallbacks decide on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {

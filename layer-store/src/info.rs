@@ -33,8 +33,25 @@ pub struct StoreInfo {
     pub call_limit: Option<Duration>,
     /// What was found out about the server. Empty before the first connection, and for a store without a server.
     pub findings: Arc<[Finding]>,
+    /// The traffic between this process and the server.
+    pub traffic: Traffic,
     /// The store's health.
     pub health: Health,
+    /// The gauges of a [`Metrics`](crate::wrap::Metrics) wrapper, to be published with these properties.
+    #[cfg(feature = "metrics")]
+    pub(crate) gauges: Option<std::sync::Arc<crate::wrap::metrics::Gauges>>,
+}
+
+/// The traffic between a process and the server of its store, known without a call. All zero if the store does not count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The open connections.
+    pub connections: u32,
+    /// The calls that were begun and have no reply yet.
+    pub in_flight: u32,
+    /// The commands sent so far, those of connecting and of pings included.
+    pub commands: u64,
 }
 
 /// The health of a store, known without a call.
@@ -72,7 +89,10 @@ impl StoreInfo {
             degraded: false,
             call_limit: None,
             findings: Arc::default(),
+            traffic: Traffic::default(),
             health: Health::default(),
+            #[cfg(feature = "metrics")]
+            gauges: None,
         }
     }
 }
@@ -97,6 +117,7 @@ pub(crate) trait BreakerControl: Send + Sync {
     fn state(&self) -> BreakerState;
     fn failures(&self) -> u32;
     fn successes(&self) -> u32;
+    fn entered(&self, state: BreakerState) -> u64;
     fn reset(&self);
 }
 
@@ -118,6 +139,11 @@ impl BreakerHandle {
     /// Returns the number of pings in a row that were answered since the breaker opened.
     pub fn successes(&self) -> u32 {
         self.0.successes()
+    }
+
+    /// Returns how often the breaker has changed into `state`. The closed state that it starts with is not counted.
+    pub fn entered(&self, state: BreakerState) -> u64 {
+        self.0.entered(state)
     }
 
     /// Closes the breaker at once.
@@ -218,6 +244,7 @@ mod tests {
         assert_eq!((info.max_value, info.received), (usize::MAX, 0));
         assert!(!info.watches);
         assert_eq!((info.incarnation, info.call_limit), (None, None));
+        assert_eq!(info.traffic, Traffic::default());
         assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
     }
 }

@@ -65,8 +65,15 @@
 //! A dropped call may or may not have been applied, and other calls go on. An attempt to connect outlives the call that
 //! started it. The tasks of a store (its connection, the pings of its breaker) end when its last clone is dropped.
 //!
+//! # Metrics and spans
+//!
+//! [`wrap::Traced`] puts a span of `tracing` round each call. With the feature `metrics`, `wrap::Metrics` counts operations by
+//! source, operation and outcome, times those that wait, and shows the breaker, the connections and the commands; its names
+//! are in the table of `wrap::metrics`. Neither shows a key.
+//!
 //! # Features
 //!
+//! - `metrics`: `wrap::Metrics`, through the facade of the crate `metrics`.
 //! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
 //! - `redis-tls`: `rediss://`, through rustls with ring.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
@@ -117,7 +124,7 @@ pub use self::{
     ext::StoreExt,
     finding::{Finding, FindingKind, Severity},
     identity::{Identity, IdentityRef},
-    info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo},
+    info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo, Traffic},
     key::{Key, KeyPrefix, KeySpace},
     memory::MemoryStore,
     op::{Condition, Op},

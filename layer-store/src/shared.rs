@@ -53,6 +53,20 @@ impl SharedStore {
     }
 }
 
+#[cfg(feature = "metrics")]
+impl SharedStore {
+    /// Publishes what only the store knows as metrics: its connections, calls in flight, commands and circuit breaker.
+    ///
+    /// Call it in the handler of a scrape, before the metrics are written out. Does nothing if no
+    /// [`Metrics`](crate::wrap::Metrics) is round the store.
+    pub fn publish_metrics(&self) {
+        let info = self.info();
+        if let Some(gauges) = &info.gauges {
+            gauges.publish(&info);
+        }
+    }
+}
+
 impl From<&Self> for SharedStore {
     fn from(store: &Self) -> Self {
         store.clone()
@@ -127,7 +141,7 @@ mod tests {
     use crate::{
         KeyPrefix, MemoryStore,
         conformance::{Bug, BuggyStore, FaultInjector},
-        wrap::{Breaker, Prefix, Timeout},
+        wrap::{Breaker, Prefix, Timeout, Traced},
     };
 
     fn name(store: impl Into<SharedStore>) -> &'static str {
@@ -146,6 +160,7 @@ mod tests {
             name(Prefix::new(memory.clone(), KeyPrefix::new("a"))),
             "memory"
         );
+        assert_eq!(name(Traced::new(memory.clone())), "memory");
         assert_eq!(name(FaultInjector::new(memory.clone())), "memory");
         assert_eq!(
             name(BuggyStore::new(memory.clone(), Bug::NeverExpires)),

@@ -4,9 +4,9 @@ use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
     ErrorKind, Expiry, FallbackHandle, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace,
     ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
-    Slot, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
+    Slot, StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Fallback, Prefix, Timeout},
+    wrap::{Breaker, Fallback, Prefix, Timeout, Traced},
 };
 
 #[test]
@@ -47,6 +47,7 @@ fn every_public_type_is_send_and_sync() {
         Slot,
         StoreError,
         StoreInfo,
+        Traffic,
         Transaction<'_>,
         Ttl,
         Value,
@@ -59,6 +60,13 @@ fn every_public_type_is_send_and_sync() {
         Fallback<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
+        Traced<MemoryStore>,
+    );
+    #[cfg(feature = "metrics")]
+    check!(
+        layer_store::wrap::Metrics<MemoryStore>,
+        layer_store::wrap::metrics::Metric,
+        layer_store::wrap::metrics::MetricKind,
     );
     #[cfg(feature = "redis")]
     check!(layer_store::RedisStore);

@@ -4,20 +4,31 @@
 //! test is killed.
 
 mod backend;
+mod background;
+mod certificates;
 mod client;
+mod fault_proxy;
+mod front;
 mod logs;
 mod monitor;
+mod port;
 mod redis_server;
+mod resp2_front;
 mod service;
+mod tls_front;
 mod twins;
 
 pub use self::{
     backend::Backend,
+    certificates::Certificates,
     client::Client,
+    fault_proxy::{Connections, FaultProxy, Mode, Passed},
     logs::Logs,
     monitor::Monitor,
-    redis_server::{RedisServer, patient_store},
+    redis_server::{RedisServer, patient_store, patient_store_at},
+    resp2_front::{HelloRefusal, Resp2Front},
     service::Service,
+    tls_front::TlsFront,
     twins::RedisConnection,
 };
 pub use layer_store::conformance::unique;

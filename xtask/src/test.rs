@@ -4,6 +4,7 @@ use crate::{
     TaskResult,
     install::REDIS,
     run::{cargo, command, read, run},
+    servers,
 };
 
 /// Runs every test of the workspace. Without arguments, then also checks the code that only exists while a feature is off.
@@ -25,10 +26,30 @@ pub(crate) fn soak(args: &[String]) -> TaskResult {
     run(cargo_test(Some("--release"), args).env("SOAK", "1"))
 }
 
+/// Runs the tests that depend on the server, or those that `args` name, once on each of the named servers. All of them are
+/// tried, whatever fails.
+pub(crate) fn test_on_servers(names: &[String], args: &[String]) -> TaskResult {
+    let mut failed = Vec::new();
+    for server in servers::named(names)? {
+        let program = server.fetch()?;
+        let on_servers: Vec<_> = ON_SERVERS.iter().copied().map(String::from).collect();
+        let args = if args.is_empty() { &on_servers } else { args };
+        let mut tests = cargo_test(Some("--no-fail-fast"), args);
+        tests.env("REDIS_SERVER", program);
+        if run(&mut tests).is_err() {
+            failed.push(server.name);
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("tests failed on {}", failed.join(", "))),
+    }
+}
+
 /// Returns the `cargo test` of the whole workspace, or of the package that `args` name.
-fn cargo_test(profile: Option<&str>, args: &[String]) -> Command {
+fn cargo_test(flag: Option<&str>, args: &[String]) -> Command {
     let mut command = cargo();
-    command.args(["test", "--all-features"]).args(profile);
+    command.args(["test", "--all-features"]).args(flag);
     let is_package = |arg: &String| {
         arg == "-p" || arg.starts_with("--package") || (arg.starts_with("-p") && arg.len() > 2)
     };
@@ -67,6 +88,31 @@ fn major(version: &str) -> Option<u32> {
 }
 
 const OLDEST: u32 = 7;
+
+/// The tests whose results depend on the server.
+const ON_SERVERS: &[&str] = &[
+    "--package=tests",
+    "--test",
+    "cache",
+    "--test",
+    "conformance_redis",
+    "--test",
+    "harness",
+    "--test",
+    "idempotency",
+    "--test",
+    "lock",
+    "--test",
+    "outage_store",
+    "--test",
+    "purge",
+    "--test",
+    "rate_limit",
+    "--test",
+    "rate_limit_exact",
+    "--test",
+    "twins",
+];
 
 #[cfg(test)]
 mod tests {

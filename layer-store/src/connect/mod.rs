@@ -5,7 +5,10 @@ use self::{
     environment::{from_env, prefix_from_env},
     target::Target,
 };
-use crate::{ConfigError, MemoryStore, SharedStore, wrap::Prefix};
+use crate::{
+    ConfigError, MemoryStore, SharedStore,
+    wrap::{Prefix, observed},
+};
 #[cfg(feature = "redis")]
 use crate::{
     RedisStore, Store,
@@ -27,7 +30,8 @@ mod target;
 /// | `rediss://..` | Redis through TLS (feature `redis-tls`) |
 ///
 /// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
-/// [circuit breaker](crate::wrap::Breaker). A server that cannot be reached within the deadline is no error: the store is
+/// [circuit breaker](crate::wrap::Breaker). Every store gets [spans](crate::wrap::Traced) and, with the feature `metrics`,
+/// [metrics](crate::wrap::metrics). A server that cannot be reached within the deadline is no error: the store is
 /// returned with its breaker open, after one warning, and comes back by itself.
 ///
 /// # Errors
@@ -115,8 +119,8 @@ async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigErr
         Target::Memory => {
             let store = MemoryStore::with_capacity(options.capacity);
             Ok(match options.prefix {
-                None => SharedStore::new(store),
-                Some(prefix) => SharedStore::new(Prefix::new(store, prefix)),
+                None => observed(store),
+                Some(prefix) => observed(Prefix::new(store, prefix)),
             })
         }
         #[cfg(feature = "redis")]
@@ -162,7 +166,7 @@ fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>
         options.open_after,
         options.open_for,
     );
-    SharedStore::new(match outage {
+    observed(match outage {
         None => breaker,
         Some(why) => breaker.opened(why),
     })

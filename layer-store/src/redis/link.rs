@@ -25,7 +25,7 @@ use super::{
     settings::Settings,
     tracking::{Pushes, Tracking},
 };
-use crate::{ConfigError, Finding, Key, Watch};
+use crate::{ConfigError, Finding, Key, Traffic, Watch};
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
@@ -113,12 +113,18 @@ impl Link {
         self.tracking.watch(self, key)
     }
 
-    /// Returns the line if there is one now.
-    pub(super) fn current(&self) -> Option<Arc<Line>> {
-        match &*self.status.borrow() {
-            Status::Up(line) if line.connection.is_open() => Some(line.clone()),
-            _ => None,
+    /// Returns what goes over the connection now, and the commands so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic {
+            commands: self.earlier_commands.load(Relaxed),
+            ..Traffic::default()
+        };
+        if let Status::Up(line) = &*self.status.borrow() {
+            traffic.connections = u32::from(line.connection.is_open());
+            traffic.in_flight = line.connection.in_flight();
+            traffic.commands += line.connection.commands();
         }
+        traffic
     }
 
     /// Returns the line, as [`dialed`](Self::dialed), until `deadline`.

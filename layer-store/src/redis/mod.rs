@@ -239,6 +239,7 @@ impl Store for RedisStore {
         info.max_value = wire::MAX_VALUE;
         info.keeps_deadlines = true;
         info.watches = self.link.watches();
+        info.traffic = self.link.traffic();
         info.incarnation = self.link.incarnation();
         info.findings = self.link.findings();
         info

@@ -4,7 +4,7 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -12,7 +12,8 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    Context, Effect, ErrorKind, Key, Op, Output, Reply, Store, StoreError, StoreInfo, Watch,
+    Context, Effect, ErrorKind, Key, Op, Output, Reply, Store, StoreError, StoreInfo, Traffic,
+    Watch,
 };
 
 #[derive(Clone)]
@@ -25,6 +26,8 @@ struct State {
     mode: Mutex<Mode>,
     sent: Mutex<Vec<String>>,
     received: AtomicU64,
+    shared: AtomicBool,
+    traffic: Mutex<Traffic>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,6 +57,8 @@ impl Fake {
                 mode: Mutex::new(mode),
                 sent: Mutex::default(),
                 received: AtomicU64::new(0),
+                shared: AtomicBool::new(false),
+                traffic: Mutex::default(),
             }),
             keeps_deadlines: false,
         }
@@ -69,6 +74,22 @@ impl Fake {
 
     pub(super) fn turn(&self, mode: Mode) {
         *self.state.mode.lock() = mode;
+    }
+
+    /// Makes it a store that other processes share.
+    #[cfg(feature = "metrics")]
+    pub(super) fn shared(self) -> Self {
+        self.state.shared.store(true, Relaxed);
+        self
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn set_traffic(&self, connections: u32, in_flight: u32, commands: u64) {
+        *self.state.traffic.lock() = Traffic {
+            connections,
+            in_flight,
+            commands,
+        };
     }
 
     /// Takes the operations since the last time: their names, and their keys' texts.
@@ -133,6 +154,8 @@ impl Store for Fake {
         let mut info = StoreInfo::new("fake");
         info.keeps_deadlines = self.keeps_deadlines;
         info.received = self.state.received.load(Relaxed);
+        info.shared = self.state.shared.load(Relaxed);
+        info.traffic = *self.state.traffic.lock();
         info
     }
 }

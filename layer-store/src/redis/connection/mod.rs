@@ -148,8 +148,8 @@ impl Connection {
         self.0.shared.silent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.0.shared.session.lock().in_flight()
+    pub(super) fn in_flight(&self) -> u32 {
+        self.0.shared.session.lock().in_flight() as u32
     }
 
     /// Returns the number of commands so far.
