@@ -85,6 +85,7 @@ mod connect;
 mod context;
 mod error;
 mod ext;
+mod finding;
 mod identity;
 mod info;
 mod key;
@@ -121,6 +122,7 @@ pub use self::{
     context::Context,
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
+    finding::{Finding, FindingKind, Severity},
     identity::{Identity, IdentityRef},
     info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo, Traffic},
     key::{Key, KeyPrefix, KeySpace},
