@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::Finding;
+
 /// The properties of a store, known without a call. A wrapper changes those of its inner store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -29,6 +31,8 @@ pub struct StoreInfo {
     pub degraded: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
+    /// What was found out about the server. Empty before the first connection, and for a store without a server.
+    pub findings: Arc<[Finding]>,
     /// The traffic between this process and the server.
     pub traffic: Traffic,
     /// The store's health.
@@ -84,6 +88,7 @@ impl StoreInfo {
             watches: false,
             degraded: false,
             call_limit: None,
+            findings: Arc::default(),
             traffic: Traffic::default(),
             health: Health::default(),
             #[cfg(feature = "metrics")]

@@ -88,6 +88,7 @@ mod context;
 mod credentials;
 mod error;
 mod ext;
+mod finding;
 mod identity;
 mod info;
 mod key;
@@ -122,6 +123,7 @@ pub use self::{
     context::Context,
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
+    finding::{Finding, FindingKind, Severity},
     identity::{Identity, IdentityRef},
     info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo, Traffic},
     key::{Key, KeyPrefix, KeySpace},

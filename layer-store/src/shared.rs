@@ -1,6 +1,6 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, Finding, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
 
 /// A store behind a pointer, which layers hold. Cloning shares the store.
 ///
@@ -25,6 +25,22 @@ impl SharedStore {
     /// Shares any store.
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(store))
+    }
+
+    /// Returns what was found out about the store's server on the last connection, such as a version that is too old or values
+    /// that may be evicted. Empty for a store without a server.
+    ///
+    /// Each was also logged, once for each process and server.
+    ///
+    /// ```
+    /// use layer_store::{FindingKind, MemoryStore, SharedStore};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let evicts = store.doctor().iter().any(|finding| finding.kind == FindingKind::Eviction);
+    /// assert!(!evicts);
+    /// ```
+    pub fn doctor(&self) -> Arc<[Finding]> {
+        self.info().findings
     }
 
     /// Closes the store's circuit breaker at once, without waiting for its pings.

@@ -10,28 +10,28 @@ use super::{
 use crate::{Op, Reply, StoreError, op::check_batch};
 
 /// How the replies to the commands of a batch become those of its operations.
-pub(super) struct BatchPlan {
-    parts: Vec<Part>,
+pub(super) struct BatchPlan<'o> {
+    parts: Vec<Part<'o>>,
     /// The number of commands.
     commands: u32,
 }
 
 /// One operation of a batch.
-enum Part {
+enum Part<'o> {
     /// Its command was appended.
-    Sent(Expected),
+    Sent(Expected<'o>),
     /// It needs no command.
     Done(Result<Reply, StoreError>),
 }
 
-impl BatchPlan {
+impl<'o> BatchPlan<'o> {
     /// Appends the commands of `ops` to `out`.
     ///
     /// # Errors
     ///
     /// A batch within a batch. Nothing was appended then.
     pub(super) fn write(
-        ops: &[Op<'_>],
+        ops: &[Op<'o>],
         features: Features,
         out: &mut Vec<u8>,
     ) -> Result<Self, StoreError> {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::{Effect, ErrorKind};
 
-    fn plan(ops: &[Op<'_>]) -> BatchPlan {
+    fn plan<'o>(ops: &[Op<'o>]) -> BatchPlan<'o> {
         BatchPlan::write(ops, Features::default(), &mut Vec::new()).unwrap()
     }
 

@@ -16,6 +16,9 @@ pub(super) enum Feature {
 }
 
 impl Features {
+    /// Everything.
+    pub(super) const ALL: Self = Self(u8::MAX);
+
     /// Returns the features of a version of Redis, such as `(6, 2)`.
     pub(super) fn of_version(version: (u32, u32)) -> Self {
         let missing = Feature::ALL
@@ -45,7 +48,7 @@ impl Features {
 
 impl Default for Features {
     fn default() -> Self {
-        Self(u8::MAX)
+        Self::ALL
     }
 }
 

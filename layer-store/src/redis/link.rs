@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -17,14 +18,14 @@ use super::{
     connection::{Connection, SendError, Terms},
     dial::Dialer,
     dialog,
-    doctor::{Facts, Inspection},
+    doctor::{self, Facts, Inspection},
     error::{CallError, DialError},
     features::{Feature, Features},
     resp::Command,
     settings::Settings,
     tracking::{Pushes, Tracking},
 };
-use crate::{ConfigError, Key, Traffic, Watch};
+use crate::{ConfigError, Finding, Key, Traffic, Watch};
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
@@ -39,6 +40,8 @@ pub(super) struct Link {
     status: watch::Sender<Status>,
     /// That of the last connection, or [`UNKNOWN`].
     incarnation: AtomicU64,
+    /// Those of the last connection.
+    findings: Mutex<Arc<[Finding]>>,
     tracking: Arc<Tracking>,
     /// Commands on connections that were given up.
     earlier_commands: AtomicU64,
@@ -75,6 +78,7 @@ impl Link {
             runtime,
             status: watch::Sender::new(Status::Idle),
             incarnation: AtomicU64::new(UNKNOWN),
+            findings: Mutex::default(),
             tracking: Tracking::new(),
             earlier_commands: AtomicU64::new(0),
         })
@@ -89,6 +93,11 @@ impl Link {
             UNKNOWN => None,
             incarnation => Some(incarnation),
         }
+    }
+
+    /// Returns what was found out about the server of the last connection.
+    pub(super) fn findings(&self) -> Arc<[Finding]> {
+        self.findings.lock().clone()
     }
 
     pub(super) const fn runtime(&self) -> &Handle {
@@ -251,6 +260,11 @@ impl Link {
         true
     }
 
+    fn note_findings(&self, findings: &[Finding]) {
+        doctor::report(&format!("{:?}", self.settings()), findings);
+        *self.findings.lock() = findings.into();
+    }
+
     fn note_end(&self, line: &Line) {
         self.earlier_commands
             .fetch_add(line.connection.commands(), Relaxed);
@@ -326,6 +340,7 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
         Ok(line) => {
             let incarnation = line.facts.incarnation.unwrap_or(UNKNOWN);
             link.incarnation.store(incarnation, Relaxed);
+            link.note_findings(&line.facts.findings);
             Status::Up(Arc::new(line))
         }
         // ## Dialing => Down

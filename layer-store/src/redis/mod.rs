@@ -25,6 +25,7 @@ pub(crate) use self::{
 };
 
 mod batch;
+mod commands;
 mod connection;
 mod dial;
 mod dialog;
@@ -40,11 +41,13 @@ mod tls;
 mod tracking;
 mod wire;
 
-/// A store on a Redis server (7.0 or later), over one connection that all clones share.
+/// A store on a Redis server, over one connection that all clones share.
 ///
 /// The first call connects. After a lost connection the next call connects again, one attempt at a time. After a failed
 /// attempt the next one is due in 50 ms, then 100 ms, and so on up to 500 ms; calls in between fail at once and do not wait.
 /// The store speaks RESP3, or RESP2 with a server that does not know `HELLO`.
+///
+/// Redis 7.0 or later and Valkey work as they are, and 5.0 to 6.2 with scripts for what they lack.
 ///
 /// This is the bare store: a call waits until the server replies. [`connect`](crate::connect()) puts a
 /// [`Timeout`](crate::wrap::Timeout) and a [`Breaker`](crate::wrap::Breaker) round it.
@@ -60,17 +63,46 @@ mod wire;
 ///
 /// # Commands
 ///
-/// | Operation | Command |
+/// | Command | Used by |
 /// | --- | --- |
-/// | `Get`, `GetMany` | `GET`, `MGET` |
-/// | `Set` | `SET`, with `NX GET` for `Condition::Absent`; a script for `Condition::Equals` |
-/// | `Delete`, `DeleteMany` | `DEL`; a script where `if_equals` is given |
-/// | `Touch` | `PEXPIRE`, with `GT` for `only_longer` |
-/// | `Run` | a script |
-/// | `Batch` | a pipeline of these, each script as `EVAL` |
-/// | `Ping` | `PING` |
+/// | `GET` | `Get`, `Batch`, all scripts |
+/// | `MGET` | `GetMany`: every lookup of the cache |
+/// | `SET` | `Set`, all scripts |
+/// | `DEL` | `Delete`, `DeleteMany`: every purge; locks, limits |
+/// | `PEXPIRE` | `Touch` |
+/// | `INCRBY` | `Add` |
+/// | `SCAN` | `Scan` |
+/// | `PING` | `Ping`: the circuit breaker |
+/// | `EVALSHA` | `Run`: limits, locks; conditional `Set` and `Delete` |
+/// | `EVAL` | the same, before the server has the script, and in a `Batch` |
+/// | `TIME` | scripts of limits and locks |
+/// | `PTTL` | scripts of locks; hints of changed keys |
+/// | `GETRANGE` | scripts of idempotency records |
+/// | `SELECT` | a URL with a database other than 0 |
+/// | `HELLO` | RESP3, which hints of changed keys need; Redis 7 always allows it (optional) |
+/// | `INFO` | the version, `incarnation`, most findings (optional) |
+/// | `CONFIG GET` | the finding about persistence (optional) |
+/// | `COMMAND INFO` | the finding about missing commands (optional) |
+/// | `CLIENT TRACKING` | hints of changed keys (optional) |
+/// | `CLIENT CACHING` | hints of changed keys (optional) |
 ///
-/// A script is one `EVALSHA`. If the server does not have the script yet, one `EVAL` follows.
+/// `Set` with [`Condition::Equals`](crate::Condition::Equals), `Delete` with `if_equals`, and `Add` with a time to live or a maximum
+/// are scripts. Before Redis 7.0 so are `Set` with [`Condition::Absent`](crate::Condition::Absent) and `Touch` with `only_longer`,
+/// and on Redis 5.0 `Set` with [`Expiry::KEEP`](crate::Expiry::KEEP). A script is one `EVALSHA`. If the server does not have the
+/// script yet, one `EVAL` follows. A `Batch` is a pipeline, with each script as `EVAL`.
+///
+/// # Access rules
+///
+/// A user of the server needs [`ACCESS_RULES`](Self::ACCESS_RULES), and should have
+/// [`OPTIONAL_ACCESS_RULES`](Self::OPTIONAL_ACCESS_RULES), on the keys of its [prefix](crate::Options::prefix):
+///
+/// ```text
+/// ACL SETUSER app on >password resetchannels ~shop:* -@all
+///     +get +mget ..
+/// ```
+///
+/// What a user is not allowed to do is found at [`connect`](crate::connect()), and logged:
+/// [`SharedStore::doctor`](crate::SharedStore::doctor) has the list.
 ///
 /// # Cancel safety
 ///
@@ -81,6 +113,12 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// The rules that an ACL user needs for the commands that no operation works without, as `ACL SETUSER` takes them.
+    pub const ACCESS_RULES: &'static str = commands::REQUIRED_RULES;
+
+    /// The rules for commands whose absence is tolerated: what they tell is not known then.
+    pub const OPTIONAL_ACCESS_RULES: &'static str = commands::OPTIONAL_RULES;
+
     /// Makes the store of the server at `url`, in the form that [`connect`](crate::connect()) takes. The first call connects.
     ///
     /// # Errors
@@ -209,6 +247,7 @@ impl Store for RedisStore {
         info.watches = self.link.watches();
         info.traffic = self.link.traffic();
         info.incarnation = self.link.incarnation();
+        info.findings = self.link.findings();
         info
     }
 }

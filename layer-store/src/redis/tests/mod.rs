@@ -27,7 +27,7 @@ use crate::{Arg, Effect, ErrorKind, IdentityRef, KeySpace, Output, Program, Rete
 const CX: Context = Context::new("test");
 const HELLO: &str = "%1\r\n$5\r\nproto\r\n:3\r\n";
 const NO_HELLO: &str = "-ERR unknown command 'HELLO', with args beginning with: '3' \r\n";
-const INFO: &str = "$11\r\nrun_id:abcd\r\n";
+const INFO: &str = "$33\r\nrun_id:abcd\r\nredis_version:7.0.15\r\n";
 const READONLY: &str = "-READONLY You can't write against a read only replica.\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
 
@@ -86,7 +86,7 @@ impl Server {
     /// Takes the commands since the last time, without those of a new connection.
     fn seen(&self) -> Vec<String> {
         let mut seen = std::mem::take(&mut *self.seen.lock());
-        seen.retain(|command| !command.starts_with("HELLO") && !command.starts_with("INFO"));
+        seen.retain(|command| !is_of_a_new_connection(command));
         seen
     }
 
@@ -145,6 +145,18 @@ fn parse(bytes: &[u8]) -> Option<(String, usize)> {
         words.push(word.trim_end());
     }
     Some((words.join(" "), len))
+}
+
+/// Returns true for a command of the greeting or the inspection.
+fn is_of_a_new_connection(command: &str) -> bool {
+    const NOTHING: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0";
+    match command.split_once(' ') {
+        None => command == "INFO",
+        Some(("HELLO" | "CONFIG" | "COMMAND", _)) => true,
+        Some(("EVAL", script)) => script == "return 1 0",
+        Some(("EVALSHA", script)) => script == NOTHING,
+        Some(_) => false,
+    }
 }
 
 /// The replies of a sound server.

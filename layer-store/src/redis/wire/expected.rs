@@ -1,9 +1,11 @@
+use std::str::FromStr;
+
 use super::CallError;
-use crate::{Output, Reply, Value, redis::resp::RespValue};
+use crate::{Cursor, ListedKey, Output, Page, Reply, Scan, Value, redis::resp::RespValue};
 
 /// The reply that a command has if it succeeds.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::redis) enum Expected {
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redis) enum Expected<'o> {
     Value,
     Values(usize),
     Stored,
@@ -11,11 +13,12 @@ pub(in crate::redis) enum Expected {
     StoredIfEqual,
     Count,
     Added,
+    Page(&'o Scan<'o>),
     Output,
     Pong,
 }
 
-impl Expected {
+impl Expected<'_> {
     /// Reads a reply, of RESP2 or RESP3.
     pub(in crate::redis) fn read(self, value: RespValue) -> Result<Reply, CallError> {
         match (self, value) {
@@ -35,6 +38,7 @@ impl Expected {
                 Err(_) => Err(CallError::UnexpectedReply(Self::Count.name())),
             },
             (Self::Added, value) => added(value),
+            (Self::Page(scan), value) => page(scan, value),
             (Self::Output, value) => Ok(Reply::Output(output(value)?)),
             (Self::Pong, value) if value.is_status("PONG") => Ok(Reply::Pong),
             (expected, _) => Err(CallError::UnexpectedReply(expected.name())),
@@ -50,6 +54,7 @@ impl Expected {
             Self::StoredIfEqual => "1, or 0 and the existing value",
             Self::Count => "a count",
             Self::Added => "an integer",
+            Self::Page(_) => "a cursor and keys",
             Self::Output => "integers and strings",
             Self::Pong => "PONG",
         }
@@ -92,14 +97,49 @@ fn added(value: RespValue) -> Result<Reply, CallError> {
     };
     let number = match value {
         RespValue::Int(number) => Some(number),
-        RespValue::Bulk(text) => {
-            text.with_bytes(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok())
-        }
-        _ => None,
+        value => parse(&value),
     };
     match number {
         Some(value) => Ok(Reply::Added { applied, value }),
         None => Err(CallError::UnexpectedReply(Expected::Added.name())),
+    }
+}
+
+fn page(scan: &Scan<'_>, value: RespValue) -> Result<Reply, CallError> {
+    let read = |value| {
+        let RespValue::Array(parts) = value else {
+            return None;
+        };
+        let [next, RespValue::Array(keys)] = <[_; 2]>::try_from(parts).ok()? else {
+            return None;
+        };
+        let mut page = Page::default();
+        page.next = Some(parse(&next)?)
+            .filter(|place| *place != 0)
+            .map(Cursor::new);
+        page.keys.reserve(keys.len());
+        for key in keys {
+            let RespValue::Bulk(text) = key else {
+                return None;
+            };
+            // The pattern also matches keys of other spaces.
+            let key = text.with_bytes(|text| ListedKey::from_text(scan, text));
+            page.keys.extend(key);
+        }
+        Some(page)
+    };
+    match read(value) {
+        Some(page) => Ok(Reply::Page(Box::new(page))),
+        None => Err(CallError::UnexpectedReply(Expected::Page(scan).name())),
+    }
+}
+
+fn parse<T: FromStr>(value: &RespValue) -> Option<T> {
+    match value {
+        RespValue::Bulk(text) => {
+            text.with_bytes(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok())
+        }
+        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ impl Lua {
 }
 
 /// Returns the name that Redis gives to a script.
-pub(super) fn sha1(text: &str) -> Box<str> {
+pub(in crate::redis) fn sha1(text: &str) -> Box<str> {
     Sha1::from(text).digest().to_string().into()
 }
 

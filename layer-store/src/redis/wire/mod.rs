@@ -12,15 +12,16 @@ use crate::{
     op::check_program,
 };
 
-pub(super) use self::{expected::Expected, lua::Lua};
+pub(super) use self::{expected::Expected, lua::sha1};
+use self::lua::Lua;
 
 mod expected;
 mod lua;
 
 /// The way to the reply of one operation.
-pub(super) enum Plan {
+pub(super) enum Plan<'o> {
     /// The command was appended. Its reply is read as expected.
-    Send(Expected),
+    Send(Expected<'o>),
     /// Nothing was appended: this is the reply.
     Done(Reply),
 }
@@ -37,12 +38,12 @@ pub(super) enum Scripts {
 /// # Errors
 ///
 /// The operation cannot work on any server. Nothing was appended.
-pub(super) fn plan(
-    op: &Op<'_>,
+pub(super) fn plan<'o>(
+    op: &Op<'o>,
     scripts: Scripts,
     features: Features,
     out: &mut Vec<u8>,
-) -> Result<Plan, StoreError> {
+) -> Result<Plan<'o>, StoreError> {
     check(op)?;
     // A key list of length zero is not sent: Redis takes it for a syntax error.
     let done = match op {
@@ -81,9 +82,6 @@ pub(super) fn missing_feature(
     features: Features,
     value: &RespValue,
 ) -> Option<Feature> {
-    let error = error_of(value).filter(|error| error.code() == "ERR")?;
-    let details = error.details().to_ascii_lowercase();
-    let is_of_an_option = UNKNOWN_OPTION.iter().any(|text| details.starts_with(text));
     let feature = match op {
         Op::Set {
             condition: Condition::Absent,
@@ -98,7 +96,15 @@ pub(super) fn missing_feature(
         } => Feature::PexpireGt,
         _ => return None,
     };
-    (is_of_an_option && features.has(feature)).then_some(feature)
+    (features.has(feature) && is_unknown_option(value)).then_some(feature)
+}
+
+/// Returns true if the server does not know an option of a command.
+pub(super) fn is_unknown_option(value: &RespValue) -> bool {
+    error_of(value).is_some_and(|error| {
+        let details = error.details().to_ascii_lowercase();
+        error.code() == "ERR" && UNKNOWN_OPTION.iter().any(|text| details.starts_with(text))
+    })
 }
 
 fn error_of(value: &RespValue) -> Option<&ServerError> {
@@ -120,7 +126,6 @@ fn check(op: &Op<'_>) -> Result<(), StoreError> {
             })
         }
         Op::Batch(_) => Err(StoreError::not_applied(ErrorKind::Rejected)),
-        Op::Scan(_) => Err(StoreError::not_applied(ErrorKind::Unsupported)),
         _ => Ok(()),
     }
 }
@@ -140,7 +145,7 @@ struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, op: &Op<'_>) -> Expected {
+    fn write<'o>(&mut self, op: &Op<'o>) -> Expected<'o> {
         self.out.reserve(op.size() + OVERHEAD);
         match *op {
             Op::Get(key) => {
@@ -205,15 +210,22 @@ impl Writer<'_> {
                 self.run(program, keys, args);
                 Expected::Output
             }
-            // Batches and scans were refused.
-            Op::Ping | Op::Batch(_) | Op::Scan(_) => {
+            Op::Scan(scan) => {
+                let mut command = self.command("SCAN", 5);
+                command.unsigned(scan.cursor().place());
+                command.text("MATCH").bytes(&scan.pattern());
+                command.text("COUNT").unsigned(scan.max_keys().into());
+                Expected::Page(scan)
+            }
+            // Batches were refused.
+            Op::Ping | Op::Batch(_) => {
                 self.command("PING", 0);
                 Expected::Pong
             }
         }
     }
 
-    fn set(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected {
+    fn set(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected<'static> {
         match expiry.ttl() {
             Some(ttl) => {
                 let mut command = self.command("SET", 4);
@@ -234,7 +246,7 @@ impl Writer<'_> {
         Expected::Stored
     }
 
-    fn set_if_absent(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected {
+    fn set_if_absent(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected<'static> {
         // There is no expiry to keep where nothing is.
         let ttl = expiry.ttl().map(|ttl| ttl.as_millis());
         match (self.features.has(Feature::SetNxGet), ttl) {
@@ -267,7 +279,7 @@ impl Writer<'_> {
         value: &Value,
         expiry: Expiry,
         old: &Value,
-    ) -> Expected {
+    ) -> Expected<'static> {
         let keeps = match self.features.has(Feature::KeepTtl) {
             true => "keep",
             false => "left",
