@@ -69,7 +69,7 @@ fn every_public_type_is_send_and_sync() {
         layer_store::wrap::metrics::MetricKind,
     );
     #[cfg(feature = "redis")]
-    check!(layer_store::RedisStore);
+    check!(layer_store::Credentials, layer_store::RedisStore);
 }
 
 /// Calls move between the threads of a runtime.

@@ -107,6 +107,8 @@ impl<'a> Greeting<'a> {
                 self.credentials = None;
                 Ok((command == HELLO).then_some(State::Asking))
             }
+            // Only Redis says so, and only to a user that it knows.
+            (PING, RespValue::Error(error)) if error.code() == "NOPERM" => Ok(None),
             (_, RespValue::Error(error)) => {
                 Err(GreetingError::refused(command, error, self.credentials))
             }

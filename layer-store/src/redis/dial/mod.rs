@@ -12,11 +12,19 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 #[cfg(feature = "redis-tls")]
 use self::probe::speaks_plain;
-use self::{addresses::Addresses, greeting::Greeting, probe::speaks_tls, race::race};
+use self::{
+    addresses::{Addresses, Trial},
+    greeting::Greeting,
+    probe::speaks_tls,
+    race::race,
+};
 #[cfg(feature = "redis-tls")]
 use super::tls::Tls;
 use super::{
@@ -126,15 +134,13 @@ impl Dialer {
                 return self.greet(&place, socket, credentials.as_ref()).await;
             }
         };
-        let found = (self.resolver)(host, port).await;
-        let found = found.map_err(DialError::Unreachable)?;
-        let order = self.addresses.in_order(found);
         let mut trial = self.addresses.trial();
-        let connected = race(&order, |address| {
-            trial.add(address);
-            socket::connect(address)
-        });
-        let (address, socket) = connected.await.map_err(DialError::Unreachable)?;
+        let connected = self.connect(host, port, &mut trial).await;
+        let (address, socket) = connected.map_err(|error| {
+            // Whoever is there afterwards may be younger.
+            self.resp2_works.store(false, Relaxed);
+            DialError::Unreachable(error)
+        })?;
         let place = Place::Tcp(address);
         let socket = Stream::Tcp(socket);
         let greeting = self.greet(&place, socket, credentials.as_ref());
@@ -142,6 +148,22 @@ impl Dialer {
         trial.succeeded(address);
         self.has_greeted.store(true, Relaxed);
         Ok(greeted)
+    }
+
+    /// Connects to an address of the name.
+    async fn connect(
+        &self,
+        host: String,
+        port: u16,
+        trial: &mut Trial<'_>,
+    ) -> io::Result<(SocketAddr, TcpStream)> {
+        let found = (self.resolver)(host, port).await?;
+        let order = self.addresses.in_order(found);
+        race(&order, |address| {
+            trial.add(address);
+            socket::connect(address)
+        })
+        .await
     }
 
     /// Waits for a greeting. If it is closed, or nothing comes for a while, TLS may be expected or unknown at this port.
@@ -198,24 +220,35 @@ impl Dialer {
         if let Some(version) = self.settings.version {
             return self.greet_in(version, socket, credentials).await;
         }
-        // ## RESP2, if it is known to work
+        // ## RESP2, if it was the last that worked
         //
-        // If it fails, the next attempt begins with RESP3 again: another server may be there by then.
-        if self.resp2_works.load(Relaxed) {
-            let greeted = self.greet_in(RespVersion::Two, socket, credentials).await;
-            self.resp2_works.store(greeted.is_ok(), Relaxed);
-            return greeted;
+        // Forgotten until this attempt has succeeded. After one that fails, another server may be there.
+        if self.resp2_works.swap(false, Relaxed) {
+            let greeted = self.greet_in(RespVersion::Two, socket, credentials).await?;
+            self.resp2_works.store(true, Relaxed);
+            return Ok(greeted);
         }
         // ## RESP3
-        match self.greet_in(RespVersion::Three, socket, credentials).await {
-            Err(DialError::Greeting(error)) if error.may_speak_resp2() => {}
+        let was_closed = match self.greet_in(RespVersion::Three, socket, credentials).await {
+            Err(DialError::Greeting(error)) if error.may_speak_resp2() => {
+                matches!(error, GreetingError::Closed { .. })
+            }
             result => return result,
-        }
+        };
         // ## RESP2, because RESP3 was refused
         //
         // On a new connection: some close the one on which they heard `HELLO`.
         let socket = place.connect().await?;
         let greeted = self.greet_in(RespVersion::Two, socket, credentials).await?;
+        // ## RESP3 again, because it was not refused in words
+        //
+        // A server that was about to restart closes too, and it would be spoken to in RESP2 for as long as it runs.
+        if was_closed && let Ok(socket) = place.connect().await {
+            let again = self.greet_in(RespVersion::Three, socket, credentials);
+            if let Ok(greeted) = again.await {
+                return Ok(greeted);
+            }
+        }
         self.resp2_works.store(true, Relaxed);
         Ok(greeted)
     }

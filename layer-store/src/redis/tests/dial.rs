@@ -85,7 +85,7 @@ async fn resp2_is_remembered_until_it_fails() {
         ("old", Some(false), 2),
         ("old", Some(false), 1),
         ("loads", None, 1),
-        ("closes", Some(false), 2),
+        ("closes", Some(false), 3),
         ("closes", Some(false), 1),
         ("loads", None, 1),
         ("new", Some(true), 1),
@@ -95,6 +95,37 @@ async fn resp2_is_remembered_until_it_fails() {
         assert_eq!(greeted.ok().map(|greeted| greeted.resp3), resp3, "{now}");
         assert_eq!(connections(), expected, "{now}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_closed_by_chance_is_not_spoken_to_in_resp2_for_ever() {
+    let restarts = Arc::new(Mutex::new(true));
+    let server = Server::start(move |command| match std::mem::take(&mut *restarts.lock()) {
+        true => CLOSE.into(),
+        false => sound(command),
+    })
+    .await;
+    let dialer = dialer(&server.address);
+    assert!(dial(&dialer).await.unwrap().resp3);
+    assert_eq!(server.connections(), 3);
+    assert!(dial(&dialer).await.unwrap().resp3);
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn resp2_is_forgotten_while_nobody_is_there() {
+    let old = Server::start(|command| match command.starts_with("HELLO") {
+        true => NO_HELLO.into(),
+        false => sound(command),
+    })
+    .await;
+    let new = Server::start(sound).await;
+    let moves = Mutex::new(vec![new.at(), nobody().await, old.at()]);
+    let dialer = dialer("redis://moves.example")
+        .with_resolver(move |_, _| Ok(moves.lock().pop().into_iter().collect()));
+    assert!(!dial(&dialer).await.unwrap().resp3);
+    assert!(dial(&dialer).await.is_err());
+    assert!(dial(&dialer).await.unwrap().resp3);
 }
 
 #[tokio::test]
