@@ -15,21 +15,16 @@ async fn an_address_that_swallows_packets_is_no_outage() {
     let dialer = dialer(&server.address).with_addresses(vec![swallows.address, server.at()]);
     let start = Instant::now();
     dial(&dialer).await.unwrap();
-    let took = start.elapsed().as_millis();
-    assert!((250..900).contains(&took), "{took} ms");
-    // The next time it is tried last.
-    let start = Instant::now();
-    dial(&dialer).await.unwrap();
-    assert!(start.elapsed() < Duration::from_millis(200));
+    assert!(start.elapsed() >= Duration::from_millis(250));
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_costs_nothing() {
+async fn an_address_that_refuses_is_passed_over() {
     let server = Server::start(sound).await;
     let dialer = dialer(&server.address).with_addresses(vec![nobody().await, server.at()]);
-    let start = Instant::now();
     dial(&dialer).await.unwrap();
-    assert!(start.elapsed() < Duration::from_millis(200));
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
@@ -294,6 +289,26 @@ mod credentials {
         let breaker = store.info().health.breaker.unwrap();
         assert_eq!(breaker.state(), crate::BreakerState::Open);
         assert_eq!(server.connections(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_provider_may_take_as_long_as_an_attempt() {
+        let server = Server::start(sound).await;
+        let options = crate::Options::new()
+            .credentials(async || {
+                time::sleep(Duration::from_secs(2)).await;
+                Ok(Credentials::password("s@fe"))
+            })
+            .connect_timeout(Duration::from_secs(10));
+        let url = server.address.clone();
+        let connecting = tokio::spawn(async move { crate::connect_with(&url, options).await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        pass(Duration::from_secs(2)).await;
+        let breaker = connecting.await.unwrap().unwrap().info().health.breaker;
+        assert_eq!(breaker.unwrap().state(), crate::BreakerState::Closed);
+        assert_eq!(server.connections(), 1);
     }
 
     #[tokio::test]
