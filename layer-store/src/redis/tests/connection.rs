@@ -16,7 +16,9 @@ async fn many_callers_share_one_attempt_and_one_connection() {
     }
     assert_eq!(server.connections(), 1);
     assert!(store.info().incarnation.is_some());
-    assert!(store.info().received > 0);
+    let traffic = store.info().traffic;
+    assert_eq!((traffic.connections, traffic.in_flight), (1, 0));
+    assert!(traffic.commands >= 64);
 }
 
 #[tokio::test]
@@ -108,7 +110,7 @@ async fn a_replica_is_left_but_not_for_each_refused_write() {
 }
 
 #[tokio::test]
-async fn a_ping_after_an_unanswered_one_replaces_the_connection() {
+async fn a_connection_that_went_silent_is_replaced_by_the_next_call() {
     let mute = Arc::new(Mutex::new(false));
     let server = Server::start({
         let mute = mute.clone();
@@ -128,30 +130,20 @@ async fn a_ping_after_an_unanswered_one_replaces_the_connection() {
     assert_eq!(server.connections(), 1, "answered pings say that it lives");
 
     *mute.lock() = true;
-    assert!(unanswered(&store).await);
-    assert!(unanswered(&store).await);
-    assert_eq!(
-        server.connections(),
-        1,
-        "two at about the same time are none the wiser"
-    );
+    assert!(is_silent(&store).await);
+    assert!(is_silent(&store).await);
+    assert_eq!(server.connections(), 1, "a young connection is not given up");
     pass(Duration::from_millis(600)).await;
-    let call = tokio::spawn({
-        let store = store.clone();
-        async move { get(&store).await }
-    });
-    tokio::task::yield_now().await;
-    let ping = time::timeout(Duration::from_secs(5), store.ping(&CX));
-    ping.await.unwrap().unwrap();
-    assert_eq!(server.connections(), 2);
-    assert_eq!(what(&call.await.unwrap().unwrap_err()), LOST);
+    // The next call goes over a new connection, and needs no failure of its own to find that out.
     get(&store).await.unwrap();
+    assert_eq!(server.connections(), 2);
 }
 
-/// Pings, and returns true if no reply comes soon.
-async fn unanswered(store: &RedisStore) -> bool {
-    let limit = Instant::now() + Duration::from_millis(20);
-    time::timeout_at(limit, store.ping(&CX)).await.is_err()
+/// Makes a call with a short deadline. Returns true if the server gives no sign until then.
+async fn is_silent(store: &RedisStore) -> bool {
+    let cx = CX.within(Duration::from_millis(20));
+    let error = store.ping(&cx).await.unwrap_err();
+    error.kind() == ErrorKind::Timeout
 }
 
 #[tokio::test]
