@@ -46,6 +46,7 @@
 //! | Setting | Default | Set by |
 //! | --- | --- | --- |
 //! | limit of a call over a network | 100 ms | [`Options::deadline`] |
+//! | limit of an attempt to connect | 1 s | [`Options::connect_timeout`] |
 //! | failures in a row that open the circuit breaker | 5 | [`Options::open_after`] |
 //! | time from its opening to the first ping | 1 s | [`Options::open_for`] |
 //! | time between two pings | the same, at most 1 s | |
@@ -74,8 +75,8 @@
 //! # Features
 //!
 //! - `metrics`: `wrap::Metrics`, through the facade of the crate `metrics`.
-//! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
-//! - `redis-tls`: `rediss://`, through rustls with ring.
+//! - `redis`: `RedisStore`, and `redis://`, `valkey://` and `unix://` in [`connect`](connect()).
+//! - `redis-tls`: `rediss://` and `valkeys://`, through rustls with ring.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 
@@ -83,6 +84,8 @@ mod caller;
 mod clock;
 mod connect;
 mod context;
+#[cfg(feature = "redis")]
+mod credentials;
 mod error;
 mod ext;
 mod finding;
@@ -110,8 +113,6 @@ pub mod conformance;
 mod redis;
 pub mod wrap;
 
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 
@@ -140,6 +141,11 @@ pub use self::{
     ttl::{Expiry, Ttl},
     value::{Object, Value},
     watch::{Watch, Watchers},
+};
+#[cfg(feature = "redis")]
+pub use self::{
+    credentials::{Credentials, CredentialsProvider},
+    redis::RedisStore,
 };
 
 #[cfg(doctest)]

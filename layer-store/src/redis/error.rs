@@ -4,6 +4,7 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use super::{
     connection::{Ended, SendError},
+    dial::GreetingError,
     dialog::DialogError,
     resp::{Malformed, ServerError},
 };
@@ -46,11 +47,13 @@ pub(crate) enum DialError {
     /// There is no TLS, or its certificate is not trusted.
     #[cfg(feature = "redis-tls")]
     Tls(io::Error),
-    /// The connection ended during the first commands.
+    /// The greeting failed, or there was nothing to greet with.
+    Greeting(GreetingError),
+    /// The connection ended during the first commands after the greeting.
     Lost(io::Error),
     /// What answers does not speak Redis' protocol.
     Malformed(Malformed),
-    /// The server refused the first commands.
+    /// The server refused the first commands after the greeting.
     Refused(ServerError),
 }
 
@@ -198,16 +201,38 @@ impl DialError {
             Self::Unreachable(_) | Self::TookTooLong(_) | Self::Lost(_) => false,
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Greeting(error) => error.is_permanent(),
             Self::Malformed(_) => true,
-            Self::Refused(error) => match error.code() {
-                // In a greeting it is the user or the password that is wrong.
-                "NOAUTH" => true,
-                _ => !matches!(
-                    classify(error).0,
-                    ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Full
-                ),
-            },
+            Self::Refused(error) => is_permanent(error),
         }
+    }
+
+    /// Returns true if the other side closed the connection before the greeting was over.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Greeting(GreetingError::Closed { .. }) => true,
+            #[cfg(feature = "redis-tls")]
+            Self::Tls(error) => super::dial::is_closed(error),
+            _ => false,
+        }
+    }
+}
+
+/// Returns true if no waiting mends what a server refuses before the first call.
+pub(super) fn is_permanent(error: &ServerError) -> bool {
+    match error.code() {
+        // Here it is the user or the password that is wrong.
+        "NOAUTH" => true,
+        _ => !matches!(
+            classify(error).0,
+            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Full
+        ),
+    }
+}
+
+impl From<GreetingError> for DialError {
+    fn from(error: GreetingError) -> Self {
+        Self::Greeting(error)
     }
 }
 
@@ -227,7 +252,8 @@ impl fmt::Display for DialError {
             Self::Unreachable(_) => f.write_str("the server cannot be reached"),
             Self::TookTooLong(limit) => write!(f, "the server did not answer within {limit:?}"),
             #[cfg(feature = "redis-tls")]
-            Self::Tls(_) => f.write_str("there is no TLS connection to the server"),
+            Self::Tls(error) => f.write_str(super::tls::explanation(error)),
+            Self::Greeting(error) => error.fmt(f),
             Self::Lost(_) => f.write_str("the connection was lost in the handshake"),
             Self::Malformed(_) => f.write_str("the server does not speak Redis' protocol"),
             Self::Refused(error) => {
@@ -250,6 +276,8 @@ impl Error for DialError {
             Self::Unreachable(error) | Self::Lost(error) => Some(error),
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => Some(error),
+            // Displayed as the greeting's error itself, so its source is the next one.
+            Self::Greeting(error) => error.source(),
             Self::Malformed(error) => Some(error),
             Self::TookTooLong(_) | Self::Refused(_) => None,
         }

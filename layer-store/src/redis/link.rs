@@ -178,7 +178,7 @@ impl Link {
         if terms.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(CallError::Unproven);
         }
-        let left = terms.deadline.map_or(MAX_DIAL, |deadline| deadline - now);
+        let left = terms.deadline.map_or(MAX_CHECK, |deadline| deadline - now);
         let terms = Terms {
             deadline: Some(now + left / 3),
             is_check: true,
@@ -327,8 +327,9 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
         Some(link) => Pushes(link.tracking.clone()),
         None => return,
     };
-    let dialed = timeout(MAX_DIAL, dial(&dialer, pushes, &runtime)).await;
-    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(MAX_DIAL)));
+    let limit = dialer.settings().connect_timeout;
+    let dialed = timeout(limit, dial(&dialer, pushes, &runtime)).await;
+    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(limit)));
     let Some(link) = link.upgrade() else {
         return;
     };
@@ -379,8 +380,8 @@ async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line,
 
 const MIN_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_millis(500);
-/// The longest attempt. It has up to four round trips with TLS. A server that hangs is tried again each second.
-const MAX_DIAL: Duration = Duration::from_secs(1);
+/// The longest check of a connection for a call without a deadline.
+const MAX_CHECK: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = 0;
 

@@ -19,7 +19,10 @@ use crate::{
     ConfigError, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
 
-pub(crate) use self::{error::DialError, settings::Settings};
+pub(crate) use self::{
+    error::DialError,
+    settings::{Login, Settings},
+};
 
 mod batch;
 mod commands;
@@ -32,6 +35,9 @@ mod features;
 mod link;
 mod resp;
 mod settings;
+mod stream;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod tracking;
 mod wire;
 

@@ -33,7 +33,7 @@ pub(super) enum RespValue {
 
 /// An error that a server replies: a code, such as `WRONGTYPE`, and details.
 #[derive(Clone, PartialEq)]
-pub(super) struct ServerError(Box<str>);
+pub(crate) struct ServerError(Box<str>);
 
 impl RespValue {
     /// Returns true for the status with this text.

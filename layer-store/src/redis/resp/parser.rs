@@ -17,7 +17,7 @@ pub(in crate::redis) struct Parser {
 
 /// What came is not RESP, or is larger than any reply to a command of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::redis) struct Malformed(&'static str);
+pub(crate) struct Malformed(&'static str);
 
 impl Parser {
     /// Takes the next value out of `buffer`. `None`: it has not arrived in full.

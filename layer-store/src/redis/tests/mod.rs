@@ -2,13 +2,14 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{self, Instant},
@@ -16,10 +17,11 @@ use tokio::{
 
 mod connect;
 mod connection;
+mod dial;
 mod handshake;
 mod replies;
 
-use super::*;
+use super::{dial::Dialer, *};
 use crate::{Arg, Effect, ErrorKind, IdentityRef, KeySpace, Output, Program, Retention, StoreExt};
 
 const CX: Context = Context::new("test");
@@ -47,6 +49,14 @@ type Answer = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Server {
     async fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::slow(answer, Duration::ZERO).await
+    }
+
+    /// Takes this time for each read of a connection.
+    async fn slow(
+        answer: impl Fn(&str) -> String + Send + Sync + 'static,
+        delay: Duration,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("redis://{}", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<String>>>::default();
@@ -58,7 +68,7 @@ impl Server {
             let mut served = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 connections2.fetch_add(1, Relaxed);
-                served.spawn(serve(socket, answer.clone(), seen2.clone()));
+                served.spawn(serve(socket, answer.clone(), seen2.clone(), delay));
             }
         });
         Self {
@@ -80,12 +90,21 @@ impl Server {
         seen
     }
 
+    fn at(&self) -> SocketAddr {
+        self.address["redis://".len()..].parse().unwrap()
+    }
+
     fn connections(&self) -> usize {
         self.connections.load(Relaxed)
     }
 }
 
-async fn serve(mut socket: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    answer: Answer,
+    seen: Arc<Mutex<Vec<String>>>,
+    delay: Duration,
+) {
     let mut buffer = Vec::new();
     loop {
         while let Some((command, len)) = parse(&buffer) {
@@ -99,7 +118,12 @@ async fn serve(mut socket: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String
         let mut chunk = [0; 4096];
         match socket.read(&mut chunk).await {
             Ok(0) | Err(_) => return,
-            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+            Ok(read) => {
+                buffer.extend_from_slice(&chunk[..read]);
+                if !delay.is_zero() {
+                    time::sleep(delay).await;
+                }
+            }
         }
     }
 }
