@@ -12,8 +12,8 @@ use crate::{
     op::check_program,
 };
 
-pub(super) use self::{expected::Expected, lua::sha1};
 use self::lua::Lua;
+pub(super) use self::{expected::Expected, lua::sha1};
 
 mod expected;
 mod lua;
