@@ -1,7 +1,7 @@
 //! One connection to a server, which all calls share.
 //!
 //! `session` knows the calls, in which order their replies are due, and when each of them has to end. `window` and `turns`
-//! decide who may send. None of these does I/O. `driver` is the task that reads and writes.
+//! decide who may send, and `blame` whose fault it is if no reply came in time. None of these does I/O. `driver` is the task that reads and writes.
 
 use std::{
     future::poll_fn,
@@ -23,14 +23,19 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-pub(super) use self::session::{Ended, Replies, SendError};
 use self::{
     driver::Driver,
     session::{Room, Session},
 };
+pub(super) use self::{
+    error::{Ended, SendError},
+    session::Replies,
+};
 use crate::redis::resp::RespValue;
 
+mod blame;
 mod driver;
+mod error;
 mod session;
 mod turns;
 mod window;

@@ -1,9 +1,14 @@
-use std::{collections::VecDeque, io, sync::Arc, task::Waker, time::Duration};
+use std::{collections::VecDeque, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{turns::Turns, window::Window};
-use crate::redis::resp::{Malformed, RespValue};
+use super::{
+    Ended, SendError,
+    blame::{Course, Sent, blame},
+    turns::Turns,
+    window::Window,
+};
+use crate::redis::resp::RespValue;
 
 /// The calls on one connection: those that wait for room, and those whose replies are due. Without I/O; time is a value.
 ///
@@ -96,30 +101,6 @@ impl Replies {
             Self::Many(values) => values,
         }
     }
-}
-
-/// The end of a call without a reply.
-#[derive(Clone, Debug)]
-pub(in crate::redis) enum SendError {
-    /// Nothing was received for long, so the connection may be gone without a sign. Nothing was sent: check it first.
-    Unproven,
-    /// The connection ended. `sent`: the commands may have reached the server.
-    Ended { why: Ended, sent: bool },
-    /// The deadline has passed, and the server is to blame. `receiving`: replies to other calls came meanwhile.
-    TimedOut { sent: bool, receiving: bool },
-    /// The deadline has passed, and the server is not to blame: the commands were not sent or not in time, or a long reply was
-    /// still arriving.
-    Overloaded { sent: bool },
-}
-
-/// Why a connection ended.
-#[derive(Clone, Debug)]
-pub(in crate::redis) enum Ended {
-    Io(Arc<io::Error>),
-    /// What came is not RESP.
-    Malformed(Malformed),
-    /// The runtime on which it lived has ended, or the store gave it up.
-    Dropped,
 }
 
 /// Room on a connection, or the wait for it.
@@ -513,36 +494,23 @@ impl Session {
 
     /// Finds out who is to blame for a call that has reached its deadline.
     fn verdict(&self, slot: &Slot, deadline: Instant) -> SendError {
-        // Later than this is too late for a server to have had a fair share of the time.
-        let half = slot.begun + deadline.saturating_duration_since(slot.begun) / 2;
-        let stalled = self.moved_at < half && !self.due.is_empty();
-        let State::Sent { number, .. } = slot.state else {
-            // ## No room until now
-            //
-            // Of a connection on which nothing moves, that is the server's doing.
-            return match stalled {
-                true => SendError::TimedOut {
-                    sent: false,
-                    receiving: false,
-                },
-                false => SendError::Overloaded { sent: false },
-            };
-        };
-        let due = &self.due[(number - self.first_due) as usize];
-        match due.written_at {
-            // ## Commands are still going out, or went out late
-            None if !stalled => SendError::Overloaded { sent: true },
-            Some(at) if at > half => SendError::Overloaded { sent: true },
-            // ## A long reply is arriving
-            Some(_) if self.mid_reply && self.received_at >= half => {
-                SendError::Overloaded { sent: true }
+        let sent = match slot.state {
+            State::Sent { number, .. } => {
+                let due = &self.due[(number - self.first_due) as usize];
+                due.written_at.map_or(Sent::InPart, Sent::At)
             }
-            // ## The server has had its time
-            written_at => SendError::TimedOut {
-                sent: true,
-                receiving: written_at.is_some_and(|at| self.received_at > at),
-            },
-        }
+            _ => Sent::No,
+        };
+        blame(&Course {
+            begun: slot.begun,
+            // A deadline that had passed before the call leaves it no time.
+            deadline: deadline.max(slot.begun),
+            sent,
+            replies_due: !self.due.is_empty(),
+            received_at: self.received_at,
+            moved_at: self.moved_at,
+            mid_reply: self.mid_reply,
+        })
     }
 
     /// Has the driver look at its timer, if this deadline is the next one.
