@@ -145,7 +145,8 @@ impl Inspection {
             FindingKind::NoScripts,
             Severity::Warning,
             format!(
-                "the server runs no scripts for this user ({words}): rate limits and locks do not work, cache reads do. \
+                "the server runs no scripts for this user ({words}): rate limits, locks and the records of idempotency keys \
+                 do not work, the cache does. \
                  Allow EVAL and EVALSHA"
             ),
         ))
