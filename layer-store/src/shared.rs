@@ -27,7 +27,7 @@ impl SharedStore {
         Self(Arc::new(store))
     }
 
-    /// Closes the store's circuit breaker at once, without waiting for its pings.
+    /// Closes the store's circuit breaker at once, without waiting for its probes.
     ///
     /// For an operator who knows that an outage is over. Does nothing if the store has no breaker.
     pub fn reset_breaker(&self) {

@@ -179,6 +179,7 @@ impl KeySpace {
     /// | `lock` | `lock-layer` | the holder of a unit |
     /// | `fence` | `lock-layer` | the last fencing token of a unit |
     /// | `record` | `lock-layer` | the outcome of a request with an idempotency key |
+    /// | `probe` | `layer-store` | a byte that an open circuit breaker writes to try a store |
     /// | `data` | examples and the conformance kit | anything |
     ///
     /// Take another word for a layer of your own.
