@@ -111,7 +111,7 @@ mod tests {
     use crate::{
         KeyPrefix, MemoryStore,
         conformance::{Bug, BuggyStore, FaultInjector},
-        wrap::{Breaker, Prefix, Timeout},
+        wrap::{Breaker, Prefix, Retry, Timeout},
     };
 
     fn name(store: impl Into<SharedStore>) -> &'static str {
@@ -126,6 +126,7 @@ mod tests {
         assert_eq!(name(memory.clone()), "memory");
         assert_eq!(name(Timeout::new(memory.clone(), limit)), "memory");
         assert_eq!(name(Breaker::new(memory.clone(), runtime)), "memory");
+        assert_eq!(name(Retry::new(memory.clone())), "memory");
         assert_eq!(
             name(Prefix::new(memory.clone(), KeyPrefix::new("a"))),
             "memory"

@@ -6,7 +6,7 @@ use layer_store::{
     MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
     StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Prefix, Timeout},
+    wrap::{Breaker, Prefix, Retry, Timeout},
 };
 
 #[test]
@@ -55,6 +55,7 @@ fn every_public_type_is_send_and_sync() {
         FaultInjector<MemoryStore>,
         Breaker<MemoryStore>,
         Prefix<MemoryStore>,
+        Retry<MemoryStore>,
         Timeout<MemoryStore>,
     );
     #[cfg(feature = "redis")]

@@ -1,15 +1,16 @@
-//! Wrappers round a store: a circuit breaker, a limit for each call, and a prefix for keys.
+//! Wrappers round a store: a circuit breaker, retries, a limit for each call, and a prefix for keys.
 //!
-//! Outermost first: [`Breaker`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts the first two
-//! round every store that is reached over a network, and the third if a prefix is set. A
-//! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two. [`Store`](crate::Store) shows how to
-//! write another one.
+//! Outermost first: [`Breaker`] > [`Retry`] > [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts a breaker
+//! and a timeout round every store that is reached over a network, and a prefix if one is set. A
+//! [`MemoryStore`](crate::MemoryStore) never waits and needs a prefix at most. [`Store`](crate::Store) shows how to write
+//! another one.
 
 mod breaker;
 #[cfg(test)]
 mod fake;
 mod prefix;
+mod retry;
 mod timeout;
 
 pub(crate) use self::timeout::allowance;
-pub use self::{breaker::Breaker, prefix::Prefix, timeout::Timeout};
+pub use self::{breaker::Breaker, prefix::Prefix, retry::Retry, timeout::Timeout};
