@@ -69,6 +69,7 @@
 //!
 //! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
 //! - `redis-tls`: `rediss://`, through rustls with ring.
+//! - `tower`: `service`, a store as a `tower::Service` and back, so that tower's own middleware can wrap a store.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 
@@ -100,6 +101,8 @@ mod watch;
 pub mod conformance;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "tower")]
+pub mod service;
 pub mod wrap;
 
 #[cfg(feature = "redis")]

@@ -6,6 +6,7 @@ use layer_store::{
     MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
     StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
     conformance::{BuggyStore, Fault, FaultInjector},
+    service::{ResponseFuture, ServiceStore, StoreRequest, StoreService},
     wrap::{Breaker, Prefix, Retry, Timeout},
 };
 
@@ -56,6 +57,9 @@ fn every_public_type_is_send_and_sync() {
         Breaker<MemoryStore>,
         Prefix<MemoryStore>,
         Retry<MemoryStore>,
+        ServiceStore<StoreService<MemoryStore>>,
+        StoreRequest,
+        StoreService<MemoryStore>,
         Timeout<MemoryStore>,
     );
     #[cfg(feature = "redis")]
@@ -69,6 +73,8 @@ fn the_futures_of_calls_are_send() {
     let caller = Caller::new(MemoryStore::new().into(), "test");
     check(&caller.call(&Op::Ping));
     check(&layer_store::connect("memory://"));
+    fn check_type<T: Send>() {}
+    check_type::<ResponseFuture>();
     check(&layer_store::connect_from_env());
     check(&layer_store::connect_from_env_or_memory());
     check(&layer_store::StoreExt::ping(

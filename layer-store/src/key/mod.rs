@@ -1,4 +1,7 @@
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -48,15 +51,17 @@ pub struct Key<'a> {
 pub struct KeySpace {
     id: Id,
     kind: &'static str,
-    name: Box<str>,
+    name: Arc<str>,
     /// `kind:name`, escaped, or `kind:#hash` if the name is too long.
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 /// The text that a [`Prefix`](crate::wrap::Prefix) puts before every key, such as `KeyPrefix::new("shop")`.
 #[derive(Clone, Debug)]
 pub struct KeyPrefix {
     id: Id,
+    /// What the bits of a key are multiplied by before `id` is added. It depends on the number of prefixes.
+    factor: u64,
     text: Box<str>,
 }
 
@@ -137,7 +142,7 @@ impl<'a> Key<'a> {
         'a: 'b,
     {
         Key {
-            id: chain(self.id, within.prefix.id),
+            id: within.prefix.put_before(self.id),
             prefix: Some(within),
             ..*self
         }
@@ -147,12 +152,18 @@ impl<'a> Key<'a> {
         self.prefix
     }
 
+    /// Returns the parts, without the prefixes.
+    #[cfg(feature = "tower")]
+    pub(crate) fn parts(&self) -> (&'a KeySpace, IdentityRef<'a>, &'a [u8]) {
+        (self.space, self.identity, self.rest)
+    }
+
     fn prefixed_id(&self, id: Id) -> Id {
         // The chain goes from the innermost wrapper outwards. The prefixes were applied the other way round.
         fn apply(id: Id, within: Option<&PrefixChain<'_>>) -> Id {
             match within {
                 None => id,
-                Some(PrefixChain { prefix, outer }) => chain(apply(id, *outer), prefix.id),
+                Some(PrefixChain { prefix, outer }) => prefix.put_before(apply(id, *outer)),
             }
         }
         apply(id, self.prefix)
@@ -197,7 +208,7 @@ impl KeySpace {
             id: chain(hash(KIND, kind.as_bytes()), hash(NAME, name.as_bytes())),
             kind,
             name: name.into(),
-            text: Box::default(),
+            text: Arc::default(),
         };
         let mut text = Vec::new();
         space.render_with(&[], &mut text);
@@ -252,6 +263,7 @@ impl KeyPrefix {
         escape(text.as_bytes(), &mut escaped);
         Self {
             id: hash(PREFIX, text.as_bytes()),
+            factor: ODD,
             text: String::from_utf8(escaped)
                 .expect("an escaped text is ASCII")
                 .into(),
@@ -259,9 +271,35 @@ impl KeyPrefix {
     }
 }
 
+impl KeyPrefix {
+    /// Returns the bits of a key behind this prefix.
+    #[inline]
+    const fn put_before(&self, id: Id) -> Id {
+        [
+            id[0].wrapping_mul(self.factor).wrapping_add(self.id[0]),
+            id[1].wrapping_mul(self.factor).wrapping_add(self.id[1]),
+        ]
+    }
+}
+
 impl<'a> PrefixChain<'a> {
     pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
+    }
+
+    /// Makes one prefix of all: a key behind it is the one behind each of them.
+    #[cfg(feature = "tower")]
+    pub(crate) fn joined(&self) -> KeyPrefix {
+        let Some(outer) = self.outer else {
+            return self.prefix.clone();
+        };
+        // The outer ones are put before a key first.
+        let outer = outer.joined();
+        KeyPrefix {
+            id: self.prefix.put_before(outer.id),
+            factor: self.prefix.factor.wrapping_mul(outer.factor),
+            text: format!("{}:{}", self.prefix.text, outer.text).into(),
+        }
     }
 
     /// Appends the prefixes' text, the innermost wrapper's first.

@@ -7,7 +7,7 @@
 
 mod breaker;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod prefix;
 mod retry;
 mod timeout;

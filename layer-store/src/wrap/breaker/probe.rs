@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::circuit::Circuit;
 use crate::{
     Condition, Context, ErrorKind, IdentityRef, Key, KeySpace, Op, Reply, Retention, Store,
-    StoreError, StoreExt, Ttl, Value, info::BreakerControl,
+    StoreError, StoreExt, Ttl, Value,
 };
 
 /// Tries a store until its circuit is closed. It does not keep the store alive.
