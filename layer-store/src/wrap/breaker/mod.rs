@@ -28,9 +28,9 @@ mod probe;
 ///
 /// # Probes
 ///
-/// A probe does what the failed calls did. If only reads failed, it is [`Op::Ping`]. If a write failed, it is a write: a value
-/// of one byte under a key of the kind `probe`, which lives for 10 s. A read-only replica, for example, answers pings and
-/// refuses writes; after pings alone the breaker would close and open again for as long as the outage lasts.
+/// A probe does what the failed calls did. It is [`Op::Ping`], and if a write failed, an answered ping is followed by a write:
+/// a value of one byte under a key of the kind `probe`, which lives for 10 s. A read-only replica, for example, answers pings
+/// and refuses writes; after pings alone the breaker would close and open again for as long as the outage lasts.
 ///
 /// An error that is no failure, such as [`Rejected`](crate::ErrorKind::Rejected) or [`Full`](crate::ErrorKind::Full), is an
 /// answer. [`Overloaded`](crate::ErrorKind::Overloaded) is none, and no failure: the next probe decides.

@@ -48,7 +48,7 @@ impl<T: Store> Probe<T> {
             ticks.tick().await;
             // After an answer the next probe follows at once, otherwise at the next tick.
             while let Some(store) = self.store.upgrade() {
-                match Sign::of(self.try_store(&*store).await) {
+                match Sign::of(&self.try_store(&*store).await) {
                     Sign::Alive if self.circuit.probe_answered() => return,
                     Sign::Alive => {}
                     Sign::Failing => {
@@ -67,8 +67,10 @@ impl<T: Store> Probe<T> {
     /// Does what the calls did that failed.
     async fn try_store(&self, store: &T) -> Result<Reply, StoreError> {
         let cx = Context::new("breaker");
-        if !self.circuit.writes_fail() {
-            return store.apply(&Op::Ping, &cx).await;
+        // A ping in any case: it costs a server next to nothing, and a store may find by it that its connection is dead.
+        let answer = store.apply(&Op::Ping, &cx).await;
+        if Sign::of(&answer) != Sign::Alive || !self.circuit.writes_fail() {
+            return answer;
         }
         let write = Op::Set {
             key: &Key::new(&self.space, IdentityRef::Int(process())),
@@ -82,7 +84,7 @@ impl<T: Store> Probe<T> {
 }
 
 impl Sign {
-    fn of(result: Result<Reply, StoreError>) -> Self {
+    fn of(result: &Result<Reply, StoreError>) -> Self {
         let Err(error) = result else {
             return Self::Alive;
         };
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_error_that_is_no_failure_is_an_answer_and_one_of_this_process_is_nothing() {
-        let sign = |kind| Sign::of(Err(StoreError::not_applied(kind)));
+        let sign = |kind| Sign::of(&Err(StoreError::not_applied(kind)));
         for kind in [
             ErrorKind::Full,
             ErrorKind::TooLarge,
@@ -136,6 +138,6 @@ mod tests {
         }
         assert_eq!(sign(ErrorKind::Overloaded), Sign::None);
         assert_eq!(sign(ErrorKind::Deadline), Sign::None);
-        assert_eq!(Sign::of(Ok(Reply::Pong)), Sign::Alive);
+        assert_eq!(Sign::of(&Ok(Reply::Pong)), Sign::Alive);
     }
 }
