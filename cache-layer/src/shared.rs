@@ -49,6 +49,10 @@ impl Shared {
         address: &Address,
         fields: &HeaderMap,
     ) -> Option<Result<Found, StoreError>> {
+        // Before the keys are made.
+        if !self.caller.answers_now() {
+            return None;
+        }
         let hint = self.hints.get(&address.text);
         let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
         let found = self.caller.run_now(&mut lookup)?;

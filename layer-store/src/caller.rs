@@ -101,7 +101,7 @@ impl Caller {
     /// Returns true if the store answers nearly always without waiting, as memory does
     /// ([`StoreInfo::answers_now`]). It costs nothing.
     ///
-    /// If it is false, a layer makes no keys for [`call_now`](Self::call_now) or [`run_now`](Self::run_now), and waits.
+    /// If it is false, a layer makes no keys for [`call_now`](Self::call_now) or [`run_now`](Self::run_now), and waits at once.
     #[inline]
     pub const fn answers_now(&self) -> bool {
         self.answers_now
@@ -162,9 +162,12 @@ impl Caller {
     /// Runs `protocol` to its end if the store needs no waiting.
     ///
     /// `None` means that it stopped before an operation that has to wait. That one was not done. [`run`](Self::run) goes on
-    /// with it.
+    /// with it. A store that does not say that it [answers at once](Self::answers_now) is not asked.
     #[inline]
     pub fn run_now<P: Protocol>(&self, protocol: &mut P) -> Option<P::Output> {
+        if !self.answers_now {
+            return None;
+        }
         loop {
             let reply = self.call_now(&protocol.ask(&mut Scratch::default()))?;
             if let Some(output) = protocol.take(reply) {
@@ -411,6 +414,7 @@ mod tests {
 
         let modest = Caller::new(SharedStore::new(Modest), "test");
         assert!(!modest.answers_now());
+        assert!(modest.run_now(&mut Pings(1)).is_none());
         modest.call(&Op::Ping).await.unwrap();
         modest.run(&mut Pings(1)).await.unwrap();
         let memory = MemoryStore::new();

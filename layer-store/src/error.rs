@@ -108,6 +108,11 @@ impl StoreError {
         Self { kind, ..self }
     }
 
+    /// Returns the error with another effect, and the kind and source that it has.
+    pub(crate) fn with_effect(self, effect: Effect) -> Self {
+        Self { effect, ..self }
+    }
+
     /// Returns the error and its sources as one text, joined by `: `. For a line of a log.
     pub fn report(&self) -> impl fmt::Display {
         Report(self)

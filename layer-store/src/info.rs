@@ -107,9 +107,9 @@ pub struct BreakerHandle(Arc<dyn BreakerControl>);
 pub enum BreakerState {
     /// Calls go through.
     Closed,
-    /// Every call is refused. A ping is sent from time to time.
+    /// Every call is refused. A probe tries the store from time to time.
     Open,
-    /// Every call is refused. The last ping was answered, and the next decides.
+    /// Every call is refused. The last probe was answered, and the next decides.
     HalfOpen,
 }
 
@@ -136,7 +136,7 @@ impl BreakerHandle {
         self.0.failures()
     }
 
-    /// Returns the number of pings in a row that were answered since the breaker opened.
+    /// Returns the number of probes in a row that were answered since the breaker opened.
     pub fn successes(&self) -> u32 {
         self.0.successes()
     }

@@ -77,6 +77,7 @@
 //! - `metrics`: `wrap::Metrics`, through the facade of the crate `metrics`.
 //! - `redis`: `RedisStore`, and `redis://`, `valkey://` and `unix://` in [`connect`](connect()).
 //! - `redis-tls`: `rediss://` and `valkeys://`, through rustls with ring.
+//! - `tower`: `service`, a store as a `tower::Service` and back, so that tower's own middleware can wrap a store.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 
@@ -111,6 +112,8 @@ mod watch;
 pub mod conformance;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "tower")]
+pub mod service;
 pub mod wrap;
 
 #[doc(no_inline)]

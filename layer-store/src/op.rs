@@ -1,4 +1,6 @@
-use crate::{Arg, ErrorKind, Expiry, Key, Program, Retention, Scan, StoreError, Ttl, Value};
+use crate::{
+    Arg, ErrorKind, Expiry, Key, Program, Retention, Scan, StoreError, Ttl, Value, key::PrefixChain,
+};
 
 /// An operation of a [`Store`](crate::Store). Each is one round trip.
 ///
@@ -100,7 +102,25 @@ impl Op<'_> {
     }
 }
 
-impl Op<'_> {
+impl<'a> Op<'a> {
+    /// Returns the prefixes that wrappers further out have put before its keys. All keys of an operation have the same ones,
+    /// because only wrappers add any.
+    pub(crate) fn prefix(&self) -> Option<&'a PrefixChain<'a>> {
+        match self {
+            Op::Ping => None,
+            Op::Get(key)
+            | Op::Set { key, .. }
+            | Op::Delete { key, .. }
+            | Op::Touch { key, .. }
+            | Op::Add { key, .. } => key.prefix(),
+            Op::Scan(scan) => scan.prefix(),
+            Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => {
+                keys.first()?.prefix()
+            }
+            Op::Batch(ops) => ops.iter().find_map(Op::prefix),
+        }
+    }
+
     /// Returns true if the operation writes nothing, whatever its reply. A program counts as a write.
     pub(crate) fn is_read(&self) -> bool {
         match self {

@@ -140,6 +140,12 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Returns the parts, without the prefixes.
+    #[cfg(feature = "tower")]
+    pub(crate) const fn parts(&self) -> (&'a KeySpace, Cursor, u32) {
+        (self.space, self.cursor, self.limit)
+    }
+
     pub(crate) const fn prefix(&self) -> Option<&'a PrefixChain<'a>> {
         self.prefix
     }

@@ -43,7 +43,7 @@ impl SharedStore {
         self.info().findings
     }
 
-    /// Closes the store's circuit breaker at once, without waiting for its pings.
+    /// Closes the store's circuit breaker at once, without waiting for its probes.
     ///
     /// For an operator who knows that an outage is over. Does nothing if the store has no breaker.
     pub fn reset_breaker(&self) {
@@ -141,7 +141,7 @@ mod tests {
     use crate::{
         KeyPrefix, MemoryStore,
         conformance::{Bug, BuggyStore, FaultInjector},
-        wrap::{Breaker, Prefix, Timeout, Traced},
+        wrap::{Breaker, Prefix, Retry, Timeout, Traced},
     };
 
     fn name(store: impl Into<SharedStore>) -> &'static str {
@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(name(memory.clone()), "memory");
         assert_eq!(name(Timeout::new(memory.clone(), limit)), "memory");
         assert_eq!(name(Breaker::new(memory.clone(), runtime)), "memory");
+        assert_eq!(name(Retry::new(memory.clone())), "memory");
         assert_eq!(
             name(Prefix::new(memory.clone(), KeyPrefix::new("a"))),
             "memory"

@@ -6,7 +6,8 @@ use layer_store::{
     ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
     Slot, StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Fallback, Prefix, Timeout, Traced},
+    service::{ResponseFuture, ServiceStore, StoreRequest, StoreService},
+    wrap::{Breaker, Fallback, Prefix, Retry, Timeout, Traced},
 };
 
 #[test]
@@ -59,6 +60,10 @@ fn every_public_type_is_send_and_sync() {
         Breaker<MemoryStore>,
         Fallback<MemoryStore>,
         Prefix<MemoryStore>,
+        Retry<MemoryStore>,
+        ServiceStore<StoreService<MemoryStore>>,
+        StoreRequest,
+        StoreService<MemoryStore>,
         Timeout<MemoryStore>,
         Traced<MemoryStore>,
     );
@@ -79,6 +84,8 @@ fn the_futures_of_calls_are_send() {
     let caller = Caller::new(MemoryStore::new().into(), "test");
     check(&caller.call(&Op::Ping));
     check(&layer_store::connect("memory://"));
+    fn check_type<T: Send>() {}
+    check_type::<ResponseFuture>();
     check(&layer_store::connect_from_env());
     check(&layer_store::connect_from_env_or_memory());
     check(&layer_store::StoreExt::ping(

@@ -81,6 +81,9 @@ impl Checker {
         let [limit] = &*self.limits else {
             return None;
         };
+        if !self.caller.answers_now() {
+            return None;
+        }
         let identity = limit.extract_peer(head)?;
         self.charge_one_now(limit, identity.as_ref(), cost)
     }
@@ -91,6 +94,9 @@ impl Checker {
         head: &RequestHead<'_>,
         cost: u32,
     ) -> Option<Result<Decision, Unpartitioned>> {
+        if !self.caller.answers_now() {
+            return None;
+        }
         // ## One policy => its own path
         if let [limit] = &*self.limits
             && let Some(identity) = limit.extract(head)

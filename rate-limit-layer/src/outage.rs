@@ -40,7 +40,7 @@ impl Outage {
     /// Decides on a request whose check failed. `closed`: one of the limits fails closed. `None`: the request passes.
     #[cold]
     pub(crate) fn decide(&self, error: &StoreError, closed: bool) -> Option<Unavailable> {
-        tracing::debug!(kind = ?error.kind(), closed, "rate limit not checked");
+        tracing::debug!(error = %error.report(), closed, "rate limit not checked");
         if !self.is_told_by_breaker(error.kind()) {
             self.tell(error, closed);
         }
@@ -78,6 +78,7 @@ impl Outage {
         };
         match error.kind() {
             ErrorKind::Full => tracing::warn!(
+                error = %error.report(),
                 times,
                 closed,
                 "the store of a rate limit is full of entries that it must keep: give it a larger capacity"

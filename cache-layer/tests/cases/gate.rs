@@ -168,7 +168,11 @@ impl Store for Gate {
     }
 
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        // A call waits until the gate is opened.
+        info.answers_now = false;
+        info.keeps_deadlines = false;
+        info
     }
 }
 

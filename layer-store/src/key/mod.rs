@@ -1,4 +1,7 @@
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -50,15 +53,17 @@ pub struct Key<'a> {
 pub struct KeySpace {
     id: Id,
     kind: &'static str,
-    name: Box<str>,
+    name: Arc<str>,
     /// `kind:name`, escaped, or `kind:#hash` if the name is too long.
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 /// The text that a [`Prefix`](crate::wrap::Prefix) puts before every key, such as `KeyPrefix::new("shop")`.
 #[derive(Clone, Debug)]
 pub struct KeyPrefix {
     id: Id,
+    /// What the bits of a key are multiplied by before `id` is added. It depends on the number of prefixes.
+    factor: u64,
     text: Box<str>,
 }
 
@@ -145,7 +150,7 @@ impl<'a> Key<'a> {
         'a: 'b,
     {
         Key {
-            id: chain(self.id, within.prefix.id),
+            id: within.prefix.put_before(self.id),
             prefix: Some(within),
             ..*self
         }
@@ -165,7 +170,7 @@ impl<'a> Key<'a> {
         fn apply(id: Id, within: Option<&PrefixChain<'_>>) -> Id {
             match within {
                 None => id,
-                Some(PrefixChain { prefix, outer }) => chain(apply(id, *outer), prefix.id),
+                Some(PrefixChain { prefix, outer }) => prefix.put_before(apply(id, *outer)),
             }
         }
         apply(id, self.prefix)
@@ -192,6 +197,7 @@ impl KeySpace {
     /// | `lock` | `lock-layer` | the holder of a unit |
     /// | `fence` | `lock-layer` | the last fencing token of a unit |
     /// | `record` | `lock-layer` | the outcome of a request with an idempotency key |
+    /// | `probe` | `layer-store` | a byte that an open circuit breaker writes to try a store |
     /// | `data` | examples and the conformance kit | anything |
     ///
     /// Take another word for a layer of your own.
@@ -209,7 +215,7 @@ impl KeySpace {
             id: chain(hash(KIND, kind.as_bytes()), hash(NAME, name.as_bytes())),
             kind,
             name: name.into(),
-            text: Box::default(),
+            text: Arc::default(),
         };
         let mut text = Vec::new();
         space.render_with(&[], &mut text);
@@ -269,6 +275,7 @@ impl KeyPrefix {
         escape(text.as_bytes(), &mut escaped);
         Self {
             id: hash(PREFIX, text.as_bytes()),
+            factor: ODD,
             text: String::from_utf8(escaped)
                 .expect("an escaped text is ASCII")
                 .into(),
@@ -280,6 +287,17 @@ impl KeyPrefix {
     }
 }
 
+impl KeyPrefix {
+    /// Returns the bits of a key behind this prefix.
+    #[inline]
+    const fn put_before(&self, id: Id) -> Id {
+        [
+            id[0].wrapping_mul(self.factor).wrapping_add(self.id[0]),
+            id[1].wrapping_mul(self.factor).wrapping_add(self.id[1]),
+        ]
+    }
+}
+
 impl<'a> PrefixChain<'a> {
     pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
@@ -288,6 +306,21 @@ impl<'a> PrefixChain<'a> {
     /// Returns the innermost wrapper's prefix, and those of the wrappers further out.
     pub(crate) fn parts(&self) -> (&'a KeyPrefix, Option<&'a Self>) {
         (self.prefix, self.outer)
+    }
+
+    /// Makes one prefix of all: a key behind it is the one behind each of them.
+    #[cfg(feature = "tower")]
+    pub(crate) fn joined(&self) -> KeyPrefix {
+        let Some(outer) = self.outer else {
+            return self.prefix.clone();
+        };
+        // The outer ones are put before a key first.
+        let outer = outer.joined();
+        KeyPrefix {
+            id: self.prefix.put_before(outer.id),
+            factor: self.prefix.factor.wrapping_mul(outer.factor),
+            text: format!("{}:{}", self.prefix.text, outer.text).into(),
+        }
     }
 
     /// Appends the prefixes' text, the innermost wrapper's first.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     state: Arc<State>,
     keeps_deadlines: bool,
 }
@@ -31,7 +31,7 @@ struct State {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// Replies, at once or after a while.
     Reply,
     ReplyAfter(Duration),
@@ -51,7 +51,7 @@ pub(super) enum Mode {
 }
 
 impl Fake {
-    pub(super) fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self {
             state: Arc::new(State {
                 mode: Mutex::new(mode),
@@ -65,14 +65,14 @@ impl Fake {
     }
 
     /// Makes a store that says that it ends its calls by their deadline.
-    pub(super) fn keeping_deadlines(mode: Mode) -> Self {
+    pub(crate) fn keeping_deadlines(mode: Mode) -> Self {
         Self {
             keeps_deadlines: true,
             ..Self::new(mode)
         }
     }
 
-    pub(super) fn turn(&self, mode: Mode) {
+    pub(crate) fn turn(&self, mode: Mode) {
         *self.state.mode.lock() = mode;
     }
 
@@ -93,12 +93,12 @@ impl Fake {
     }
 
     /// Takes the operations since the last time: their names, and their keys' texts.
-    pub(super) fn sent(&self) -> Vec<String> {
+    pub(crate) fn sent(&self) -> Vec<String> {
         std::mem::take(&mut self.state.sent.lock())
     }
 
     /// Returns the number of clones.
-    pub(super) fn holders(&self) -> usize {
+    pub(crate) fn holders(&self) -> usize {
         Arc::strong_count(&self.state)
     }
 

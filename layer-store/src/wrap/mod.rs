@@ -1,21 +1,21 @@
-//! Wrappers round a store: spans, metrics, answers from this process's memory, a circuit breaker, a limit for each call, and a
-//! prefix for keys.
+//! Wrappers round a store: spans, metrics, answers from this process's memory, a circuit breaker, retries, a limit for each call,
+//! and a prefix for keys.
 //!
-//! Outermost first: [`Traced`] > `Metrics` (feature `metrics`) > [`Fallback`] > [`Breaker`] > [`Timeout`] > [`Prefix`] > backend.
-//! [`connect`](crate::connect()) puts the breaker and the timeout
-//! round every store that is reached over a network, and the third if a prefix is set. A
-//! [`MemoryStore`](crate::MemoryStore) never waits and needs neither of the first two. [`Store`](crate::Store) shows how to
-//! write another one.
+//! Outermost first: [`Traced`] > `Metrics` (feature `metrics`) > [`Fallback`] > [`Breaker`] > [`Retry`] > [`Timeout`] >
+//! [`Prefix`] > backend. [`connect`](crate::connect()) puts spans and metrics round every store, a breaker and a timeout round
+//! one that is reached over a network, and the others if they are asked for. A [`MemoryStore`](crate::MemoryStore) never waits
+//! and needs neither breaker nor timeout. [`Store`](crate::Store) shows how to write another one.
 
 mod breaker;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod fallback;
 mod keys;
 mod kinds;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod prefix;
+mod retry;
 mod timeout;
 mod traced;
 
@@ -25,7 +25,8 @@ pub use self::metrics::Metrics;
 pub(crate) use self::timeout::StillReceiving;
 pub(crate) use self::timeout::allowance;
 pub use self::{
-    breaker::Breaker, fallback::Fallback, prefix::Prefix, timeout::Timeout, traced::Traced,
+    breaker::Breaker, fallback::Fallback, prefix::Prefix, retry::Retry, timeout::Timeout,
+    traced::Traced,
 };
 use crate::{SharedStore, Store};
 

@@ -38,7 +38,7 @@ impl<T: Store> From<Prefix<T>> for SharedStore {
 #[deny(clippy::missing_trait_methods)]
 impl<T: Store> Store for Prefix<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
-        let within = PrefixChain::new(&self.prefix, outer(op));
+        let within = PrefixChain::new(&self.prefix, op.prefix());
         let keys = Keys::of(op, &within);
         let batch = keys.batch(op);
         self.inner.call(&keys.put_into(op, &batch), cx).await
@@ -46,7 +46,7 @@ impl<T: Store> Store for Prefix<T> {
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let within = PrefixChain::new(&self.prefix, outer(op));
+        let within = PrefixChain::new(&self.prefix, op.prefix());
         let keys = Keys::of(op, &within);
         let batch = keys.batch(op);
         self.inner.call_now(&keys.put_into(op, &batch), cx)
@@ -209,22 +209,6 @@ impl<'a> Keys<'a> {
             Self::Few(keys, len) => &keys[..*len],
             Self::Many(keys) => keys,
         }
-    }
-}
-
-/// Returns the prefixes that wrappers further out have added. All keys of an operation have the same ones, because only
-/// wrappers add any.
-fn outer<'a>(op: &Op<'a>) -> Option<&'a PrefixChain<'a>> {
-    match op {
-        Op::Ping => None,
-        Op::Get(key)
-        | Op::Set { key, .. }
-        | Op::Delete { key, .. }
-        | Op::Touch { key, .. }
-        | Op::Add { key, .. } => key.prefix(),
-        Op::Scan(scan) => scan.prefix(),
-        Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => keys.first()?.prefix(),
-        Op::Batch(ops) => ops.iter().find_map(outer),
     }
 }
 

@@ -87,7 +87,12 @@ impl HandlerRun {
 
     /// Claims the record if the store needs no waiting. `None`: nothing was done.
     pub(super) fn claim_now(&self) -> Option<Result<Claimed, StoreError>> {
-        self.config.caller.run_now(&mut self.claim_protocol())
+        let caller = &self.config.caller;
+        // Before the keys are made.
+        match caller.answers_now() {
+            true => caller.run_now(&mut self.claim_protocol()),
+            false => None,
+        }
     }
 
     /// Claims the record, as often as `retry` says.

@@ -157,8 +157,12 @@ impl LockGuard {
     }
 
     fn try_release(&self) -> Option<Result<ReleaseOutcome, StoreError>> {
-        let mut protocol = Release::new(&self.holder, self.context.fence);
-        self.holder.config().caller.run_now(&mut protocol)
+        let caller = &self.holder.config().caller;
+        // Before the keys are made.
+        if !caller.answers_now() {
+            return None;
+        }
+        caller.run_now(&mut Release::new(&self.holder, self.context.fence))
     }
 }
 

@@ -36,8 +36,13 @@ pub(crate) async fn acquire(holder: Arc<Holder>) -> Result<LockGuard, AcquireErr
 
 /// Takes the holder's units if the store needs no waiting. `None`: nothing was done.
 pub(crate) fn acquire_now(holder: &Arc<Holder>) -> Option<Result<LockGuard, AcquireError>> {
+    let caller = &holder.config().caller;
+    // Before the keys are made.
+    if !caller.answers_now() {
+        return None;
+    }
     let sent = Instant::now();
-    let result = holder.config().caller.run_now(&mut Acquire::new(holder))?;
+    let result = caller.run_now(&mut Acquire::new(holder))?;
     Some(granted(holder, result).map(|fence| {
         let (task, guard) = LockTask::new(holder.clone(), fence, sent);
         spawn(task.run());
@@ -170,7 +175,10 @@ impl LockTask {
                 tracing::debug!(fence = self.fence, "a lock that was gone is put back");
             }
             Renewed::Failed => {
-                let error = reply.err().map(tracing::field::display);
+                let error = reply.err();
+                let error = error
+                    .as_ref()
+                    .map(|error| tracing::field::display(error.report()));
                 tracing::debug!(error, fence = self.fence, "a lock was not renewed");
             }
             Renewed::Lost => return false,

@@ -132,7 +132,11 @@ async fn a_connection_that_went_silent_is_replaced_by_the_next_call() {
     *mute.lock() = true;
     assert!(is_silent(&store).await);
     assert!(is_silent(&store).await);
-    assert_eq!(server.connections(), 1, "a young connection is not given up");
+    assert_eq!(
+        server.connections(),
+        1,
+        "a young connection is not given up"
+    );
     pass(Duration::from_millis(600)).await;
     // The next call goes over a new connection, and needs no failure of its own to find that out.
     get(&store).await.unwrap();

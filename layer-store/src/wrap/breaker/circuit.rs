@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt,
     num::NonZeroU32,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -19,11 +19,13 @@ pub(super) struct Circuit {
     phase: Phase,
     /// In tenths, as is `open_after`.
     failures: AtomicU32,
-    /// Pings in a row that were answered since the circuit opened.
+    /// True if a write is among these failures.
+    writes_fail: AtomicBool,
+    /// Probes in a row that were answered since the circuit opened.
     successes: AtomicU32,
     name: &'static str,
     open_after: u32,
-    /// The task that pings while the circuit is open.
+    /// The task that tries the store while the circuit is open.
     ///
     /// Opening and closing hold this lock, so that each opening has exactly one task. The steps between open and half open
     /// are that task's own and need no lock.
@@ -36,6 +38,7 @@ impl Circuit {
         Self {
             phase: Phase::closed(),
             failures: AtomicU32::new(0),
+            writes_fail: AtomicBool::new(false),
             successes: AtomicU32::new(0),
             name,
             open_after: open_after.get().saturating_mul(Weight::Full.tenths()),
@@ -52,15 +55,21 @@ impl Circuit {
     #[inline]
     pub(super) fn succeeded(&self) {
         if self.failures.load(Relaxed) != 0 && self.is_closed() {
-            self.failures.store(0, Relaxed);
+            self.forget_failures();
         }
     }
 
-    /// Counts a failed call. Returns true if the circuit must open now.
+    /// Counts a failed call, which was to write something or not. Returns true if the circuit must open now.
     #[cold]
-    pub(super) fn failed(&self, weight: Weight) -> bool {
+    pub(super) fn failed(&self, weight: Weight, is_write: bool) -> bool {
+        if weight == Weight::None {
+            return false;
+        }
+        if is_write {
+            self.writes_fail.store(true, Relaxed);
+        }
         // A call that was sent before the circuit opened may fail after it. The circuit knows already.
-        if weight == Weight::None || !self.is_closed() {
+        if !self.is_closed() {
             return false;
         }
         let weight = weight.tenths();
@@ -90,24 +99,50 @@ impl Circuit {
             store = self.name,
             failures = self.failures(),
             error = %why,
-            "the store fails: calls are refused until it answers a ping"
+            "the store fails: calls are refused until it answers again"
         );
         if let Some(old) = probe.replace(start_probe()) {
             old.abort();
         }
     }
 
-    /// Counts a ping that was not answered.
-    pub(super) fn ping_failed(&self) {
+    /// Starts a new probe if the circuit is not closed and its task has ended without closing it, because the runtime that
+    /// drove it has ended.
+    #[cold]
+    pub(super) fn keep_probing(&self, start_probe: impl FnOnce() -> AbortHandle) {
+        // If the lock is taken, another call looks after it, or a step is under way.
+        let Some(mut probe) = self.probe.try_lock() else {
+            return;
+        };
+        if self.is_closed() || probe.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        // ## (Open | Half open) => Open, on another runtime
+        //
+        // An answer from before does not count: much may have happened since.
+        self.probe_failed();
+        tracing::debug!(store = self.name, "a probe is started on another runtime");
+        *probe = Some(start_probe());
+    }
+
+    /// Returns true if a write has failed: then the probe is a write too.
+    ///
+    /// A read-only replica, and a primary that cannot save or has too few replicas, still answer pings.
+    pub(super) fn writes_fail(&self) -> bool {
+        self.writes_fail.load(Relaxed)
+    }
+
+    /// Counts a probe that was not answered.
+    pub(super) fn probe_failed(&self) {
         self.successes.store(0, Relaxed);
         // ## Half open => Open
         //
-        // The first ping was answered and the second was not. The next one waits for its time.
+        // The first probe was answered and the second was not. The next one waits for its time.
         self.phase.reopen();
     }
 
-    /// Counts a ping that was answered. Returns true if the circuit is closed now.
-    pub(super) fn ping_answered(&self) -> bool {
+    /// Counts a probe that was answered. Returns true if the circuit is closed now.
+    pub(super) fn probe_answered(&self) -> bool {
         // ## Open => Half open
         //
         // One answer is not enough, because a store that is starting may answer one call and fail the next.
@@ -130,7 +165,7 @@ impl Circuit {
     /// Closes the circuit. The caller holds the lock on `probe`.
     fn close(&self) {
         // The count before the phase: as soon as the circuit is closed, the next failure is the first.
-        self.failures.store(0, Relaxed);
+        self.forget_failures();
         // ## Half open => Closed, and any => Closed on a reset
         //
         // Calls go through again.
@@ -140,6 +175,13 @@ impl Circuit {
                 "the store is back: calls are let through"
             );
         }
+    }
+}
+
+impl Circuit {
+    fn forget_failures(&self) {
+        self.failures.store(0, Relaxed);
+        self.writes_fail.store(false, Relaxed);
     }
 }
 
@@ -163,7 +205,7 @@ impl BreakerControl for Circuit {
     fn reset(&self) {
         let mut probe = self.probe.lock();
         self.close();
-        // Otherwise the task would ping on into a later outage, which has a task of its own.
+        // Otherwise the task would go on into a later outage, which has a task of its own.
         if let Some(task) = probe.take() {
             task.abort();
         }
@@ -249,7 +291,7 @@ impl Phase {
 /// The weight of an error against the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// Nothing: the store is well, or the caller gave up.
+    /// Nothing: the store is well, this process is too busy, or the caller gave up.
     None,
     /// Little: the limit ran out while the store was still sending. Ten of these weigh as much as one failure.
     Late,
@@ -279,7 +321,7 @@ impl Weight {
     }
 }
 
-/// Pings in a row that close an open circuit.
+/// Answered probes in a row that close an open circuit.
 const CLOSE_AFTER: u32 = 2;
 
 #[cfg(test)]
@@ -304,14 +346,14 @@ mod tests {
     #[test]
     fn it_must_open_at_the_last_failure_of_the_row_and_not_before() {
         let circuit = circuit(2);
-        assert!(!circuit.failed(Weight::None));
-        assert!(!circuit.failed(Weight::Full));
+        assert!(!circuit.failed(Weight::None, true));
+        assert!(!circuit.failed(Weight::Full, false));
         assert_eq!(circuit.failures(), 1);
         for _ in 0..9 {
-            assert!(!circuit.failed(Weight::Late));
+            assert!(!circuit.failed(Weight::Late, false));
         }
         assert_eq!(circuit.failures(), 1);
-        assert!(circuit.failed(Weight::Late));
+        assert!(circuit.failed(Weight::Late, false));
         assert_eq!(circuit.failures(), 2);
     }
 
@@ -319,17 +361,17 @@ mod tests {
     fn a_reply_ends_the_row() {
         let circuit = circuit(2);
         circuit.succeeded();
-        assert!(!circuit.failed(Weight::Full));
+        assert!(!circuit.failed(Weight::Full, false));
         circuit.succeeded();
-        assert!(!circuit.failed(Weight::Full));
-        assert!(circuit.failed(Weight::Full));
+        assert!(!circuit.failed(Weight::Full, false));
+        assert!(circuit.failed(Weight::Full, false));
     }
 
     #[test]
     fn a_row_of_any_length_can_be_asked_for() {
         let circuit = circuit(u32::MAX);
         for _ in 0..100 {
-            assert!(!circuit.failed(Weight::Full));
+            assert!(!circuit.failed(Weight::Full, false));
         }
     }
 
@@ -338,11 +380,11 @@ mod tests {
         let circuit = opened();
         assert_eq!(circuit.state(), BreakerState::Open);
         circuit.open("again", || panic!("a second task"));
-        assert!(!circuit.failed(Weight::Full));
+        assert!(!circuit.failed(Weight::Full, false));
         assert_eq!(circuit.failures(), 0);
         // A reply of a call from before does not reset the count, which a handle still shows.
         let circuit = self::circuit(1);
-        assert!(circuit.failed(Weight::Full));
+        assert!(circuit.failed(Weight::Full, false));
         circuit.open("test", task);
         circuit.succeeded();
         assert_eq!(circuit.failures(), 1);
@@ -351,18 +393,18 @@ mod tests {
     #[tokio::test]
     async fn two_answers_in_a_row_close_it() {
         let circuit = opened();
-        assert!(!circuit.ping_answered());
+        assert!(!circuit.probe_answered());
         assert_eq!(
             (circuit.state(), circuit.successes()),
             (BreakerState::HalfOpen, 1)
         );
-        circuit.ping_failed();
+        circuit.probe_failed();
         assert_eq!(
             (circuit.state(), circuit.successes()),
             (BreakerState::Open, 0)
         );
-        assert!(!circuit.ping_answered());
-        assert!(circuit.ping_answered());
+        assert!(!circuit.probe_answered());
+        assert!(circuit.probe_answered());
         let states = [
             BreakerState::Open,
             BreakerState::HalfOpen,
@@ -378,18 +420,18 @@ mod tests {
     #[tokio::test]
     async fn the_next_outage_counts_its_answers_from_zero() {
         let circuit = opened();
-        assert!(!circuit.ping_answered());
+        assert!(!circuit.probe_answered());
         circuit.reset();
         circuit.open("again", task);
         assert_eq!(circuit.successes(), 0);
-        assert!(!circuit.ping_answered());
+        assert!(!circuit.probe_answered());
     }
 
     #[tokio::test]
-    async fn a_ping_that_fails_after_a_reset_opens_nothing() {
+    async fn a_probe_that_fails_after_a_reset_opens_nothing() {
         let circuit = opened();
         circuit.reset();
-        circuit.ping_failed();
+        circuit.probe_failed();
         assert_eq!(circuit.state(), BreakerState::Closed);
         circuit.reset();
         assert_eq!(circuit.state(), BreakerState::Closed);
@@ -405,5 +447,50 @@ mod tests {
             tokio::task::yield_now().await;
             assert!(probe.is_finished());
         }
+    }
+
+    #[tokio::test]
+    async fn a_write_among_the_failures_is_remembered_until_the_row_ends() {
+        let circuit = circuit(3);
+        assert!(!circuit.failed(Weight::None, true) && !circuit.writes_fail());
+        circuit.failed(Weight::Full, true);
+        circuit.failed(Weight::Full, false);
+        assert!(circuit.writes_fail());
+        circuit.succeeded();
+        assert!(!circuit.writes_fail());
+
+        circuit.open("test", task);
+        assert!(!circuit.writes_fail());
+        // A write from before it opened.
+        circuit.failed(Weight::Full, true);
+        circuit.succeeded();
+        assert!(circuit.writes_fail());
+        circuit.reset();
+        assert!(!circuit.writes_fail());
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_has_ended_early_is_started_again() {
+        let unwanted = || -> AbortHandle { panic!("a second task") };
+        let circuit = circuit(1);
+        circuit.keep_probing(unwanted);
+        let probe = task();
+        circuit.open("test", || probe.clone());
+        circuit.keep_probing(unwanted);
+        assert!(!circuit.probe_answered());
+
+        probe.abort();
+        tokio::task::yield_now().await;
+        let second = task();
+        circuit.keep_probing(|| second.clone());
+        assert_eq!(
+            (circuit.state(), circuit.successes()),
+            (BreakerState::Open, 0)
+        );
+        circuit.keep_probing(unwanted);
+        circuit.reset();
+        tokio::task::yield_now().await;
+        assert!(second.is_finished());
+        circuit.keep_probing(unwanted);
     }
 }

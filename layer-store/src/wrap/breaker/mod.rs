@@ -1,23 +1,18 @@
-use std::{
-    error::Error,
-    fmt,
-    num::NonZeroU32,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{error::Error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use tokio::{runtime::Handle, task::AbortHandle};
 
-use self::circuit::{Circuit, Weight};
+use self::{
+    circuit::{Circuit, Weight},
+    probe::Probe,
+};
 use crate::{
-    BreakerHandle, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreExt, StoreInfo,
-    Watch, error::Report, info::BreakerControl,
+    BreakerHandle, Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo,
+    Watch, info::BreakerControl,
 };
 
 mod circuit;
+mod probe;
 
 /// Refuses calls at once while the store is failing, and finds out by itself when it is back.
 ///
@@ -27,18 +22,32 @@ mod circuit;
 ///   timeout during which the store was still sending is a tenth of a failure: one long reply says nothing, 50 in a row
 ///   say that the store is too slow for its limit.
 /// - **Open.** Every call fails with `Unavailable`, not applied, also through [`call_now`](Store::call_now). A background
-///   task sends [`Op::Ping`]; no user's request is used to try the store.
-/// - **Half open.** A ping was answered and the second follows at once. Two answers in a row close the breaker, with one
+///   task sends probes; no user's request is used to try the store.
+/// - **Half open.** A probe was answered and the second follows at once. Two answers in a row close the breaker, with one
 ///   more warning.
+///
+/// # Probes
+///
+/// A probe does what the failed calls did. It is [`Op::Ping`], and if a write failed, an answered ping is followed by a write:
+/// a value of one byte under a key of the kind `probe`, which lives for 10 s. A read-only replica, for example, answers pings
+/// and refuses writes; after pings alone the breaker would close and open again for as long as the outage lasts.
+///
+/// An error that is no failure, such as [`Rejected`](crate::ErrorKind::Rejected) or [`Full`](crate::ErrorKind::Full), is an
+/// answer. [`Overloaded`](crate::ErrorKind::Overloaded) is none, and no failure: the next probe decides.
+///
+/// # Runtimes
+///
+/// The probes run on the runtime of the call that opens the breaker. If that runtime ends, the next call that is refused
+/// starts them again on its own. So a breaker in a `static` works for every `#[tokio::test]`.
 ///
 /// # Defaults
 ///
 /// | Setting | Default |
 /// | --- | --- |
 /// | failures in a row that open it | 5 |
-/// | time until the first ping | 1 s |
-/// | time between two pings | the same, at most 1 s |
-/// | answered pings in a row that close it | 2 |
+/// | time until the first probe | 1 s |
+/// | time between two probes | the same, at most 1 s |
+/// | answered probes in a row that close it | 2 |
 ///
 /// # Example
 ///
@@ -59,19 +68,21 @@ pub struct Breaker<T> {
     circuit: Arc<Circuit>,
     open_for: Duration,
     runtime: Handle,
+    /// Made once: an outage under load refuses many calls.
+    refusal: StoreError,
 }
 
 impl<T: Store> Breaker<T> {
     /// Makes a closed breaker round `inner`, whose calls must end by themselves: put a [`Timeout`](super::Timeout) between.
     ///
-    /// The pings run on `runtime`.
+    /// `runtime` runs the probes if the call that opens the breaker is made outside a runtime.
     pub fn new(inner: T, runtime: Handle) -> Self {
         Self::with_limits(inner, runtime, OPEN_AFTER, OPEN_FOR)
     }
 
-    /// Makes a breaker that `open_after` failures in a row open and that sends its first ping after `open_for`.
+    /// Makes a breaker that `open_after` failures in a row open and that sends its first probe after `open_for`.
     ///
-    /// Later pings follow every `open_for`, and at least every second. `open_for` is cut to between 1 ms and a year.
+    /// Later probes follow every `open_for`, and at least every second. `open_for` is cut to between 1 ms and a year.
     pub fn with_limits(
         inner: T,
         runtime: Handle,
@@ -83,6 +94,7 @@ impl<T: Store> Breaker<T> {
             inner: Arc::new(inner),
             open_for: open_for.clamp(MIN_OPEN_FOR, MAX_OPEN_FOR),
             runtime,
+            refusal: StoreError::not_applied(ErrorKind::Unavailable).with_source(IsOpen),
         }
     }
 
@@ -95,14 +107,14 @@ impl<T: Store> Breaker<T> {
         self
     }
 
-    /// Counts a result for or against the store.
+    /// Counts the result of `op` for or against the store.
     #[inline]
-    fn note(&self, result: &Result<Reply, StoreError>) {
+    fn note(&self, op: &Op<'_>, result: &Result<Reply, StoreError>) {
         match result {
             Ok(_) => self.circuit.succeeded(),
             Err(error) => {
-                if self.circuit.failed(Weight::of(error)) {
-                    self.open(&Report(error.source().unwrap_or(error)));
+                if self.circuit.failed(Weight::of(error), !op.is_read()) {
+                    self.open(&error.report());
                 }
             }
         }
@@ -110,13 +122,25 @@ impl<T: Store> Breaker<T> {
 
     #[cold]
     fn open(&self, why: &impl fmt::Display) {
-        self.circuit.open(why, || {
-            let first = Instant::now() + self.open_for;
-            let period = self.open_for.min(MAX_PING_PERIOD);
-            let store = Arc::downgrade(&self.inner);
-            let task = ping_until_closed(store, self.circuit.clone(), first, period);
-            self.runtime.spawn(task).abort_handle()
-        });
+        let start_probe = || self.start_probe(self.open_for);
+        self.circuit.open(why, start_probe);
+    }
+
+    /// Refuses a call, and looks after the probe.
+    #[cold]
+    fn refuse(&self) -> StoreError {
+        let start_probe = || self.start_probe(Duration::ZERO);
+        self.circuit.keep_probing(start_probe);
+        self.refusal.clone()
+    }
+
+    fn start_probe(&self, first: Duration) -> AbortHandle {
+        let probe = Probe::new(Arc::downgrade(&self.inner), self.circuit.clone());
+        let period = self.open_for.min(MAX_PROBE_PERIOD);
+        // The runtime that the store was made on may have ended.
+        let runtime = Handle::try_current();
+        let runtime = runtime.as_ref().unwrap_or(&self.runtime);
+        runtime.spawn(probe.run(first, period)).abort_handle()
     }
 }
 
@@ -130,21 +154,21 @@ impl<T: Store> From<Breaker<T>> for SharedStore {
 impl<T: Store> Store for Breaker<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         if !self.circuit.is_closed() {
-            return Err(refused());
+            return Err(self.refuse());
         }
         let result = self.inner.call(op, cx).await;
-        self.note(&result);
+        self.note(op, &result);
         result
     }
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
         if !self.circuit.is_closed() {
-            return Some(Err(refused()));
+            return Some(Err(self.refuse()));
         }
         let result = self.inner.call_now(op, cx);
         if let Some(result) = &result {
-            self.note(result);
+            self.note(op, result);
         }
         result
     }
@@ -175,41 +199,21 @@ impl<T: fmt::Debug> fmt::Debug for Breaker<T> {
     }
 }
 
-/// Pings from `first` on, every `period`, until the circuit is closed or the store is dropped.
-async fn ping_until_closed<T: Store>(
-    store: Weak<T>,
-    circuit: Arc<Circuit>,
-    first: Instant,
-    period: Duration,
-) {
-    let mut ticks = interval_at(first, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let cx = Context::new("breaker");
-    loop {
-        ticks.tick().await;
-        // After an answer the next ping follows at once, after a failure at the next tick.
-        while let Some(store) = store.upgrade() {
-            if store.ping(&cx).await.is_err() {
-                circuit.ping_failed();
-                break;
-            }
-            if circuit.ping_answered() {
-                return;
-            }
-        }
-        if circuit.is_closed() || store.strong_count() == 0 {
-            return;
-        }
+/// The source of the error of a call that an open breaker refuses.
+#[derive(Debug)]
+struct IsOpen;
+
+impl fmt::Display for IsOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its circuit breaker is open")
     }
 }
 
-const fn refused() -> StoreError {
-    StoreError::not_applied(crate::ErrorKind::Unavailable)
-}
+impl Error for IsOpen {}
 
 const OPEN_AFTER: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
 const OPEN_FOR: Duration = Duration::from_secs(1);
-const MAX_PING_PERIOD: Duration = Duration::from_secs(1);
+const MAX_PROBE_PERIOD: Duration = Duration::from_secs(1);
 const MIN_OPEN_FOR: Duration = Duration::from_millis(1);
 /// A year: no clock counts [`Duration::MAX`] from now.
 const MAX_OPEN_FOR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -1,11 +1,14 @@
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use tokio::time::sleep;
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
 
 use super::*;
 use crate::{
-    BreakerState, Effect, ErrorKind, IdentityRef, KeySpace, SharedStore,
+    BreakerState, Condition, Effect, Expiry, IdentityRef, KeySpace, Retention, Value,
     wrap::{
         Timeout,
         fake::{Fake, Mode},
@@ -26,6 +29,24 @@ async fn get<T: Store>(store: &T) -> Result<Reply, StoreError> {
     let space = KeySpace::new("data", "s");
     let key = Key::new(&space, IdentityRef::Int(1));
     store.call(&Op::Get(&key), &CX).await
+}
+
+async fn set<T: Store>(store: &T) -> Result<Reply, StoreError> {
+    let space = KeySpace::new("data", "s");
+    let write = Op::Set {
+        key: &Key::new(&space, IdentityRef::Int(1)),
+        value: &Value::from("1"),
+        expiry: Expiry::NEVER,
+        condition: Condition::Always,
+        retention: Retention::Pinned,
+    };
+    store.call(&write, &CX).await
+}
+
+async fn sets<T: Store>(store: &T, count: usize) {
+    for _ in 0..count {
+        let _ = set(store).await;
+    }
 }
 
 fn state<T: Store>(store: &T) -> BreakerState {
@@ -70,6 +91,7 @@ async fn a_reply_ends_the_row() {
 async fn what_says_nothing_against_the_store_does_not_count() {
     for kind in [
         ErrorKind::Deadline,
+        ErrorKind::Overloaded,
         ErrorKind::Full,
         ErrorKind::TooLarge,
         ErrorKind::Rejected,
@@ -113,7 +135,7 @@ async fn fifty_late_answers_in_a_row_open_it_and_one_in_time_ends_the_row() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_open_nothing_but_a_ping_each_second_is_sent() {
+async fn while_open_nothing_but_a_probe_each_second_is_sent() {
     let (fake, store) = breaker(Mode::Hang);
     gets(&store, 5).await;
     fake.sent();
@@ -135,7 +157,7 @@ async fn while_open_nothing_but_a_ping_each_second_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_ping_waits_for_open_for() {
+async fn the_first_probe_waits_for_open_for() {
     let fake = Fake::new(Mode::Hang);
     let limited = Timeout::new(fake.clone(), MS * 100);
     let after = NonZeroU32::new(2).unwrap();
@@ -166,7 +188,7 @@ async fn any_time_until_the_first_ping_can_be_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_pings_at_once_close_it() {
+async fn two_probes_at_once_close_it() {
     let (fake, store) = breaker(Mode::Hang);
     gets(&store, 5).await;
     fake.turn(Mode::ReplyAfter(MS * 10));
@@ -181,11 +203,11 @@ async fn two_pings_at_once_close_it() {
     assert_eq!(fake.sent(), ["ping", "ping"]);
     assert!(get(&store).await.is_ok());
     sleep(SECOND * 5).await;
-    assert_eq!(fake.sent().len(), 1, "it pings no longer");
+    assert_eq!(fake.sent().len(), 1, "it probes no longer");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_ping_that_fails_opens_it_again() {
+async fn a_second_probe_that_fails_opens_it_again() {
     let (fake, store) = breaker(Mode::Hang);
     gets(&store, 5).await;
     fake.turn(Mode::ReplyAfter(MS * 10));
@@ -194,7 +216,7 @@ async fn a_second_ping_that_fails_opens_it_again() {
     sleep(MS * 200).await;
     assert_eq!(state(&store), BreakerState::Open);
     assert_eq!(store.info().health.breaker.unwrap().successes(), 0);
-    // One more good ping is not two in a row.
+    // One more good probe is not two in a row.
     fake.turn(Mode::ReplyAfter(MS * 10));
     sleep(MS * 810).await;
     assert_eq!(state(&store), BreakerState::HalfOpen);
@@ -285,7 +307,7 @@ async fn the_task_ends_with_the_outage_and_with_the_store() {
     drop(store);
     tokio::task::yield_now().await;
     assert_eq!((tasks(), fake.holders()), (0, 1));
-    // Nor does dropping it during a ping leave anything.
+    // Nor does dropping it during a probe leave anything.
     let (fake, store) = breaker(Mode::Hang);
     let store = store.opened("test");
     sleep(SECOND + MS).await;
@@ -308,13 +330,189 @@ async fn an_answer_without_waiting_is_passed_on() {
     assert!(store.call_now(&Op::Ping, &CX).is_none());
 }
 
-/// Counts warnings.
+/// A read-only replica answers pings and reads.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_writes_opens_it_once_and_closes_it_once() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let (fake, store) = breaker(Mode::FailWrites(ErrorKind::Unavailable));
+    sets(&store, 5).await;
+    fake.sent();
+    for _ in 0..600 {
+        assert_eq!(state(&store), BreakerState::Open);
+        sets(&store, 3).await;
+        sleep(MS * 100).await;
+    }
+    let sent = fake.sent();
+    assert!((59..=60).contains(&(sent.len() / 2)), "{}", sent.len());
+    for probe in sent.chunks(2) {
+        assert_eq!(probe[0], "ping");
+        assert!(probe[1].starts_with("set ") && probe[1].ends_with(":probe:breaker"));
+    }
+    assert_eq!(warnings.count(), 1);
+
+    fake.turn(Mode::Reply);
+    sleep(SECOND + MS).await;
+    assert_eq!((state(&store), warnings.count()), (BreakerState::Closed, 2));
+    assert!(set(&store).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_write_in_the_row_makes_the_probe_a_write() {
+    for (write_first, write_last, probe) in [
+        (false, false, "ping"),
+        (true, false, "set"),
+        (false, true, "set"),
+    ] {
+        let (fake, store) = breaker(Mode::FailWrites(ErrorKind::Unavailable));
+        // A write of an earlier row.
+        sets(&store, 3).await;
+        gets(&store, 1).await;
+        fake.turn(Mode::Hang);
+        sets(&store, write_first.into()).await;
+        gets(&store, 3).await;
+        sets(&store, write_last.into()).await;
+        gets(&store, 2).await;
+        fake.sent();
+        sleep(SECOND + MS).await;
+        // Nothing is written to a store that does not answer.
+        assert_eq!(fake.sent(), ["ping"]);
+        fake.turn(Mode::FailWrites(ErrorKind::Unavailable));
+        sleep(SECOND).await;
+        let sent = fake.sent();
+        assert!(
+            sent.len() == 2 && sent[0] == "ping" && sent[1].starts_with(probe),
+            "{sent:?}"
+        );
+    }
+}
+
+/// An ACL that lets nobody write the probe's key, and a server without room, are there all the same.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_refused_for_its_own_sake_is_an_answer() {
+    for kind in [ErrorKind::Rejected, ErrorKind::Full] {
+        let (fake, store) = breaker(Mode::FailWrites(ErrorKind::Unavailable));
+        sets(&store, 5).await;
+        fake.turn(Mode::FailWrites(kind));
+        sleep(SECOND + MS).await;
+        assert_eq!(state(&store), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_neither_opens_nor_closes_it() {
+    let (fake, store) = breaker(Mode::Fail(ErrorKind::Unavailable));
+    gets(&store, 4).await;
+    fake.turn(Mode::Fail(ErrorKind::Overloaded));
+    gets(&store, 20).await;
+    fake.turn(Mode::Fail(ErrorKind::Unavailable));
+    assert_eq!(state(&store), BreakerState::Closed);
+    // It has not ended the row either.
+    gets(&store, 1).await;
+    assert_eq!(state(&store), BreakerState::Open);
+
+    fake.turn(Mode::Fail(ErrorKind::Overloaded));
+    fake.sent();
+    sleep(SECOND * 5 + MS).await;
+    assert_eq!(fake.sent().len(), 5);
+    assert_eq!(state(&store), BreakerState::Open);
+    // One answer, an overload, one answer.
+    fake.turn(Mode::ReplyAfter(MS * 10));
+    sleep(SECOND + MS * 5).await;
+    fake.turn(Mode::Fail(ErrorKind::Overloaded));
+    sleep(MS * 20).await;
+    assert_eq!(state(&store), BreakerState::HalfOpen);
+    fake.turn(Mode::Reply);
+    sleep(SECOND).await;
+    assert_eq!(state(&store), BreakerState::Closed);
+}
+
+/// As a store in a `static` over two tests.
+#[test]
+fn the_next_runtime_takes_the_probe_over() {
+    let paused = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let (made_on, first, second) = (paused(), paused(), paused());
+    let fake = Fake::new(Mode::Fail(ErrorKind::Unavailable));
+    let store = Breaker::new(fake.clone(), made_on.handle().clone());
+    drop(made_on);
+    first.block_on(async {
+        gets(&store, 5).await;
+        fake.sent();
+        sleep(SECOND * 3 + MS).await;
+        assert_eq!(fake.sent(), ["ping"; 3]);
+        // It ends in the middle of two probes.
+        fake.turn(Mode::Reply);
+        sleep(SECOND - MS * 2).await;
+        fake.turn(Mode::Hang);
+        sleep(MS * 2).await;
+        assert_eq!(fake.sent(), ["ping"]);
+    });
+    drop(first);
+    fake.turn(Mode::Reply);
+    second.block_on(async {
+        sleep(SECOND * 5).await;
+        assert_eq!(fake.sent().len(), 0, "nothing drives the probe");
+        assert!(get(&store).await.is_err());
+        sleep(MS).await;
+        assert_eq!(state(&store), BreakerState::Closed);
+        assert_eq!(fake.sent(), ["ping"; 2]);
+        assert!(get(&store).await.is_ok());
+
+        // And it opens on this runtime, though it was made on another.
+        fake.turn(Mode::Fail(ErrorKind::Unavailable));
+        gets(&store, 5).await;
+        fake.turn(Mode::Reply);
+        sleep(SECOND + MS).await;
+        assert_eq!(state(&store), BreakerState::Closed);
+    });
+    // Outside a runtime there is only the one that has ended: calls are refused, and nothing panics.
+    let store = store.opened("test");
+    for _ in 0..3 {
+        assert!(store.call_now(&Op::Ping, &CX).unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_warning_has_the_kind_and_the_server_s_own_words() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let (_, store) = breaker(Mode::Fail(ErrorKind::Throttled));
+    gets(&store, 5).await;
+    let text = warnings.last();
+    assert!(
+        text.contains("the store asks for fewer calls: the server's own words"),
+        "{text}"
+    );
+    let refused = get(&store).await.unwrap_err();
+    assert_eq!(
+        refused.report().to_string(),
+        "the store is unavailable: its circuit breaker is open"
+    );
+}
+
+/// Keeps the warnings' texts.
 #[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
+struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
     fn count(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.lock().len()
+    }
+
+    fn last(&self) -> String {
+        self.0.lock().last().unwrap().clone()
+    }
+}
+
+/// Writes the fields of an event.
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!("{field}={value:?} ");
     }
 }
 
@@ -331,8 +529,10 @@ impl Subscriber for Warnings {
 
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Relaxed);
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().push(fields.0);
     }
 
     fn enter(&self, _: &span::Id) {}

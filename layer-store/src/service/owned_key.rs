@@ -1,0 +1,36 @@
+use std::borrow::Cow;
+
+use crate::{Identity, IdentityRef, Key, KeySpace, key::PrefixChain};
+
+/// A key that owns its parts. Its prefixes are those of its operation.
+#[derive(Clone)]
+pub(super) struct OwnedKey {
+    space: KeySpace,
+    identity: Identity<'static>,
+    rest: Box<[u8]>,
+}
+
+impl OwnedKey {
+    pub(super) fn of(key: &Key<'_>) -> Self {
+        let (space, identity, rest) = key.parts();
+        Self {
+            space: space.clone(),
+            identity: match identity {
+                IdentityRef::V4(address) => Identity::V4(address),
+                IdentityRef::V6(network) => Identity::V6(network),
+                IdentityRef::Int(number) => Identity::Int(number),
+                IdentityRef::Text(text) => Identity::Text(Cow::Owned(text.to_vec())),
+            },
+            rest: rest.into(),
+        }
+    }
+
+    /// Lends the key behind `prefix`.
+    pub(super) fn lend<'a>(&'a self, prefix: Option<&'a PrefixChain<'a>>) -> Key<'a> {
+        let key = Key::new(&self.space, self.identity.as_ref()).with_rest(&self.rest);
+        match prefix {
+            None => key,
+            Some(prefix) => key.within(prefix),
+        }
+    }
+}
