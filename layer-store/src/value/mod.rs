@@ -128,6 +128,12 @@ impl Value {
         }
     }
 
+    /// Returns true if [`heap_size`](Self::heap_size) is not zero.
+    #[inline]
+    pub(crate) const fn is_on_heap(&self) -> bool {
+        matches!(self.0, Repr::Heap(_) | Repr::Object(_))
+    }
+
     /// Returns the bytes, unless the value is a number that is not kept as text.
     fn as_slice(&self) -> Option<&[u8]> {
         match &self.0 {
@@ -334,7 +340,9 @@ mod tests {
         assert_eq!(Value::pair(u64::MAX, 1).heap_size(), 0);
         assert_eq!(Value::int(i64::MIN).heap_size(), 0);
         assert_eq!(Value::from("x".repeat(14)).heap_size(), 0);
-        assert_eq!(Value::from("x".repeat(64)).heap_size(), 48 + 64);
+        let long = Value::from("x".repeat(64));
+        assert_eq!((long.heap_size(), long.is_on_heap()), (48 + 64, true));
+        assert!(!Value::int(-1).is_on_heap() && !Value::from("x").is_on_heap());
     }
 
     #[test]
