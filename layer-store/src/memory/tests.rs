@@ -8,6 +8,10 @@ use crate::{
     Value,
 };
 
+mod bytes;
+mod listing;
+mod watch;
+
 const CX: Context = Context::new("test");
 /// 2026-12-01, a time like any other.
 const START: u64 = 1_796_083_200_000_000;

@@ -128,6 +128,16 @@ impl Value {
         }
     }
 
+    /// Returns the most bytes that a value may have whose [`heap_size`](Self::heap_size) is at most `heap`.
+    pub(crate) const fn longest_in(heap: usize) -> usize {
+        match heap {
+            usize::MAX => usize::MAX,
+            ..=ON_HEAP => INLINE,
+            _ if heap - ON_HEAP < INLINE => INLINE,
+            _ => heap - ON_HEAP,
+        }
+    }
+
     /// Returns true if [`heap_size`](Self::heap_size) is not zero.
     #[inline]
     pub(crate) const fn is_on_heap(&self) -> bool {
@@ -340,6 +350,8 @@ mod tests {
         assert_eq!(Value::pair(u64::MAX, 1).heap_size(), 0);
         assert_eq!(Value::int(i64::MIN).heap_size(), 0);
         assert_eq!(Value::from("x".repeat(14)).heap_size(), 0);
+        assert_eq!([0, 48, 62, 63].map(Value::longest_in), [14, 14, 14, 15]);
+        assert_eq!(Value::longest_in(usize::MAX), usize::MAX);
         let long = Value::from("x".repeat(64));
         assert_eq!((long.heap_size(), long.is_on_heap()), (48 + 64, true));
         assert!(!Value::int(-1).is_on_heap() && !Value::from("x").is_on_heap());
