@@ -19,6 +19,7 @@ mod programs;
 mod room;
 mod shard;
 mod table;
+mod write;
 
 /// A store in the memory of this process. It is sharded and bounded, and its calls never wait.
 ///

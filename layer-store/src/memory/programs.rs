@@ -3,9 +3,9 @@ use std::{array, mem, slice};
 use super::{
     Shared,
     counts::Room,
-    operations::Listed,
     room::MAX_TRIES,
     shard::{Before, Entry, Shard},
+    write::{Listed, Write},
 };
 use crate::{
     Arg, ErrorKind, Key, Output, Program, Reply, Retention, StoreError, Transaction,
@@ -62,8 +62,13 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        let retention = program.retention();
-        self.with_slot(key, retention, Listed::No, now, |slot, written| {
+        let write = Write {
+            key,
+            retention: program.retention(),
+            listed: Listed::No,
+            now,
+        };
+        self.write(write, |slot, written| {
             let mut transaction = Transaction::new(now, slice::from_mut(slot));
             let output = program.run(&mut transaction, args);
             *written = transaction.written() != 0;

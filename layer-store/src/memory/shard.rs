@@ -156,9 +156,7 @@ impl Shard {
         }
         // ## Written: it has the retention of the last write
         let evictable = retention == Retention::Evictable;
-        if evictable {
-            slot.set_flag(EVICTABLE, true);
-        }
+        slot.set_flag(EVICTABLE, evictable);
         let shrunk = before.size.saturating_sub(slot.heap_size());
         self.soonest = self.soonest.min(slot.ends());
         self.evictable = self.evictable + u32::from(evictable) - u32::from(before.evictable);

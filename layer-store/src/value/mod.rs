@@ -113,6 +113,14 @@ impl Value {
         self.with_bytes(<[u8]>::len)
     }
 
+    /// Returns about how many bytes there are, and encodes nothing for it.
+    pub(crate) fn about_len(&self) -> usize {
+        match &self.0 {
+            Repr::Object(object) => object.about_len(),
+            _ => self.len(),
+        }
+    }
+
     /// Returns true if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
