@@ -78,6 +78,8 @@ mod connect;
 mod context;
 mod error;
 mod ext;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod info;
 mod key;

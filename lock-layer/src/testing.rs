@@ -1,6 +1,6 @@
 //! Shared by the tests of this crate.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -96,6 +96,24 @@ pub(crate) async fn retried<T>(
 /// Both kinds of store: one that needs no waiting, and one that does.
 pub(crate) fn worlds() -> [World; 2] {
     [World::near(), World::far()]
+}
+
+/// Reads a file of `tests/golden/`: what this crate keeps in a store. Services of all versions read and write it, so a file may
+/// be added and none may change.
+pub(crate) fn golden(name: &str) -> Bytes {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    fs::read(&path).unwrap().into()
+}
+
+/// Compares what is written today with a file of `tests/golden/`.
+pub(crate) fn check_golden(name: &str, written: &[u8]) {
+    assert_eq!(
+        written.escape_ascii().to_string(),
+        golden(name).escape_ascii().to_string(),
+        "{name}"
+    );
 }
 
 /// Gives every other task its turn.
