@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use layer_store::{
     Clock, Context, ManualClock, MemoryStore, Protocol, SharedStore, StoreError,
     conformance::{FaultInjector, schedule::Schedule},
+    wrap::{Breaker, Timeout},
 };
 use tokio::time::Instant;
 
@@ -48,6 +49,18 @@ impl World {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
+    }
+
+    /// Makes a store with a circuit breaker, for a store that has to be waited for.
+    pub(crate) fn store_with_breaker(&self) -> SharedStore {
+        let limited = Timeout::new(self.fault_injector.clone(), Duration::from_millis(100));
+        SharedStore::new(Breaker::new(limited, tokio::runtime::Handle::current()))
+    }
+
+    /// Makes the store forget everything, as a restart that comes back empty does.
+    pub(crate) fn forget_everything(&self) {
+        let empty = MemoryStore::with_clock(100_000, self.clock.clone());
+        self.fault_injector.replace(empty);
     }
 
     /// Lets `time` pass for the store and for tokio, in steps in which every task gets its turn.
