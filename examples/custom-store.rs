@@ -15,8 +15,8 @@ use std::{
 };
 
 use layer_store::{
-    Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Reply, SharedStore, Slot, Store,
-    StoreError, StoreInfo, Transaction, Ttl, Value,
+    Clock, Condition, Context, ErrorKind, Expiry, Key, ListedKey, Op, Page, Reply, Scan,
+    SharedStore, Slot, Store, StoreError, StoreInfo, Transaction, Ttl, Value,
     conformance::{self, Trial},
 };
 use rate_limit_layer::{Limiter, Quota};
@@ -112,6 +112,24 @@ impl Slots {
                 }
             }
             #[rustfmt::skip]
+            Op::Add { key, delta, ttl, max } => {
+                let rejected = || StoreError::not_applied(ErrorKind::Rejected);
+                let old = self.value(key, now);
+                let number = old.as_ref().map_or(Some(0), Value::as_int).ok_or_else(rejected)?;
+                let sum = number.checked_add(delta).ok_or_else(rejected)?;
+                if max.is_some_and(|max| sum > max) {
+                    return Ok(Reply::Added { applied: false, value: number });
+                }
+                // Only an integer that is made here gets the time to live.
+                let ends = match old {
+                    Some(_) => self.slot(key).expires(),
+                    None => ttl.map(|ttl| end(now, ttl)),
+                };
+                self.0.insert(text(key), Slot::until(Value::int(sum), ends));
+                Reply::Added { applied: true, value: sum }
+            }
+            Op::Scan(scan) => Reply::Page(self.list(scan, now).into()),
+            #[rustfmt::skip]
             Op::Run { program, keys, args } => {
                 check(keys)?;
                 let mut copies: Vec<Slot> = keys.iter().map(|key| self.slot(key)).collect();
@@ -126,6 +144,15 @@ impl Slots {
             }
             _ => return Err(StoreError::not_applied(ErrorKind::Rejected)),
         })
+    }
+
+    /// Lists all keys of a scan in one page. A large store would list about `scan.max_keys()`, and go on at `scan.cursor()`.
+    fn list(&self, scan: &Scan<'_>, now: u64) -> Page {
+        let mut page = Page::default();
+        let alive = self.0.iter().filter(|(_, slot)| slot.get(now).is_some());
+        page.keys
+            .extend(alive.filter_map(|(text, _)| ListedKey::from_text(scan, text)));
+        page
     }
 
     fn slot(&self, key: &Key<'_>) -> Slot {

@@ -51,6 +51,7 @@
 //! | time between two pings | the same, at most 1 s | |
 //! | answered pings in a row that close it | 2 | |
 //! | entries of a memory store | 1,000,000 | [`Options::capacity`], [`MemoryStore::with_capacity`] |
+//! | bytes of a memory store | no bound | [`MemoryStore::with_bounds`] |
 //! | time from a failed attempt to connect to the next | 50 ms, doubling up to 500 ms | |
 //! | longest attempt to connect | 1 s | |
 //! | limit of a layer's talk with a store that has no limit | 100 ms | [`Caller::with_limit`] |

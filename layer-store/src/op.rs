@@ -101,7 +101,8 @@ impl Op<'_> {
 }
 
 impl Op<'_> {
-    /// Returns the bytes that the operation carries, about: its values and arguments, and 64 bytes for each key.
+    /// Returns the bytes that the operation carries, about: its values and arguments, and 64 bytes for each key. An object that
+    /// is not encoded yet counts with its [size](crate::Object::size).
     ///
     /// A deadline grows with it, because a large value takes its time on a slow line.
     pub fn size(&self) -> usize {
@@ -110,15 +111,15 @@ impl Op<'_> {
             Self::Ping => 0,
             Self::Get(_) | Self::Touch { .. } | Self::Add { .. } | Self::Scan(_) => KEY,
             Self::GetMany(keys) | Self::DeleteMany(keys) => KEY * keys.len(),
-            Self::Delete { if_equals, .. } => KEY + if_equals.map_or(0, Value::len),
+            Self::Delete { if_equals, .. } => KEY + if_equals.map_or(0, Value::about_len),
             Self::Set {
                 value, condition, ..
             } => {
                 let expected = match condition {
-                    Condition::Equals(old) => old.len(),
+                    Condition::Equals(old) => old.about_len(),
                     Condition::Always | Condition::Absent => 0,
                 };
-                KEY + value.len() + expected
+                KEY + value.about_len() + expected
             }
             Self::Run { keys, args, .. } => {
                 let args = args.iter().map(|arg| match arg {

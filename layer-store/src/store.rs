@@ -38,7 +38,8 @@ use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch};
 /// use std::{collections::HashMap, sync::{Arc, Mutex}};
 ///
 /// use layer_store::{
-///     Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Reply, Slot, Store, StoreError, StoreInfo, Transaction,
+///     Clock, Condition, Context, ErrorKind, Expiry, Key, ListedKey, Op, Page, Reply, Slot, Store, StoreError, StoreInfo,
+///     Transaction, Value,
 /// };
 ///
 /// #[derive(Clone, Default)]
@@ -103,6 +104,28 @@ use crate::{Context, Key, Op, Reply, StoreError, StoreInfo, Watch};
 ///                 }
 ///                 map.insert(text(key), Slot::until(value, Some(ends)));
 ///                 Reply::Count(1)
+///             }
+///             Op::Add { key, delta, ttl, max } => {
+///                 let rejected = || StoreError::not_applied(ErrorKind::Rejected);
+///                 let old = get(&map, key);
+///                 let number = old.as_ref().map_or(Some(0), Value::as_int).ok_or_else(rejected)?;
+///                 let sum = number.checked_add(delta).ok_or_else(rejected)?;
+///                 let applied = max.is_none_or(|max| sum <= max);
+///                 if applied {
+///                     let expires = match old {
+///                         Some(_) => slot(&map, key).expires(),
+///                         None => ttl.map(|ttl| now + ttl.as_millis() * 1_000),
+///                     };
+///                     map.insert(text(key), Slot::until(Value::int(sum), expires));
+///                 }
+///                 Reply::Added { applied, value: if applied { sum } else { number } }
+///             }
+///             Op::Scan(scan) => {
+///                 // All in one page, which is well for a small map. A large one goes on at `scan.cursor()`.
+///                 let mut page = Page::default();
+///                 let alive = map.iter().filter(|(_, slot)| slot.get(now).is_some());
+///                 page.keys.extend(alive.filter_map(|(text, _)| ListedKey::from_text(scan, text)));
+///                 Reply::Page(page.into())
 ///             }
 ///             Op::Run { program, keys, args } => {
 ///                 let mut slots: Vec<_> = keys.iter().map(|key| slot(&map, key)).collect();
@@ -200,7 +223,10 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Returns hints that a key changed. A hint may be late or lost, so every user has a timer too. By default none comes.
+    /// Returns hints that a key changed. A hint may be late or lost, so every user has a timer too.
+    ///
+    /// By default none comes. A store that sends hints keeps [`Watchers`](crate::Watchers), and sets
+    /// [`StoreInfo::watches`].
     fn watch(&self, key: &Key<'_>) -> Watch {
         let _ = key;
         Watch::never()

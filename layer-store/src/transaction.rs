@@ -82,6 +82,12 @@ impl Slot {
         self.value = value;
     }
 
+    /// Returns true if the value, expired or not, takes bytes on the heap.
+    #[inline]
+    pub(crate) fn is_on_heap(&self) -> bool {
+        self.value.is_on_heap()
+    }
+
     /// Returns about how many bytes the value takes on the heap, expired or not.
     #[inline]
     pub(crate) fn heap_size(&self) -> usize {

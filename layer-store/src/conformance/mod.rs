@@ -133,6 +133,7 @@ macro_rules! __conformance_cases {
             a_value_is_kept_byte_for_byte
             an_empty_value_is_not_a_missing_one
             a_number_is_its_decimal_text
+            an_object_is_its_bytes
             get_many_replies_in_order
             empty_lists_have_a_reply
             ping_has_a_reply
@@ -155,6 +156,14 @@ macro_rules! __conformance_cases {
             touch_moves_the_expiry
             touch_only_longer_never_shortens
 
+            add_sets_the_time_to_live_once
+            add_begins_anew_after_the_expiry
+            add_up_to_a_maximum_tells_the_integer
+            add_beyond_64_bits_changes_nothing
+            add_to_a_text_changes_nothing
+            add_and_other_operations_see_one_integer
+            adds_of_64_tasks_are_exact
+
             a_batch_replies_in_order
             a_batch_goes_on_after_a_failure
 
@@ -170,6 +179,16 @@ macro_rules! __conformance_cases {
             hostile_keys_are_apart
             parts_of_a_key_do_not_run_together
             prefixes_are_apart
+
+            a_scan_lists_the_keys_of_its_space
+            a_scan_misses_no_key_that_stays
+            a_scan_stays_within_its_prefixes
+            a_scan_lists_hostile_keys
+            a_scan_lists_what_is_there_alone
+
+            a_watch_hints_at_every_change
+            every_watch_of_a_key_gets_the_hint
+            a_watch_goes_through_a_prefix
 
             call_replies_without_call_now
             call_now_without_a_reply_did_nothing

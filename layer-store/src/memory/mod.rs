@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use self::{counts::Counts, shard::Shard};
 use crate::{
-    Clock, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch, Watchers,
-    key::Id,
+    Clock, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Value, Watch,
+    Watchers, key::Id,
 };
 
 mod counts;
@@ -19,6 +19,7 @@ mod programs;
 mod room;
 mod shard;
 mod table;
+mod write;
 
 /// A store in the memory of this process. It is sharded and bounded, and its calls never wait.
 ///
@@ -210,7 +211,7 @@ impl Store for MemoryStore {
         info.answers_now = true;
         info.keeps_deadlines = true;
         info.watches = true;
-        info.max_value = self.0.counts.max_value();
+        info.max_value = Value::longest_in(self.0.counts.max_value());
         info
     }
 }

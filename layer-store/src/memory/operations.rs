@@ -2,9 +2,8 @@ use parking_lot::Mutex;
 
 use super::{
     Shared,
-    counts::Room,
-    room::MAX_TRIES,
-    shard::{Before, Entry, Shard, text_size},
+    shard::Shard,
+    write::{Listed, Write},
 };
 use crate::{
     Condition, ErrorKind, Expiry, Key, Op, Reply, Retention, StoreError, Ttl, Value,
@@ -82,7 +81,13 @@ impl Shared {
         retention: Retention,
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_slot(key, retention, Listed::Yes, now, |slot, written| {
+        let write = Write {
+            key,
+            retention,
+            listed: Listed::Yes,
+            now,
+        };
+        self.write(write, |slot, written| {
             let existing = slot.get(now);
             let applied = match condition {
                 Condition::Always => true,
@@ -132,7 +137,13 @@ impl Shared {
         max: Option<i64>,
         now: u64,
     ) -> Result<Reply, StoreError> {
-        self.with_slot(key, Retention::Pinned, Listed::Yes, now, |slot, written| {
+        let write = Write {
+            key,
+            retention: Retention::Pinned,
+            listed: Listed::Yes,
+            now,
+        };
+        self.write(write, |slot, written| {
             let rejected = |why| StoreError::not_applied(ErrorKind::Rejected).with_source(why);
             let existing = slot.get(now);
             let number = match existing.map(Value::as_int) {
@@ -176,124 +187,8 @@ impl Shared {
         1
     }
 
-    /// Lends the slot of `key` to `write`, which says through its second argument if it wrote the slot.
-    ///
-    /// `write` runs again if room had to be made.
-    pub(super) fn with_slot<T>(
-        &self,
-        key: &Key<'_>,
-        retention: Retention,
-        listed: Listed,
-        now: u64,
-        mut write: impl FnMut(&mut Slot, &mut bool) -> T,
-    ) -> Result<T, StoreError> {
-        for _ in 0..MAX_TRIES {
-            let mut shard = self.shard(key).lock();
-            // ## A key that has no entry: written aside, and inserted if there is room
-            //
-            // Room is reserved in the counts of the whole store before the entry is inserted, so that threads on other shards
-            // never pass a bound together.
-            let Some(at) = shard.find(key.id()) else {
-                let mut slot = Slot::absent();
-                let reply = write(&mut slot, &mut false);
-                let ends = slot.ends();
-                if ends == 0 {
-                    return Ok(reply);
-                }
-                self.check_size(&slot)?;
-                let entry = Entry {
-                    id: key.id(),
-                    slot,
-                    text: listed.text(key),
-                    retention,
-                };
-                let room = entry.room();
-                if self.counts.reserve(room) {
-                    let delta = shard.insert(entry, now, &self.watchers);
-                    self.counts.settle(delta, ends);
-                    drop(shard);
-                    self.watchers.hint(&key.id());
-                    return Ok(reply);
-                }
-                // No room: made here or in another shard, and then tried again.
-                self.make_room(shard, room, now)?;
-                continue;
-            };
-            // ## A key that has an entry, expired or not: written in place
-            let slot = shard.slot(at);
-            let before = Before::of(slot);
-            // Only a bound in bytes can refuse this write, and then the entry must be as it was.
-            let old = self.has_max_bytes.then(|| slot.clone());
-            let mut written = false;
-            let reply = write(slot, &mut written);
-            if !written {
-                return Ok(reply);
-            }
-            let ends = slot.ends();
-            let checked = self.check_size(slot);
-            let holds = before.holds_for(slot, retention);
-            // An entry that a program made has no text yet.
-            let bytes = before.growth(slot);
-            let text = match shard.has_text(at) {
-                true => None,
-                false => listed.text(key),
-            };
-            let room = Room {
-                entries: 0,
-                bytes: bytes + text.as_deref().map_or(0, text_size),
-            };
-            if checked.is_ok() && self.counts.reserve(room) {
-                if let Some(text) = text {
-                    shard.set_text(at, text);
-                }
-                if !holds {
-                    let delta = shard.rewritten(at, before, retention);
-                    self.counts.settle(delta, ends);
-                }
-                drop(shard);
-                self.watchers.hint(&key.id());
-                return Ok(reply);
-            }
-            // ## No room for a larger value: taken back, and tried again after room was made
-            if let Some(old) = old {
-                *shard.slot(at) = old;
-            }
-            checked?;
-            self.make_room(shard, room, now)?;
-        }
-        Err(StoreError::not_applied(ErrorKind::Full))
-    }
-
-    /// Checks that a value is not too large for the bound in bytes.
-    pub(super) fn check_size(&self, slot: &Slot) -> Result<(), StoreError> {
-        match slot.heap_size() > self.counts.max_value() {
-            true => Err(StoreError::not_applied(ErrorKind::TooLarge)),
-            false => Ok(()),
-        }
-    }
-
     #[inline]
     pub(super) fn shard(&self, key: &Key<'_>) -> &Mutex<Shard> {
         &self.shards[key.tag()[0] as usize & (self.shards.len() - 1)].0
-    }
-}
-
-/// If a scan lists the keys that an operation writes. The texts of others are not kept.
-#[derive(Clone, Copy)]
-pub(super) enum Listed {
-    Yes,
-    No,
-}
-
-impl Listed {
-    fn text(self, key: &Key<'_>) -> Option<Box<[u8]>> {
-        match self {
-            Self::Yes => {
-                let mut text = Vec::with_capacity(64);
-                key.render(&mut text);
-                Some(text.into_boxed_slice())
-            }
-            Self::No => None,
-        }
     }
 }

@@ -3,9 +3,9 @@ use std::{array, mem, slice};
 use super::{
     Shared,
     counts::Room,
-    operations::Listed,
     room::MAX_TRIES,
     shard::{Before, Entry, Shard},
+    write::{Listed, Write},
 };
 use crate::{
     Arg, ErrorKind, Key, Output, Program, Reply, Retention, StoreError, Transaction,
@@ -21,18 +21,20 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        // ## A new key, or a store with a bound in bytes: the general way, which can take a write back
+        // ## A new key, a value on the heap, or a store with a bound in bytes: the general way, which counts bytes
         let mut shard = self.shard(key).lock();
-        let found = shard.find(key.id());
-        let Some(at) = found.filter(|_| !self.has_max_bytes) else {
-            drop(shard);
-            return self.run_on_slot(program, key, args, now);
+        let at = match shard.find(key.id()) {
+            Some(at) if !self.has_max_bytes && !shard.slot(at).is_on_heap() => at,
+            _ => {
+                drop(shard);
+                return self.run_on_slot(program, key, args, now);
+            }
         };
         // ## A known key: the twin works on the entry itself
         //
         // This is the path of a rate limit. Nothing is copied, and the counts are settled only if they changed.
         let slot = shard.slot(at);
-        let before = Before::of(slot);
+        let before = Before::of_small(slot);
         let mut transaction = Transaction::new(now, slice::from_mut(slot));
         let output = program.run(&mut transaction, args);
         let written = transaction.written() != 0;
@@ -46,7 +48,7 @@ impl Shared {
         // Unlocked before the reply is moved: an unlock waits until the words of the reply are written, and a move right
         // after that would stall on them.
         drop(shard);
-        if written {
+        if !self.watchers.is_empty() && written {
             self.watchers.hint(&key.id());
         }
         Ok(Reply::Output(output))
@@ -60,8 +62,13 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        let retention = program.retention();
-        self.with_slot(key, retention, Listed::No, now, |slot, written| {
+        let write = Write {
+            key,
+            retention: program.retention(),
+            listed: Listed::No,
+            now,
+        };
+        self.write(write, |slot, written| {
             let mut transaction = Transaction::new(now, slice::from_mut(slot));
             let output = program.run(&mut transaction, args);
             *written = transaction.written() != 0;

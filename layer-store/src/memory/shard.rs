@@ -156,9 +156,7 @@ impl Shard {
         }
         // ## Written: it has the retention of the last write
         let evictable = retention == Retention::Evictable;
-        if evictable {
-            slot.set_flag(EVICTABLE, true);
-        }
+        slot.set_flag(EVICTABLE, evictable);
         let shrunk = before.size.saturating_sub(slot.heap_size());
         self.soonest = self.soonest.min(slot.ends());
         self.evictable = self.evictable + u32::from(evictable) - u32::from(before.evictable);
@@ -296,13 +294,23 @@ impl Before {
         }
     }
 
+    /// As [`of`](Self::of), for a value that is not on the heap.
+    #[inline]
+    pub(super) fn of_small(slot: &Slot) -> Self {
+        Self {
+            evictable: slot.flag(EVICTABLE),
+            ends: slot.ends(),
+            size: 0,
+        }
+    }
+
     /// Returns the bytes that the value, as it is written now, takes more.
     pub(super) fn growth(self, slot: &Slot) -> usize {
         slot.heap_size().saturating_sub(self.size)
     }
 
     /// Returns true if the counts still hold for the slot as it is written now: it is pinned as before, ends no earlier and
-    /// takes as many bytes.
+    /// neither value is on the heap.
     ///
     /// Nearly every charge of a limit is such a write. It then leaves the counts alone, which lie on the cache line of the
     /// lock that others wait for.
@@ -311,7 +319,8 @@ impl Before {
         retention == Retention::Pinned
             && !self.evictable
             && slot.ends() >= self.ends
-            && slot.heap_size() == self.size
+            && self.size == 0
+            && !slot.is_on_heap()
     }
 }
 

@@ -8,6 +8,10 @@ use crate::{
     Value,
 };
 
+mod bytes;
+mod listing;
+mod watch;
+
 const CX: Context = Context::new("test");
 /// 2026-12-01, a time like any other.
 const START: u64 = 1_796_083_200_000_000;
@@ -172,6 +176,27 @@ fn what_a_program_pins_is_evictable_no_more() {
     let (store, _clock) = store(100);
     set(&store, 0, millis(60_000), Retention::Evictable).unwrap();
     write(&store, 0, 60_000).unwrap();
+    for n in 1..100 {
+        write(&store, n, 60_000).unwrap();
+    }
+    let full = Err(ErrorKind::Full);
+    assert_eq!(set(&store, 100, millis(9), Retention::Evictable), full);
+    assert!(holds(&store, 0));
+}
+
+#[test]
+fn what_an_add_pins_is_evictable_no_more() {
+    let (store, _clock) = store(100);
+    set(&store, 0, millis(60_000), Retention::Evictable).unwrap();
+    let space = KeySpace::new("data", "");
+    let add = Op::Add {
+        key: &Key::new(&space, crate::IdentityRef::Int(0)),
+        delta: 0,
+        ttl: None,
+        max: None,
+    };
+    let added = store.call_now(&add, &CX).unwrap().unwrap();
+    assert_eq!(added.into_added().unwrap(), (true, 0));
     for n in 1..100 {
         write(&store, n, 60_000).unwrap();
     }

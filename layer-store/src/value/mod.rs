@@ -113,6 +113,14 @@ impl Value {
         self.with_bytes(<[u8]>::len)
     }
 
+    /// Returns about how many bytes there are, and encodes nothing for it.
+    pub(crate) fn about_len(&self) -> usize {
+        match &self.0 {
+            Repr::Object(object) => object.about_len(),
+            _ => self.len(),
+        }
+    }
+
     /// Returns true if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -126,6 +134,22 @@ impl Value {
             Repr::Heap(bytes) => ON_HEAP + bytes.len(),
             Repr::Object(object) => ON_HEAP + object.size(),
         }
+    }
+
+    /// Returns the most bytes that a value may have whose [`heap_size`](Self::heap_size) is at most `heap`.
+    pub(crate) const fn longest_in(heap: usize) -> usize {
+        match heap {
+            usize::MAX => usize::MAX,
+            ..=ON_HEAP => INLINE,
+            _ if heap - ON_HEAP < INLINE => INLINE,
+            _ => heap - ON_HEAP,
+        }
+    }
+
+    /// Returns true if [`heap_size`](Self::heap_size) is not zero.
+    #[inline]
+    pub(crate) const fn is_on_heap(&self) -> bool {
+        matches!(self.0, Repr::Heap(_) | Repr::Object(_))
     }
 
     /// Returns the bytes, unless the value is a number that is not kept as text.
@@ -334,7 +358,11 @@ mod tests {
         assert_eq!(Value::pair(u64::MAX, 1).heap_size(), 0);
         assert_eq!(Value::int(i64::MIN).heap_size(), 0);
         assert_eq!(Value::from("x".repeat(14)).heap_size(), 0);
-        assert_eq!(Value::from("x".repeat(64)).heap_size(), 48 + 64);
+        assert_eq!([0, 48, 62, 63].map(Value::longest_in), [14, 14, 14, 15]);
+        assert_eq!(Value::longest_in(usize::MAX), usize::MAX);
+        let long = Value::from("x".repeat(64));
+        assert_eq!((long.heap_size(), long.is_on_heap()), (48 + 64, true));
+        assert!(!Value::int(-1).is_on_heap() && !Value::from("x").is_on_heap());
     }
 
     #[test]

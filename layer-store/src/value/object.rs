@@ -75,6 +75,11 @@ impl Held {
         self.0.size
     }
 
+    /// Returns the number of bytes if it is known, and the size else.
+    pub(super) fn about_len(&self) -> usize {
+        self.0.encoded.get().map_or(self.0.size, Bytes::len)
+    }
+
     pub(super) fn encoded(&self) -> &Bytes {
         self.0.encoded.get_or_init(|| self.0.object.encode())
     }
@@ -177,6 +182,28 @@ mod tests {
     fn the_size_is_asked_once() {
         let (value, _) = counted("abc");
         assert_eq!(value.heap_size(), value.clone().heap_size());
+    }
+
+    #[test]
+    fn an_operation_is_sized_without_encoding_its_object() {
+        struct Large;
+        impl Object for Large {
+            fn encode(&self) -> Bytes {
+                Bytes::from_static(b"ab")
+            }
+
+            fn size(&self) -> usize {
+                1_000
+            }
+        }
+        let value = Value::object(Large);
+        let space = crate::KeySpace::new("data", "");
+        let op = crate::Op::Delete {
+            key: &crate::Key::new(&space, crate::IdentityRef::Int(1)),
+            if_equals: Some(&value),
+        };
+        assert_eq!(op.size(), 64 + 1_000);
+        assert_eq!((value.len(), op.size()), (2, 64 + 2));
     }
 
     #[test]

@@ -8,15 +8,24 @@
 //!
 //! Each case panics if the store does not behave as its name says.
 
+mod adds;
 mod batches;
 mod calls;
 mod conditions;
 mod expiry;
 mod keys;
 mod programs;
+mod scans;
 mod values;
+mod watches;
 
 pub use self::{
+    adds::{
+        add_and_other_operations_see_one_integer, add_begins_anew_after_the_expiry,
+        add_beyond_64_bits_changes_nothing, add_sets_the_time_to_live_once,
+        add_to_a_text_changes_nothing, add_up_to_a_maximum_tells_the_integer,
+        adds_of_64_tasks_are_exact,
+    },
     batches::{a_batch_goes_on_after_a_failure, a_batch_replies_in_order},
     calls::{
         call_now_without_a_reply_did_nothing, call_replies_without_call_now,
@@ -40,11 +49,20 @@ pub use self::{
         a_program_reads_and_writes_what_operations_do, a_program_sees_no_other_half_done,
         a_program_sees_time_pass, a_program_takes_and_gives_any_bytes,
     },
+    scans::{
+        a_scan_lists_hostile_keys, a_scan_lists_the_keys_of_its_space,
+        a_scan_lists_what_is_there_alone, a_scan_misses_no_key_that_stays,
+        a_scan_stays_within_its_prefixes,
+    },
     values::{
         a_missing_key_is_absent, a_number_is_its_decimal_text, a_value_is_kept_byte_for_byte,
-        an_empty_value_is_not_a_missing_one, delete_many_deletes_and_counts_all,
-        delete_reports_whether_there_was_one, empty_lists_have_a_reply, get_many_replies_in_order,
-        ping_has_a_reply,
+        an_empty_value_is_not_a_missing_one, an_object_is_its_bytes,
+        delete_many_deletes_and_counts_all, delete_reports_whether_there_was_one,
+        empty_lists_have_a_reply, get_many_replies_in_order, ping_has_a_reply,
+    },
+    watches::{
+        a_watch_goes_through_a_prefix, a_watch_hints_at_every_change,
+        every_watch_of_a_key_gets_the_hint,
     },
 };
 

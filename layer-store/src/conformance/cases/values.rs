@@ -1,5 +1,5 @@
 use super::{CX, CaseResult, LONG, Names, Trial, text};
-use crate::{Store, StoreExt, Value};
+use crate::{Bytes, Object, Store, StoreExt, Value};
 
 /// Every way to read a key that was never written finds it absent.
 pub async fn a_missing_key_is_absent(trial: &Trial) -> CaseResult {
@@ -134,4 +134,44 @@ pub async fn delete_many_deletes_and_counts_all(trial: &Trial) -> CaseResult {
     assert_eq!(read, [None, None, None, Some("1".into())]);
     assert_eq!(store.delete_many(&CX, &[a, b, c]).await?, 0);
     Ok(())
+}
+
+/// An object is written as its bytes, compared by them and read as them. A store that keeps objects gives it back as it was.
+pub async fn an_object_is_its_bytes(trial: &Trial) -> CaseResult {
+    let (store, names) = (trial.store(), Names::fresh());
+    for text in ["", "short", "a text that is too long to be kept inline"] {
+        let key = names.key(text);
+        let (bytes, object) = (Value::from(text), Value::object(Note(text)));
+        assert_eq!(store.put_if_absent(&CX, &key, &object, LONG).await?, None);
+        let read = store.get(&CX, &key).await?.expect("it was written");
+        assert_eq!((&read, read.to_bytes()), (&bytes, bytes.to_bytes()));
+        if let Some(Note(read)) = read.as_object() {
+            assert_eq!(*read, text);
+        }
+        // Bytes are equal to an object, and an object to bytes.
+        assert!(
+            store
+                .compare_and_set(&CX, &key, &bytes, &object, LONG)
+                .await?
+        );
+        assert!(
+            store
+                .compare_and_set(&CX, &key, &object, &bytes, LONG)
+                .await?
+        );
+        assert!(store.compare_and_delete(&CX, &key, &object).await?);
+    }
+    Ok(())
+}
+
+struct Note(&'static str);
+
+impl Object for Note {
+    fn encode(&self) -> Bytes {
+        self.0.into()
+    }
+
+    fn size(&self) -> usize {
+        self.0.len()
+    }
 }
