@@ -123,6 +123,8 @@
 mod detach;
 mod fetch;
 mod flight;
+#[cfg(test)]
+mod golden;
 mod http;
 mod join;
 mod layer;

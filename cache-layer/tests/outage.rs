@@ -7,7 +7,9 @@ use std::time::Duration;
 use cache_layer::{
     CacheLayer, PurgeError,
     store::{
-        Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector, wrap::Timeout,
+        Effect, ErrorKind, MemoryStore, Op, SharedStore,
+        conformance::{Fault, FaultInjector},
+        wrap::{Breaker, Timeout},
     },
 };
 use cases::{FRESH, Handler, Site};
@@ -83,6 +85,116 @@ async fn a_store_that_fails_sends_requests_to_the_handler() {
     site.get("/").await;
     assert!(site.get("/").await.is_hit());
     assert_eq!(site.calls(), 4);
+}
+
+/// What was applied may be there or not. Whatever is served is what the handler said last.
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_leaves_no_wrong_entry() {
+    let (store, site) = fault_injector();
+    store.lose_replies(ErrorKind::Timeout);
+    for body in ["1", "2"] {
+        assert_eq!(site.get("/cars/7").await.body, body);
+    }
+    let purge = site.cache.purge_path("/cars/7").await;
+    assert!(matches!(purge, Err(PurgeError::Store(_))));
+    store.heal();
+    assert_eq!(site.get("/cars/7").await.body, "3");
+    assert!(site.get("/cars/7").await.is_hit());
+
+    // The write of the entry alone: it is there, and it is the right one.
+    let mut batches = 0;
+    store.inject_by(move |op| {
+        batches += usize::from(matches!(op, Op::Batch(_)));
+        (batches == 2).then_some(Fault::LoseReply(ErrorKind::Timeout))
+    });
+    let reply = site.try_send(cases::request("/cars/8", &[])).await.unwrap();
+    assert_eq!(reply.body, "4");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.heal();
+    assert_eq!(site.get("/cars/8").await.body, "4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_cannot_be_stored_is_delivered() {
+    let (store, site) = fault_injector();
+    for (number, fault) in [
+        Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied),
+        Fault::Fail(ErrorKind::Full, Effect::NotApplied),
+        Fault::Hang,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut batches = 0;
+        store.inject_by(move |op| {
+            batches += usize::from(matches!(op, Op::Batch(_)));
+            (batches == 2).then_some(fault)
+        });
+        let path = format!("/{number}");
+        let calls = site.calls();
+        let reply = site.try_send(cases::request(&path, &[])).await.unwrap();
+        assert_eq!(reply.body, (calls + 1).to_string());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(store.in_flight(), 0);
+        store.heal();
+        assert_eq!(site.get(&path).await.body, (calls + 2).to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_empty_is_cold_and_nothing_else() {
+    let (store, site) = fault_injector();
+    site.get("/").await;
+    assert!(site.get("/").await.is_hit());
+    store.replace(MemoryStore::new());
+    assert_eq!(site.get("/").await.body, "2");
+    assert!(site.get("/").await.is_hit());
+    site.cache.purge_path("/").await.unwrap();
+    assert_eq!(site.get("/").await.body, "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_costs_no_time() {
+    let store = FaultInjector::new(MemoryStore::new()).networked();
+    let limited = Timeout::new(store.clone(), Duration::from_millis(100));
+    let breaker = Breaker::new(limited, tokio::runtime::Handle::current());
+    let handler = Handler::text(&[FRESH], |_, n| n.to_string());
+    let site = Site::new(&SharedStore::new(breaker), handler);
+    store.hang();
+    for _ in 0..5 {
+        site.get("/").await;
+    }
+    store.take_calls();
+    let start = Instant::now();
+    for number in 6..100 {
+        assert_eq!(site.get("/").await.body, number.to_string());
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert!(store.take_calls().is_empty());
+    store.heal();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    site.get("/").await;
+    assert!(site.get("/").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_while_the_store_is_asked_leaves_nothing_behind() {
+    let (store, site) = fault_injector();
+    // Dropped at the lookup, and at the plants.
+    for asked in 1..=2 {
+        let mut calls = 0;
+        store.inject_by(move |_| {
+            calls += 1;
+            (calls == asked).then_some(Fault::Hang)
+        });
+        let request = site.get("/");
+        let dropped = tokio::time::timeout(Duration::from_millis(50), request).await;
+        assert!(dropped.is_err());
+        assert_eq!((store.in_flight(), site.calls()), (0, 0));
+        store.heal();
+    }
+    assert_eq!(site.get("/").await.body, "1");
+    assert!(site.get("/").await.is_hit());
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,8 @@ mod credentials;
 mod error;
 mod ext;
 mod finding;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod info;
 mod key;

@@ -62,6 +62,11 @@ const CAUGHT_BY: &[(Bug, &str)] = &[
     (Bug::RoundsNumbers, "a_number_is_its_decimal_text"),
     (Bug::SkipsMissing, "get_many_replies_in_order"),
     (Bug::MergesRepeated, "get_many_replies_in_order"),
+    (Bug::AddMovesExpiry, "add_sets_the_time_to_live_once"),
+    (Bug::AddIgnoresMax, "add_up_to_a_maximum_tells_the_integer"),
+    (Bug::RacesAdds, "adds_of_64_tasks_are_exact"),
+    (Bug::ScansOnePage, "a_scan_misses_no_key_that_stays"),
+    (Bug::LosesHints, "a_watch_hints_at_every_change"),
     (Bug::BatchStops, "a_batch_goes_on_after_a_failure"),
     (Bug::BatchReadsFirst, "a_batch_replies_in_order"),
     (Bug::RacesPrograms, "a_program_never_exceeds_its_limit"),
@@ -73,7 +78,8 @@ const CAUGHT_BY: &[(Bug, &str)] = &[
     (Bug::ActsUnasked, "call_now_without_a_reply_did_nothing"),
 ];
 
-#[tokio::test]
+/// In paused time, as a case may wait long for a hint that does not come.
+#[tokio::test(start_paused = true)]
 async fn each_bug_is_caught_by_the_case_that_is_about_it() {
     let named: Vec<Bug> = CAUGHT_BY.iter().map(|(bug, _)| *bug).collect();
     assert_eq!(named, Bug::ALL);

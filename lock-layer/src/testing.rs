@@ -1,6 +1,6 @@
 //! Shared by the tests of this crate.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use layer_store::{
     Clock, Context, ManualClock, MemoryStore, Protocol, SharedStore, StoreError,
     conformance::{FaultInjector, schedule::Schedule},
+    wrap::{Breaker, Timeout},
 };
 use tokio::time::Instant;
 
@@ -48,6 +49,18 @@ impl World {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
+    }
+
+    /// Makes a store with a circuit breaker, for a store that has to be waited for.
+    pub(crate) fn store_with_breaker(&self) -> SharedStore {
+        let limited = Timeout::new(self.fault_injector.clone(), Duration::from_millis(100));
+        SharedStore::new(Breaker::new(limited, tokio::runtime::Handle::current()))
+    }
+
+    /// Makes the store forget everything, as a restart that comes back empty does.
+    pub(crate) fn forget_everything(&self) {
+        let empty = MemoryStore::with_clock(100_000, self.clock.clone());
+        self.fault_injector.replace(empty);
     }
 
     /// Lets `time` pass for the store and for tokio, in steps in which every task gets its turn.
@@ -96,6 +109,24 @@ pub(crate) async fn retried<T>(
 /// Both kinds of store: one that needs no waiting, and one that does.
 pub(crate) fn worlds() -> [World; 2] {
     [World::near(), World::far()]
+}
+
+/// Reads a file of `tests/golden/`: what this crate keeps in a store. Services of all versions read and write it, so a file may
+/// be added and none may change.
+pub(crate) fn golden(name: &str) -> Bytes {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    fs::read(&path).unwrap().into()
+}
+
+/// Compares what is written today with a file of `tests/golden/`.
+pub(crate) fn check_golden(name: &str, written: &[u8]) {
+    assert_eq!(
+        written.escape_ascii().to_string(),
+        golden(name).escape_ascii().to_string(),
+        "{name}"
+    );
 }
 
 /// Gives every other task its turn.

@@ -115,6 +115,8 @@ mod decision;
 mod extract;
 pub mod future;
 mod gcra;
+#[cfg(test)]
+mod golden;
 mod headers;
 mod layer;
 mod limit;

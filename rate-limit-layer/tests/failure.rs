@@ -188,6 +188,53 @@ async fn a_command_whose_reply_was_lost_is_never_repeated() {
 }
 
 #[tokio::test]
+async fn a_lost_reply_refuses_where_the_policy_fails_closed_and_is_charged_once() {
+    let store = fault_injector();
+    store.lose_replies(ErrorKind::Timeout);
+    let limiter = Limiter::new(SharedStore::new(store.clone()), closed());
+    assert!(matches!(
+        limiter.check("ada").await,
+        Verdict::Unavailable(Unavailable::StoreDown)
+    ));
+    assert_eq!(store.calls(), ["run"]);
+    store.heal();
+    assert_eq!(limiter.peek("ada").await.unwrap()[0].remaining(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_comes_back_empty_counts_anew() {
+    for policy in [open(), closed()] {
+        let store = fault_injector();
+        let limiter = Limiter::new(SharedStore::new(store.clone()), policy);
+        for _ in 0..2 {
+            for _ in 0..2 {
+                assert!(matches!(
+                    limiter.check("ada").await,
+                    Verdict::Admitted(Some(_))
+                ));
+            }
+            assert!(matches!(limiter.check("ada").await, Verdict::Refused(_)));
+            store.replace(MemoryStore::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_was_charged_once() {
+    for policy in [open(), closed()] {
+        let store = fault_injector();
+        let layer = RateLimitLayer::new(SharedStore::new(store.clone()), policy);
+        let service = layer.layer(service_fn(|request: Request<Body>| async move {
+            assert!(request.uri().path() != "/", "as it was asked to");
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }));
+        let call = tokio::spawn(service.oneshot(Request::new(Body::empty())));
+        assert!(call.await.unwrap_err().is_panic());
+        assert_eq!((store.take_calls(), store.in_flight()), (vec!["run"], 0));
+    }
+}
+
+#[tokio::test]
 async fn a_full_store_follows_the_failure_mode_with_a_reason_of_its_own() {
     let shared = SharedStore::new(MemoryStore::with_capacity(1));
     let (open, closed) = (
@@ -222,6 +269,11 @@ async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
         .call_now(&set, &layer_store::Context::new("test"))
         .unwrap()
         .unwrap();
+    let passing = Limiter::new(SharedStore::new(memory.clone()), open());
+    assert!(matches!(
+        passing.check("ada").await,
+        Verdict::Admitted(None)
+    ));
     let limiter = Limiter::new(SharedStore::new(memory), closed());
     assert!(matches!(
         limiter.check("ada").await,
@@ -233,48 +285,46 @@ async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_answers_at_once_and_asks_for_nothing() {
-    let store = fault_injector();
-    let timeout = wrap::Timeout::new(store.clone(), BUDGET);
-    let breaker = wrap::Breaker::new(timeout, tokio::runtime::Handle::current());
-    let layer = RateLimitLayer::new(SharedStore::new(breaker), closed());
-    store.hang();
-    for _ in 0..5 {
-        assert_eq!(ask(&layer, "ada").await.status(), DOWN);
+    for (policy, expected) in [(open(), OK), (closed(), DOWN)] {
+        let store = fault_injector();
+        let timeout = wrap::Timeout::new(store.clone(), BUDGET);
+        let breaker = wrap::Breaker::new(timeout, tokio::runtime::Handle::current());
+        let layer = RateLimitLayer::new(SharedStore::new(breaker), policy);
+        store.hang();
+        for _ in 0..5 {
+            assert_eq!(ask(&layer, "ada").await.status(), expected);
+        }
+        store.take_calls();
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(ask(&layer, "ada").await.status(), expected);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(store.take_calls(), [""; 0]);
+        store.heal();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(ask(&layer, "ada").await.status(), OK);
+        // Two probes, which write as the failed calls did, and the check.
+        assert_eq!(store.take_calls(), ["ping", "set", "ping", "set", "run"]);
     }
-    store.take_calls();
-    let start = Instant::now();
-    for _ in 0..1_000 {
-        assert_eq!(ask(&layer, "ada").await.status(), DOWN);
-    }
-    assert_eq!(start.elapsed(), Duration::ZERO);
-    assert_eq!(store.take_calls(), [""; 0]);
-    store.heal();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(ask(&layer, "ada").await.status(), OK);
-    // Two probes, which write as the failed calls did, and the check.
-    assert_eq!(store.take_calls(), ["ping", "set", "ping", "set", "run"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_leaves_nothing_behind() {
-    let store = fault_injector();
-    store.hang();
-    let layer = RateLimitLayer::new(SharedStore::new(store.clone()), open());
-    let mut service = layer.layer(service_fn(|_: Request<Body>| async {
-        Ok::<_, Infallible>(Response::new(Body::empty()))
-    }));
-    let mut call = Box::pin(
-        service
-            .ready()
-            .await
-            .unwrap()
-            .call(Request::new(Body::empty())),
-    );
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(call.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(store.in_flight(), 1);
-    drop(call);
-    assert_eq!(store.in_flight(), 0);
+    for policy in [open(), closed()] {
+        let store = fault_injector();
+        store.hang();
+        let layer = RateLimitLayer::new(SharedStore::new(store.clone()), policy);
+        let service = layer.layer(service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }));
+        let mut call = Box::pin(service.oneshot(Request::new(Body::empty())));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(store.in_flight(), 1);
+        drop(call);
+        assert_eq!(store.in_flight(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

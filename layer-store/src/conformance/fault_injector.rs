@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Context, Effect, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
@@ -37,7 +37,8 @@ use crate::{
 /// # }).unwrap();
 /// ```
 pub struct FaultInjector<T> {
-    inner: Arc<T>,
+    /// It is replaced by [`replace`](Self::replace).
+    inner: Arc<RwLock<Arc<T>>>,
     shared: Arc<Shared>,
     networked: bool,
 }
@@ -68,7 +69,7 @@ impl<T: Store> FaultInjector<T> {
     /// Makes a store without a fault.
     pub fn new(inner: T) -> Self {
         Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(RwLock::new(Arc::new(inner))),
             shared: Arc::new(Shared {
                 fault: Mutex::default(),
                 calls: Mutex::default(),
@@ -115,6 +116,11 @@ impl<T: Store> FaultInjector<T> {
         *self.shared.fault.lock() = Some(Box::new(choose));
     }
 
+    /// Puts another store in the place of this one, as after a restart that comes back empty. Calls under way end in the old one.
+    pub fn replace(&self, inner: T) {
+        *self.inner.write() = Arc::new(inner);
+    }
+
     /// Ends the fault: calls from now on succeed.
     pub fn heal(&self) {
         *self.shared.fault.lock() = None;
@@ -136,6 +142,10 @@ impl<T: Store> FaultInjector<T> {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
+    fn inner(&self) -> Arc<T> {
+        self.inner.read().clone()
+    }
+
     fn has_fault(&self) -> bool {
         self.shared.fault.lock().is_some()
     }
@@ -154,7 +164,7 @@ impl<T> Clone for FaultInjector<T> {
 impl<T: fmt::Debug> fmt::Debug for FaultInjector<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultInjector")
-            .field("inner", &self.inner)
+            .field("inner", &*self.inner.read())
             .field("networked", &self.networked)
             .field("calls", &self.shared.calls.lock().len())
             .finish_non_exhaustive()
@@ -172,18 +182,18 @@ impl<T: Store> Store for FaultInjector<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let _in_flight = InFlight::new(&self.shared.in_flight);
         match self.shared.asked(op) {
-            None => self.inner.call(op, cx).await,
+            None => self.inner().call(op, cx).await,
             Some(Fault::Fail(kind, Effect::NotApplied)) => Err(StoreError::not_applied(kind)),
             Some(Fault::Fail(kind, Effect::Unknown)) => Err(StoreError::unknown(kind)),
             Some(Fault::LoseReply(kind)) => {
                 // An error of the inner store is lost, too.
-                let _ = self.inner.call(op, cx).await;
+                let _ = self.inner().call(op, cx).await;
                 Err(StoreError::unknown(kind))
             }
             Some(Fault::Hang) => pending().await,
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;
-                self.inner.call(op, cx).await
+                self.inner().call(op, cx).await
             }
         }
     }
@@ -192,7 +202,7 @@ impl<T: Store> Store for FaultInjector<T> {
         if self.networked || self.has_fault() {
             return None;
         }
-        let reply = self.inner.call_now(op, cx);
+        let reply = self.inner().call_now(op, cx);
         if reply.is_some() {
             self.shared.calls.lock().push(op.name());
         }
@@ -200,11 +210,11 @@ impl<T: Store> Store for FaultInjector<T> {
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {
-        self.inner.watch(key)
+        self.inner().watch(key)
     }
 
     fn info(&self) -> StoreInfo {
-        let mut info = self.inner.info();
+        let mut info = self.inner().info();
         info.answers_now &= !self.networked;
         // A call that hangs has no end.
         info.keeps_deadlines = false;
@@ -291,6 +301,21 @@ mod tests {
         assert_eq!(error.effect(), Effect::Unknown);
         store.heal();
         assert_eq!(store.get(&CX, &key).await.unwrap(), Some(Value::from("1")));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_replaced_has_forgotten_everything() {
+        let space = KeySpace::new("data", &unique());
+        let ada = Identity::from("ada");
+        let key = Key::new(&space, ada.as_ref());
+        let ttl = Ttl::from_millis(60_000).unwrap();
+        let store = FaultInjector::new(MemoryStore::new());
+        let clone = store.clone();
+        store.put(&CX, &key, &"1".into(), ttl).await.unwrap();
+        clone.replace(MemoryStore::new());
+        assert_eq!(store.get(&CX, &key).await.unwrap(), None);
+        clone.put(&CX, &key, &"2".into(), ttl).await.unwrap();
+        assert_eq!(store.get(&CX, &key).await.unwrap(), Some(Value::from("2")));
     }
 
     #[tokio::test]

@@ -212,10 +212,10 @@ fn lines(block: &[u8]) -> Option<HeaderMap> {
     for line in block.split_inclusive(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\n")?;
         let colon = line.iter().position(|byte| *byte == b':')?;
-        headers.append(
-            HeaderName::from_bytes(&line[..colon]).ok()?,
-            HeaderValue::from_bytes(&line[colon + 1..]).ok()?,
-        );
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(&line[colon + 1..]).ok()?;
+        // A broken record may have more lines than a map holds.
+        headers.try_append(name, value).ok()?;
     }
     Some(headers)
 }

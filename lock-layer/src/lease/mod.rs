@@ -89,6 +89,7 @@ const ROUNDING: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
+    mod golden;
     mod locks;
     mod programs;
     mod protocols;

@@ -13,13 +13,16 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use layer_http::{KeyExtractor, PeerAddr, header};
-use layer_store::{Effect, ErrorKind};
+use layer_store::{
+    Condition, Effect, ErrorKind, Expiry, Identity, Key, KeySpace, Op, Reply, Retention, Store,
+    Value, conformance::Fault,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
     AcquireError, LockContext, LockRefusal, Locks, RunOutcome,
-    testing::{World, problem, settle, worlds},
+    testing::{CX, World, problem, settle, worlds},
 };
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -161,6 +164,135 @@ async fn without_the_store_no_handler_runs() {
             Some(LockRefusal::NotAcquired(AcquireError::Unavailable(_)))
         ));
         assert_eq!(problem(response).await, "store-unavailable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_waited_for_half_a_second_and_no_longer() {
+    let world = World::far();
+    let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
+    world.fault_injector.hang();
+    let began = tokio::time::Instant::now();
+    let response = service.clone().oneshot(put("7")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(began.elapsed(), Duration::from_millis(500));
+    world.fault_injector.heal();
+    world.pass(LEASE).await;
+    let response = service.oneshot(put("7")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_refuses_at_once() {
+    let world = World::far();
+    let service = LockLayer::new(world.store_with_breaker(), header("x-car"))
+        .name("car")
+        .lease(LEASE)
+        .layer(service_fn(|request| takes(Duration::ZERO, request)));
+    world.fault_injector.hang();
+    for _ in 0..5 {
+        let response = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        world.pass(LEASE).await;
+    }
+    world.fault_injector.take_calls();
+    let began = tokio::time::Instant::now();
+    for _ in 0..100 {
+        let response = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let calls = world.fault_injector.take_calls();
+    assert!(calls.iter().all(|call| *call == "ping"), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_reply_was_lost_is_granted() {
+    let world = World::far();
+    let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
+    let mut calls = 0;
+    world.fault_injector.inject_by(move |_| {
+        calls += 1;
+        (calls == 1).then_some(Fault::LoseReply(ErrorKind::Timeout))
+    });
+    let response = service.oneshot(put("7")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_spoils_no_response_and_the_lock_is_given_back_later() {
+    for fault in [
+        Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied),
+        Fault::LoseReply(ErrorKind::Timeout),
+        Fault::Hang,
+    ] {
+        let world = World::far();
+        let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
+        world.fault_injector.inject_by(move |op| match op {
+            Op::Run { program, .. } if program.name() == "lock_release" => Some(fault),
+            _ => None,
+        });
+        let response = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{fault:?}");
+        world.fault_injector.heal();
+        world.pass(LEASE * 2).await;
+        let response = service.oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{fault:?}");
+        assert_eq!(world.fault_injector.in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_empty_is_a_loss_told_and_a_higher_fence() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request: Request<()>| async move {
+            let lock: LockContext = request.extensions().get().cloned().unwrap();
+            if request.uri().path() == "/waits" {
+                lock.lost().await;
+            }
+            HandlerResult::Ok(Response::new(Full::from(lock.fence().to_string())))
+        }));
+        let waits = Request::put("/waits")
+            .header("x-car", "7")
+            .body(())
+            .unwrap();
+        let first = tokio::spawn(service.clone().oneshot(waits));
+        settle().await;
+        world.forget_everything();
+        world.pass(Duration::from_millis(1)).await;
+        // Nothing keeps the next one out, but its fencing token is higher.
+        let second = service.oneshot(put("7")).await.unwrap();
+        world.pass(LEASE / 2).await;
+        assert!(first.is_finished());
+        let fence =
+            async |response| -> u64 { crate::testing::text(response).await.parse().unwrap() };
+        let first = fence(first.await.unwrap().unwrap()).await;
+        assert!(fence(second).await > first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_no_lock_is_somebody_elses_until_an_operator_takes_it() {
+    for world in worlds() {
+        let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
+        let space = KeySpace::new("lock", "unit");
+        let group = Identity::from("car:7");
+        for garbage in [&b"2 of another version"[..], b"", b"\xff"] {
+            let op = Op::Set {
+                key: &Key::new(&space, group.as_ref()).with_rest(b"-"),
+                value: &Value::from(garbage),
+                expiry: Expiry::NEVER,
+                condition: Condition::Always,
+                retention: Retention::Pinned,
+            };
+            let set = world.store().call(&op, &CX).await.unwrap();
+            assert!(matches!(set, Reply::Set { applied: true, .. }));
+            let refused = service.clone().oneshot(put("7")).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::CONFLICT);
+            assert!(layer(&world).handle().force_release("car:7").await.unwrap());
+            let response = service.clone().oneshot(put("7")).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        }
     }
 }
 

@@ -42,6 +42,16 @@ pub enum Bug {
     SkipsMissing,
     /// Reading several keys reads a repeated one once.
     MergesRepeated,
+    /// Adding moves the expiry each time.
+    AddMovesExpiry,
+    /// Adding knows no maximum.
+    AddIgnoresMax,
+    /// Adding reads, and writes later.
+    RacesAdds,
+    /// A scan ends with its first page.
+    ScansOnePage,
+    /// A watch gets no hints.
+    LosesHints,
     /// A batch stops at the first error.
     BatchStops,
     /// A batch reads first, and writes after.
@@ -85,6 +95,11 @@ impl Bug {
         Self::RoundsNumbers,
         Self::SkipsMissing,
         Self::MergesRepeated,
+        Self::AddMovesExpiry,
+        Self::AddIgnoresMax,
+        Self::RacesAdds,
+        Self::ScansOnePage,
+        Self::LosesHints,
         Self::BatchStops,
         Self::BatchReadsFirst,
         Self::RacesPrograms,

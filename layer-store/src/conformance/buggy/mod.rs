@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 
 use crate::{
-    Condition, Context, ErrorKind, Expiry, Key, Op, Reply, SharedStore, Store, StoreError,
-    StoreInfo, Ttl, Value, Watch,
+    Condition, Context, ErrorKind, Expiry, Key, Op, Reply, Retention, SharedStore, Store,
+    StoreError, StoreInfo, Ttl, Value, Watch,
 };
 
 mod bug;
@@ -53,6 +53,21 @@ impl<T: Store> BuggyStore<T> {
                 self.create(key, cx).await?;
                 Ok(touched)
             }
+            Op::Add {
+                key,
+                ttl: Some(ttl),
+                ..
+            } if self.bug == Bug::AddMovesExpiry => {
+                let added = self.inner.call(&op, cx).await?;
+                self.touch(key, ttl, cx).await?;
+                Ok(added)
+            }
+            Op::Add {
+                key,
+                delta,
+                max: None,
+                ..
+            } if self.bug == Bug::RacesAdds => self.get_then_add(key, delta, op, cx).await,
             Op::GetMany(keys) if self.bug == Bug::MergesRepeated => {
                 self.get_each_once(keys, cx).await
             }
@@ -76,6 +91,7 @@ impl<T: Store> BuggyStore<T> {
             (Bug::DeletesOthers, Op::Delete { if_equals, .. }) => *if_equals = None,
             (Bug::DeletesFirstOnly, Op::DeleteMany(keys)) => *keys = &keys[..keys.len().min(1)],
             (Bug::TouchShortens, Op::Touch { only_longer, .. }) => *only_longer = false,
+            (Bug::AddIgnoresMax, Op::Add { max, .. }) => *max = None,
             (Bug::CountsSeconds, Op::Touch { ttl, .. }) => *ttl = whole_seconds(*ttl),
             _ => {}
         }
@@ -88,6 +104,10 @@ impl<T: Store> BuggyStore<T> {
             (Bug::SkipsMissing, Reply::Values(mut values)) => {
                 values.retain(Option::is_some);
                 Reply::Values(values)
+            }
+            (Bug::ScansOnePage, Reply::Page(mut page)) => {
+                page.next = None;
+                Reply::Page(page)
             }
             (Bug::ShiftsReplies, reply @ Reply::Value(_)) => {
                 let mut orphans = self.orphans.lock();
@@ -156,15 +176,7 @@ impl<T: Store> BuggyStore<T> {
         {
             match (self.bug, moved) {
                 (Bug::HidesExisting, _) => *existing = None,
-                (Bug::RefusedMovesExpiry, Some(ttl)) => {
-                    let only_longer = false;
-                    let touch = Op::Touch {
-                        key,
-                        ttl,
-                        only_longer,
-                    };
-                    self.inner.call(&touch, cx).await?;
-                }
+                (Bug::RefusedMovesExpiry, Some(ttl)) => self.touch(key, ttl, cx).await?,
                 _ => {}
             }
         }
@@ -203,13 +215,53 @@ impl<T: Store> BuggyStore<T> {
         self.inner.call(&delete, cx).await
     }
 
+    async fn touch(&self, key: &Key<'_>, ttl: Ttl, cx: &Context) -> Result<(), StoreError> {
+        let touch = Op::Touch {
+            key,
+            ttl,
+            only_longer: false,
+        };
+        self.inner.call(&touch, cx).await.map(drop)
+    }
+
+    /// Adds, and then writes the sum of what was read before.
+    async fn get_then_add(
+        &self,
+        key: &Key<'_>,
+        delta: i64,
+        op: Op<'_>,
+        cx: &Context,
+    ) -> Result<Reply, StoreError> {
+        let before = self.inner.call(&Op::Get(key), cx).await?.into_value()?;
+        let sum = before
+            .as_ref()
+            .and_then(Value::as_int)
+            .and_then(|before| before.checked_add(delta));
+        tokio::task::yield_now().await;
+        let Some(value) = sum else {
+            return self.inner.call(&op, cx).await;
+        };
+        let set = Op::Set {
+            key,
+            value: &Value::int(value),
+            expiry: Expiry::KEEP,
+            condition: Condition::Always,
+            retention: Retention::Pinned,
+        };
+        self.inner.call(&set, cx).await?;
+        Ok(Reply::Added {
+            applied: true,
+            value,
+        })
+    }
+
     async fn create(&self, key: &Key<'_>, cx: &Context) -> Result<(), StoreError> {
         let create = Op::Set {
             key,
             value: &"".into(),
             expiry: Expiry::NEVER,
             condition: Condition::Absent,
-            retention: crate::Retention::Evictable,
+            retention: Retention::Evictable,
         };
         self.inner.call(&create, cx).await.map(drop)
     }
@@ -319,7 +371,10 @@ impl<T: Store> Store for BuggyStore<T> {
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {
-        self.inner.watch(key)
+        match self.bug {
+            Bug::LosesHints => Watch::never(),
+            _ => self.inner.watch(key),
+        }
     }
 
     fn info(&self) -> StoreInfo {

@@ -30,6 +30,7 @@ use super::{
 use crate::testing::{CX, World, post};
 
 mod contract;
+mod golden;
 mod handler_run;
 mod outage;
 mod refusal;

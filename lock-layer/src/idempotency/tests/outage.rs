@@ -8,7 +8,7 @@ use tower::ServiceExt;
 
 use super::{Handler, both, created, fail_program, forget, is_replay, send};
 use crate::{
-    IdempotencyRefusal,
+    ClientScope, IdempotencyLayer, IdempotencyRefusal,
     testing::{World, post, problem, settle, text, worlds},
 };
 
@@ -133,6 +133,54 @@ async fn a_result_is_kept_though_its_claim_was_evicted() {
             first.await.unwrap().unwrap();
             assert!(is_replay(&send(&service, post(&key, "")).await));
             assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_refuses_at_once_and_runs_nothing() {
+    let world = World::far();
+    let layer = IdempotencyLayer::at_most_once(world.store_with_breaker(), ClientScope::global());
+    let handler = Handler::new();
+    let service = handler.counting(&layer);
+    world.fault_injector.hang();
+    for _ in 0..5 {
+        let response = send(&service, post("1", "car 7")).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    settle().await;
+    world.fault_injector.take_calls();
+    let began = tokio::time::Instant::now();
+    for _ in 0..100 {
+        let response = send(&service, post("1", "car 7")).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let calls = world.fault_injector.take_calls();
+    assert!(calls.iter().all(|call| *call == "ping"), "{calls:?}");
+    assert_eq!(handler.runs(), 0);
+}
+
+/// The docs say so: a store that does not persist lets a key run again.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_empty_knows_no_key_and_keeps_the_next_answer() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.counting(&layer);
+            let key = layer_store::conformance::unique();
+            assert_eq!(
+                text(send(&service, post(&key, "car 7")).await).await,
+                "run 1"
+            );
+            world.forget_everything();
+            assert_eq!(
+                text(send(&service, post(&key, "car 7")).await).await,
+                "run 2"
+            );
+            let again = send(&service, post(&key, "car 7")).await;
+            assert!(is_replay(&again));
+            assert_eq!(text(again).await, "run 2");
         }
     }
 }

@@ -233,11 +233,7 @@ impl Client {
             // It says that it has done nothing.
             0 => Settlement::Remove,
             outcome => {
-                let mut ledger = self.ledger.borrow_mut();
-                *ledger.effects.entry((record, epoch)).or_default() += 1;
-                let body = Bytes::from(run.claim_prefix());
-                ledger.responses.insert(body.clone(), run.fingerprint);
-                drop(ledger);
+                let body = self.take_effect(record, epoch, &run);
                 self.work(key, &run).await;
                 match (outcome, self.policy) {
                     // It panics.
@@ -253,6 +249,15 @@ impl Client {
             }
         };
         self.settle(key, &run, &settlement).await;
+    }
+
+    /// Takes note of an effect. Returns the body of the response.
+    fn take_effect(&self, record: u64, epoch: u64, run: &RunId) -> Bytes {
+        let mut ledger = self.ledger.borrow_mut();
+        *ledger.effects.entry((record, epoch)).or_default() += 1;
+        let body = Bytes::from(run.claim_prefix());
+        ledger.responses.insert(body.clone(), run.fingerprint);
+        body
     }
 
     /// Lets some turns pass in the handler. A claim that is renewed is renewed now and then.

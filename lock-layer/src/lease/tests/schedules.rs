@@ -301,9 +301,7 @@ impl Actor {
             if renewal.has_ended(now) {
                 return;
             }
-            let mut ledger = self.ledger.borrow_mut();
-            ledger.believe(token, units, renewal.deadline());
-            drop(ledger);
+            self.believe(token, units, &renewal);
             if now < renewal.next() {
                 self.schedule.turn().await;
                 continue;
@@ -315,6 +313,11 @@ impl Actor {
                 Renewed::Lost => return self.count(LOST),
             }
         }
+    }
+
+    fn believe(&self, token: &Token, units: UnitSet, renewal: &Renewal) {
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.believe(token, units, renewal.deadline());
     }
 
     async fn give_back(&self, holder: &Holder, fence: u64) {
