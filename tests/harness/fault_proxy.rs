@@ -173,7 +173,11 @@ fn replies_are_lost_and_requests_are_not() {
             replies: 0
         }
     );
+    // A reply after a lost one would be taken for it.
     proxy.set(Mode::Pass);
+    let error = client.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let mut client = self::client(&proxy);
     assert_eq!(said_back(&mut client, b"kept").unwrap(), b"kept");
 }
 

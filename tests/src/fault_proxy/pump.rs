@@ -1,6 +1,7 @@
 use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::tcp::{ReadHalf, WriteHalf},
@@ -9,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    NARROW_WINDOW,
     counts::{Counts, Open},
     mode::{Direction, Mode},
 };
@@ -27,12 +29,16 @@ pub(super) struct Pump<'a> {
     ended: bool,
     /// The bytes written in this mode.
     passed: u64,
+    /// True when bytes were thrown away.
+    has_hole: bool,
     /// The bytes written of the first piece.
     begun: usize,
     /// True when the byte that this mode changes has been changed.
     corrupted: bool,
     /// The instant from which the bandwidth allows another write.
     free_at: Instant,
+    /// The size of the reader's buffer in the kernel, once it was set.
+    window: Option<u32>,
 }
 
 /// The next write: when, how many bytes of the first piece, and if it is a write at all.
@@ -75,9 +81,11 @@ impl<'a> Pump<'a> {
             held_bytes: 0,
             ended: false,
             passed: 0,
+            has_hole: false,
             begun: 0,
             corrupted: false,
             free_at: Instant::now(),
+            window: None,
         }
     }
 
@@ -85,7 +93,7 @@ impl<'a> Pump<'a> {
     pub(super) async fn wait(&mut self, from: &mut ReadHalf<'_>) -> Result<(), End> {
         let mut buffer = vec![0; READ];
         loop {
-            self.obey()?;
+            self.obey(from)?;
             if !self.mode.holds() {
                 return Ok(());
             }
@@ -110,7 +118,7 @@ impl<'a> Pump<'a> {
         let mut buffer = vec![0; READ];
         let mut shut = false;
         loop {
-            self.obey()?;
+            self.obey(&from)?;
             if self.mode == Mode::HalfClose && self.direction == Direction::Replies && !shut {
                 shut = true;
                 to.shutdown().await.map_err(|_gone| End::Reset)?;
@@ -132,13 +140,26 @@ impl<'a> Pump<'a> {
     }
 
     /// Takes over the mode that is in force.
-    fn obey(&mut self) -> Result<(), End> {
+    fn obey(&mut self, from: &ReadHalf<'_>) -> Result<(), End> {
         let mode = *self.modes.borrow_and_update();
         if mode != self.mode {
             self.mode = mode;
             self.passed = 0;
             self.corrupted = false;
             self.free_at = Instant::now();
+        }
+        // So large that everything is quick, and so small that the sender of a narrow line keeps what cannot be sent.
+        let window = match mode.bandwidth(self.direction) {
+            Some(_) => NARROW_WINDOW,
+            None => WIDE_WINDOW,
+        };
+        if self.window != Some(window) {
+            self.window = Some(window);
+            let set = SockRef::from(from.as_ref()).set_recv_buffer_size(window as usize);
+            set.map_err(|_gone| End::Reset)?;
+        }
+        if self.has_hole && !mode.discards(self.direction) {
+            return Err(End::Reset);
         }
         match mode {
             Mode::Reset => Err(End::Reset),
@@ -238,8 +259,9 @@ impl<'a> Pump<'a> {
         }
         self.held_bytes -= written;
         self.passed += written as u64;
-        if !self.mode.discards(self.direction) {
-            self.counts.passed(self.direction, written as u64);
+        match self.mode.discards(self.direction) {
+            true => self.has_hole = true,
+            false => self.counts.passed(self.direction, written as u64),
         }
         if let Some(rate) = self.mode.bandwidth(self.direction) {
             let took = Duration::from_secs_f64(written as f64 / rate.max(1) as f64);
@@ -275,6 +297,8 @@ async fn write(
 const READ: usize = 16 * 1024;
 /// The most bytes that are held, apart from one read.
 const HELD: usize = 64 * 1024;
+/// Bytes of the kernel's buffer.
+const WIDE_WINDOW: u32 = 64 * 1024;
 /// The bytes at both ends of a read that are passed one by one.
 const EDGE: usize = 128;
 /// A timer may be late by so much before the bandwidth that it cost is lost.
