@@ -1,21 +1,23 @@
 //! A store of one's own, in a mutex and a map. It passes the conformance kit, so every layer works on it.
 //!
 //! ```text
-//! cargo run --example custom-store                 # a limiter on it
-//! cargo test -p examples --example custom-store    # the kit
+//! cargo run --example custom-store                     # a limiter on it
+//! cargo run --example custom-store -- --conformance    # the kit, a line for each case
+//! cargo test -p examples --example custom-store        # the kit, as tests
 //! ```
 //!
 //! It keeps an expired value until its key is written again. A store for production would also remove those, and bound its size.
 
 use std::{
     collections::{HashMap, HashSet},
-    error::Error,
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use layer_store::{
     Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Reply, SharedStore, Slot, Store,
     StoreError, StoreInfo, Transaction, Ttl, Value,
+    conformance::{self, Trial},
 };
 use rate_limit_layer::{Limiter, Quota};
 
@@ -158,8 +160,15 @@ fn end(now: u64, ttl: Ttl) -> u64 {
     now.saturating_add(ttl.as_millis() * 1_000)
 }
 
+fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--conformance") {
+        return conformance::main(async { trial() });
+    }
+    limit()
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn limit() -> ExitCode {
     let store = SharedStore::new(MapStore {
         clock: Clock::system(),
         slots: Arc::default(),
@@ -168,19 +177,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for attempt in 1..=3 {
         println!("{attempt}: {:?}", limiter.check("ada").await);
     }
-    Ok(())
+    ExitCode::SUCCESS
 }
 
+/// Makes a store whose clock the cases move, so that none of them waits.
+fn trial() -> Trial {
+    let (clock, hand) = Clock::manual(1_767_225_600_000_000);
+    let slots = Arc::default();
+    Trial::with_clock(MapStore { clock, slots }, hand)
+}
+
+// Each case as a test of its own.
 #[cfg(test)]
-mod tests {
-    use layer_store::conformance::Trial;
-
-    use super::*;
-
-    // Each case as a test of its own, on a clock that the cases move.
-    layer_store::conformance_tests!(async {
-        let (clock, hand) = Clock::manual(1_767_225_600_000_000);
-        let slots = Arc::default();
-        Trial::with_clock(MapStore { clock, slots }, hand)
-    });
-}
+layer_store::conformance_tests!(async { crate::trial() });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use layer_store::{BreakerState, Effect, ErrorKind, connect};
+use layer_store::{BreakerState, Effect, ErrorKind, Options, connect, connect_with};
 use tests::{
     Logs, RedisServer,
     outage::{AFTER, LIMIT, breaker, count, now, recovers, within},
@@ -130,10 +130,23 @@ async fn a_start_during_the_outage_gives_a_store_that_comes_up_later() {
 }
 
 #[tokio::test]
-async fn a_start_at_a_paused_server_is_no_slower() {
+async fn a_start_at_a_paused_server_takes_its_own_limit_and_no_more() {
     let server = RedisServer::start();
     server.pause();
-    let store = within(LIMIT, connect(&server.url())).await.unwrap();
+    let hasty = Options::new().connect_timeout(Duration::from_millis(100));
+    let store = within(LIMIT, connect_with(&server.url(), hasty)).await;
+    let store = store.unwrap();
+    assert_eq!(breaker(&store), BreakerState::Open);
+    server.resume();
+    recovers(&store).await;
+}
+
+#[tokio::test]
+async fn a_start_at_a_paused_server_takes_a_second_by_default() {
+    let server = RedisServer::start();
+    server.pause();
+    let second = Duration::from_millis(1_100);
+    let store = within(second, connect(&server.url())).await.unwrap();
     assert_eq!(breaker(&store), BreakerState::Open);
     server.resume();
     recovers(&store).await;

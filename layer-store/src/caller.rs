@@ -4,7 +4,8 @@ use std::{
 };
 
 use crate::{
-    Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo, wrap::Timeout,
+    Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo,
+    wrap::{Timeout, allowance},
 };
 
 /// The calls of one layer to its store, with one limit for all of them.
@@ -33,6 +34,9 @@ use crate::{
 /// # Defaults
 ///
 /// A talk takes at most the store's own limit of a call ([`StoreInfo::call_limit`]). If the store has none, 100 ms.
+///
+/// An operation of 4 KiB or more moves the deadline of its talk by 1 ms for each KB that it sends
+/// ([`Op::size`]), the time that 1 MB/s takes. A talk that writes a value of 4 MB has 4.1 s.
 #[derive(Clone, Debug)]
 pub struct Caller {
     store: SharedStore,
@@ -40,6 +44,7 @@ pub struct Caller {
     bounded: SharedStore,
     context: Context,
     limit: Duration,
+    answers_now: bool,
 }
 
 impl Caller {
@@ -59,13 +64,15 @@ impl Caller {
             !limit.is_zero(),
             "a limit of zero lets no call through: write such as Duration::from_millis(100)"
         );
-        let bounded = match store.info().call_limit {
+        let info = store.info();
+        let bounded = match info.call_limit {
             Some(_) => store.clone(),
             None => Timeout::new(store.clone(), limit).into(),
         };
         Self {
             limit: bounded.info().call_limit.unwrap_or(limit),
             context: Context::new(source),
+            answers_now: info.answers_now,
             bounded,
             store,
         }
@@ -91,6 +98,15 @@ impl Caller {
         self.context.within(self.limit).deadline
     }
 
+    /// Returns true if the store answers nearly always without waiting, as memory does
+    /// ([`StoreInfo::answers_now`]). It costs nothing.
+    ///
+    /// If it is false, a layer makes no keys for [`call_now`](Self::call_now) or [`run_now`](Self::run_now), and waits.
+    #[inline]
+    pub const fn answers_now(&self) -> bool {
+        self.answers_now
+    }
+
     /// Applies one operation if the store needs no waiting. `None` means that nothing was done.
     #[inline]
     pub fn call_now(&self, op: &Op<'_>) -> Option<Result<Reply, StoreError>> {
@@ -111,7 +127,7 @@ impl Caller {
 
     /// Applies one operation and waits for its reply until `deadline`, and at most for the store's own limit of a call.
     ///
-    /// `None`: for that limit alone.
+    /// `None`: for that limit alone. Both are longer for an operation of 4 KiB or more.
     ///
     /// # Errors
     ///
@@ -121,17 +137,26 @@ impl Caller {
         op: &'a Op<'a>,
         deadline: Option<Instant>,
     ) -> Result<Reply, StoreError> {
-        match self.call_now(op) {
-            Some(reply) => reply,
-            // The bounded store: a store without a limit of its own could hang.
-            None => {
-                let context = Context {
-                    deadline,
-                    ..self.context
-                };
-                self.bounded.call(op, &context).await
-            }
+        self.call_until(op, moved(deadline, op)).await
+    }
+
+    async fn call_until<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, StoreError> {
+        // A store over a network would take the operation apart twice.
+        if self.answers_now
+            && let Some(reply) = self.call_now(op)
+        {
+            return reply;
         }
+        let context = Context {
+            deadline,
+            ..self.context
+        };
+        // The bounded store: a store without a limit of its own could hang.
+        self.bounded.call(op, &context).await
     }
 
     /// Runs `protocol` to its end if the store needs no waiting.
@@ -159,7 +184,8 @@ impl Caller {
 
     /// Runs `protocol` to its end under a deadline that it shares with others.
     ///
-    /// `None`: each operation has the store's own limit.
+    /// `None`: each operation has the store's own limit. An operation of 4 KiB or more moves the deadline, for itself and for
+    /// those that follow it.
     ///
     /// # Cancel safety
     ///
@@ -167,14 +193,15 @@ impl Caller {
     pub async fn run_by<P: Protocol + Send + Sync>(
         &self,
         protocol: &mut P,
-        deadline: Option<Instant>,
+        mut deadline: Option<Instant>,
     ) -> P::Output {
         loop {
             // The scratch and the operation borrow the protocol, and end before it takes the reply.
             let reply = {
                 let mut scratch = Scratch::default();
                 let op = protocol.ask(&mut scratch);
-                self.call_by(&op, deadline).await
+                deadline = moved(deadline, &op);
+                self.call_until(&op, deadline).await
             };
             if let Some(output) = protocol.take(reply) {
                 return output;
@@ -183,13 +210,27 @@ impl Caller {
     }
 }
 
+/// Returns the deadline of a talk, moved by the time that the bytes of `op` take.
+fn moved(deadline: Option<Instant>, op: &Op<'_>) -> Option<Instant> {
+    let deadline = deadline?;
+    // A deadline beyond the clock's end stays where it is.
+    Some(
+        deadline
+            .checked_add(allowance(op.size()))
+            .unwrap_or(deadline),
+    )
+}
+
 /// The limit of a talk if the store has none.
 const DEFAULT_LIMIT: Duration = Duration::from_millis(100);
 
 #[cfg(all(test, feature = "test-util"))]
 mod tests {
     use super::*;
-    use crate::{ErrorKind, MemoryStore, conformance::FaultInjector};
+    use crate::{
+        Condition, ErrorKind, Expiry, IdentityRef, Key, KeySpace, MemoryStore, Retention, Value,
+        conformance::{Fault, FaultInjector},
+    };
 
     /// Pings a number of times.
     struct Pings(u32);
@@ -287,6 +328,95 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::from_millis(40));
         assert!(caller.run_by(&mut Pings(1), None).await.is_err());
         assert_eq!(begun.elapsed(), Duration::from_millis(140));
+    }
+
+    /// Writes a value, and pings.
+    struct WriteAndPing<'a>(Option<Op<'a>>);
+
+    impl Protocol for WriteAndPing<'_> {
+        type Output = Result<(), StoreError>;
+
+        fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+            self.0.unwrap_or(Op::Ping)
+        }
+
+        fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
+            match (self.0.take(), reply) {
+                (Some(_), Ok(_)) => None,
+                (_, reply) => Some(reply.map(drop)),
+            }
+        }
+    }
+
+    /// At 8 Mbit/s the value of 4 MB takes 4 s. What follows it in the talk still has its time.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_operation_moves_the_deadline_of_its_talk() {
+        let (ms, space) = (Duration::from_millis, KeySpace::new("data", "s"));
+        let key = Key::new(&space, IdentityRef::Int(1));
+        let value = Value::from(vec![0; 4_000_000 - 64]);
+        let set = Op::Set {
+            key: &key,
+            value: &value,
+            expiry: Expiry::NEVER,
+            condition: Condition::Always,
+            retention: Retention::Evictable,
+        };
+        let (caller, store) = caller();
+        store.inject_by(move |op| match op {
+            Op::Ping => Some(Fault::Hang),
+            _ => Some(Fault::Delay(ms(4_000))),
+        });
+        let begun = tokio::time::Instant::now();
+        let error = caller.run(&mut WriteAndPing(Some(set))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(begun.elapsed(), ms(4_100));
+
+        store.hang();
+        for with_deadline in [false, true] {
+            let begun = tokio::time::Instant::now();
+            let deadline = caller.deadline().filter(|_| with_deadline);
+            let error = caller.call_by(&set, deadline).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert_eq!(begun.elapsed(), ms(4_100));
+        }
+        let begun = tokio::time::Instant::now();
+        let soon = (begun + ms(20)).into_std();
+        let error = caller.call_by(&set, Some(soon)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline);
+        assert_eq!(begun.elapsed(), ms(4_020));
+    }
+
+    #[tokio::test]
+    async fn what_waits_anyhow_is_not_tried_without_waiting() {
+        /// Answers a call without waiting, though it says that it does not.
+        struct Modest;
+
+        impl Store for Modest {
+            async fn call<'a>(
+                &'a self,
+                _: &'a Op<'a>,
+                _: &'a Context,
+            ) -> Result<Reply, StoreError> {
+                Ok(Reply::Pong)
+            }
+
+            fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
+                panic!("not asked for")
+            }
+
+            fn info(&self) -> StoreInfo {
+                StoreInfo::new("modest")
+            }
+        }
+
+        let modest = Caller::new(SharedStore::new(Modest), "test");
+        assert!(!modest.answers_now());
+        modest.call(&Op::Ping).await.unwrap();
+        modest.run(&mut Pings(1)).await.unwrap();
+        let memory = MemoryStore::new();
+        assert!(Caller::new(memory.clone().into(), "test").answers_now());
+        let networked = FaultInjector::new(memory).networked();
+        assert!(!Caller::new(networked.into(), "test").answers_now());
     }
 
     #[test]

@@ -49,6 +49,25 @@ pub enum ErrorKind {
     Corrupt,
 }
 
+impl ErrorKind {
+    /// Returns a short name for metrics and spans, such as `unavailable` or `too_large`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
+            Self::Full => "full",
+            Self::TooLarge => "too_large",
+            Self::Rejected => "rejected",
+            Self::CrossTag => "cross_tag",
+            Self::Unsupported => "unsupported",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
 /// The effect of a failed operation on the store. Retries and fallbacks decide on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -82,6 +101,11 @@ impl StoreError {
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// Returns the error with another kind, and the effect and source that it has.
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Returns the error and its sources as one text, joined by `: `. For a line of a log.

@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::Finding;
+
 /// The properties of a store, known without a call. A wrapper changes those of its inner store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -22,10 +24,34 @@ pub struct StoreInfo {
     pub answers_now: bool,
     /// True if each call ends by its [deadline](crate::Context::deadline) without a timer round it.
     pub keeps_deadlines: bool,
+    /// True if a [`watch`](crate::Store::watch) gets hints. False: it never does.
+    pub watches: bool,
+    /// True while a [`wrap::Fallback`](crate::wrap::Fallback) answers from the memory of this process, because the store
+    /// fails.
+    pub degraded: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
+    /// What was found out about the server. Empty before the first connection, and for a store without a server.
+    pub findings: Arc<[Finding]>,
+    /// The traffic between this process and the server.
+    pub traffic: Traffic,
     /// The store's health.
     pub health: Health,
+    /// The gauges of a [`Metrics`](crate::wrap::Metrics) wrapper, to be published with these properties.
+    #[cfg(feature = "metrics")]
+    pub(crate) gauges: Option<std::sync::Arc<crate::wrap::metrics::Gauges>>,
+}
+
+/// The traffic between a process and the server of its store, known without a call. All zero if the store does not count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The open connections.
+    pub connections: u32,
+    /// The calls that were begun and have no reply yet.
+    pub in_flight: u32,
+    /// The commands sent so far, those of connecting and of pings included.
+    pub commands: u64,
 }
 
 /// The health of a store, known without a call.
@@ -34,6 +60,8 @@ pub struct StoreInfo {
 pub struct Health {
     /// The store's circuit breaker, if it has one.
     pub breaker: Option<BreakerHandle>,
+    /// The store's [`wrap::Fallback`](crate::wrap::Fallback), if it has one.
+    pub fallback: Option<FallbackHandle>,
     /// The time that the last successful call took. `None`: it is not measured, or there was no call.
     pub last_latency: Option<Duration>,
 }
@@ -57,8 +85,14 @@ impl StoreInfo {
             received: 0,
             answers_now: false,
             keeps_deadlines: false,
+            watches: false,
+            degraded: false,
             call_limit: None,
+            findings: Arc::default(),
+            traffic: Traffic::default(),
             health: Health::default(),
+            #[cfg(feature = "metrics")]
+            gauges: None,
         }
     }
 }
@@ -83,6 +117,7 @@ pub(crate) trait BreakerControl: Send + Sync {
     fn state(&self) -> BreakerState;
     fn failures(&self) -> u32;
     fn successes(&self) -> u32;
+    fn entered(&self, state: BreakerState) -> u64;
     fn reset(&self);
 }
 
@@ -106,6 +141,11 @@ impl BreakerHandle {
         self.0.successes()
     }
 
+    /// Returns how often the breaker has changed into `state`. The closed state that it starts with is not counted.
+    pub fn entered(&self, state: BreakerState) -> u64 {
+        self.0.entered(state)
+    }
+
     /// Closes the breaker at once.
     pub fn reset(&self) {
         self.0.reset();
@@ -118,6 +158,50 @@ impl fmt::Debug for BreakerHandle {
             .field("state", &self.state())
             .field("failures", &self.failures())
             .field("successes", &self.successes())
+            .finish()
+    }
+}
+
+/// A handle to a [`wrap::Fallback`](crate::wrap::Fallback): shows if it answers from memory, and which kinds of keys it refuses
+/// to read from its store. It does not keep the store alive.
+#[derive(Clone)]
+pub struct FallbackHandle(Arc<dyn FallbackControl>);
+
+pub(crate) trait FallbackControl: Send + Sync {
+    fn is_degraded(&self) -> bool;
+    fn refused(&self) -> Vec<&'static str>;
+    fn trust(&self, kind: &str);
+}
+
+impl FallbackHandle {
+    pub(crate) fn new(control: Arc<dyn FallbackControl>) -> Self {
+        Self(control)
+    }
+
+    /// Returns true while the memory of this process answers.
+    pub fn is_degraded(&self) -> bool {
+        self.0.is_degraded()
+    }
+
+    /// Returns the kinds of keys whose values are answered as absent, because more of them were deleted during an outage than
+    /// could be remembered.
+    pub fn refused(&self) -> Vec<&'static str> {
+        self.0.refused()
+    }
+
+    /// Reads values of `kind` from the store again, at once.
+    ///
+    /// For an operator who knows that nothing in the store is out of date, such as after a purge of everything.
+    pub fn trust(&self, kind: &str) {
+        self.0.trust(kind);
+    }
+}
+
+impl fmt::Debug for FallbackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackHandle")
+            .field("is_degraded", &self.is_degraded())
+            .field("refused", &self.refused())
             .finish()
     }
 }
@@ -158,7 +242,9 @@ mod tests {
             ("map", false, false)
         );
         assert_eq!((info.max_value, info.received), (usize::MAX, 0));
+        assert!(!info.watches);
         assert_eq!((info.incarnation, info.call_limit), (None, None));
+        assert_eq!(info.traffic, Traffic::default());
         assert!(info.health.breaker.is_none() && info.health.last_latency.is_none());
     }
 }

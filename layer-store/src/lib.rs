@@ -46,6 +46,7 @@
 //! | Setting | Default | Set by |
 //! | --- | --- | --- |
 //! | limit of a call over a network | 100 ms | [`Options::deadline`] |
+//! | limit of an attempt to connect | 1 s | [`Options::connect_timeout`] |
 //! | failures in a row that open the circuit breaker | 5 | [`Options::open_after`] |
 //! | time from its opening to the first ping | 1 s | [`Options::open_for`] |
 //! | time between two pings | the same, at most 1 s | |
@@ -65,10 +66,17 @@
 //! A dropped call may or may not have been applied, and other calls go on. An attempt to connect outlives the call that
 //! started it. The tasks of a store (its connection, the pings of its breaker) end when its last clone is dropped.
 //!
+//! # Metrics and spans
+//!
+//! [`wrap::Traced`] puts a span of `tracing` round each call. With the feature `metrics`, `wrap::Metrics` counts operations by
+//! source, operation and outcome, times those that wait, and shows the breaker, the connections and the commands; its names
+//! are in the table of `wrap::metrics`. Neither shows a key.
+//!
 //! # Features
 //!
-//! - `redis`: `RedisStore`, and `redis://` in [`connect`](connect()).
-//! - `redis-tls`: `rediss://`, through rustls with ring.
+//! - `metrics`: `wrap::Metrics`, through the facade of the crate `metrics`.
+//! - `redis`: `RedisStore`, and `redis://`, `valkey://` and `unix://` in [`connect`](connect()).
+//! - `redis-tls`: `rediss://` and `valkeys://`, through rustls with ring.
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 
@@ -76,8 +84,11 @@ mod caller;
 mod clock;
 mod connect;
 mod context;
+#[cfg(feature = "redis")]
+mod credentials;
 mod error;
 mod ext;
+mod finding;
 mod identity;
 mod info;
 mod key;
@@ -102,8 +113,9 @@ pub mod conformance;
 mod redis;
 pub mod wrap;
 
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
+#[doc(no_inline)]
+pub use bytes::Bytes;
+
 pub use self::{
     caller::Caller,
     clock::{Clock, ManualClock},
@@ -111,8 +123,9 @@ pub use self::{
     context::Context,
     error::{ConfigError, Effect, ErrorKind, StoreError},
     ext::StoreExt,
+    finding::{Finding, FindingKind, Severity},
     identity::{Identity, IdentityRef},
-    info::{BreakerHandle, BreakerState, Health, StoreInfo},
+    info::{BreakerHandle, BreakerState, FallbackHandle, Health, StoreInfo, Traffic},
     key::{Key, KeyPrefix, KeySpace},
     memory::MemoryStore,
     op::{Condition, Op},
@@ -126,8 +139,13 @@ pub use self::{
     store::Store,
     transaction::{Slot, Transaction},
     ttl::{Expiry, Ttl},
-    value::Value,
-    watch::Watch,
+    value::{Object, Value},
+    watch::{Watch, Watchers},
+};
+#[cfg(feature = "redis")]
+pub use self::{
+    credentials::{Credentials, CredentialsProvider},
+    redis::RedisStore,
 };
 
 #[cfg(doctest)]

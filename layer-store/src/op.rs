@@ -101,6 +101,78 @@ impl Op<'_> {
 }
 
 impl Op<'_> {
+    /// Returns true if the operation writes nothing, whatever its reply. A program counts as a write.
+    pub(crate) fn is_read(&self) -> bool {
+        match self {
+            Self::Get(_) | Self::GetMany(_) | Self::Scan(_) | Self::Ping => true,
+            Self::Batch(ops) => ops.iter().all(Self::is_read),
+            Self::Set { .. }
+            | Self::Delete { .. }
+            | Self::DeleteMany(_)
+            | Self::Touch { .. }
+            | Self::Add { .. }
+            | Self::Run { .. } => false,
+        }
+    }
+
+    /// Returns the name: `get`, `get_many`, `set`, `delete`, `delete_many`, `touch`, `add`, `scan`, `run`, `batch` or `ping`.
+    ///
+    /// For metrics and spans. It says nothing of the keys.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::GetMany(_) => "get_many",
+            Self::Set { .. } => "set",
+            Self::Delete { .. } => "delete",
+            Self::DeleteMany(_) => "delete_many",
+            Self::Touch { .. } => "touch",
+            Self::Add { .. } => "add",
+            Self::Scan(_) => "scan",
+            Self::Run { .. } => "run",
+            Self::Batch(_) => "batch",
+            Self::Ping => "ping",
+        }
+    }
+
+    /// Returns an estimate of the commands that a Redis which is paid by the command charges for.
+    ///
+    /// A native command is one. A script is one and each command that it calls, so a program is what
+    /// [`Program::billed`] says, and a compare-and-set or an [`Add`](Self::Add) is 3. A ping is free. What a failed attempt
+    /// was charged is not known.
+    ///
+    /// ```
+    /// use layer_store::{Identity, Key, KeySpace, Op};
+    ///
+    /// let (space, ada) = (KeySpace::new("data", "s"), Identity::from("ada"));
+    /// let key = Key::new(&space, ada.as_ref());
+    /// assert_eq!(Op::Get(&key).bill(), 1);
+    /// assert_eq!(Op::Batch(&[Op::Get(&key), Op::Ping]).bill(), 1);
+    /// ```
+    pub fn bill(&self) -> u64 {
+        const SCRIPT: u64 = 3;
+        match self {
+            // A list without keys is not sent.
+            Self::Ping | Self::GetMany([]) | Self::DeleteMany([]) => 0,
+            Self::Set {
+                condition: Condition::Equals(_),
+                ..
+            }
+            | Self::Delete {
+                if_equals: Some(_), ..
+            }
+            | Self::Add { .. } => SCRIPT,
+            Self::Run { program, keys, .. } => program.bill(keys.len()),
+            Self::Batch(ops) => ops.iter().map(Self::bill).sum(),
+            Self::Get(_)
+            | Self::GetMany(_)
+            | Self::Set { .. }
+            | Self::Delete { .. }
+            | Self::DeleteMany(_)
+            | Self::Touch { .. }
+            | Self::Scan(_) => 1,
+        }
+    }
+
     /// Returns the bytes that the operation carries, about: its values and arguments, and 64 bytes for each key.
     ///
     /// A deadline grows with it, because a large value takes its time on a slow line.
@@ -201,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_a_read_if_all_of_its_operations_are() {
+        let space = KeySpace::new("data", "s");
+        let key = Key::new(&space, IdentityRef::Int(1));
+        let (get, delete) = (
+            Op::Get(&key),
+            Op::Delete {
+                key: &key,
+                if_equals: None,
+            },
+        );
+        assert!(get.is_read() && Op::Ping.is_read());
+        assert!(!delete.is_read());
+        assert!(Op::Batch(&[get, Op::Ping]).is_read());
+        assert!(!Op::Batch(&[get, delete]).is_read());
+    }
+
+    #[test]
     fn an_operation_is_checked_by_its_own_rule() {
         let space = KeySpace::new("data", "s");
         let keys = [1, 2].map(|i| Key::new(&space, IdentityRef::Int(i)));
@@ -225,5 +314,43 @@ mod tests {
             Op::Batch(&nested).check().unwrap_err().effect(),
             crate::Effect::NotApplied
         );
+    }
+
+    #[test]
+    fn an_operation_is_billed_as_the_commands_that_it_becomes() {
+        static TWICE: Program = Program::new("twice", "return {}", Retention::Pinned, |_, _| {
+            Output::new()
+        })
+        .billed(0, 2);
+        let (space, value) = (KeySpace::new("data", "s"), Value::from("1"));
+        let keys = [1, 2].map(|i| Key::new(&space, IdentityRef::Int(i)));
+        let key = &keys[0];
+        let set = |condition| Op::Set {
+            key,
+            value: &value,
+            expiry: Expiry::NEVER,
+            condition,
+            retention: Retention::Pinned,
+        };
+        let delete = |if_equals| Op::Delete { key, if_equals };
+        let run = Op::Run {
+            program: &TWICE,
+            keys: &keys,
+            args: &[],
+        };
+        let bills = [
+            Op::Get(key),
+            Op::GetMany(&keys),
+            Op::GetMany(&[]),
+            set(Condition::Always),
+            set(Condition::Absent),
+            set(Condition::Equals(&value)),
+            delete(None),
+            delete(Some(&value)),
+            run,
+            Op::Batch(&[run, Op::Get(key), Op::Ping]),
+        ]
+        .map(|op| op.bill());
+        assert_eq!(bills, [1, 1, 0, 1, 1, 3, 1, 3, 5, 6]);
     }
 }

@@ -45,7 +45,15 @@ pub struct Program {
     lua: &'static str,
     retention: Retention,
     native: Native,
+    bill: Bill,
     sha1: OnceLock<Box<str>>,
+}
+
+/// The commands that one run of a Lua body calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bill {
+    fixed: u32,
+    each_key: u32,
 }
 
 type Native = fn(&mut Transaction<'_>, &[Arg<'_>]) -> Output;
@@ -63,8 +71,30 @@ impl Program {
             lua,
             retention,
             native,
+            bill: Bill {
+                fixed: 1,
+                each_key: 2,
+            },
             sha1: OnceLock::new(),
         }
+    }
+
+    /// Sets how many commands one run of the Lua body calls: `fixed`, and `each_key` for each of its keys. Default 1 and 2,
+    /// such as `TIME` once and `GET` and `SET` for each key.
+    ///
+    /// A server that is paid by the command charges for these and for the script itself: by default 4 for one key. It is an
+    /// estimate for [`Op::bill`](crate::Op::bill) and changes nothing else. Count the longest way through the body.
+    #[must_use]
+    pub const fn billed(mut self, fixed: u32, each_key: u32) -> Self {
+        self.bill = Bill { fixed, each_key };
+        self
+    }
+
+    /// Returns an estimate of the commands that one run with `keys` keys is billed as.
+    pub(crate) fn bill(&self, keys: usize) -> u64 {
+        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+        let inner = u64::from(self.bill.each_key).saturating_mul(keys);
+        inner.saturating_add(1 + u64::from(self.bill.fixed))
     }
 
     /// Returns the short name, for metrics and errors.
@@ -160,6 +190,14 @@ mod tests {
         assert_eq!((COPY.name(), COPY.lua()), ("copy", "return {}"));
         assert_eq!(COPY.retention(), Retention::Evictable);
         assert!(format!("{COPY:?}").contains("copy"));
+    }
+
+    #[test]
+    fn a_run_is_billed_as_the_script_and_what_it_calls() {
+        assert_eq!((COPY.bill(1), COPY.bill(3)), (4, 8));
+        static WRITES: Program =
+            Program::new("w", "return {}", Retention::Pinned, |_, _| Output::new()).billed(0, 1);
+        assert_eq!((WRITES.bill(1), WRITES.bill(2)), (2, 3));
     }
 
     #[test]

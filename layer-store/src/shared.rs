@@ -1,6 +1,6 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Context, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, Finding, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
 
 /// A store behind a pointer, which layers hold. Cloning shares the store.
 ///
@@ -27,12 +27,42 @@ impl SharedStore {
         Self(Arc::new(store))
     }
 
+    /// Returns what was found out about the store's server on the last connection, such as a version that is too old or values
+    /// that may be evicted. Empty for a store without a server.
+    ///
+    /// Each was also logged, once for each process and server.
+    ///
+    /// ```
+    /// use layer_store::{FindingKind, MemoryStore, SharedStore};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let evicts = store.doctor().iter().any(|finding| finding.kind == FindingKind::Eviction);
+    /// assert!(!evicts);
+    /// ```
+    pub fn doctor(&self) -> Arc<[Finding]> {
+        self.info().findings
+    }
+
     /// Closes the store's circuit breaker at once, without waiting for its pings.
     ///
     /// For an operator who knows that an outage is over. Does nothing if the store has no breaker.
     pub fn reset_breaker(&self) {
         if let Some(breaker) = self.info().health.breaker {
             breaker.reset();
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl SharedStore {
+    /// Publishes what only the store knows as metrics: its connections, calls in flight, commands and circuit breaker.
+    ///
+    /// Call it in the handler of a scrape, before the metrics are written out. Does nothing if no
+    /// [`Metrics`](crate::wrap::Metrics) is round the store.
+    pub fn publish_metrics(&self) {
+        let info = self.info();
+        if let Some(gauges) = &info.gauges {
+            gauges.publish(&info);
         }
     }
 }
@@ -111,7 +141,7 @@ mod tests {
     use crate::{
         KeyPrefix, MemoryStore,
         conformance::{Bug, BuggyStore, FaultInjector},
-        wrap::{Breaker, Prefix, Timeout},
+        wrap::{Breaker, Prefix, Timeout, Traced},
     };
 
     fn name(store: impl Into<SharedStore>) -> &'static str {
@@ -130,6 +160,7 @@ mod tests {
             name(Prefix::new(memory.clone(), KeyPrefix::new("a"))),
             "memory"
         );
+        assert_eq!(name(Traced::new(memory.clone())), "memory");
         assert_eq!(name(FaultInjector::new(memory.clone())), "memory");
         assert_eq!(
             name(BuggyStore::new(memory.clone(), Bug::NeverExpires)),

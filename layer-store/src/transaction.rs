@@ -76,6 +76,18 @@ impl Slot {
         self.expires = ends.min(NEVER) | (self.expires & !NEVER);
     }
 
+    /// Writes another value and leaves the end as it is.
+    #[inline]
+    pub(crate) fn set_value(&mut self, value: Value) {
+        self.value = value;
+    }
+
+    /// Returns about how many bytes the value takes on the heap, expired or not.
+    #[inline]
+    pub(crate) fn heap_size(&self) -> usize {
+        self.value.heap_size()
+    }
+
     #[inline]
     pub(crate) fn flag(&self, flag: u64) -> bool {
         self.expires & flag != 0

@@ -2,11 +2,11 @@
 
 use layer_store::{
     Arg, BreakerHandle, BreakerState, Caller, Clock, Condition, ConfigError, Context, Effect,
-    ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
-    MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
-    StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
+    ErrorKind, Expiry, FallbackHandle, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace,
+    ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
+    Slot, StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Prefix, Timeout},
+    wrap::{Breaker, Fallback, Prefix, Timeout, Traced},
 };
 
 #[test]
@@ -27,6 +27,7 @@ fn every_public_type_is_send_and_sync() {
         Effect,
         ErrorKind,
         Expiry,
+        FallbackHandle,
         Health,
         Identity<'_>,
         IdentityRef<'_>,
@@ -46,16 +47,26 @@ fn every_public_type_is_send_and_sync() {
         Slot,
         StoreError,
         StoreInfo,
+        Traffic,
         Transaction<'_>,
         Ttl,
         Value,
         Watch,
+        Watchers<Vec<u8>>,
         BuggyStore<MemoryStore>,
         Fault,
         FaultInjector<MemoryStore>,
         Breaker<MemoryStore>,
+        Fallback<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
+        Traced<MemoryStore>,
+    );
+    #[cfg(feature = "metrics")]
+    check!(
+        layer_store::wrap::Metrics<MemoryStore>,
+        layer_store::wrap::metrics::Metric,
+        layer_store::wrap::metrics::MetricKind,
     );
     #[cfg(feature = "redis")]
     check!(layer_store::RedisStore);

@@ -6,8 +6,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use layer_store::{
-    Clock, Context, ManualClock, MemoryStore, SharedStore, conformance::FaultInjector,
+    Clock, Context, ManualClock, MemoryStore, Protocol, SharedStore, StoreError,
+    conformance::{FaultInjector, schedule::Schedule},
 };
+use tokio::time::Instant;
+
+use crate::retry::Retry;
 
 pub(crate) const CX: Context = Context::new("test");
 
@@ -62,6 +66,30 @@ impl World {
         self.hand.advance(time);
         tokio::time::advance(time).await;
         settle().await;
+    }
+}
+
+/// Runs a protocol as [`run_with_retry`](crate::retry::run_with_retry) does, on the time of a schedule that began at `begin`.
+pub(crate) async fn retried<T>(
+    schedule: &Schedule,
+    begin: Instant,
+    protocol: &mut impl Protocol<Output = Result<T, StoreError>>,
+    retry: &mut Retry,
+) -> (Result<T, StoreError>, Instant) {
+    let now = || begin + schedule.elapsed();
+    loop {
+        let sent = now();
+        let result = schedule.talk(protocol).await;
+        let next = match &result {
+            Ok(_) => None,
+            Err(error) => retry.after(error, now()),
+        };
+        let Some(next) = next else {
+            return (result, sent);
+        };
+        while now() < next {
+            schedule.turn().await;
+        }
     }
 }
 

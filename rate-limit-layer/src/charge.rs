@@ -133,4 +133,6 @@ fn command<'a>(
 }
 
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod tests;

@@ -9,7 +9,9 @@ pub(crate) static CHARGE: Program = Program::new(
     include_str!("lua/charge.lua"),
     Retention::Pinned,
     charge,
-);
+)
+// `TIME`; `GET` and `SET` for each limit.
+.billed(1, 2);
 
 fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     match args {

@@ -176,6 +176,14 @@ fn custom_store_counts_its_client() {
     assert_eq!(verdicts, ["1: Ad", "2: Ad", "3: Re"], "{said}");
 }
 
+#[test]
+fn custom_store_passes_the_kit_as_one_command() {
+    let output = Service::run("custom-store", &["--conformance"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.ends_with(" passed, 0 failed\n"), "{said}");
+}
+
 async fn change(client: &mut Client, path: &str) -> Response<bytes::Bytes> {
     client.send(request("PUT", path, &[], "95")).await
 }

@@ -88,6 +88,8 @@ impl Future for Purge {
 }
 
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod tests {
     use layer_store::{
         Caller, Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector,

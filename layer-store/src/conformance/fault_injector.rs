@@ -194,7 +194,7 @@ impl<T: Store> Store for FaultInjector<T> {
         }
         let reply = self.inner.call_now(op, cx);
         if reply.is_some() {
-            self.shared.calls.lock().push(name(op));
+            self.shared.calls.lock().push(op.name());
         }
         reply
     }
@@ -204,13 +204,17 @@ impl<T: Store> Store for FaultInjector<T> {
     }
 
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        info.answers_now &= !self.networked;
+        // A call that hangs has no end.
+        info.keeps_deadlines = false;
+        info
     }
 }
 
 impl Shared {
     fn asked(&self, op: &Op<'_>) -> Option<Fault> {
-        self.calls.lock().push(name(op));
+        self.calls.lock().push(op.name());
         self.fault.lock().as_mut()?(op)
     }
 }
@@ -228,22 +232,6 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn name(op: &Op<'_>) -> &'static str {
-    match op {
-        Op::Get(_) => "get",
-        Op::GetMany(_) => "get_many",
-        Op::Set { .. } => "set",
-        Op::Delete { .. } => "delete",
-        Op::DeleteMany(_) => "delete_many",
-        Op::Touch { .. } => "touch",
-        Op::Add { .. } => "add",
-        Op::Scan(_) => "scan",
-        Op::Run { .. } => "run",
-        Op::Batch(_) => "batch",
-        Op::Ping => "ping",
     }
 }
 

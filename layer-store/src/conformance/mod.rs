@@ -15,6 +15,15 @@
 //! The expression is evaluated once for each test. It gives a [`Store`](crate::Store), or a [`Trial`] with a clock that the
 //! cases move instead of waiting. Every case makes its own keys, so all of them can run at once on one server.
 //!
+//! # As a command
+//!
+//! [`main`] runs all cases in a program, prints a line for each, and returns the status: a whole `main` function is
+//! `conformance::main(async { MyStore::new() })`. The example `custom-store` does that with an argument:
+//!
+//! ```text
+//! cargo run --example custom-store -- --conformance
+//! ```
+//!
 //! # The test of the kit
 //!
 //! [`BuggyStore`] puts one [`Bug`] at a time into a sound store. A test of this crate shows that some case catches each.
@@ -26,12 +35,14 @@
 
 pub mod cases;
 pub mod programs;
+pub mod schedule;
 pub mod twins;
 
 mod buggy;
 mod fault_injector;
 mod names;
 mod random;
+mod report;
 mod trial;
 
 use std::{fmt, future::Future, pin::Pin};
@@ -43,6 +54,7 @@ pub use self::{
     fault_injector::{Fault, FaultInjector},
     names::unique,
     random::Random,
+    report::{Report, main, run_all},
     trial::Trial,
 };
 
@@ -132,6 +144,7 @@ macro_rules! __conformance_cases {
             compare_and_set_replaces_the_right_value_alone
             compare_and_set_has_one_winner_among_64
             compare_and_delete_is_for_the_owner
+            compare_and_delete_deletes_nothing_newer
 
             a_value_ends_to_the_millisecond
             an_expired_value_is_absent_to_every_operation
@@ -147,6 +160,7 @@ macro_rules! __conformance_cases {
 
             a_program_never_exceeds_its_limit
             a_program_over_two_keys_keeps_their_sum
+            a_program_sees_no_other_half_done
             a_program_reads_and_writes_what_operations_do
             a_program_takes_and_gives_any_bytes
             a_program_sees_time_pass

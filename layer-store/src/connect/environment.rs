@@ -1,6 +1,9 @@
 use std::ffi::OsString;
 
-use super::{Options, target::Target};
+use super::{
+    Options,
+    target::{Login, Target},
+};
 use crate::ConfigError;
 
 /// Reads the environment through `lookup`. `None` if no variable names a store.
@@ -8,7 +11,7 @@ pub(super) fn from_env(
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(Target, Options)>, ConfigError> {
     let lookup = &lookup;
-    let var = |name| variable(lookup, name);
+    let var = |name: &'static str| variable(lookup, name);
     for name in ["UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"] {
         if var(name)?.is_some() {
             return Err(ConfigError::new(format!(
@@ -17,16 +20,18 @@ pub(super) fn from_env(
             )));
         }
     }
+    let login = Login {
+        username: var("REDIS_USERNAME")?,
+        password: var("REDIS_PASSWORD")?,
+    };
     let target = match (var("REDIS_URL")?, var("REDIS_HOST")?) {
-        (Some(url), _) => Target::from_url_and_password(&url, var("REDIS_PASSWORD")?)?,
-        (None, Some(host)) => Target::redis_at(
-            host,
-            port(var("REDIS_PORT")?)?,
-            var("REDIS_PASSWORD")?,
-            switch(var("REDIS_TLS")?)?,
-        )?,
+        (Some(url), _) => Target::from_url_and_login(&url, login)?,
+        (None, Some(host)) => {
+            let port = port(var("REDIS_PORT")?)?;
+            Target::redis_at(&host, port, switch(var("REDIS_TLS")?)?, login)?
+        }
         (None, None) => {
-            for name in ["REDIS_PORT", "REDIS_PASSWORD", "REDIS_TLS"] {
+            for name in NAMES_BESIDE_HOST {
                 if var(name)?.is_some() {
                     return Err(ConfigError::new(format!(
                         "{name} is set and REDIS_HOST is not: set REDIS_HOST too, or REDIS_URL instead"
@@ -36,7 +41,55 @@ pub(super) fn from_env(
             return Ok(None);
         }
     };
-    Ok(Some((target, prefix_from_env(lookup)?)))
+    let options = prefix_from_env(lookup)?;
+    Ok(Some((target, with_files(options, &var)?)))
+}
+
+/// Reads the files that hold certificates and keys.
+#[cfg(feature = "redis-tls")]
+fn with_files(
+    mut options: Options,
+    var: &impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<Options, ConfigError> {
+    let read = |name| match var(name)? {
+        None => Ok(None),
+        Some(path) => std::fs::read(path).map(Some).map_err(|error| {
+            let what = "names a file that cannot be read: write the path of a PEM file";
+            ConfigError::new(format!("{name} {what}")).with_source(error)
+        }),
+    };
+    if let Some(pem) = read(CA_FILE)? {
+        options = options.ca_pem(pem);
+    }
+    match (read(CERT_FILE)?, read(KEY_FILE)?) {
+        (None, None) => {}
+        (Some(mut pem), key) => {
+            pem.push(b'\n');
+            pem.extend(key.unwrap_or_default());
+            options = options.client_pem(pem);
+        }
+        (None, Some(_)) => {
+            return Err(ConfigError::new(format!(
+                "{KEY_FILE} is set and {CERT_FILE} is not: set both"
+            )));
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn with_files(
+    options: Options,
+    var: &impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<Options, ConfigError> {
+    for name in [CA_FILE, CERT_FILE, KEY_FILE] {
+        if var(name)?.is_some() {
+            return Err(ConfigError::new(format!(
+                "{name} is set, and TLS to Redis needs the feature `redis-tls` of the layer crate or of layer-store: write `cargo add <crate> --features redis-tls`, or unset it"
+            )));
+        }
+    }
+    Ok(options)
 }
 
 pub(super) fn prefix_from_env(
@@ -80,6 +133,17 @@ fn switch(text: Option<String>) -> Result<bool, ConfigError> {
         )),
     }
 }
+
+const CA_FILE: &str = "REDIS_TLS_CA_FILE";
+const CERT_FILE: &str = "REDIS_TLS_CERT_FILE";
+const KEY_FILE: &str = "REDIS_TLS_KEY_FILE";
+/// The variables that say nothing without `REDIS_HOST`.
+const NAMES_BESIDE_HOST: [&str; 4] = [
+    "REDIS_PORT",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "REDIS_TLS",
+];
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +223,56 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn certificates_and_keys_are_read_from_files() {
+        let folder = std::env::temp_dir().join(crate::conformance::unique());
+        std::fs::create_dir(&folder).unwrap();
+        let file = |name: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, name).unwrap();
+            OsString::from(path)
+        };
+        let [ca, cert, key] = ["ca", "cert", "key"].map(file);
+        let missing = OsString::from(folder.join("missing"));
+        let read = |files: &[(&str, &OsString)]| {
+            let lookup = |name: &str| match name {
+                "REDIS_URL" => Some("rediss://h".into()),
+                name => files
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, path)| OsString::clone(path)),
+            };
+            let (_, options) = from_env(lookup)?.unwrap();
+            let options = options.checked()?;
+            let text = |pem: Option<Vec<u8>>| pem.map(|pem| String::from_utf8(pem).unwrap());
+            Ok::<_, ConfigError>((text(options.ca_pem), text(options.client_pem)))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read(&[]).unwrap(), (None, None));
+        assert_eq!(read(&[(CA_FILE, &ca)]).unwrap(), (some("ca"), None));
+        let both = [(CERT_FILE, &cert), (KEY_FILE, &key)];
+        assert_eq!(read(&both).unwrap(), (None, some("cert\nkey")));
+        // One file may hold both.
+        assert_eq!(read(&both[..1]).unwrap(), (None, some("cert\n")));
+        for (files, said) in [
+            (&both[1..], CERT_FILE),
+            (&[(CA_FILE, &missing)], CA_FILE),
+            (&[(CERT_FILE, &cert), (KEY_FILE, &missing)], KEY_FILE),
+        ] {
+            let message = read(files).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[cfg(all(feature = "redis", not(feature = "redis-tls")))]
+    #[test]
+    fn a_certificate_without_its_feature_is_an_error_that_names_it() {
+        let message = env(&[("REDIS_HOST", "h"), (CA_FILE, "/ca.pem")]).unwrap_err();
+        assert!(message.contains("`redis-tls`"), "{message}");
+    }
+
     #[test]
     fn a_wrong_environment_is_an_error_that_says_what_to_write() {
         let host = ("REDIS_HOST", "h");
@@ -188,6 +302,19 @@ mod tests {
                 "unset REDIS_PASSWORD",
             ),
             (&[("REDIS_URL", "redis://ada@h")], "REDIS_PASSWORD"),
+            (&[host, ("REDIS_USERNAME", "ada")], "REDIS_PASSWORD"),
+            (&[("REDIS_USERNAME", "ada")], "REDIS_HOST"),
+            (
+                &[("REDIS_URL", "memory://"), ("REDIS_USERNAME", "ada")],
+                "unset REDIS_USERNAME",
+            ),
+            (
+                &[
+                    ("REDIS_URL", "redis://ada:hunter2@h"),
+                    ("REDIS_USERNAME", "bob"),
+                ],
+                "unset REDIS_USERNAME",
+            ),
             (&[("REDIS_URL", "hunter2@h")], "`redis://host:6379`"),
             (
                 &[("REDIS_URL", "postgres://:hunter2@h")],

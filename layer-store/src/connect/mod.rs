@@ -5,7 +5,10 @@ use self::{
     environment::{from_env, prefix_from_env},
     target::Target,
 };
-use crate::{ConfigError, MemoryStore, SharedStore, wrap::Prefix};
+use crate::{
+    ConfigError, MemoryStore, SharedStore,
+    wrap::{Prefix, observed},
+};
 #[cfg(feature = "redis")]
 use crate::{
     RedisStore, Store,
@@ -23,19 +26,26 @@ mod target;
 /// | URL | Store |
 /// | --- | --- |
 /// | `memory://` | a [`MemoryStore`], for this process alone |
-/// | `redis://[[user]:password@]host[:6379][/0]` | Redis 7.0 or later (feature `redis`) |
-/// | `rediss://..` | Redis through TLS (feature `redis-tls`) |
+/// | `redis://[[user]:password@]host[:6379][/0]`, `valkey://..` | Redis or Valkey (feature `redis`) |
+/// | `rediss://..`, `valkeys://..` | the same through TLS (feature `redis-tls`) |
+/// | `unix://[[user]:password@]/path[?db=0]`, `redis+unix://..` | the same over a Unix socket (feature `redis`) |
+///
+/// `?db=` and `?protocol=` may follow each of them but the first. `protocol=2` or `3` sets the version of RESP; without it the
+/// store takes the better one that the server knows. What is not a letter or a digit in a user or a password is written as
+/// `%XX`. An IPv6 address is written in brackets.
 ///
 /// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
-/// [circuit breaker](crate::wrap::Breaker). A server that cannot be reached within the deadline is no error: the store is
-/// returned with its breaker open, after one warning, and comes back by itself.
+/// [circuit breaker](crate::wrap::Breaker). Every store gets [spans](crate::wrap::Traced) and, with the feature `metrics`,
+/// [metrics](crate::wrap::metrics). A server that cannot be reached within
+/// [`connect_timeout`](Options::connect_timeout) (1 s) is no error: the store is returned with its breaker open, after one
+/// warning, and comes back by itself. A name is looked up again for each connection, and all of its addresses are tried.
 ///
 /// # Errors
 ///
 /// - The URL cannot be read, or needs a feature that is off.
 /// - Redis is connected to outside a tokio runtime.
 /// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
-///   not trusted.
+///   not trusted, TLS where there is none, or none where there is TLS.
 ///
 /// # Cancel safety
 ///
@@ -50,7 +60,7 @@ pub async fn connect(url: &str) -> Result<SharedStore, ConfigError> {
 /// # use std::time::Duration;
 /// # use layer_store::{Options, connect_with};
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let patient = Options::new().deadline(Duration::from_millis(250)).open_for(Duration::from_secs(60));
+/// let patient = Options::new().deadline(Duration::from_millis(250)).connect_timeout(Duration::from_secs(5));
 /// let store = connect_with("memory://", patient.prefix("shop")).await?;
 /// # Ok::<_, layer_store::ConfigError>(())
 /// # }).unwrap();
@@ -67,17 +77,24 @@ pub async fn connect_with(url: &str, options: Options) -> Result<SharedStore, Co
 ///
 /// It reads the first of these that is set. An empty variable is as good as none:
 ///
-/// 1. `REDIS_URL`, a URL as for [`connect()`]. If it has no password, `REDIS_PASSWORD` is used;
-/// 2. `REDIS_HOST`, with `REDIS_PORT` (default 6379), `REDIS_PASSWORD` (default none) and `REDIS_TLS` (`true` or `false`,
-///    default `false`).
+/// 1. `REDIS_URL`, a URL as for [`connect()`]. If it has no user or no password, `REDIS_USERNAME` and `REDIS_PASSWORD` are used;
+/// 2. `REDIS_HOST`, with `REDIS_PORT` (default 6379), `REDIS_USERNAME` and `REDIS_PASSWORD` (default none) and `REDIS_TLS`
+///    (`true` or `false`, default `false`).
 ///
-/// `REDIS_KEY_PREFIX` sets a [prefix](Options::prefix) for every key.
+/// These may be set beside either of them:
+///
+/// | Variable | Sets |
+/// | --- | --- |
+/// | `REDIS_KEY_PREFIX` | a [prefix](Options::prefix) for every key |
+/// | `REDIS_TLS_CA_FILE` | a PEM file with the certificate authorities to trust beside the public ones |
+/// | `REDIS_TLS_CERT_FILE`, `REDIS_TLS_KEY_FILE` | PEM files with a certificate of this client and its key |
 ///
 /// # Errors
 ///
 /// - Those of [`connect()`].
 /// - No variable names a store, or one cannot be read.
-/// - There are two passwords, one in `REDIS_URL` and one in `REDIS_PASSWORD`.
+/// - There are two users or two passwords, one in `REDIS_URL` and one in `REDIS_USERNAME` or `REDIS_PASSWORD`.
+/// - A file cannot be read.
 /// - `UPSTASH_REDIS_REST_URL` is set: Redis over REST is not supported.
 pub async fn connect_from_env() -> Result<SharedStore, ConfigError> {
     match from_env(|name| env::var_os(name))? {
@@ -115,8 +132,8 @@ async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigErr
         Target::Memory => {
             let store = MemoryStore::with_capacity(options.capacity);
             Ok(match options.prefix {
-                None => SharedStore::new(store),
-                Some(prefix) => SharedStore::new(Prefix::new(store, prefix)),
+                None => observed(store),
+                Some(prefix) => observed(Prefix::new(store, prefix)),
             })
         }
         #[cfg(feature = "redis")]
@@ -129,15 +146,21 @@ async fn open_redis(
     settings: Settings,
     mut options: options::Checked,
 ) -> Result<SharedStore, ConfigError> {
+    let settings = settings
+        .with_connect_timeout(options.connect_timeout)
+        .with_provider(options.credentials.take())?;
     #[cfg(feature = "redis-tls")]
-    let settings = settings.with_ca_pem(options.ca_pem.take())?;
+    let settings = settings
+        .with_ca_pem(options.ca_pem.take())?
+        .with_client_pem(options.client_pem.take())?;
     let address = format!("{settings:?}");
     let store = RedisStore::from_settings(settings)?;
     // ## Three ends of the first attempt
     //
     // Connected: the breaker starts closed. Not accepted by the server: an error, because no waiting mends it. Unreachable or
-    // late: the breaker starts open. A late attempt goes on by itself, and the first ping finds its connection.
-    let outage = match tokio::time::timeout(options.deadline, store.dial()).await {
+    // late: the breaker starts open, and its pings make the next attempts.
+    let limit = options.connect_timeout;
+    let outage = match tokio::time::timeout(limit, store.dial()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) if error.is_permanent() => {
             return Err(ConfigError::new(format!(
@@ -146,7 +169,7 @@ async fn open_redis(
             .with_source(error));
         }
         Ok(Err(error)) => Some(Report(&*error).to_string()),
-        Err(_) => Some(format!("no answer within {:?}", options.deadline)),
+        Err(_) => Some(format!("no answer within {limit:?}")),
     };
     Ok(match options.prefix.take() {
         None => guarded(store, &options, outage),
@@ -162,7 +185,7 @@ fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>
         options.open_after,
         options.open_for,
     );
-    SharedStore::new(match outage {
+    observed(match outage {
         None => breaker,
         Some(why) => breaker.opened(why),
     })

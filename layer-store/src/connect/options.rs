@@ -1,6 +1,10 @@
+#[cfg(feature = "redis-tls")]
+use std::fmt;
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{ConfigError, KeyPrefix, MemoryStore};
+#[cfg(feature = "redis")]
+use crate::{CredentialsProvider, credentials::SharedProvider};
 
 /// The options of [`connect_with`](crate::connect_with): limits for a store that is reached over a network, the size of one
 /// in memory, and a prefix for the keys.
@@ -20,21 +24,41 @@ use crate::{ConfigError, KeyPrefix, MemoryStore};
 /// | Option | Default |
 /// | --- | --- |
 /// | [`deadline`](Self::deadline) | 100 ms |
+/// | [`connect_timeout`](Self::connect_timeout) | 1 s |
 /// | [`open_after`](Self::open_after) | 5 failures |
 /// | [`open_for`](Self::open_for) | 1 s |
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
 /// | [`prefix`](Self::prefix) | none |
+/// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
+/// | `client_pem` (feature `redis-tls`) | no certificate of this client |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
     deadline: Duration,
+    connect_timeout: Duration,
     open_after: u32,
     open_for: Duration,
     capacity: usize,
     pub(super) prefix: Option<String>,
+    #[cfg(feature = "redis")]
+    credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
     ca_pem: Option<Vec<u8>>,
+    #[cfg(feature = "redis-tls")]
+    client_pem: Option<Pem>,
+}
+
+/// A certificate with its key. Not shown by [`Debug`](fmt::Debug).
+#[cfg(feature = "redis-tls")]
+#[derive(Clone)]
+struct Pem(Vec<u8>);
+
+#[cfg(feature = "redis-tls")]
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pem")
+    }
 }
 
 impl Options {
@@ -42,18 +66,34 @@ impl Options {
     pub const fn new() -> Self {
         Self {
             deadline: Duration::from_millis(100),
+            connect_timeout: CONNECT_TIMEOUT,
             open_after: 5,
             open_for: Duration::from_secs(1),
             capacity: MemoryStore::DEFAULT_CAPACITY,
             prefix: None,
+            #[cfg(feature = "redis")]
+            credentials: None,
             #[cfg(feature = "redis-tls")]
             ca_pem: None,
+            #[cfg(feature = "redis-tls")]
+            client_pem: None,
         }
     }
 
-    /// Sets the longest time of a call, and of `connect` itself. Default 100 ms. A `memory://` store ignores it.
+    /// Sets the longest time of a call. Default 100 ms. A `memory://` store ignores it.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Sets the longest time of `connect` itself, and of each later attempt to connect. Default 1 s. A `memory://` store
+    /// ignores it.
+    ///
+    /// An attempt is the look-up of the name, up to five round trips (TCP, TLS and the greeting), and the
+    /// [credentials provider](crate::CredentialsProvider). Raise it for a server that is far away, or whose credentials take
+    /// long to get. Calls do not wait longer for it: each ends at its [`deadline`](Self::deadline).
+    pub const fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
         self
     }
 
@@ -83,10 +123,30 @@ impl Options {
         self
     }
 
+    /// Asks `provider` for user and password at each connect, instead of reading them from the URL. Default none.
+    ///
+    /// For passwords that change while the process runs, and for tokens that expire. See
+    /// [`CredentialsProvider`](crate::CredentialsProvider). A `memory://` store ignores it.
+    #[cfg(feature = "redis")]
+    pub fn credentials(mut self, provider: impl CredentialsProvider) -> Self {
+        self.credentials = Some(SharedProvider::new(provider));
+        self
+    }
+
     /// Trusts these certificate authorities, in PEM, beside the public ones. Default none.
     #[cfg(feature = "redis-tls")]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
+        self
+    }
+
+    /// Shows this certificate to a server that asks for one. Default none.
+    ///
+    /// It is the content of two PEM files, one after the other: the certificate, followed by those that lead from it to its
+    /// authority, and its key. The key must not be encrypted.
+    #[cfg(feature = "redis-tls")]
+    pub fn client_pem(mut self, cert_and_key: impl Into<Vec<u8>>) -> Self {
+        self.client_pem = Some(Pem(cert_and_key.into()));
         self
     }
 
@@ -97,6 +157,9 @@ impl Options {
         };
         if self.deadline.is_zero() {
             return Err(zero("a deadline", "Duration::from_millis(100)"));
+        }
+        if self.connect_timeout.is_zero() {
+            return Err(zero("a connect_timeout", "Duration::from_secs(1)"));
         }
         if self.open_for.is_zero() {
             return Err(zero("an open_for", "Duration::from_secs(1)"));
@@ -114,13 +177,18 @@ impl Options {
         }
         Ok(Checked {
             deadline: self.deadline,
+            connect_timeout: self.connect_timeout,
             open_after: NonZeroU32::new(self.open_after)
                 .ok_or_else(|| zero("an open_after", "5"))?,
             open_for: self.open_for,
             capacity: self.capacity,
             prefix: self.prefix.as_deref().map(KeyPrefix::new),
+            #[cfg(feature = "redis")]
+            credentials: self.credentials,
             #[cfg(feature = "redis-tls")]
             ca_pem: self.ca_pem,
+            #[cfg(feature = "redis-tls")]
+            client_pem: self.client_pem.map(|Pem(pem)| pem),
         })
     }
 }
@@ -133,18 +201,25 @@ impl Default for Options {
 
 /// Options that can work.
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "redis", test)),
     expect(dead_code, reason = "only a store over a network needs a guard")
 )]
 pub(super) struct Checked {
     pub(super) deadline: Duration,
+    pub(super) connect_timeout: Duration,
     pub(super) open_after: NonZeroU32,
     pub(super) open_for: Duration,
     pub(super) capacity: usize,
     pub(super) prefix: Option<KeyPrefix>,
+    #[cfg(feature = "redis")]
+    pub(super) credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
     pub(super) ca_pem: Option<Vec<u8>>,
+    #[cfg(feature = "redis-tls")]
+    pub(super) client_pem: Option<Vec<u8>>,
 }
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +229,7 @@ mod tests {
     fn options_of_zero_are_errors() {
         let all = [
             Options::new().deadline(Duration::ZERO),
+            Options::new().connect_timeout(Duration::ZERO),
             Options::new().open_after(0),
             Options::new().open_for(Duration::ZERO),
             Options::new().capacity(0),
@@ -165,6 +241,7 @@ mod tests {
         }
         let least = Options::new()
             .deadline(Duration::from_nanos(1))
+            .connect_timeout(Duration::from_nanos(1))
             .open_after(1)
             .open_for(Duration::from_nanos(1))
             .capacity(1)
@@ -176,11 +253,26 @@ mod tests {
     fn the_defaults_are_the_documented_ones() {
         let options = Options::new().checked().unwrap();
         assert_eq!(options.deadline, Duration::from_millis(100));
+        assert_eq!(options.connect_timeout, Duration::from_secs(1));
         assert_eq!(options.open_after.get(), 5);
         assert_eq!(options.open_for, Duration::from_secs(1));
         assert_eq!(options.capacity, 1_000_000);
         assert!(options.prefix.is_none());
+        #[cfg(feature = "redis")]
+        assert!(options.credentials.is_none());
         #[cfg(feature = "redis-tls")]
-        assert!(options.ca_pem.is_none());
+        assert!(options.ca_pem.is_none() && options.client_pem.is_none());
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn debug_shows_no_key() {
+        let options = Options::new().client_pem("hunter2");
+        let bytes = format!("{:?}", b"hunter2");
+        let shown = format!("{options:?}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(&bytes),
+            "{shown}"
+        );
     }
 }

@@ -1,9 +1,11 @@
 use std::{fmt, sync::OnceLock};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use self::text::{escape, render_identity, shorten};
 use crate::IdentityRef;
+
+pub(crate) mod text;
 
 /// The key of a value: a [`KeySpace`], an identity ([`IdentityRef`]), and a rest that may be empty.
 ///
@@ -42,7 +44,7 @@ pub struct Key<'a> {
 /// use layer_store::KeySpace;
 ///
 /// let space = KeySpace::new("limit", "100/min");
-/// assert_eq!(space.name(), "100/min");
+/// assert_eq!((space.kind(), space.name()), ("limit", "100/min"));
 /// ```
 #[derive(Clone)]
 pub struct KeySpace {
@@ -100,6 +102,12 @@ impl<'a> Key<'a> {
         key
     }
 
+    /// Returns the kind of the key's space, such as `limit`.
+    #[inline]
+    pub fn kind(&self) -> &'static str {
+        self.space.kind
+    }
+
     /// Returns true if both keys live in one slot of a Cluster, so that one program may have both.
     #[inline]
     pub fn same_tag(&self, other: &Self) -> bool {
@@ -145,6 +153,11 @@ impl<'a> Key<'a> {
 
     pub(crate) fn prefix(&self) -> Option<&'a PrefixChain<'a>> {
         self.prefix
+    }
+
+    /// Returns the parts, without the prefixes.
+    pub(crate) fn parts(&self) -> (&'a KeySpace, IdentityRef<'a>, &'a [u8]) {
+        (self.space, self.identity, self.rest)
     }
 
     fn prefixed_id(&self, id: Id) -> Id {
@@ -206,6 +219,11 @@ impl KeySpace {
         space
     }
 
+    /// Returns the kind, such as `limit`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// Returns the name, as it was given.
     pub fn name(&self) -> &str {
         &self.name
@@ -256,11 +274,20 @@ impl KeyPrefix {
                 .into(),
         }
     }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
 }
 
 impl<'a> PrefixChain<'a> {
     pub(crate) fn new(prefix: &'a KeyPrefix, outer: Option<&'a Self>) -> Self {
         Self { prefix, outer }
+    }
+
+    /// Returns the innermost wrapper's prefix, and those of the wrappers further out.
+    pub(crate) fn parts(&self) -> (&'a KeyPrefix, Option<&'a Self>) {
+        (self.prefix, self.outer)
     }
 
     /// Appends the prefixes' text, the innermost wrapper's first.
@@ -271,55 +298,6 @@ impl<'a> PrefixChain<'a> {
             outer.render(out);
         }
     }
-}
-
-/// Writes the identity, which is the hash tag. Each variant has a form that no other can take, because an escaped text has no
-/// `:` and no `#`, and a `%` only before two digits.
-fn render_identity(identity: IdentityRef<'_>, out: &mut Vec<u8>) {
-    match identity {
-        IdentityRef::V4(address) => {
-            let text = std::net::Ipv4Addr::from_bits(address).to_string();
-            out.extend_from_slice(b"ip:");
-            out.extend_from_slice(text.as_bytes());
-        }
-        IdentityRef::V6(network) => out.extend_from_slice(format!("ip:{network:016x}").as_bytes()),
-        IdentityRef::Int(number) => out.extend_from_slice(format!("int:{number}").as_bytes()),
-        // Not an empty tag: a Cluster would hash the whole key then.
-        IdentityRef::Text([]) => out.push(b'%'),
-        IdentityRef::Text(text) => {
-            let start = out.len();
-            escape(text, out);
-            shorten(start, out);
-        }
-    }
-}
-
-fn escape(part: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in part {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b'/' => {
-                out.push(byte);
-            }
-            _ => out.extend_from_slice(&[
-                b'%',
-                HEX[usize::from(byte >> 4)],
-                HEX[usize::from(byte & 15)],
-            ]),
-        }
-    }
-}
-
-/// Replaces the text from `start` on by its hash, if it is longer than [`MAX_PART`].
-fn shorten(start: usize, out: &mut Vec<u8>) {
-    if out.len() - start <= MAX_PART {
-        return;
-    }
-    let hash = blake3::hash(&out[start..]);
-    out.truncate(start);
-    out.push(b'#');
-    let text = URL_SAFE_NO_PAD.encode(&hash.as_bytes()[..16]);
-    out.extend_from_slice(text.as_bytes());
 }
 
 /// Seeds of this process. Without them nobody can make two identities that share a rate limit.
@@ -382,8 +360,6 @@ const fn chain(id: Id, part: Id) -> Id {
     ]
 }
 
-/// The longest escaped text that is written out.
-const MAX_PART: usize = 128;
 /// The odd number next to 2^64 over the golden ratio.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 

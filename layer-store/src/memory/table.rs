@@ -13,10 +13,15 @@ use crate::{key::Id, transaction::Slot};
 /// A look-up can stop at the first larger identity. An insert shifts the run behind its place by one, a removal shifts back
 /// what lies past its home, and growth copies from left to right into a quarter more homes. A place is 40 bytes, and an entry
 /// costs nothing else.
+///
+/// Texts of keys lie beside the places, in an array of their own that exists once an entry has a text. So a shard of entries
+/// without texts, as a rate limit has them, pays one word for it.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// The first `homes` of them are homes. Behind these lies room for entries that are shifted past the last home.
     places: Vec<Place>,
+    /// `texts[at]` belongs to `places[at]`.
+    texts: Option<Box<Texts>>,
     homes: u32,
     len: u32,
 }
@@ -27,6 +32,10 @@ pub(super) struct Place {
     id: Id,
     pub(super) slot: Slot,
 }
+
+/// As many as there are places. An empty place has none.
+#[derive(Debug, Default)]
+struct Texts(Vec<Option<Box<[u8]>>>);
 
 impl Table {
     pub(super) fn len(&self) -> usize {
@@ -58,6 +67,35 @@ impl Table {
         }
     }
 
+    /// Returns the index of the first place where an identity may lie whose second word is at least `word`. All of them lie
+    /// there or behind.
+    pub(super) fn first_from(&self, word: u64) -> usize {
+        self.home([0, word])
+    }
+
+    /// Returns the identity at an index. `None` if the place is empty.
+    pub(super) fn id(&self, at: usize) -> Option<Id> {
+        let place = self.places.get(at)?;
+        place.is_taken().then_some(place.id)
+    }
+
+    /// Returns true if an entry has a text, or had one.
+    pub(super) fn has_texts(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// Returns the text at an index. `None` if the place is empty or its entry has no text.
+    pub(super) fn text(&self, at: usize) -> Option<&[u8]> {
+        self.texts.as_ref()?.0.get(at)?.as_deref()
+    }
+
+    /// Sets the text of the entry at a taken index.
+    pub(super) fn set_text(&mut self, at: usize, text: Box<[u8]>) {
+        let texts = &mut self.texts.get_or_insert_default().0;
+        texts.resize(self.places.len(), None);
+        texts[at] = Some(text);
+    }
+
     #[inline]
     pub(super) fn slot(&mut self, at: usize) -> &mut Slot {
         &mut self.places[at].slot
@@ -76,8 +114,8 @@ impl Table {
         u64::from(self.len + 1) * 8 > u64::from(self.homes) * (8 - eighths)
     }
 
-    /// Adds an entry under an identity that has none. The slot is not absent.
-    pub(super) fn insert(&mut self, id: Id, slot: Slot) {
+    /// Adds an entry under an identity that has none, and returns its index. The slot is not absent.
+    pub(super) fn insert(&mut self, id: Id, slot: Slot) -> usize {
         if self.is_crowded(1) {
             self.grow();
         }
@@ -96,7 +134,12 @@ impl Table {
         if end + 1 == self.places.len() {
             self.places.push(Place::empty());
         }
+        if let Some(texts) = &mut self.texts {
+            texts.0.resize(self.places.len(), None);
+            texts.0[at..=end].rotate_right(1);
+        }
         self.len += 1;
+        at
     }
 
     /// Removes the entry at a taken index. Entries that had been shifted past their homes move back by one.
@@ -108,6 +151,10 @@ impl Table {
             hole += 1;
         }
         self.places[hole] = Place::empty();
+        if let Some(texts) = &mut self.texts {
+            texts.0[at] = None;
+            texts.0[at..=hole].rotate_left(1);
+        }
         self.len -= 1;
     }
 
@@ -116,16 +163,28 @@ impl Table {
         let homes = self.homes + (self.homes / 4).max(4);
         // The order stays, so each entry goes to its new home, or behind the one before it.
         let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
-        for place in mem::take(&mut self.places) {
+        let mut texts = self.texts.take();
+        let mut moved = texts
+            .as_ref()
+            .map(|_| Texts(Vec::with_capacity(grown.capacity())));
+        for (from, place) in mem::take(&mut self.places).into_iter().enumerate() {
             if place.is_taken() {
                 let at = home(place.id, homes).max(grown.len());
                 grown.resize_with(at, Place::empty);
                 grown.push(place);
+                if let (Some(texts), Some(moved)) = (&mut texts, &mut moved) {
+                    moved.0.resize(at, None);
+                    moved.0.push(texts.0[from].take());
+                }
             }
         }
         let places = grown.capacity().max(grown.len() + 1);
         grown.resize_with(places, Place::empty);
         self.places = grown;
+        self.texts = moved.map(|mut texts| {
+            texts.0.resize(places, None);
+            Box::new(texts)
+        });
         self.homes = homes;
     }
 
@@ -185,20 +244,51 @@ mod tests {
         Slot::until(Value::pair(number, 0), None)
     }
 
-    fn assert_same(table: &mut Table, model: &BTreeMap<(u64, u64), u64>) {
+    /// Numbers by identity, second word first. An entry with an odd number has its text.
+    type Model = BTreeMap<(u64, u64), u64>;
+
+    fn text(number: u64) -> Option<Box<[u8]>> {
+        (number % 2 == 1).then(|| number.to_string().into_bytes().into())
+    }
+
+    fn write(table: &mut Table, id: Id, number: u64) {
+        let at = match table.find(id) {
+            Some(at) => {
+                table.remove(at);
+                table.insert(id, slot(number))
+            }
+            None => table.insert(id, slot(number)),
+        };
+        if let Some(text) = text(number) {
+            table.set_text(at, text);
+        }
+    }
+
+    fn assert_same(table: &mut Table, model: &Model) {
         assert_eq!(table.len(), model.len());
         for (&(b, a), &number) in model {
             let at = table.find([a, b]).unwrap();
             assert_eq!(table.slot(at).get(1), Some(&Value::pair(number, 0)));
+            assert_eq!(table.text(at), text(number).as_deref());
+            assert_eq!(table.id(at), Some([a, b]));
+            assert!(table.first_from(b) <= at);
         }
-        let order: Vec<_> = table
-            .places
-            .iter()
-            .filter(|place| place.is_taken())
-            .map(|place| (place.id[1], place.id[0]))
+        let taken = |at: &usize| table.places[*at].is_taken();
+        let order: Vec<_> = (0..table.places())
+            .filter(taken)
+            .map(|at| (table.places[at].id[1], table.places[at].id[0]))
             .collect();
         assert!(order.is_sorted());
-        assert!(table.places.last().is_none_or(|place| !place.is_taken()));
+        let mut empty = (0..table.places()).filter(|at| !taken(at));
+        assert!(
+            empty
+                .clone()
+                .all(|at| table.text(at).is_none() && table.id(at).is_none())
+        );
+        assert!(table.places() == 0 || empty.next_back() == Some(table.places() - 1));
+        if let Some(texts) = &table.texts {
+            assert_eq!(texts.0.len(), table.places());
+        }
     }
 
     proptest! {
@@ -208,18 +298,16 @@ mod tests {
         #[test]
         fn holds_what_a_map_holds(steps in proptest::collection::vec((any::<bool>(), 0..40_u64, 0..6_u64, any::<bool>()), 0..600)) {
             let mut table = Table::default();
-            let mut model = BTreeMap::new();
+            let mut model = Model::new();
             for (n, (insert, a, b, high)) in steps.into_iter().enumerate() {
                 let b = if high { u64::MAX - b } else { b };
-                match (table.find([a, b]), insert) {
-                    (Some(at), true) => *table.slot(at) = slot(n as u64),
-                    (None, true) => table.insert([a, b], slot(n as u64)),
-                    (Some(at), false) => table.remove(at),
-                    (None, false) => {}
-                }
                 if insert {
+                    write(&mut table, [a, b], n as u64);
                     model.insert((b, a), n as u64);
                 } else {
+                    if let Some(at) = table.find([a, b]) {
+                        table.remove(at);
+                    }
                     model.remove(&(b, a));
                 }
             }

@@ -3,7 +3,10 @@ use std::{mem::size_of, sync::Arc, thread, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Identity, KeySpace, ManualClock};
+use crate::{
+    Arg, Condition, ErrorKind, Identity, KeySpace, ManualClock, Output, Program, Retention, Ttl,
+    Value,
+};
 
 const CX: Context = Context::new("test");
 /// 2026-12-01, a time like any other.
@@ -340,12 +343,9 @@ fn deleting_absent_keys_by_a_program_adds_nothing() {
 fn a_full_store_finds_room_for_a_program_in_another_shard() {
     let (store, _clock) = store(128);
     let space = KeySpace::new("data", "");
-    let shard = |number| {
-        let key = Key::new(&space, crate::IdentityRef::Int(number));
-        std::ptr::from_ref(store.0.shard(&key))
-    };
-    let home = shard(1);
-    let (here, there): (Vec<_>, Vec<_>) = (2..2_000).partition(|&number| shard(number) == home);
+    // The program's keys have the tag of 1.
+    let (here, there) = by_shard(&store);
+    let here = &here[1..];
     // The keys of the program live among pinned entries; the evictable ones are in the other shard.
     for &number in &here[..64] {
         set(&store, number, millis(1_000), Retention::Pinned).unwrap();
@@ -370,6 +370,36 @@ fn a_full_store_finds_room_for_a_program_in_another_shard() {
     assert_eq!(store.len(), 128);
 }
 
+/// What a search noted must not outlive it: the entry that took the room says nothing of those that end earlier.
+#[test]
+fn a_search_that_found_room_leaves_nothing_noted() {
+    let (store, clock) = store(128);
+    let (here, there) = by_shard(&store);
+    for &number in &here[..64] {
+        set(&store, number, millis(1_000), Retention::Pinned).unwrap();
+    }
+    set(&store, there[0], millis(10), Retention::Pinned).unwrap();
+    for &number in &there[1..64] {
+        set(&store, number, millis(1_000), Retention::Evictable).unwrap();
+    }
+    for &number in &here[64..127] {
+        set(&store, number, millis(1_000), Retention::Pinned).unwrap();
+    }
+    clock.advance(Duration::from_millis(10));
+    set(&store, here[127], millis(1_000), Retention::Pinned).unwrap();
+    assert!(here[..128].iter().all(|&number| holds(&store, number)));
+}
+
+/// Returns numbers whose keys live in one shard of a store with two, and numbers whose keys live in the other.
+fn by_shard(store: &MemoryStore) -> (Vec<u64>, Vec<u64>) {
+    let space = KeySpace::new("data", "");
+    let shard = |number| {
+        let key = Key::new(&space, crate::IdentityRef::Int(number));
+        std::ptr::from_ref(store.0.shard(&key))
+    };
+    (1..2_000).partition(|&number| shard(number) == shard(1))
+}
+
 #[test]
 fn the_default_store_holds_a_million_entries() {
     let store = MemoryStore::default();
@@ -386,14 +416,6 @@ fn the_default_store_holds_a_million_entries() {
         let store = MemoryStore::with_capacity(entries);
         assert_eq!(store.0.shards.len(), shards, "{entries}");
     }
-}
-
-#[test]
-fn the_bits_that_are_set_are_listed() {
-    assert_eq!(bits(0).count(), 0);
-    assert!(bits(0b1011).eq([0, 1, 3]));
-    assert!(bits(1 << 127).eq([127]));
-    assert_eq!(bits(u128::MAX).count(), 128);
 }
 
 /// The whole contract, on a clock that the cases move: expiry to the microsecond.

@@ -1,53 +1,70 @@
 //! A batch as one pipeline, and its replies. Nothing here does I/O.
 
-use redis::{Pipeline, Value as Wire};
-
 use super::{
+    connection::Replies,
     error::CallError,
+    features::Features,
+    resp::RespValue,
     wire::{self, Expected, Plan, Scripts},
 };
 use crate::{Op, Reply, StoreError, op::check_batch};
 
-/// The commands of a batch, and how their replies become those of its operations.
-pub(super) struct BatchPlan {
-    pipeline: Pipeline,
-    parts: Vec<Part>,
+/// How the replies to the commands of a batch become those of its operations.
+pub(super) struct BatchPlan<'o> {
+    parts: Vec<Part<'o>>,
+    /// The number of commands.
+    commands: u32,
 }
 
 /// One operation of a batch.
-enum Part {
-    /// It is in the pipeline.
-    Sent(Expected),
+enum Part<'o> {
+    /// Its command was appended.
+    Sent(Expected<'o>),
     /// It needs no command.
     Done(Result<Reply, StoreError>),
 }
 
-impl BatchPlan {
-    pub(super) fn of(ops: &[Op<'_>]) -> Result<Self, StoreError> {
+impl<'o> BatchPlan<'o> {
+    /// Appends the commands of `ops` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// A batch within a batch. Nothing was appended then.
+    pub(super) fn write(
+        ops: &[Op<'o>],
+        features: Features,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, StoreError> {
         check_batch(ops)?;
-        let mut pipeline = Pipeline::with_capacity(ops.len());
         // A script goes along as text. By its hash it would fail in its place if the server does not have it.
-        let parts = ops.iter().map(|op| match wire::plan(op, Scripts::ByText) {
-            Ok(Plan::Send(command, expected)) => {
-                pipeline.add_command(command);
-                Part::Sent(expected)
-            }
-            Ok(Plan::Done(reply)) => Part::Done(Ok(reply)),
-            Err(error) => Part::Done(Err(error)),
-        });
-        let parts = parts.collect();
-        Ok(Self { pipeline, parts })
+        let parts = ops
+            .iter()
+            .map(|op| match wire::plan(op, Scripts::ByText, features, out) {
+                Ok(Plan::Send(expected)) => Part::Sent(expected),
+                Ok(Plan::Done(reply)) => Part::Done(Ok(reply)),
+                Err(error) => Part::Done(Err(error)),
+            });
+        let parts: Vec<_> = parts.collect();
+        let sent = parts.iter().filter(|part| matches!(part, Part::Sent(_)));
+        Ok(Self {
+            commands: sent.count() as u32,
+            parts,
+        })
     }
 
-    /// Returns the commands. `None`: there is nothing to send.
-    pub(super) fn pipeline(&self) -> Option<&Pipeline> {
-        Some(&self.pipeline).filter(|pipeline| !pipeline.is_empty())
+    pub(super) const fn commands(&self) -> u32 {
+        self.commands
     }
 
-    /// Reads the replies, one for each command.
-    pub(super) fn read(self, values: Vec<Wire>) -> Result<Reply, CallError> {
+    /// Reads the replies, one for each command. `None` for a batch without commands.
+    pub(super) fn read(self, replies: Option<Replies>) -> Result<Reply, CallError> {
         const ONE_EACH: CallError = CallError::UnexpectedReply("to each command of a batch");
-        if values.len() != self.pipeline.len() {
+        let values: Vec<RespValue> = match replies {
+            None => Vec::new(),
+            Some(Replies::One(value)) => vec![value],
+            Some(Replies::Many(values)) => values,
+        };
+        if values.len() != self.commands as usize {
             return Err(ONE_EACH);
         }
         let mut values = values.into_iter();
@@ -67,12 +84,23 @@ mod tests {
     use super::*;
     use crate::{Effect, ErrorKind};
 
+    fn plan<'o>(ops: &[Op<'o>]) -> BatchPlan<'o> {
+        BatchPlan::write(ops, Features::default(), &mut Vec::new()).unwrap()
+    }
+
+    fn pong() -> RespValue {
+        RespValue::Status("PONG".into())
+    }
+
     #[test]
     fn another_number_of_replies_than_commands_is_an_error() {
-        for len in [0, 1, 3] {
-            let plan = BatchPlan::of(&[Op::Ping, Op::GetMany(&[]), Op::Ping]).unwrap();
-            let values = vec![Wire::SimpleString("PONG".into()); len];
-            let error = StoreError::from(plan.read(values).unwrap_err());
+        for replies in [
+            None,
+            Some(Replies::One(pong())),
+            Some(Replies::Many(vec![pong(); 3])),
+        ] {
+            let plan = plan(&[Op::Ping, Op::GetMany(&[]), Op::Ping]);
+            let error = StoreError::from(plan.read(replies).unwrap_err());
             assert_eq!(
                 (error.kind(), error.effect()),
                 (ErrorKind::Corrupt, Effect::Unknown)
@@ -82,18 +110,16 @@ mod tests {
 
     #[test]
     fn an_operation_without_a_command_has_its_reply_in_its_place() {
-        let plan = BatchPlan::of(&[Op::Ping, Op::GetMany(&[]), Op::Ping]).unwrap();
-        assert_eq!(plan.pipeline().unwrap().len(), 2);
-        let values = vec![Wire::SimpleString("PONG".into()), Wire::Int(1)];
-        let replies = plan.read(values).unwrap().into_batch(3).unwrap();
+        let two = plan(&[Op::Ping, Op::GetMany(&[]), Op::Ping]);
+        assert_eq!(two.commands(), 2);
+        let values = vec![pong(), RespValue::Int(1)];
+        let replies = two.read(Some(Replies::Many(values))).unwrap();
+        let replies = replies.into_batch(3).unwrap();
         assert!(matches!(&replies[0], Ok(Reply::Pong)));
         assert!(matches!(&replies[1], Ok(Reply::Values(values)) if values.is_empty()));
         assert!(replies[2].is_err());
-        assert!(
-            BatchPlan::of(&[Op::GetMany(&[])])
-                .unwrap()
-                .pipeline()
-                .is_none()
-        );
+        let none = plan(&[Op::GetMany(&[])]);
+        assert_eq!(none.commands(), 0);
+        assert!(none.read(None).is_ok());
     }
 }

@@ -2,9 +2,13 @@
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
-use redis::{RedisError, ServerError, ServerErrorKind};
-
-use crate::{Effect, ErrorKind, StoreError, error::Report};
+use super::{
+    connection::{Ended, SendError},
+    dial::GreetingError,
+    dialog::DialogError,
+    resp::{Malformed, ServerError},
+};
+use crate::{Effect, ErrorKind, StoreError, error::Report, wrap::StillReceiving};
 
 /// The error of an operation without a reply.
 pub(super) enum CallError {
@@ -12,8 +16,20 @@ pub(super) enum CallError {
     Invalid(StoreError),
     /// There is no connection.
     NotConnected(Arc<DialError>),
-    /// The connection was lost during the call, or what came is not Redis' protocol.
-    Lost(RedisError),
+    /// The connection ended before any byte of the call was written.
+    NotSent(Arc<io::Error>),
+    /// The connection ended during the call.
+    Lost(Arc<io::Error>),
+    /// The connection has been silent for long, and was not checked before the deadline.
+    Unproven,
+    /// What came is not Redis' protocol.
+    Malformed(Malformed),
+    /// The server did not reply in time. `receiving`: replies to other calls came meanwhile.
+    TimedOut { sent: bool, receiving: bool },
+    /// Nothing of the call was written in time: this process has too many under way.
+    Overloaded,
+    /// The call was written, and its reply came too late to be read in time: this process has too many under way.
+    Unread,
     /// The server rejected a command.
     Rejected(ServerError),
     /// The server ended a script, of which a part may have been applied.
@@ -31,8 +47,14 @@ pub(crate) enum DialError {
     /// There is no TLS, or its certificate is not trusted.
     #[cfg(feature = "redis-tls")]
     Tls(io::Error),
-    /// The first commands failed.
-    Handshake(RedisError),
+    /// The greeting failed, or there was nothing to greet with.
+    Greeting(GreetingError),
+    /// The connection ended during the first commands after the greeting.
+    Lost(io::Error),
+    /// What answers does not speak Redis' protocol.
+    Malformed(Malformed),
+    /// The server refused the first commands after the greeting.
+    Refused(ServerError),
 }
 
 impl CallError {
@@ -40,19 +62,24 @@ impl CallError {
         use Effect::{NotApplied, Unknown};
         match self {
             Self::Invalid(error) => (error.kind(), error.effect()),
-            Self::NotConnected(_) => (ErrorKind::Unavailable, NotApplied),
-            Self::Lost(error) if error.is_timeout() => (ErrorKind::Timeout, Unknown),
-            Self::Lost(error) if error.kind() == redis::ErrorKind::Parse => {
-                (ErrorKind::Corrupt, Unknown)
+            Self::NotConnected(_) | Self::NotSent(_) => (ErrorKind::Unavailable, NotApplied),
+            Self::Lost(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (ErrorKind::Timeout, Unknown)
             }
             Self::Lost(_) => (ErrorKind::Unavailable, Unknown),
-            Self::Rejected(error) => (kind_of(error), NotApplied),
+            Self::TimedOut { sent: true, .. } => (ErrorKind::Timeout, Unknown),
+            Self::TimedOut { sent: false, .. } | Self::Unproven => (ErrorKind::Timeout, NotApplied),
+            Self::Overloaded => (ErrorKind::Overloaded, NotApplied),
+            Self::Unread => (ErrorKind::Overloaded, Unknown),
+            Self::Rejected(error) => classify(error),
             // A script that was rejected as a whole did nothing. Any other error may have ended it half way.
-            Self::ScriptFailed(error) => match kind_of(error) {
-                ErrorKind::Rejected => (ErrorKind::Rejected, Unknown),
-                kind => (kind, NotApplied),
+            Self::ScriptFailed(error) => match classify(error) {
+                (ErrorKind::Rejected, _) if !is_refused_as_a_whole(error) => {
+                    (ErrorKind::Rejected, Unknown)
+                }
+                classified => classified,
             },
-            Self::UnexpectedReply(_) => (ErrorKind::Corrupt, Unknown),
+            Self::Malformed(_) | Self::UnexpectedReply(_) => (ErrorKind::Corrupt, Unknown),
         }
     }
 }
@@ -66,6 +93,11 @@ impl From<CallError> for StoreError {
         };
         match error {
             CallError::Invalid(error) => error,
+            // The kind says it all.
+            CallError::TimedOut {
+                receiving: true, ..
+            } => converted.with_source(StillReceiving),
+            CallError::TimedOut { .. } | CallError::Overloaded => converted,
             error => converted.with_source(error),
         }
     }
@@ -83,9 +115,34 @@ impl From<Arc<DialError>> for CallError {
     }
 }
 
-impl From<RedisError> for CallError {
-    fn from(error: RedisError) -> Self {
-        Self::Lost(error)
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unproven => Self::Unproven,
+            SendError::TimedOut { sent, receiving } => Self::TimedOut { sent, receiving },
+            SendError::Overloaded { sent: false } => Self::Overloaded,
+            SendError::Overloaded { sent: true } => Self::Unread,
+            SendError::Ended { why, sent } => {
+                let error = match why {
+                    Ended::Malformed(malformed) => return Self::Malformed(malformed),
+                    Ended::Io(error) => error,
+                    Ended::Dropped => Arc::new(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the connection was given up, or its runtime has ended",
+                    )),
+                };
+                match sent {
+                    true => Self::Lost(error),
+                    false => Self::NotSent(error),
+                }
+            }
+        }
+    }
+}
+
+impl From<Malformed> for CallError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
     }
 }
 
@@ -94,14 +151,17 @@ impl fmt::Display for CallError {
         match self {
             Self::Invalid(error) => error.fmt(f),
             Self::NotConnected(error) => error.fmt(f),
-            Self::Lost(error) if error.kind() == redis::ErrorKind::Parse => {
-                f.write_str("the server's reply cannot be read")
-            }
+            Self::NotSent(_) => f.write_str("the connection was lost before the call was sent"),
             Self::Lost(_) => f.write_str("the connection was lost"),
+            Self::Malformed(_) => f.write_str("the server's reply cannot be read"),
+            Self::TimedOut { .. } => f.write_str("the server did not reply in time"),
+            Self::Unproven => {
+                f.write_str("the connection was silent for long and did not answer a ping")
+            }
+            Self::Overloaded => f.write_str("the call was not sent in time"),
+            Self::Unread => f.write_str("the reply was not read in time"),
             Self::Rejected(error) | Self::ScriptFailed(error) => {
-                let details = error.details().unwrap_or_default();
-                let text = format!("the server replied {} {}", error.code(), hide_args(details));
-                f.write_str(text.trim_end())
+                write!(f, "the server replied {}", Harmless(error))
             }
             Self::UnexpectedReply(expected) => write!(f, "the server did not reply {expected}"),
         }
@@ -121,8 +181,15 @@ impl Error for CallError {
             Self::Invalid(error) => error.source(),
             // Displayed as the dial error itself, so its source is the next one.
             Self::NotConnected(error) => error.source(),
-            Self::Lost(error) => cause(error),
-            Self::Rejected(_) | Self::ScriptFailed(_) | Self::UnexpectedReply(_) => None,
+            Self::NotSent(error) | Self::Lost(error) => Some(&**error),
+            Self::Malformed(error) => Some(error),
+            Self::TimedOut { .. }
+            | Self::Unproven
+            | Self::Overloaded
+            | Self::Unread
+            | Self::Rejected(_)
+            | Self::ScriptFailed(_)
+            | Self::UnexpectedReply(_) => None,
         }
     }
 }
@@ -131,22 +198,50 @@ impl DialError {
     /// Returns true if the server is there and does not accept us, which no waiting mends.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::TookTooLong(_) => false,
+            Self::Unreachable(_) | Self::TookTooLong(_) | Self::Lost(_) => false,
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
-            Self::Handshake(error) => match error.kind() {
-                redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::Parse => true,
-                redis::ErrorKind::Server(kind) => {
-                    matches!(
-                        kind,
-                        ServerErrorKind::ResponseError | ServerErrorKind::NoPerm
-                    ) && !is_temporary(error.detail())
-                }
-                redis::ErrorKind::Extension => {
-                    matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPROTO"))
-                }
-                _ => false,
-            },
+            Self::Greeting(error) => error.is_permanent(),
+            Self::Malformed(_) => true,
+            Self::Refused(error) => is_permanent(error),
+        }
+    }
+
+    /// Returns true if the other side closed the connection before the greeting was over.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Greeting(GreetingError::Closed { .. }) => true,
+            #[cfg(feature = "redis-tls")]
+            Self::Tls(error) => super::dial::is_closed(error),
+            _ => false,
+        }
+    }
+}
+
+/// Returns true if no waiting mends what a server refuses before the first call.
+pub(super) fn is_permanent(error: &ServerError) -> bool {
+    match error.code() {
+        // Here it is the user or the password that is wrong.
+        "NOAUTH" => true,
+        _ => !matches!(
+            classify(error).0,
+            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Full
+        ),
+    }
+}
+
+impl From<GreetingError> for DialError {
+    fn from(error: GreetingError) -> Self {
+        Self::Greeting(error)
+    }
+}
+
+impl From<DialogError<ServerError>> for DialError {
+    fn from(error: DialogError<ServerError>) -> Self {
+        match error {
+            DialogError::Io(error) => Self::Lost(error),
+            DialogError::Malformed(error) => Self::Malformed(error),
+            DialogError::Ended(error) => Self::Refused(error),
         }
     }
 }
@@ -157,15 +252,13 @@ impl fmt::Display for DialError {
             Self::Unreachable(_) => f.write_str("the server cannot be reached"),
             Self::TookTooLong(limit) => write!(f, "the server did not answer within {limit:?}"),
             #[cfg(feature = "redis-tls")]
-            Self::Tls(_) => f.write_str("there is no TLS connection to the server"),
-            Self::Handshake(error) => match error.kind() {
-                redis::ErrorKind::Io => f.write_str("the connection was lost in the handshake"),
-                redis::ErrorKind::Parse => f.write_str("the server does not speak Redis' protocol"),
-                _ => {
-                    let text = error.to_string();
-                    write!(f, "the server refused the connection: {}", hide_args(&text))
-                }
-            },
+            Self::Tls(error) => f.write_str(super::tls::explanation(error)),
+            Self::Greeting(error) => error.fmt(f),
+            Self::Lost(_) => f.write_str("the connection was lost in the handshake"),
+            Self::Malformed(_) => f.write_str("the server does not speak Redis' protocol"),
+            Self::Refused(error) => {
+                write!(f, "the server refused the connection: {}", Harmless(error))
+            }
         }
     }
 }
@@ -180,83 +273,137 @@ impl fmt::Debug for DialError {
 impl Error for DialError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unreachable(error) => Some(error),
-            Self::TookTooLong(_) => None,
+            Self::Unreachable(error) | Self::Lost(error) => Some(error),
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => Some(error),
-            Self::Handshake(error) => cause(error),
+            // Displayed as the greeting's error itself, so its source is the next one.
+            Self::Greeting(error) => error.source(),
+            Self::Malformed(error) => Some(error),
+            Self::TookTooLong(_) | Self::Refused(_) => None,
         }
     }
 }
 
-/// Returns the error under a [`RedisError`], such as the `io::Error` of a lost connection.
-fn cause(error: &RedisError) -> Option<&(dyn Error + 'static)> {
-    let source = error.source()?;
-    if source.is::<ServerError>() {
-        return None;
-    }
-    match source.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
-        Some(shared) => Some(&**shared),
-        None => Some(source),
-    }
-}
+/// Displays an error reply without what it repeats of a command, which may be a key, an argument or a password.
+pub(super) struct Harmless<'e>(pub(super) &'e ServerError);
 
-/// Cuts off what an error reply repeats of a command, which may be a key or a password.
-fn hide_args(text: &str) -> &str {
-    text.split(", with args").next().unwrap_or_default()
-}
-
-fn kind_of(error: &ServerError) -> ErrorKind {
-    use ServerErrorKind::{
-        Ask, BusyLoading, ClusterDown, CrossSlot, MasterDown, Moved, ReadOnly, ResponseError,
-        TryAgain,
-    };
-    match error.kind() {
-        Some(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => {
-            ErrorKind::Unavailable
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.code())?;
+        let details = self.0.details();
+        let details = details.split(", with args").next().unwrap_or_default();
+        // Every key of ours has a `{`, and no text of a server has one of its own.
+        let words = details
+            .split([' ', '\r', '\n', '\t'])
+            .take_while(|word| !word.contains('{'))
+            .filter(|word| !word.is_empty());
+        let mut shown = 0;
+        for word in words {
+            shown += word.len() + 1;
+            if shown > MAX_SHOWN {
+                return f.write_str(" ..");
+            }
+            write!(f, " {word}")?;
         }
-        Some(CrossSlot) => ErrorKind::CrossTag,
+        Ok(())
+    }
+}
+
+/// Reads an error reply to a command that is no script.
+fn classify(error: &ServerError) -> (ErrorKind, Effect) {
+    use Effect::NotApplied;
+    match error.code() {
+        // The server is starting, failing over, occupied or not allowed to take writes, or it has forgotten who we are. None
+        // of it is the operation's fault, and all of it ends.
+        "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MISCONF" | "NOAUTH" | "NOREPLICAS"
+        | "NOSCRIPT" | "READONLY" | "TRYAGAIN" | "UNKILLABLE" => {
+            (ErrorKind::Unavailable, NotApplied)
+        }
+        "OOM" => (ErrorKind::Full, NotApplied),
+        "CROSSSLOT" => (ErrorKind::CrossTag, NotApplied),
         // The server is one node of a Cluster, and the key lives on another.
-        Some(Ask | Moved) => ErrorKind::Unsupported,
-        Some(ResponseError) => kind_of_details(error.details().unwrap_or_default()),
-        Some(_) => ErrorKind::Rejected,
-        None => match error.code() {
-            "OOM" => ErrorKind::Full,
-            // A script runs too long, or a write cannot be kept. Neither is the operation's fault.
-            "BUSY" | "MISCONF" | "NOREPLICAS" | "UNKILLABLE" => ErrorKind::Unavailable,
-            _ => ErrorKind::Rejected,
-        },
+        "ASK" | "MOVED" => (ErrorKind::Unsupported, NotApplied),
+        "ERR" => classify_details(error.details()),
+        _ => (ErrorKind::Rejected, NotApplied),
     }
 }
 
-/// Reads the words after `ERR`. The texts with `max` are those of hosted servers (Upstash).
-fn kind_of_details(details: &str) -> ErrorKind {
-    if details.starts_with("max request size") {
-        ErrorKind::TooLarge
-    } else if is_temporary(Some(details)) {
-        ErrorKind::Throttled
-    } else if details.starts_with("unknown command") {
-        ErrorKind::Unsupported
+/// Reads the words after `ERR`.
+fn classify_details(details: &str) -> (ErrorKind, Effect) {
+    use Effect::{NotApplied, Unknown};
+    let starts = |texts: &[&str]| {
+        texts.iter().any(|text| {
+            let start = details.get(..text.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(text))
+        })
+    };
+    if starts(&TOO_LARGE) {
+        (ErrorKind::TooLarge, NotApplied)
+    } else if starts(&["max "]) {
+        (ErrorKind::Throttled, NotApplied)
+    } else if starts(&["unknown command", "unsupported command"]) {
+        (ErrorKind::Unsupported, NotApplied)
+    } else if starts(&PROXY_LOST) {
+        (ErrorKind::Unavailable, Unknown)
+    } else if starts(&PROXY_NOT_SENT) {
+        (ErrorKind::Unavailable, NotApplied)
     } else {
-        ErrorKind::Rejected
+        (ErrorKind::Rejected, NotApplied)
     }
 }
 
-fn is_temporary(details: Option<&str>) -> bool {
-    details.is_some_and(|details| details.starts_with("max ") && !details.contains("size"))
+/// Returns true for the refusal of a script before its first line: no other error has these codes.
+fn is_refused_as_a_whole(error: &ServerError) -> bool {
+    matches!(error.code(), "EXECABORT" | "WRONGPASS") || is_forbidden(error)
 }
+
+/// Returns true if the user may not run a command at all. A script that runs into a forbidden command has another text.
+pub(super) fn is_forbidden(error: &ServerError) -> bool {
+    error.code() == "NOPERM" && {
+        let details = error.details();
+        ["'eval'", "'evalsha'", "one of the keys"]
+            .iter()
+            .any(|text| details.contains(text))
+    }
+}
+
+/// Texts for a command that is larger than the server takes: of Redis, and of hosted servers (Upstash).
+const TOO_LARGE: [&str; 4] = [
+    "max request size",
+    "Protocol error: invalid bulk length",
+    "Protocol error: invalid multibulk length",
+    "string exceeds maximum allowed size",
+];
+/// Texts of proxies (Envoy, twemproxy) that lost the server behind them, perhaps after they had passed on the command.
+const PROXY_LOST: [&str; 6] = [
+    "upstream failure",
+    "upstream protocol error",
+    "Connection timed out",
+    "Connection reset by peer",
+    "Broken pipe",
+    "server closed the connection",
+];
+/// Texts of proxies that did not reach a server behind them.
+const PROXY_NOT_SENT: [&str; 4] = [
+    "no upstream host",
+    "Connection refused",
+    "Host is down",
+    "No route to host",
+];
+/// The most bytes that are shown of a server's text.
+const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use redis::{Value as Wire, parse_redis_value};
-
     use super::*;
 
     fn server(line: &str) -> ServerError {
-        match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
-            Ok(Wire::ServerError(error)) => error,
-            other => panic!("{other:?}"),
-        }
+        ServerError::new(line.as_bytes())
+    }
+
+    fn what(error: CallError) -> (ErrorKind, Effect) {
+        let error = StoreError::from(error);
+        (error.kind(), error.effect())
     }
 
     #[test]
@@ -279,119 +426,210 @@ mod tests {
             ),
             ("BUSY Redis is busy running a script.", Unavailable),
             (
+                "UNKILLABLE Sorry the script already executed write commands",
+                Unavailable,
+            ),
+            (
                 "MISCONF Redis is configured to save RDB snapshots",
                 Unavailable,
             ),
             ("NOREPLICAS Not enough good replicas to write.", Unavailable),
+            ("NOSCRIPT No matching script.", Unavailable),
+            ("NOAUTH Authentication required.", Unavailable),
+            ("ERR no upstream host", Unavailable),
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",
                 Full,
             ),
             ("ERR max request size exceeded", TooLarge),
+            ("ERR Protocol error: invalid bulk length", TooLarge),
             ("ERR max requests limit exceeded", Throttled),
             ("ERR max daily request limit exceeded", Throttled),
+            ("ERR max number of clients reached", Throttled),
             (
                 "CROSSSLOT Keys in request don't hash to the same slot",
                 CrossTag,
             ),
             ("MOVED 3999 127.0.0.1:6381", Unsupported),
+            ("ASK 3999 127.0.0.1:6381", Unsupported),
             (
                 "ERR unknown command 'GETEX', with args beginning with: ",
                 Unsupported,
             ),
-            ("WRONGTYPE Operation against a key", Rejected),
-            ("NOAUTH Authentication required.", Rejected),
-            ("WRONGPASS invalid username-password pair", Rejected),
-            ("NOPERM this user has no permissions", Rejected),
-            ("ERR syntax error", Rejected),
+            ("ERR unsupported command 'SCAN'", Unsupported),
         ] {
-            let error = StoreError::from(CallError::Rejected(server(line)));
+            let expected = (kind, Effect::NotApplied);
+            assert_eq!(what(CallError::Rejected(server(line))), expected, "{line}");
+            // A script that was refused as a whole did nothing.
             assert_eq!(
-                (error.kind(), error.effect()),
-                (kind, Effect::NotApplied),
+                what(CallError::ScriptFailed(server(line))),
+                expected,
                 "{line}"
             );
-            // A script that was refused as a whole did nothing; one that ended half way may have.
-            let error = StoreError::from(CallError::ScriptFailed(server(line)));
-            let effect = match kind {
-                Rejected => Effect::Unknown,
-                _ => Effect::NotApplied,
-            };
-            assert_eq!((error.kind(), error.effect()), (kind, effect), "{line}");
+        }
+        // A script that ended half way may have done something. A command has not.
+        for (line, script) in [
+            ("WRONGTYPE Operation against a key", Effect::Unknown),
+            ("ERR syntax error", Effect::Unknown),
+            ("ERR user_script:1: x", Effect::Unknown),
+            (
+                "NOPERM this user has no permissions to run the 'get' command",
+                Effect::Unknown,
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+                Effect::NotApplied,
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                Effect::NotApplied,
+            ),
+            (
+                "WRONGPASS invalid username-password pair",
+                Effect::NotApplied,
+            ),
+            (
+                "EXECABORT Transaction discarded because of previous errors.",
+                Effect::NotApplied,
+            ),
+        ] {
+            let command = what(CallError::Rejected(server(line)));
+            assert_eq!(command, (Rejected, Effect::NotApplied), "{line}");
+            let failed = what(CallError::ScriptFailed(server(line)));
+            assert_eq!(failed, (Rejected, script), "{line}");
         }
     }
 
     #[test]
-    fn a_lost_connection_leaves_the_effect_unknown() {
-        let lost = |kind: io::ErrorKind| {
-            StoreError::from(CallError::from(RedisError::from(io::Error::from(kind))))
-        };
+    fn a_proxy_that_lost_its_server_may_have_passed_the_command_on() {
+        for line in [
+            "upstream failure",
+            "ERR upstream protocol error",
+            "ERR Connection timed out",
+        ] {
+            let lost = (ErrorKind::Unavailable, Effect::Unknown);
+            assert_eq!(what(CallError::Rejected(server(line))), lost, "{line}");
+            assert_eq!(what(CallError::ScriptFailed(server(line))), lost, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_leaves_the_effect_unknown_unless_nothing_was_sent() {
+        let io = |kind| Arc::new(io::Error::from(kind));
         for (kind, expected) in [
             (io::ErrorKind::BrokenPipe, ErrorKind::Unavailable),
             (io::ErrorKind::ConnectionReset, ErrorKind::Unavailable),
             (io::ErrorKind::UnexpectedEof, ErrorKind::Unavailable),
             (io::ErrorKind::TimedOut, ErrorKind::Timeout),
         ] {
-            let error = lost(kind);
-            assert_eq!((error.kind(), error.effect()), (expected, Effect::Unknown));
-            assert!(error.source().is_some());
+            let lost = what(CallError::Lost(io(kind)));
+            assert_eq!(lost, (expected, Effect::Unknown));
+            let not_sent = what(CallError::NotSent(io(kind)));
+            assert_eq!(not_sent, (ErrorKind::Unavailable, Effect::NotApplied));
         }
-        let garbage = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        let error = StoreError::from(CallError::from(garbage));
-        assert_eq!(
-            (error.kind(), error.effect()),
-            (ErrorKind::Corrupt, Effect::Unknown)
-        );
+        let dial = Arc::new(DialError::TookTooLong(Duration::from_secs(1)));
+        let not_connected = (ErrorKind::Unavailable, Effect::NotApplied);
+        assert_eq!(what(dial.into()), not_connected);
     }
 
     #[test]
-    fn without_a_connection_nothing_is_applied() {
-        let error = Arc::new(DialError::TookTooLong(Duration::from_secs(1)));
-        let error = StoreError::from(CallError::from(error));
-        assert_eq!(
-            (error.kind(), error.effect()),
-            (ErrorKind::Unavailable, Effect::NotApplied)
-        );
+    fn overload_of_this_process_is_told_from_a_server_that_is_late() {
+        for (error, kind, effect) in [
+            (
+                CallError::TimedOut {
+                    sent: true,
+                    receiving: false,
+                },
+                ErrorKind::Timeout,
+                Effect::Unknown,
+            ),
+            (
+                CallError::Overloaded,
+                ErrorKind::Overloaded,
+                Effect::NotApplied,
+            ),
+            (CallError::Unread, ErrorKind::Overloaded, Effect::Unknown),
+            (
+                CallError::UnexpectedReply("OK"),
+                ErrorKind::Corrupt,
+                Effect::Unknown,
+            ),
+        ] {
+            assert_eq!(what(error), (kind, effect));
+        }
     }
 
     #[test]
     fn only_what_no_waiting_mends_is_permanent() {
-        let greeting = |line: &str| DialError::Handshake(server(line).into()).is_permanent();
+        let refused = |line: &str| DialError::Refused(server(line)).is_permanent();
         for line in [
             "NOAUTH HELLO must be called with the client already authenticated",
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOPERM this user has no permissions to run the 'select' command",
             "ERR DB index is out of range",
+            "ERR unknown command 'SELECT'",
         ] {
-            assert!(greeting(line), "{line}");
+            assert!(refused(line), "{line}");
         }
         for line in [
             "LOADING Redis is loading the dataset in memory",
             "ERR max number of clients reached",
             "MASTERDOWN Link with MASTER is down",
+            "BUSY Redis is busy running a script.",
+            "ERR no upstream host",
         ] {
-            assert!(!greeting(line), "{line}");
+            assert!(!refused(line), "{line}");
         }
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert!(!DialError::Unreachable(refused).is_permanent());
+        let io = |kind| io::Error::from(kind);
+        assert!(!DialError::Unreachable(io(io::ErrorKind::ConnectionRefused)).is_permanent());
         assert!(!DialError::TookTooLong(Duration::ZERO).is_permanent());
-        let eof = RedisError::from(io::Error::from(io::ErrorKind::UnexpectedEof));
-        assert!(!DialError::Handshake(eof).is_permanent());
+        assert!(!DialError::Lost(io(io::ErrorKind::UnexpectedEof)).is_permanent());
+        assert!(DialError::Malformed(Malformed::new("x")).is_permanent());
     }
 
     #[test]
-    fn a_message_does_not_repeat_the_command() {
-        let line = "ERR unknown command 'FOO', with args beginning with: '{203.0.113.7}:limit:s' ";
-        let failure = CallError::Rejected(server(line));
-        assert_eq!(
-            failure.to_string(),
-            "the server replied ERR unknown command 'FOO'"
+    fn a_text_keeps_its_code_and_repeats_nothing_of_the_command() {
+        for (line, shown) in [
+            (
+                "ERR unknown command 'FOO', with args beginning with: '{203.0.113.7}:limit:s' ",
+                "ERR unknown command 'FOO'",
+            ),
+            (
+                "NOPERM User ada has no permissions to access the '{203.0.113.7}:limit:s' key",
+                "NOPERM User ada has no permissions to access the",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "OOM command not allowed when used memory > 'maxmemory'.",
+            ),
+            ("MISCONF", "MISCONF"),
+        ] {
+            for error in [CallError::Rejected, CallError::ScriptFailed] {
+                let error = error(server(line));
+                assert_eq!(error.to_string(), format!("the server replied {shown}"));
+                let report = format!("{:?}", StoreError::from(error));
+                assert!(!report.contains("203.0.113.7"), "{report}");
+            }
+        }
+        let long = CallError::Rejected(server(&"word ".repeat(1_000))).to_string();
+        assert!(long.len() < 250 && long.ends_with(" .."), "{long}");
+        let dial = DialError::Refused(server(
+            "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ",
+        ));
+        let shown = format!("{dial} {dial:?}");
+        assert!(
+            shown.contains("unknown command 'AUTH'") && !shown.contains("hunter2"),
+            "{shown}"
         );
-        assert!(!format!("{:?}", StoreError::from(failure)).contains("203.0.113.7"));
+        assert!(dial.source().is_none());
     }
 
     /// Walks from an error to the `io::Error` it began with.
-    fn io_kind(error: StoreError) -> Option<io::ErrorKind> {
+    fn io_kind(error: &StoreError) -> Option<io::ErrorKind> {
         let mut source = error.source();
         while let Some(error) = source {
             if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -405,45 +643,64 @@ mod tests {
     #[test]
     fn sources_lead_to_the_io_error_and_no_text_is_said_twice() {
         let io = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let redis = || RedisError::from(io());
         let not_connected = |error| StoreError::from(CallError::from(Arc::new(error)));
         for (error, report) in [
             (
-                CallError::from(redis()).into(),
+                CallError::Lost(Arc::new(io())).into(),
                 "the store is unavailable; the operation may have been applied: the connection was lost: broken pipe",
+            ),
+            (
+                CallError::NotSent(Arc::new(io())).into(),
+                "the store is unavailable: the connection was lost before the call was sent: broken pipe",
             ),
             (
                 not_connected(DialError::Unreachable(io())),
                 "the store is unavailable: the server cannot be reached: broken pipe",
             ),
             (
-                not_connected(DialError::Handshake(redis())),
+                not_connected(DialError::from(DialogError::Io(io()))),
                 "the store is unavailable: the connection was lost in the handshake: broken pipe",
             ),
         ] {
             assert_eq!(error.report().to_string(), report);
-            assert_eq!(io_kind(error), Some(io::ErrorKind::BrokenPipe));
+            assert_eq!(io_kind(&error), Some(io::ErrorKind::BrokenPipe));
         }
-        let unreadable = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        let error = StoreError::from(CallError::from(unreadable));
-        let source = error.source().unwrap();
-        assert_eq!(source.to_string(), "the server's reply cannot be read");
-        assert!(source.source().is_some());
+        let malformed = Malformed::new("a length is impossible");
+        assert_eq!(
+            StoreError::from(CallError::from(malformed.clone()))
+                .report()
+                .to_string(),
+            "the stored value or the reply is not readable; the operation may have been applied: \
+             the server's reply cannot be read: a length is impossible"
+        );
+        let dialog = not_connected(DialogError::Malformed(malformed).into());
+        assert_eq!(
+            dialog.report().to_string(),
+            "the store is unavailable: the server does not speak Redis' protocol: a length is impossible"
+        );
+        let refused = not_connected(DialogError::Ended(server("LOADING Redis is loading")).into());
+        assert_eq!(
+            refused.report().to_string(),
+            "the store is unavailable: the server refused the connection: LOADING Redis is loading"
+        );
     }
 
     #[test]
-    fn a_server_s_own_text_is_no_source() {
-        let line = "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ";
-        let error = StoreError::from(CallError::Rejected(server(line)));
-        assert!(error.source().unwrap().source().is_none());
-        let lost = StoreError::from(CallError::Lost(server(line).into()));
-        assert!(lost.source().unwrap().source().is_none());
-        let dial = DialError::Handshake(server(line).into());
-        assert!(dial.source().is_none());
-        let shown = format!("{dial} {dial:?} {lost:?}");
-        assert!(
-            shown.contains("unknown command 'AUTH'") && !shown.contains("hunter2"),
-            "{shown}"
+    fn the_words_of_a_refusal_are_in_the_report() {
+        let error = StoreError::from(CallError::Rejected(server("OOM command not allowed")));
+        assert_eq!(
+            error.report().to_string(),
+            "the store is full: the server replied OOM command not allowed"
         );
+        for error in [
+            CallError::TimedOut {
+                sent: true,
+                receiving: false,
+            },
+            CallError::Overloaded,
+        ] {
+            let error = StoreError::from(error);
+            assert_eq!(error.report().to_string(), error.to_string());
+        }
     }
 }

@@ -1,40 +1,50 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, RedisResult, Value as Wire, aio::MultiplexedConnection};
 use tokio::{
     runtime::Handle,
     sync::watch,
     task::AbortHandle,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    dial::{self, Dialer},
-    error::DialError,
+    connection::{Connection, SendError, Terms},
+    dial::Dialer,
+    dialog,
+    doctor::{self, Facts, Inspection},
+    error::{CallError, DialError},
+    features::{Feature, Features},
+    resp::Command,
     settings::Settings,
+    tracking::{Pushes, Tracking},
 };
-use crate::ConfigError;
+use crate::{ConfigError, Finding, Key, Traffic, Watch};
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
 /// An attempt to connect is made when a call needs it, never before. It runs in a task of its own and goes on if that caller
 /// leaves. Calls wait for an attempt that is under way. After a failed one they fail at once, until the next is due.
 ///
-/// [`Status`] has the states. Its transitions are in [`dial`](Self::dial), [`attempt`] and
-/// [`forget_connection`](Self::forget_connection).
+/// [`Status`] has the states. Its transitions are in [`dial`](Self::dial), [`attempt`] and [`forget`](Self::forget).
 pub(super) struct Link {
     dialer: Arc<Dialer>,
+    /// Where attempts run if a call comes from outside of any runtime.
     runtime: Handle,
     status: watch::Sender<Status>,
     /// That of the last connection, or [`UNKNOWN`].
     incarnation: AtomicU64,
+    /// Those of the last connection.
+    findings: Mutex<Arc<[Finding]>>,
+    tracking: Arc<Tracking>,
+    /// Commands on connections that were given up.
+    earlier_commands: AtomicU64,
 }
 
 enum Status {
@@ -42,14 +52,23 @@ enum Status {
     Idle,
     /// An attempt is under way. Calls wait for it.
     Dialing { task: AbortHandle },
-    /// There is a connection. If it has ended meanwhile, the next call starts an attempt.
-    Up(Connection),
+    /// There is a connection. If it has ended meanwhile, or gone silent, the next call starts an attempt.
+    Up(Arc<Line>),
     /// The last attempt failed. Calls fail with its error until `retry_at`, and then the next call starts an attempt.
     Down {
         error: Arc<DialError>,
         retry_at: Instant,
         delay: Duration,
     },
+}
+
+/// A connection, and what is known of its server.
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    /// What the server's commands can do. Fewer than was thought, if a reply has shown it.
+    features: AtomicU8,
+    facts: Facts,
+    since: Instant,
 }
 
 impl Link {
@@ -59,15 +78,14 @@ impl Link {
             runtime,
             status: watch::Sender::new(Status::Idle),
             incarnation: AtomicU64::new(UNKNOWN),
+            findings: Mutex::default(),
+            tracking: Tracking::new(),
+            earlier_commands: AtomicU64::new(0),
         })
     }
 
     pub(super) fn settings(&self) -> &Settings {
         self.dialer.settings()
-    }
-
-    pub(super) fn received(&self) -> u64 {
-        self.dialer.received()
     }
 
     pub(super) fn incarnation(&self) -> Option<u64> {
@@ -77,11 +95,61 @@ impl Link {
         }
     }
 
-    /// Returns the connection. Waits for the attempt if one is under way or due.
-    pub(super) async fn connection(self: &Arc<Self>) -> Result<Connection, Arc<DialError>> {
-        if let Some(result) = self.status.borrow().settled() {
-            return result;
+    /// Returns what was found out about the server of the last connection.
+    pub(super) fn findings(&self) -> Arc<[Finding]> {
+        self.findings.lock().clone()
+    }
+
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn watches(&self) -> bool {
+        self.tracking.is_available()
+    }
+
+    /// Watches a key, if the server sends hints.
+    pub(super) fn watch(self: &Arc<Self>, key: &Key<'_>) -> Watch {
+        self.tracking.watch(self, key)
+    }
+
+    /// Returns what goes over the connection now, and the commands so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic {
+            commands: self.earlier_commands.load(Relaxed),
+            ..Traffic::default()
+        };
+        if let Status::Up(line) = &*self.status.borrow() {
+            traffic.connections = u32::from(line.connection.is_open());
+            traffic.in_flight = line.connection.in_flight();
+            traffic.commands += line.connection.commands();
         }
+        traffic
+    }
+
+    /// Returns the line, as [`dialed`](Self::dialed), until `deadline`.
+    pub(super) async fn line(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Line>, CallError> {
+        if let Some(result) = self.status.borrow().settled() {
+            return Ok(result?);
+        }
+        match deadline {
+            None => Ok(self.dialed().await?),
+            Some(deadline) => match timeout_at(deadline, self.dialed()).await {
+                Ok(result) => Ok(result?),
+                Err(_) => Err(SendError::TimedOut {
+                    sent: false,
+                    receiving: false,
+                }
+                .into()),
+            },
+        }
+    }
+
+    /// Returns the line. Waits for the attempt if one is under way or due.
+    pub(super) async fn dialed(self: &Arc<Self>) -> Result<Arc<Line>, Arc<DialError>> {
         let mut status = self.status.subscribe();
         loop {
             if let Some(result) = status.borrow_and_update().settled() {
@@ -93,42 +161,68 @@ impl Link {
         }
     }
 
-    /// Returns a connection for a ping, and replaces one that has gone silent.
+    /// Checks a line over which nothing came for long, with a ping, and gives it up if no answer comes.
     ///
-    /// A cut line, or a firewall that forgot the connection, gives no error: commands are sent and nothing comes back. If
-    /// nothing at all was received since an earlier ping was sent, the connection is taken for dead.
-    pub(super) async fn connection_to_ping(self: &Arc<Self>) -> Result<Connection, Arc<DialError>> {
-        let connection = self.connection().await?;
-        if !connection.is_silent(self.received()) {
-            return Ok(connection);
+    /// A cut line, or a firewall that forgot the connection, gives no error: commands are sent and nothing comes back. Of
+    /// a call that is sent into it nobody knows afterwards if it was applied. A ping harms nobody.
+    ///
+    /// # Errors
+    ///
+    /// The deadline has passed.
+    pub(super) async fn check(
+        self: &Arc<Self>,
+        line: &Arc<Line>,
+        terms: Terms,
+    ) -> Result<(), CallError> {
+        let now = Instant::now();
+        if terms.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(CallError::Unproven);
         }
-        // ## Up => Idle, of a silent connection
-        //
-        // Its driver is aborted too, so that calls that wait on it fail now.
-        self.forget_connection(&connection);
-        connection.0.driver.abort();
-        let connection = self.connection().await?;
-        connection.is_silent(self.received());
-        Ok(connection)
+        let left = terms.deadline.map_or(MAX_CHECK, |deadline| deadline - now);
+        let terms = Terms {
+            deadline: Some(now + left / 3),
+            is_check: true,
+            ..terms
+        };
+        let ping = |out: &mut Vec<u8>| {
+            Command::new(out, "PING", 0);
+            Ok::<_, SendError>((1, ()))
+        };
+        // Any answer shows that the line is there, and so does one to another call.
+        let is_lost = match line.connection.send(terms, ping).await {
+            Err(SendError::TimedOut { receiving, .. }) => !receiving,
+            Err(SendError::Ended { .. }) => true,
+            Ok(_) | Err(SendError::Overloaded { .. } | SendError::Unproven) => false,
+        };
+        if is_lost {
+            // ## Up => Idle, of a vanished connection
+            //
+            // It is closed, so that calls that wait on it end now.
+            self.forget(line);
+            line.connection.close();
+        }
+        Ok(())
     }
 
-    /// Gives up the connection to a server that has become a replica. Its name may lead to another server by now.
+    /// Gives up a line whose server has become a replica, or does not know us any more. Its name may lead to another server
+    /// by now.
     ///
-    /// The next call connects again, and calls under way are finished. A connection younger than 500 ms stays, so that not
-    /// each refused write makes a new one.
-    pub(super) fn drop_replica(&self, connection: &Connection) {
-        if connection.0.since.elapsed() >= MAX_DELAY {
-            self.forget_connection(connection);
+    /// The next call connects again, and calls under way are finished. A line younger than 500 ms stays, so that not each
+    /// refused call makes a new one.
+    pub(super) fn replace(&self, line: &Arc<Line>) {
+        if line.is_settled() {
+            self.forget(line);
         }
     }
 
-    fn forget_connection(&self, connection: &Connection) {
+    fn forget(&self, line: &Arc<Line>) {
         self.status.send_if_modified(|status| {
-            let is_this = matches!(status, Status::Up(up) if Arc::ptr_eq(&up.0, &connection.0));
+            let is_this = matches!(status, Status::Up(up) if Arc::ptr_eq(up, line));
             if is_this {
                 // ## Up => Idle
                 //
-                // Only if it is still this connection: another call may have replaced it.
+                // Only if it is still this line: another call may have replaced it.
+                self.note_end(line);
                 *status = Status::Idle;
             }
             is_this
@@ -144,25 +238,42 @@ impl Link {
             // One attempt for all callers. A task that ended without a result was aborted with its runtime.
             Status::Dialing { task } if !task.is_finished() => return false,
             Status::Down { delay, .. } => delay_after(Some(*delay)),
+            Status::Up(line) => {
+                self.note_end(line);
+                delay_after(None)
+            }
             _ => delay_after(None),
         };
-        // ## (Idle | Up and ended | Down and due) => Dialing
+        // ## (Idle | Up and ended or silent | Down and due) => Dialing
         //
-        // `delay` is how long calls will fail at once if this attempt fails.
+        // `delay` is how long calls will fail at once if this attempt fails. The attempt and the connection live on the
+        // runtime of this call: a store may outlive the runtime that made it.
+        let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
         let attempt = attempt(
             Arc::downgrade(self),
             self.dialer.clone(),
-            self.runtime.clone(),
+            runtime.clone(),
             delay,
         );
-        let task = self.runtime.spawn(attempt).abort_handle();
+        let task = runtime.spawn(attempt).abort_handle();
         *status = Status::Dialing { task };
         true
+    }
+
+    fn note_findings(&self, findings: &[Finding]) {
+        doctor::report(&format!("{:?}", self.settings()), findings);
+        *self.findings.lock() = findings.into();
+    }
+
+    fn note_end(&self, line: &Line) {
+        self.earlier_commands
+            .fetch_add(line.connection.commands(), Relaxed);
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.tracking.stop();
         if let Status::Dialing { task } = &*self.status.borrow() {
             task.abort();
         }
@@ -171,14 +282,37 @@ impl Drop for Link {
 
 impl Status {
     /// Returns the result of a call that needs no waiting. `None`: it needs an attempt.
-    fn settled(&self) -> Option<Result<Connection, Arc<DialError>>> {
+    fn settled(&self) -> Option<Result<Arc<Line>, Arc<DialError>>> {
         match self {
-            Self::Up(connection) if connection.is_alive() => Some(Ok(connection.clone())),
+            Self::Up(line) if line.is_good() => Some(Ok(line.clone())),
             Self::Down {
                 error, retry_at, ..
             } if Instant::now() < *retry_at => Some(Err(error.clone())),
             _ => None,
         }
+    }
+}
+
+impl Line {
+    pub(super) fn features(&self) -> Features {
+        Features::from_bits(self.features.load(Relaxed))
+    }
+
+    /// Learns from a reply that the server does not have a feature.
+    pub(super) fn lacks(&self, feature: Feature) {
+        self.features
+            .fetch_and(self.features().without(feature).bits(), Relaxed);
+    }
+
+    /// Returns false if another connection should be made: this one has ended, or its server gave no sign of life during a
+    /// call. A server that only was slow has the calls under way on the old connection and the next ones on a new one.
+    fn is_good(&self) -> bool {
+        self.connection.is_open() && !(self.connection.is_silent() && self.is_settled())
+    }
+
+    /// Returns true if the line is old enough to be replaced.
+    fn is_settled(&self) -> bool {
+        self.since.elapsed() >= MAX_DELAY
     }
 }
 
@@ -189,8 +323,13 @@ fn delay_after(last: Option<Duration>) -> Duration {
 
 /// Makes one attempt. If it fails, the next is due after `delay`.
 async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
-    let dialed = timeout(MAX_DIAL, dial(&dialer, &runtime)).await;
-    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(MAX_DIAL)));
+    let pushes = match link.upgrade() {
+        Some(link) => Pushes(link.tracking.clone()),
+        None => return,
+    };
+    let limit = dialer.settings().connect_timeout;
+    let dialed = timeout(limit, dial(&dialer, pushes, &runtime)).await;
+    let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(limit)));
     let Some(link) = link.upgrade() else {
         return;
     };
@@ -198,10 +337,11 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
         // ## Dialing => Up
         //
         // The incarnation before the status: a call that sees the connection must see which server it leads to.
-        Ok((connection, incarnation)) => {
-            link.incarnation
-                .store(incarnation.unwrap_or(UNKNOWN), Relaxed);
-            Status::Up(connection)
+        Ok(line) => {
+            let incarnation = line.facts.incarnation.unwrap_or(UNKNOWN);
+            link.incarnation.store(incarnation, Relaxed);
+            link.note_findings(&line.facts.findings);
+            Status::Up(Arc::new(line))
         }
         // ## Dialing => Down
         //
@@ -214,75 +354,34 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
     });
 }
 
-async fn dial(dialer: &Dialer, runtime: &Handle) -> Result<(Connection, Option<u64>), DialError> {
-    let (mut redis, driver) = dialer.dial().await?;
-    let connection = Connection(Arc::new(Shared {
-        driver: runtime.spawn(driver).abort_handle(),
-        redis: redis.clone(),
-        since: Instant::now(),
-        pinged: Mutex::new(None),
-    }));
+/// Connects, greets the server, and finds out what it is.
+async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line, DialError> {
+    let mut greeted = dialer.dial().await?;
+    // Messages come in RESP3 alone.
+    pushes.0.set_available(greeted.resp3);
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
-    let incarnation = dial::incarnation(&mut redis)
-        .await
-        .map_err(DialError::Handshake)?;
-    Ok((connection, incarnation))
-}
-
-/// A connection, shared by the calls on it.
-#[derive(Clone)]
-pub(super) struct Connection(Arc<Shared>);
-
-struct Shared {
-    redis: MultiplexedConnection,
-    /// The task that reads and writes for all calls. It ends with the connection.
-    driver: AbortHandle,
-    since: Instant,
-    /// The oldest ping after which nothing was received, and the bytes received before it.
-    pinged: Mutex<Option<(Instant, u64)>>,
-}
-
-impl Connection {
-    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Wire> {
-        self.0.redis.clone().send_packed_command(command).await
-    }
-
-    /// Returns a value or a server's error for each command, unless the connection is lost.
-    pub(super) async fn send_all(&self, pipeline: &Pipeline) -> RedisResult<Vec<Wire>> {
-        let mut redis = self.0.redis.clone();
-        redis
-            .send_packed_commands(pipeline, 0, pipeline.len())
-            .await
-    }
-
-    fn is_alive(&self) -> bool {
-        !self.0.driver.is_finished()
-    }
-
-    /// Returns true if nothing was received since an earlier ping. Notes this ping otherwise.
-    fn is_silent(&self, received: u64) -> bool {
-        let mut pinged = self.0.pinged.lock();
-        match *pinged {
-            // Pings that follow each other closely say nothing: the reply to the first may be on its way.
-            Some((at, before)) if before == received => at.elapsed() >= MAX_DELAY,
-            _ => {
-                *pinged = Some((Instant::now(), received));
-                false
-            }
-        }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    let mut inspection = Inspection::new(greeted.resp3);
+    dialog::hold(&mut inspection, &mut greeted.stream, &mut greeted.buffer).await?;
+    let on_push = Box::new(move |message: Vec<_>| pushes.0.take(&message));
+    let facts = inspection.into_facts();
+    Ok(Line {
+        connection: Connection::new(
+            greeted.stream,
+            greeted.buffer,
+            dialer.settings().max_in_flight,
+            on_push,
+            runtime,
+        ),
+        features: AtomicU8::new(facts.features.bits()),
+        facts,
+        since: Instant::now(),
+    })
 }
 
 const MIN_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_millis(500);
-/// The longest attempt. It has up to four round trips with TLS. A server that hangs is tried again each second.
-const MAX_DIAL: Duration = Duration::from_secs(1);
+/// The longest check of a connection for a call without a deadline.
+const MAX_CHECK: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = 0;
 

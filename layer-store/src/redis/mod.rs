@@ -5,35 +5,49 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use self::{
     batch::BatchPlan,
+    connection::{Replies, Terms},
     error::CallError,
-    link::{Connection, Link},
+    link::{Line, Link},
+    resp::RespValue,
     wire::{Plan, Scripts},
 };
 use crate::{
     ConfigError, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
 
-pub(crate) use self::{error::DialError, settings::Settings};
+pub(crate) use self::{
+    error::DialError,
+    settings::{Login, Settings},
+};
 
 mod batch;
+mod commands;
+mod connection;
 mod dial;
+mod dialog;
+mod doctor;
 mod error;
+mod features;
 mod link;
+mod resp;
 mod settings;
 mod stream;
 #[cfg(feature = "redis-tls")]
 mod tls;
+mod tracking;
 mod wire;
 
-/// A store on a Redis server (7.0 or later), over one connection that all clones share.
+/// A store on a Redis server, over one connection that all clones share.
 ///
 /// The first call connects. After a lost connection the next call connects again, one attempt at a time. After a failed
 /// attempt the next one is due in 50 ms, then 100 ms, and so on up to 500 ms; calls in between fail at once and do not wait.
 /// The store speaks RESP3, or RESP2 with a server that does not know `HELLO`.
+///
+/// Redis 7.0 or later and Valkey work as they are, and 5.0 to 6.2 with scripts for what they lack.
 ///
 /// This is the bare store: a call waits until the server replies. [`connect`](crate::connect()) puts a
 /// [`Timeout`](crate::wrap::Timeout) and a [`Breaker`](crate::wrap::Breaker) round it.
@@ -49,17 +63,46 @@ mod wire;
 ///
 /// # Commands
 ///
-/// | Operation | Command |
+/// | Command | Used by |
 /// | --- | --- |
-/// | `Get`, `GetMany` | `GET`, `MGET` |
-/// | `Set` | `SET`, with `NX GET` for `Condition::Absent`; a script for `Condition::Equals` |
-/// | `Delete`, `DeleteMany` | `DEL`; a script where `if_equals` is given |
-/// | `Touch` | `PEXPIRE`, with `GT` for `only_longer` |
-/// | `Run` | a script |
-/// | `Batch` | a pipeline of these, each script as `EVAL` |
-/// | `Ping` | `PING` |
+/// | `GET` | `Get`, `Batch`, all scripts |
+/// | `MGET` | `GetMany`: every lookup of the cache |
+/// | `SET` | `Set`, all scripts |
+/// | `DEL` | `Delete`, `DeleteMany`: every purge; locks, limits |
+/// | `PEXPIRE` | `Touch` |
+/// | `INCRBY` | `Add` |
+/// | `SCAN` | `Scan` |
+/// | `PING` | `Ping`: the circuit breaker |
+/// | `EVALSHA` | `Run`: limits, locks; conditional `Set` and `Delete` |
+/// | `EVAL` | the same, before the server has the script, and in a `Batch` |
+/// | `TIME` | scripts of limits and locks |
+/// | `PTTL` | scripts of locks; hints of changed keys |
+/// | `GETRANGE` | scripts of idempotency records |
+/// | `SELECT` | a URL with a database other than 0 |
+/// | `HELLO` | RESP3, which hints of changed keys need; Redis 7 always allows it (optional) |
+/// | `INFO` | the version, `incarnation`, most findings (optional) |
+/// | `CONFIG GET` | the finding about persistence (optional) |
+/// | `COMMAND INFO` | the finding about missing commands (optional) |
+/// | `CLIENT TRACKING` | hints of changed keys (optional) |
+/// | `CLIENT CACHING` | hints of changed keys (optional) |
 ///
-/// A script is one `EVALSHA`. If the server does not have the script yet, one `EVAL` follows.
+/// `Set` with [`Condition::Equals`](crate::Condition::Equals), `Delete` with `if_equals`, and `Add` with a time to live or a maximum
+/// are scripts. Before Redis 7.0 so are `Set` with [`Condition::Absent`](crate::Condition::Absent) and `Touch` with `only_longer`,
+/// and on Redis 5.0 `Set` with [`Expiry::KEEP`](crate::Expiry::KEEP). A script is one `EVALSHA`. If the server does not have the
+/// script yet, one `EVAL` follows. A `Batch` is a pipeline, with each script as `EVAL`.
+///
+/// # Access rules
+///
+/// A user of the server needs [`ACCESS_RULES`](Self::ACCESS_RULES), and should have
+/// [`OPTIONAL_ACCESS_RULES`](Self::OPTIONAL_ACCESS_RULES), on the keys of its [prefix](crate::Options::prefix):
+///
+/// ```text
+/// ACL SETUSER app on >password resetchannels ~shop:* -@all
+///     +get +mget ..
+/// ```
+///
+/// What a user is not allowed to do is found at [`connect`](crate::connect()), and logged:
+/// [`SharedStore::doctor`](crate::SharedStore::doctor) has the list.
 ///
 /// # Cancel safety
 ///
@@ -70,6 +113,12 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// The rules that an ACL user needs for the commands that no operation works without, as `ACL SETUSER` takes them.
+    pub const ACCESS_RULES: &'static str = commands::REQUIRED_RULES;
+
+    /// The rules for commands whose absence is tolerated: what they tell is not known then.
+    pub const OPTIONAL_ACCESS_RULES: &'static str = commands::OPTIONAL_RULES;
+
     /// Makes the store of the server at `url`, in the form that [`connect`](crate::connect()) takes. The first call connects.
     ///
     /// # Errors
@@ -93,73 +142,112 @@ impl RedisStore {
 
     /// Connects if there is no connection yet.
     pub(crate) async fn dial(&self) -> Result<(), Arc<DialError>> {
-        self.link.connection().await.map(drop)
+        self.link.dialed().await.map(drop)
     }
 
-    async fn apply(&self, op: &Op<'_>) -> Result<Reply, CallError> {
-        if let Op::Batch(ops) = op {
-            return self.apply_batch(ops).await;
-        }
-        let (command, expected) = match wire::plan(op, Scripts::BySha1)? {
-            Plan::Send(command, expected) => (command, expected),
-            Plan::Done(reply) => return Ok(reply),
-        };
-        let connection = match op {
-            Op::Ping => self.link.connection_to_ping().await?,
-            _ => self.link.connection().await?,
-        };
-        let mut value = connection.send(&command).await?;
-        if wire::is_missing_script(&value)
-            && let Plan::Send(command, _) = wire::plan(op, Scripts::ByText)?
-        {
-            value = connection.send(&command).await?;
-        }
-        self.drop_replica(&connection, std::slice::from_ref(&value));
-        expected.read(value)
-    }
-
-    async fn apply_batch(&self, ops: &[Op<'_>]) -> Result<Reply, CallError> {
-        let plan = BatchPlan::of(ops)?;
-        let values = match plan.pipeline() {
-            None => Vec::new(),
-            Some(pipeline) => {
-                let connection = self.link.connection().await?;
-                let values = connection.send_all(pipeline).await?;
-                self.drop_replica(&connection, &values);
-                values
+    /// Applies an operation. Goes on with another connection if the first turns out to be gone before anything was sent.
+    async fn apply(&self, op: &Op<'_>, terms: Terms) -> Result<Reply, CallError> {
+        let mut is_second = false;
+        loop {
+            let line = self.link.line(terms.deadline).await?;
+            let result = match op {
+                Op::Batch(ops) => self.apply_batch(&line, ops, terms).await,
+                _ => self.apply_one(&line, op, terms).await,
+            };
+            match result {
+                // ## Nothing came over this connection for long: a ping first
+                Err(CallError::Unproven) => self.link.check(&line, terms).await?,
+                // ## It ended before this operation was sent
+                Err(CallError::NotSent(_)) if !is_second => is_second = true,
+                result => return result,
             }
-        };
-        plan.read(values)
+        }
     }
 
-    /// Gives up the connection if one of these replies says that the server takes no writes any more.
-    fn drop_replica(&self, connection: &Connection, values: &[redis::Value]) {
-        if values.iter().any(wire::is_of_a_replica) {
-            self.link.drop_replica(connection);
+    /// Applies one operation. Sends it again if the server turns out not to have a script, or an option of a command.
+    async fn apply_one(
+        &self,
+        line: &Arc<Line>,
+        op: &Op<'_>,
+        terms: Terms,
+    ) -> Result<Reply, CallError> {
+        let mut scripts = Scripts::BySha1;
+        loop {
+            let write = |out: &mut Vec<u8>| {
+                let plan = wire::plan(op, scripts, line.features(), out)?;
+                let commands = u32::from(matches!(plan, Plan::Send(_)));
+                Ok::<_, CallError>((commands, plan))
+            };
+            let (value, expected) = match line.connection.send(terms, write).await? {
+                (Some(Replies::One(value)), Plan::Send(expected)) => (value, expected),
+                (_, Plan::Done(reply)) => return Ok(reply),
+                (_, Plan::Send(_)) => return Err(CallError::UnexpectedReply("once")),
+            };
+            if wire::is_missing_script(&value) && matches!(scripts, Scripts::BySha1) {
+                scripts = Scripts::ByText;
+            } else if let Some(feature) = wire::missing_feature(op, line.features(), &value) {
+                line.lacks(feature);
+            } else {
+                self.look_at(line, std::slice::from_ref(&value));
+                return expected.read(value);
+            }
+        }
+    }
+
+    async fn apply_batch(
+        &self,
+        line: &Arc<Line>,
+        ops: &[Op<'_>],
+        terms: Terms,
+    ) -> Result<Reply, CallError> {
+        let write = |out: &mut Vec<u8>| {
+            let plan = BatchPlan::write(ops, line.features(), out)?;
+            Ok::<_, CallError>((plan.commands(), plan))
+        };
+        let (replies, plan) = line.connection.send(terms, write).await?;
+        if let Some(replies) = &replies {
+            self.look_at(line, replies.as_slice());
+        }
+        plan.read(replies)
+    }
+
+    /// Gives up the connection if a reply says that the server takes no writes any more, or has forgotten who we are.
+    fn look_at(&self, line: &Arc<Line>, values: &[RespValue]) {
+        let is_useless = |value| wire::is_of_a_replica(value) || wire::is_unauthenticated(value);
+        if values.iter().any(is_useless) {
+            self.link.replace(line);
         }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Store for RedisStore {
-    async fn call<'a>(&'a self, op: &'a Op<'a>, _: &'a Context) -> Result<Reply, StoreError> {
-        Ok(self.apply(op).await?)
+    async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
+        let terms = Terms {
+            source: cx.source,
+            deadline: cx.deadline.map(Instant::from_std),
+            is_check: false,
+        };
+        Ok(self.apply(op, terms).await?)
     }
 
     fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
         None
     }
 
-    fn watch(&self, _: &Key<'_>) -> Watch {
-        Watch::never()
+    fn watch(&self, key: &Key<'_>) -> Watch {
+        self.link.watch(key)
     }
 
     fn info(&self) -> StoreInfo {
         let mut info = StoreInfo::new("redis");
         info.shared = true;
         info.max_value = wire::MAX_VALUE;
+        info.keeps_deadlines = true;
+        info.watches = self.link.watches();
+        info.traffic = self.link.traffic();
         info.incarnation = self.link.incarnation();
-        info.received = self.link.received();
+        info.findings = self.link.findings();
         info
     }
 }

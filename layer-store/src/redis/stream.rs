@@ -1,73 +1,83 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
     task::{Context, Poll},
 };
 
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+#[cfg(feature = "redis-tls")]
+use tokio_rustls::client::TlsStream;
 
-/// A socket that counts the bytes it receives, below any TLS, so that a long reply is seen while it arrives.
+/// A connection to a server, of any of the kinds that a URL can ask for.
 #[derive(Debug)]
-pub(super) struct Counted {
-    socket: TcpStream,
-    received: Arc<AtomicU64>,
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    // Boxed: its state is a hundred times that of a socket.
+    #[cfg(feature = "redis-tls")]
+    Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(unix)]
+    Unix(UnixStream),
 }
 
-impl Counted {
-    pub(super) const fn new(socket: TcpStream, received: Arc<AtomicU64>) -> Self {
-        Self { socket, received }
-    }
+/// Calls one method of the stream inside, whichever it is.
+macro_rules! forward {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $call,
+            #[cfg(feature = "redis-tls")]
+            Stream::Tls($stream) => $call,
+            #[cfg(unix)]
+            Stream::Unix($stream) => $call,
+        }
+    };
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.socket).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.received.fetch_add(read as u64, Relaxed);
-        }
-        poll
+        let this = self.get_mut();
+        forward!(this, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Stream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        forward!(this, stream => Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        forward!(this, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        forward!(self, stream => stream.is_write_vectored())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        forward!(this, stream => Pin::new(stream).poll_flush(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        forward!(this, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

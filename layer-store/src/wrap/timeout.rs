@@ -21,6 +21,28 @@ use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, 
 /// A deadline that leaves a call at least nine tenths of the limit counts as the limit. So a caller can set one deadline of
 /// [`call_limit`](StoreInfo::call_limit) for several calls, and a store that hangs still opens the breaker.
 ///
+/// # Large values
+///
+/// The limit of a call grows with [what it sends](Op::size): by 1 ms for each KB, the time that 1 MB/s takes. Less than 4 KiB
+/// adds nothing. With a limit of 100 ms:
+///
+/// | What is sent | Time for the call |
+/// | --- | --- |
+/// | a check of a rate limit, 150 bytes | 100 ms |
+/// | a response of 20 KB | 120 ms |
+/// | a response of 4 MB, which takes 4 s at 8 Mbit/s | 4.1 s |
+///
+/// The caller's deadline does not grow here. [`Caller`](crate::Caller) adds the allowance to the deadline of a talk.
+///
+/// # Stores that keep deadlines
+///
+/// A store that ends its own calls by their deadline ([`keeps_deadlines`](StoreInfo::keeps_deadlines)) gets the end of the
+/// call as its deadline, and no timer is set. Such a store knows more than a timer: if the server was silent, if a call was
+/// not sent in time, or if its reply was not read in time ([`Overloaded`](ErrorKind::Overloaded)). Its `Timeout` becomes
+/// `Deadline` if the caller's deadline was the end. Its other errors are passed on.
+///
+/// # Latency
+///
 /// The time of the last successful call is in [`Health::last_latency`](crate::Health::last_latency). A reply of
 /// [`call_now`](Store::call_now) is not measured, because reading the clock would cost as much as the call.
 ///
@@ -41,6 +63,8 @@ use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, 
 pub struct Timeout<T> {
     inner: T,
     limit: Duration,
+    /// True if the inner store ends its calls by itself.
+    keeps_deadlines: bool,
     latency: Latency,
 }
 
@@ -51,15 +75,45 @@ impl<T: Store> Timeout<T> {
     ///
     /// If `limit` is zero.
     #[track_caller]
-    pub const fn new(inner: T, limit: Duration) -> Self {
+    pub fn new(inner: T, limit: Duration) -> Self {
         assert!(
             !limit.is_zero(),
             "a limit of zero lets no call through: write such as Duration::from_millis(100)"
         );
+        // Asked once: a call must not pay for it.
+        let info = inner.info();
         Self {
+            limit: info.call_limit.map_or(limit, |inner| inner.min(limit)),
+            keeps_deadlines: info.keeps_deadlines,
             inner,
-            limit,
             latency: Latency(AtomicU64::new(NOT_MEASURED)),
+        }
+    }
+
+    /// Calls a store that ends the call by its deadline.
+    async fn call_without_timer<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        cx: &'a Context,
+        end: &End,
+    ) -> Result<Reply, StoreError> {
+        let cx = cx.until(end.at.into_std());
+        let result = self.inner.call(op, &cx).await;
+        result.map_err(|error| end.blame(error))
+    }
+
+    /// Calls a store that may hang.
+    async fn call_with_timer<'a>(
+        &'a self,
+        op: &'a Op<'a>,
+        cx: &'a Context,
+        end: &End,
+    ) -> Result<Reply, StoreError> {
+        // Bytes that arrive for any call show that the store lives: replies come in order, over one connection.
+        let received = self.inner.info().received;
+        match timeout_at(end.at, self.inner.call(op, cx)).await {
+            Ok(result) => result,
+            Err(_) => Err(end.error(self.inner.info().received != received)),
         }
     }
 }
@@ -74,11 +128,10 @@ impl<T: Store> From<Timeout<T>> for SharedStore {
 impl<T: Store> Store for Timeout<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let start = Instant::now();
-        let end = End::of(start, self.limit, cx.deadline.map(Instant::from_std))?;
-        // Bytes that arrive for any call show that the store lives: replies come in order, over one connection.
-        let received = self.inner.info().received;
-        let Ok(result) = timeout_at(end.at, self.inner.call(op, cx)).await else {
-            return Err(end.error(self.inner.info().received != received));
+        let end = End::of(start, self.limit, op, cx.deadline)?;
+        let result = match self.keeps_deadlines {
+            true => self.call_without_timer(op, cx, &end).await,
+            false => self.call_with_timer(op, cx, &end).await,
         };
         if result.is_ok() {
             self.latency.note(start.elapsed());
@@ -97,8 +150,8 @@ impl<T: Store> Store for Timeout<T> {
 
     fn info(&self) -> StoreInfo {
         let mut info = self.inner.info();
-        let inner = info.call_limit.unwrap_or(Duration::MAX);
-        info.call_limit = Some(self.limit.min(inner));
+        info.call_limit = Some(self.limit);
+        info.keeps_deadlines = true;
         info.health.last_latency = self.latency.last().or(info.health.last_latency);
         info
     }
@@ -137,8 +190,8 @@ impl Latency {
 }
 
 /// The end of a call.
-struct End {
-    at: Instant,
+pub(super) struct End {
+    pub(super) at: Instant,
     by: By,
 }
 
@@ -151,10 +204,22 @@ enum By {
 }
 
 impl End {
-    fn of(now: Instant, limit: Duration, deadline: Option<Instant>) -> Result<Self, StoreError> {
+    /// Finds the end of a call of `op` that begins `now`.
+    ///
+    /// # Errors
+    ///
+    /// The caller's deadline has passed: the call is not made.
+    pub(super) fn of(
+        now: Instant,
+        limit: Duration,
+        op: &Op<'_>,
+        deadline: Option<std::time::Instant>,
+    ) -> Result<Self, StoreError> {
+        let allowed = limit.saturating_add(allowance(op.size()));
         // No clock counts a limit of `Duration::MAX` from now.
-        let own = now.checked_add(limit).unwrap_or(now + MAX_LIMIT);
+        let own = now.checked_add(allowed).unwrap_or(now + MAX_LIMIT);
         // ## No deadline, or a later one: the limit ends the call
+        let deadline = deadline.map(Instant::from_std);
         let Some(deadline) = deadline.filter(|deadline| *deadline < own) else {
             return Ok(Self {
                 at: own,
@@ -170,24 +235,53 @@ impl End {
         //
         // One that leaves nearly the whole limit is blamed on the store all the same. It is the first call of a talk, and a
         // store that takes that long is as slow as one that reaches the limit.
-        let by = match left >= limit.saturating_sub(limit / 10) {
+        let by = match left >= allowed.saturating_sub(limit / 10) {
             true => By::Limit,
             false => By::Caller,
         };
         Ok(Self { at: deadline, by })
     }
 
+    /// Makes the error of a call that this end has cut off.
     fn error(&self, receiving: bool) -> StoreError {
         match self.by {
-            By::Caller => StoreError::unknown(ErrorKind::Deadline),
             By::Limit if receiving => {
                 StoreError::unknown(ErrorKind::Timeout).with_source(StillReceiving)
             }
-            By::Limit => StoreError::unknown(ErrorKind::Timeout),
+            By::Limit | By::Caller => StoreError::unknown(self.kind()),
+        }
+    }
+
+    /// Returns the error of a store that has ended the call by itself, with the one to blame for a late reply.
+    pub(super) fn blame(&self, error: StoreError) -> StoreError {
+        match error.kind() {
+            ErrorKind::Timeout | ErrorKind::Deadline => error.with_kind(self.kind()),
+            _ => error,
+        }
+    }
+
+    const fn kind(&self) -> ErrorKind {
+        match self.by {
+            By::Limit => ErrorKind::Timeout,
+            By::Caller => ErrorKind::Deadline,
         }
     }
 }
 
+/// Returns the time that `bytes` take on a slow line: 1 ms for each KB, and nothing below 4 KiB.
+///
+/// A value of 4 MB has 4 s, which is what it needs at 8 Mbit/s.
+pub(crate) const fn allowance(bytes: usize) -> Duration {
+    match bytes {
+        0..MIN_LARGE => Duration::ZERO,
+        _ => Duration::from_nanos((bytes as u64).saturating_mul(NANOS_PER_BYTE)),
+    }
+}
+
+/// The time of a byte at 1 MB/s.
+const NANOS_PER_BYTE: u64 = 1_000;
+/// What is smaller fits into a few packets and takes no time of its own.
+const MIN_LARGE: usize = 4 * 1024;
 const NOT_MEASURED: u64 = u64::MAX;
 /// A year.
 const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -195,7 +289,10 @@ const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wrap::fake::{Fake, Mode};
+    use crate::{
+        Condition, Effect, Expiry, IdentityRef, KeySpace, Retention, Value,
+        wrap::fake::{Fake, Mode},
+    };
 
     const LIMIT: Duration = Duration::from_millis(100);
 
@@ -213,7 +310,7 @@ mod tests {
         (result, start.elapsed(), fake.sent())
     }
 
-    fn error(result: Result<Reply, StoreError>) -> (ErrorKind, crate::Effect) {
+    fn error(result: Result<Reply, StoreError>) -> (ErrorKind, Effect) {
         let error = result.unwrap_err();
         (error.kind(), error.effect())
     }
@@ -222,7 +319,7 @@ mod tests {
     async fn a_call_that_hangs_ends_at_the_limit() {
         for deadline in [None, Some(LIMIT), Some(LIMIT * 2)] {
             let (result, took, _) = ping(Mode::Hang, deadline).await;
-            assert_eq!(error(result), (ErrorKind::Timeout, crate::Effect::Unknown));
+            assert_eq!(error(result), (ErrorKind::Timeout, Effect::Unknown));
             assert_eq!(took, LIMIT);
         }
     }
@@ -230,7 +327,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_callers_shorter_deadline_ends_it_and_is_told_from_the_limit() {
         let (result, took, _) = ping(Mode::Hang, Some(Duration::from_millis(30))).await;
-        assert_eq!(error(result), (ErrorKind::Deadline, crate::Effect::Unknown));
+        assert_eq!(error(result), (ErrorKind::Deadline, Effect::Unknown));
         assert_eq!(took, Duration::from_millis(30));
     }
 
@@ -250,10 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_after_the_deadline() {
         let (result, took, sent) = ping(Mode::Reply, Some(Duration::ZERO)).await;
-        assert_eq!(
-            error(result),
-            (ErrorKind::Deadline, crate::Effect::NotApplied)
-        );
+        assert_eq!(error(result), (ErrorKind::Deadline, Effect::NotApplied));
         assert_eq!((took, sent.len()), (Duration::ZERO, 0));
     }
 
@@ -305,5 +399,162 @@ mod tests {
         assert_eq!(store.info().call_limit, Some(LIMIT));
         let store = Timeout::new(Timeout::new(fake, LIMIT * 2), LIMIT);
         assert_eq!(store.info().call_limit, Some(LIMIT));
+        assert!(store.info().keeps_deadlines);
+    }
+
+    #[test]
+    fn a_large_operation_has_a_millisecond_for_each_kilobyte() {
+        let micros = |bytes| allowance(bytes).as_micros();
+        assert_eq!((micros(0), micros(4_095)), (0, 0));
+        assert_eq!((micros(4_096), micros(20_000)), (4_096, 20_000));
+        assert_eq!(allowance(4_000_000), Duration::from_secs(4));
+        assert!(allowance(usize::MAX) > Duration::from_secs(1 << 30));
+    }
+
+    /// A value of 4 MB needs 4 s at 8 Mbit/s.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_value_has_the_time_that_a_slow_line_takes() {
+        let space = KeySpace::new("data", "s");
+        let key = Key::new(&space, IdentityRef::Int(1));
+        let value = Value::from(vec![0; 4_000_000 - 64]);
+        let set = Op::Set {
+            key: &key,
+            value: &value,
+            expiry: Expiry::NEVER,
+            condition: Condition::Always,
+            retention: Retention::Evictable,
+        };
+        assert_eq!(set.size(), 4_000_000);
+        let limit = LIMIT + Duration::from_secs(4);
+        let cx = Context::new("test");
+        let late = Mode::FailLate(ErrorKind::Timeout, Effect::Unknown);
+        for fake in [Fake::new(Mode::Hang), Fake::keeping_deadlines(late)] {
+            let store = Timeout::new(fake, LIMIT);
+            let start = Instant::now();
+            let result = store.call(&set, &cx).await;
+            assert_eq!(error(result), (ErrorKind::Timeout, Effect::Unknown));
+            assert_eq!(start.elapsed(), limit);
+            // The caller's own deadline is kept to the letter.
+            let soon = cx.within(LIMIT);
+            let result = store.call(&set, &soon).await;
+            assert_eq!(error(result), (ErrorKind::Deadline, Effect::Unknown));
+            assert_eq!(start.elapsed(), limit + LIMIT);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_keeps_deadlines_is_given_the_end_of_the_call() {
+        let late = |kind, effect| Fake::keeping_deadlines(Mode::FailLate(kind, effect));
+        let (not_applied, unknown) = (Effect::NotApplied, Effect::Unknown);
+        for (kind, effect, deadline, expected, end) in [
+            (ErrorKind::Timeout, unknown, None, ErrorKind::Timeout, 100),
+            (
+                ErrorKind::Timeout,
+                unknown,
+                Some(300),
+                ErrorKind::Timeout,
+                100,
+            ),
+            (
+                ErrorKind::Timeout,
+                unknown,
+                Some(95),
+                ErrorKind::Timeout,
+                95,
+            ),
+            (
+                ErrorKind::Deadline,
+                unknown,
+                Some(95),
+                ErrorKind::Timeout,
+                95,
+            ),
+            (
+                ErrorKind::Timeout,
+                unknown,
+                Some(30),
+                ErrorKind::Deadline,
+                30,
+            ),
+            (
+                ErrorKind::Timeout,
+                not_applied,
+                Some(30),
+                ErrorKind::Deadline,
+                30,
+            ),
+            (
+                ErrorKind::Overloaded,
+                not_applied,
+                None,
+                ErrorKind::Overloaded,
+                100,
+            ),
+            (
+                ErrorKind::Overloaded,
+                unknown,
+                Some(30),
+                ErrorKind::Overloaded,
+                30,
+            ),
+            (
+                ErrorKind::Unavailable,
+                unknown,
+                Some(30),
+                ErrorKind::Unavailable,
+                30,
+            ),
+        ] {
+            let store = Timeout::new(late(kind, effect), LIMIT);
+            let start = Instant::now();
+            let mut cx = Context::new("test");
+            cx.deadline = deadline.map(|ms| (start + Duration::from_millis(ms)).into_std());
+            let error = store.call(&Op::Ping, &cx).await.unwrap_err();
+            assert_eq!((error.kind(), error.effect()), (expected, effect));
+            assert_eq!(
+                error.source().unwrap().to_string(),
+                "the server's own words"
+            );
+            assert_eq!(start.elapsed(), Duration::from_millis(end));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_keeps_deadlines_is_not_called_after_one_and_is_measured() {
+        let time = Duration::from_millis(7);
+        let fake = Fake::keeping_deadlines(Mode::ReplyAfter(time));
+        let store = Timeout::new(fake.clone(), LIMIT);
+        let cx = Context::new("test");
+        let passed = cx.until(Instant::now().into_std());
+        let result = store.call(&Op::Ping, &passed).await;
+        assert_eq!(error(result), (ErrorKind::Deadline, Effect::NotApplied));
+        assert_eq!(fake.sent().len(), 0);
+        assert!(store.call(&Op::Ping, &cx).await.is_ok());
+        assert_eq!(store.info().health.last_latency, Some(time));
+    }
+
+    /// The wrapper relies on the store's word: this one does not keep it.
+    #[tokio::test(start_paused = true)]
+    async fn no_timer_is_set_round_a_store_that_keeps_deadlines() {
+        let store = Timeout::new(Fake::keeping_deadlines(Mode::Hang), LIMIT);
+        let cx = Context::new("test");
+        let call = tokio::time::timeout(LIMIT * 10, store.call(&Op::Ping, &cx));
+        assert!(call.await.is_err());
+    }
+
+    /// The outer wrapper sets no timer: the inner one keeps the deadline that it is given.
+    #[tokio::test(start_paused = true)]
+    async fn the_shortest_of_nested_limits_ends_a_call() {
+        for (outer, inner) in [(LIMIT, LIMIT * 2), (LIMIT * 2, LIMIT)] {
+            let store = Timeout::new(Timeout::new(Fake::new(Mode::Hang), inner), outer);
+            let start = Instant::now();
+            let cx = Context::new("test");
+            let result = store.call(&Op::Ping, &cx).await;
+            assert_eq!(error(result), (ErrorKind::Timeout, Effect::Unknown));
+            assert_eq!(start.elapsed(), LIMIT);
+            let result = store.call(&Op::Ping, &cx.within(LIMIT / 2)).await;
+            assert_eq!(error(result), (ErrorKind::Deadline, Effect::Unknown));
+            assert_eq!(start.elapsed(), LIMIT * 3 / 2);
+        }
     }
 }

@@ -11,7 +11,9 @@ pub(crate) static WRITE: Program = Program::new(
     include_str!("lua/write.lua"),
     Retention::Pinned,
     write,
-);
+)
+// `GETRANGE` and `SET`.
+.billed(0, 2);
 
 /// Removes the claim of an execution. Argument: the first 46 characters of the claim.
 pub(crate) static REMOVE: Program = Program::new(
@@ -19,7 +21,9 @@ pub(crate) static REMOVE: Program = Program::new(
     include_str!("lua/remove.lua"),
     Retention::Pinned,
     remove,
-);
+)
+// `GETRANGE` and `DEL`.
+.billed(0, 2);
 
 fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (life, new) = (ttl(args, 0), bytes(args, 1));

@@ -92,6 +92,7 @@ mod tests {
     mod locks;
     mod programs;
     mod protocols;
+    mod schedules;
 
     use super::*;
 

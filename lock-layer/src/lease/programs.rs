@@ -16,7 +16,9 @@ pub(crate) static ACQUIRE: Program = Program::new(
     include_str!("lua/acquire.lua"),
     Retention::Pinned,
     acquire,
-);
+)
+// `TIME`; two `GET` and two `SET` for each unit, which has two keys.
+.billed(1, 2);
 
 /// Renews the lease on units: all or none. Arguments: holder token, fencing token, lease, life of a fencing token.
 pub(crate) static EXTEND: Program = Program::new(
@@ -24,7 +26,9 @@ pub(crate) static EXTEND: Program = Program::new(
     include_str!("lua/extend.lua"),
     Retention::Pinned,
     extend,
-);
+)
+// `GET` and two `SET` for a unit. A lock that is put back has one `GET` more.
+.billed(1, 1);
 
 /// Gives back the units that the holder still has. Arguments: holder token, fencing token, life of a fencing token.
 pub(crate) static RELEASE: Program = Program::new(
@@ -32,7 +36,9 @@ pub(crate) static RELEASE: Program = Program::new(
     include_str!("lua/release.lua"),
     Retention::Pinned,
     release,
-);
+)
+// `GET`, `DEL`, `GET` and `SET` for each unit.
+.billed(0, 2);
 
 /// Takes units from their holders. Argument: life of a fencing token.
 pub(crate) static REVOKE: Program = Program::new(
@@ -40,7 +46,9 @@ pub(crate) static REVOKE: Program = Program::new(
     include_str!("lua/revoke.lua"),
     Retention::Pinned,
     revoke,
-);
+)
+// `DEL`, `GET` and `SET` for a unit.
+.billed(1, 1);
 
 fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let token = bytes(args, 0);

@@ -117,5 +117,41 @@ pub async fn compare_and_delete_is_for_the_owner(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
+/// Of 64 that replace or delete one value at once one finds it. Nobody deletes what another one wrote meanwhile.
+pub async fn compare_and_delete_deletes_nothing_newer(trial: &Trial) -> CaseResult {
+    for _ in 0..ROUNDS {
+        let names = Names::fresh();
+        let key = names.key("compared");
+        let old = Value::from("old");
+        trial.store().put(&CX, &key, &old, LONG).await?;
+        let results = trial
+            .race(64, |racer, store| {
+                let names = names.clone();
+                async move {
+                    let (key, old) = (names.key("compared"), Value::from("old"));
+                    match racer % 2 {
+                        0 => store.compare_and_delete(&CX, &key, &old).await,
+                        _ => {
+                            let own = Value::pair(racer as u64, 0);
+                            store.compare_and_set(&CX, &key, &old, &own, LONG).await
+                        }
+                    }
+                }
+            })
+            .await;
+        let mut winners = Vec::new();
+        for (racer, result) in results.into_iter().enumerate() {
+            if result? {
+                winners.push(racer);
+            }
+        }
+        assert_eq!(winners.len(), 1, "one finds the old value");
+        let own = Value::pair(winners[0] as u64, 0);
+        let standing = trial.store().get(&CX, &key).await?;
+        assert_eq!(standing, (winners[0] % 2 == 1).then_some(own));
+    }
+    Ok(())
+}
+
 /// A race is lost by luck too.
 const ROUNDS: usize = 8;

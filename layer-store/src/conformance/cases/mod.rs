@@ -23,9 +23,9 @@ pub use self::{
         dropped_calls_shift_no_reply,
     },
     conditions::{
-        compare_and_delete_is_for_the_owner, compare_and_set_has_one_winner_among_64,
-        compare_and_set_replaces_the_right_value_alone, put_if_absent_has_one_winner_among_64,
-        put_if_absent_keeps_the_first_value,
+        compare_and_delete_deletes_nothing_newer, compare_and_delete_is_for_the_owner,
+        compare_and_set_has_one_winner_among_64, compare_and_set_replaces_the_right_value_alone,
+        put_if_absent_has_one_winner_among_64, put_if_absent_keeps_the_first_value,
     },
     expiry::{
         a_refused_write_changes_nothing, a_time_to_live_is_kept_in_milliseconds,
@@ -37,8 +37,8 @@ pub use self::{
     programs::{
         a_program_needs_keys_and_none_twice, a_program_needs_one_tag,
         a_program_never_exceeds_its_limit, a_program_over_two_keys_keeps_their_sum,
-        a_program_reads_and_writes_what_operations_do, a_program_sees_time_pass,
-        a_program_takes_and_gives_any_bytes,
+        a_program_reads_and_writes_what_operations_do, a_program_sees_no_other_half_done,
+        a_program_sees_time_pass, a_program_takes_and_gives_any_bytes,
     },
     values::{
         a_missing_key_is_absent, a_number_is_its_decimal_text, a_value_is_kept_byte_for_byte,

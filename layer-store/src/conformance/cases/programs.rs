@@ -73,6 +73,41 @@ pub async fn a_program_over_two_keys_keeps_their_sum(trial: &Trial) -> CaseResul
     Ok(())
 }
 
+/// While tasks move amounts between two accounts, a program that looks at both always sees the whole sum.
+pub async fn a_program_sees_no_other_half_done(trial: &Trial) -> CaseResult {
+    let names = Names::fresh();
+    let store = trial.store();
+    let accounts = [names.unit("a"), names.unit("b")];
+    store
+        .put(&CX, &accounts[0], &Value::pair(100, 0), LONG)
+        .await?;
+    let results = trial
+        .race(16, |racer, store| {
+            let names = names.clone();
+            async move {
+                let keys = [names.unit("a"), names.unit("b")];
+                for _ in 0..16 {
+                    if racer < 4 {
+                        let (from, to) = match racer % 2 {
+                            0 => (keys[0], keys[1]),
+                            _ => (keys[1], keys[0]),
+                        };
+                        let args = [Arg::Int(7), TTL];
+                        store.run(&CX, &TRANSFER, &[from, to], &args).await?;
+                    } else {
+                        let seen = store.run(&CX, &LOOK, &keys, &[]).await?;
+                        let amount = |index| seen.value(index).and_then(Value::as_pair);
+                        let sum = [0, 2].map(|index| amount(index).unwrap_or_default().0);
+                        assert_eq!(sum.iter().sum::<u64>(), 100, "{sum:?}");
+                    }
+                }
+                Ok(())
+            }
+        })
+        .await;
+    results.into_iter().collect()
+}
+
 /// Programs and operations share their keys, values and expiries; a program's deletion is one.
 pub async fn a_program_reads_and_writes_what_operations_do(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());

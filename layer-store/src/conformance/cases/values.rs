@@ -71,6 +71,12 @@ pub async fn a_number_is_its_decimal_text(trial: &Trial) -> CaseResult {
             .compare_and_delete(&CX, &key, &Value::pair(42, 0))
             .await?
     );
+    // More digits than a floating-point number has.
+    for large in [u64::MAX, (1 << 53) + 1] {
+        store.put(&CX, &key, &Value::pair(large, 0), LONG).await?;
+        let read = store.get(&CX, &key).await?;
+        assert_eq!(text(read), Some(large.to_string()));
+    }
     Ok(())
 }
 

@@ -30,9 +30,10 @@ async fn connect_tells_an_outage_from_a_refusal() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone_address = format!("redis://{}", gone.local_addr().unwrap());
     drop(gone);
+    let hasty = crate::Options::new().connect_timeout(Duration::from_millis(100));
     for url in [&hanging.address, &loading.address, &gone_address] {
         let start = Instant::now();
-        let store = crate::connect(url).await.unwrap();
+        let store = crate::connect_with(url, hasty.clone()).await.unwrap();
         assert!(start.elapsed() < Duration::from_millis(500), "{url}");
         let breaker = store.info().health.breaker.unwrap();
         assert_eq!(breaker.state(), crate::BreakerState::Open);
@@ -51,6 +52,14 @@ async fn connect_tells_an_outage_from_a_refusal() {
     let info = store.info();
     assert_eq!(info.call_limit, Some(Duration::from_secs(2)));
     assert!(info.shared && info.health.last_latency.is_some());
+}
+
+#[tokio::test]
+async fn a_far_server_has_more_time_to_connect_than_for_a_call() {
+    let server = Server::slow(sound, Duration::from_millis(60)).await;
+    let store = crate::connect(&server.address).await.unwrap();
+    let breaker = store.info().health.breaker.unwrap();
+    assert_eq!(breaker.state(), crate::BreakerState::Closed);
 }
 
 #[tokio::test]

@@ -59,7 +59,8 @@ async fn a_lost_connection_is_made_again_by_the_next_call() {
 
 #[tokio::test]
 async fn while_no_attempt_is_due_calls_fail_at_once() {
-    let server = Server::start(|_| CLOSE.into()).await;
+    let server =
+        Server::start(|_| "-LOADING Redis is loading the dataset in memory\r\n".into()).await;
     let store = server.store();
     for attempt in 1..=6 {
         assert_eq!(what(&get(&store).await.unwrap_err()), NOT_SENT);

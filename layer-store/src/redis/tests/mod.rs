@@ -2,13 +2,14 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{self, Instant},
@@ -16,16 +17,17 @@ use tokio::{
 
 mod connect;
 mod connection;
+mod dial;
 mod handshake;
 mod replies;
 
-use super::*;
+use super::{dial::Dialer, *};
 use crate::{Arg, Effect, ErrorKind, IdentityRef, KeySpace, Output, Program, Retention, StoreExt};
 
 const CX: Context = Context::new("test");
 const HELLO: &str = "%1\r\n$5\r\nproto\r\n:3\r\n";
 const NO_HELLO: &str = "-ERR unknown command 'HELLO', with args beginning with: '3' \r\n";
-const INFO: &str = "$11\r\nrun_id:abcd\r\n";
+const INFO: &str = "$33\r\nrun_id:abcd\r\nredis_version:7.0.15\r\n";
 const READONLY: &str = "-READONLY You can't write against a read only replica.\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
 
@@ -47,6 +49,14 @@ type Answer = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Server {
     async fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::slow(answer, Duration::ZERO).await
+    }
+
+    /// Takes this time for each read of a connection.
+    async fn slow(
+        answer: impl Fn(&str) -> String + Send + Sync + 'static,
+        delay: Duration,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("redis://{}", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<String>>>::default();
@@ -58,7 +68,7 @@ impl Server {
             let mut served = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 connections2.fetch_add(1, Relaxed);
-                served.spawn(serve(socket, answer.clone(), seen2.clone()));
+                served.spawn(serve(socket, answer.clone(), seen2.clone(), delay));
             }
         });
         Self {
@@ -76,8 +86,12 @@ impl Server {
     /// Takes the commands since the last time, without those of a new connection.
     fn seen(&self) -> Vec<String> {
         let mut seen = std::mem::take(&mut *self.seen.lock());
-        seen.retain(|command| !command.starts_with("HELLO") && !command.starts_with("INFO"));
+        seen.retain(|command| !is_of_a_new_connection(command));
         seen
+    }
+
+    fn at(&self) -> SocketAddr {
+        self.address["redis://".len()..].parse().unwrap()
     }
 
     fn connections(&self) -> usize {
@@ -85,7 +99,12 @@ impl Server {
     }
 }
 
-async fn serve(mut socket: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    answer: Answer,
+    seen: Arc<Mutex<Vec<String>>>,
+    delay: Duration,
+) {
     let mut buffer = Vec::new();
     loop {
         while let Some((command, len)) = parse(&buffer) {
@@ -99,7 +118,12 @@ async fn serve(mut socket: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String
         let mut chunk = [0; 4096];
         match socket.read(&mut chunk).await {
             Ok(0) | Err(_) => return,
-            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+            Ok(read) => {
+                buffer.extend_from_slice(&chunk[..read]);
+                if !delay.is_zero() {
+                    time::sleep(delay).await;
+                }
+            }
         }
     }
 }
@@ -121,6 +145,18 @@ fn parse(bytes: &[u8]) -> Option<(String, usize)> {
         words.push(word.trim_end());
     }
     Some((words.join(" "), len))
+}
+
+/// Returns true for a command of the greeting or the inspection.
+fn is_of_a_new_connection(command: &str) -> bool {
+    const NOTHING: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0";
+    match command.split_once(' ') {
+        None => command == "INFO",
+        Some(("HELLO" | "CONFIG" | "COMMAND", _)) => true,
+        Some(("EVAL", script)) => script == "return 1 0",
+        Some(("EVALSHA", script)) => script == NOTHING,
+        Some(_) => false,
+    }
 }
 
 /// The replies of a sound server.

@@ -8,6 +8,7 @@ async fn a_script_that_the_server_lacks_is_sent_once_with_its_text() {
     let server = Server::start(move |command| {
         let mut loaded = loaded.lock();
         match command.split(' ').next() {
+            Some(_) if is_of_a_new_connection(command) => sound(command),
             Some("EVALSHA") if *loaded => "*1\r\n:1\r\n".into(),
             Some("EVALSHA") => NOSCRIPT.into(),
             Some("EVAL") => {

@@ -1,19 +1,28 @@
 //! Operations as commands, and the values of Redis as replies. Nothing here does I/O.
+//!
+//! A command is written straight into the buffer of the connection.
 
-use std::sync::OnceLock;
-
-use redis::{Cmd, ServerErrorKind, Value as Wire, cmd};
-
-use super::error::CallError;
+use super::{
+    error::CallError,
+    features::{Feature, Features},
+    resp::{Command, RespValue, ServerError},
+};
 use crate::{
-    Arg, Condition, ErrorKind, Expiry, Key, Op, Output, Reply, StoreError, Value, op::check_program,
+    Arg, Condition, ErrorKind, Expiry, Key, Op, Program, Reply, StoreError, Ttl, Value,
+    op::check_program,
 };
 
+pub(super) use self::{expected::Expected, lua::sha1};
+use self::lua::Lua;
+
+mod expected;
+mod lua;
+
 /// The way to the reply of one operation.
-pub(super) enum Plan {
-    /// Send the command, and read its reply as expected.
-    Send(Cmd, Expected),
-    /// Send nothing: this is the reply.
+pub(super) enum Plan<'o> {
+    /// The command was appended. Its reply is read as expected.
+    Send(Expected<'o>),
+    /// Nothing was appended: this is the reply.
     Done(Reply),
 }
 
@@ -24,256 +33,100 @@ pub(super) enum Scripts {
     ByText,
 }
 
-/// The reply that a command has if it succeeds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Expected {
-    Value,
-    Values(usize),
-    Stored,
-    StoredIfAbsent,
-    StoredIfEqual,
-    Count,
-    Output,
-    Pong,
-}
-
-/// Plans any operation but a batch.
-pub(super) fn plan(op: &Op<'_>, scripts: Scripts) -> Result<Plan, StoreError> {
+/// Plans any operation but a batch, and appends its command to `out`.
+///
+/// # Errors
+///
+/// The operation cannot work on any server. Nothing was appended.
+pub(super) fn plan<'o>(
+    op: &Op<'o>,
+    scripts: Scripts,
+    features: Features,
+    out: &mut Vec<u8>,
+) -> Result<Plan<'o>, StoreError> {
+    check(op)?;
     // A key list of length zero is not sent: Redis takes it for a syntax error.
-    let (command, expected) = match *op {
-        Op::Get(key) => (of_keys("GET", &[*key]), Expected::Value),
-        Op::GetMany([]) => return Ok(Plan::Done(Reply::Values(Vec::new()))),
-        Op::GetMany(keys) => (of_keys("MGET", keys), Expected::Values(keys.len())),
-        // Redis 7 has no compare-and-set, so this one is a script.
-        Op::Set {
-            key,
-            value,
-            expiry,
-            condition: Condition::Equals(old),
-            ..
-        } => {
-            check_size(value.len())?;
-            let mut command = COMPARE_AND_SET.command(scripts, &[*key]);
-            push_value(&mut command, old);
-            match expiry {
-                Expiry::NEVER => command.arg("never"),
-                Expiry::KEEP => command.arg("keep"),
-                _ => push_expiry(&mut command, expiry),
+    let done = match op {
+        Op::GetMany([]) => Reply::Values(Vec::new()),
+        Op::DeleteMany([]) => Reply::Count(0),
+        _ => {
+            let mut writer = Writer {
+                out,
+                scripts,
+                features,
             };
-            push_value(&mut command, value);
-            (command, Expected::StoredIfEqual)
+            return Ok(Plan::Send(writer.write(op)));
         }
-        Op::Set {
-            key,
-            value,
-            expiry,
-            condition,
-            ..
-        } => {
-            check_size(value.len())?;
-            let mut command = of_keys("SET", &[*key]);
-            push_value(&mut command, value);
-            match expiry {
-                Expiry::NEVER => &mut command,
-                Expiry::KEEP => command.arg("KEEPTTL"),
-                _ => push_expiry(command.arg("PX"), expiry),
-            };
-            match condition {
-                // `GET` makes the reply the existing value, which a refused write has to tell.
-                Condition::Absent => (
-                    command.arg("NX").arg("GET").take(),
-                    Expected::StoredIfAbsent,
-                ),
-                _ => (command, Expected::Stored),
-            }
-        }
-        Op::Delete {
-            key,
-            if_equals: None,
-        } => (of_keys("DEL", &[*key]), Expected::Count),
-        Op::Delete {
-            key,
-            if_equals: Some(old),
-        } => {
-            let mut command = COMPARE_AND_DELETE.command(scripts, &[*key]);
-            push_value(&mut command, old);
-            (command, Expected::Count)
-        }
-        Op::DeleteMany([]) => return Ok(Plan::Done(Reply::Count(0))),
-        Op::DeleteMany(keys) => (of_keys("DEL", keys), Expected::Count),
-        Op::Touch {
-            key,
-            ttl,
-            only_longer,
-        } => {
-            let mut command = of_keys("PEXPIRE", &[*key]);
-            command.arg(ttl.as_millis());
-            if only_longer {
-                command.arg("GT");
-            }
-            (command, Expected::Count)
-        }
-        Op::Run {
-            program,
-            keys,
-            args,
-        } => {
-            check_program(keys)?;
-            let (name, script) = match scripts {
-                Scripts::BySha1 => ("EVALSHA", program.sha1(sha1)),
-                Scripts::ByText => ("EVAL", program.lua()),
-            };
-            let mut command = of_script(name, script, keys);
-            for arg in args {
-                match arg {
-                    Arg::Int(number) => command.arg(*number),
-                    Arg::Bytes(bytes) => {
-                        check_size(bytes.len())?;
-                        command.arg(*bytes)
-                    }
-                };
-            }
-            (command, Expected::Output)
-        }
-        Op::Ping => (cmd("PING"), Expected::Pong),
-        Op::Add { .. } | Op::Scan(_) => {
-            return Err(StoreError::not_applied(ErrorKind::Unsupported));
-        }
-        Op::Batch(_) => return Err(StoreError::not_applied(ErrorKind::Rejected)),
     };
-    Ok(Plan::Send(command, expected))
+    Ok(Plan::Done(done))
 }
 
 /// Returns true if the server does not have a script, which must be sent as text then.
-pub(super) fn is_missing_script(value: &Wire) -> bool {
-    is_error(value, ServerErrorKind::NoScript)
+pub(super) fn is_missing_script(value: &RespValue) -> bool {
+    error_of(value).is_some_and(|error| error.code() == "NOSCRIPT")
 }
 
 /// Returns true if the server is a replica and takes no writes.
-pub(super) fn is_of_a_replica(value: &Wire) -> bool {
-    is_error(value, ServerErrorKind::ReadOnly) || is_error(value, ServerErrorKind::MasterDown)
+pub(super) fn is_of_a_replica(value: &RespValue) -> bool {
+    error_of(value).is_some_and(|error| matches!(error.code(), "READONLY" | "MASTERDOWN"))
 }
 
-impl Expected {
-    /// Reads a reply, of RESP2 or RESP3.
-    pub(super) fn read(self, value: Wire) -> Result<Reply, CallError> {
-        match (self, value) {
-            (Self::Output, Wire::ServerError(error)) => Err(CallError::ScriptFailed(error)),
-            (_, Wire::ServerError(error)) => Err(CallError::Rejected(error)),
-            (Self::Value, value) => Ok(Reply::Value(bulk(value)?)),
-            (Self::Values(len), Wire::Array(values)) if values.len() == len => {
-                let values = values.into_iter().map(bulk);
-                Ok(Reply::Values(values.collect::<Result<_, _>>()?))
-            }
-            (Self::Stored, Wire::Okay) | (Self::StoredIfAbsent, Wire::Nil) => Ok(stored()),
-            (Self::StoredIfAbsent, value @ Wire::BulkString(_)) => Ok(refused(bulk(value)?)),
-            (Self::StoredIfEqual, Wire::Array(values)) => stored_if_equal(values),
-            (Self::Count, Wire::Int(count)) => match u64::try_from(count) {
-                Ok(count) => Ok(Reply::Count(count)),
-                Err(_) => Err(CallError::UnexpectedReply("a count")),
-            },
-            (Self::Output, Wire::Array(values)) => Ok(Reply::Output(output(values)?)),
-            (Self::Pong, Wire::SimpleString(text)) if text == "PONG" => Ok(Reply::Pong),
-            (expected, _) => Err(CallError::UnexpectedReply(expected.name())),
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Value => "a string or nothing",
-            Self::Values(_) => "a string or nothing for each key",
-            Self::Stored => "OK",
-            Self::StoredIfAbsent => "nothing, or the existing value",
-            Self::StoredIfEqual => "1, or 0 and the existing value",
-            Self::Count => "a count",
-            Self::Output => "an array",
-            Self::Pong => "PONG",
-        }
-    }
+/// Returns true if the server has forgotten who we are, as after a change of the password. A new connection tells it.
+pub(super) fn is_unauthenticated(value: &RespValue) -> bool {
+    error_of(value).is_some_and(|error| error.code() == "NOAUTH")
 }
 
-fn stored_if_equal(values: Vec<Wire>) -> Result<Reply, CallError> {
-    let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (Some(Wire::Int(1)), None) => Ok(stored()),
-        (Some(Wire::Int(0)), Some(value)) => Ok(refused(bulk(value)?)),
-        // In RESP2 an array ends before a nil that is last in a Lua table.
-        (Some(Wire::Int(0)), None) => Ok(refused(None)),
-        _ => Err(CallError::UnexpectedReply(Expected::StoredIfEqual.name())),
-    }
+/// Returns the feature that the server turns out not to have. The operation was not applied, and works without it.
+pub(super) fn missing_feature(
+    op: &Op<'_>,
+    features: Features,
+    value: &RespValue,
+) -> Option<Feature> {
+    let feature = match op {
+        Op::Set {
+            condition: Condition::Absent,
+            ..
+        } => Feature::SetNxGet,
+        Op::Set {
+            expiry: Expiry::KEEP,
+            ..
+        } => Feature::KeepTtl,
+        Op::Touch {
+            only_longer: true, ..
+        } => Feature::PexpireGt,
+        _ => return None,
+    };
+    (features.has(feature) && is_unknown_option(value)).then_some(feature)
 }
 
-const fn stored() -> Reply {
-    Reply::Set {
-        applied: true,
-        existing: None,
-    }
+/// Returns true if the server does not know an option of a command.
+pub(super) fn is_unknown_option(value: &RespValue) -> bool {
+    error_of(value).is_some_and(|error| {
+        let details = error.details().to_ascii_lowercase();
+        error.code() == "ERR" && UNKNOWN_OPTION.iter().any(|text| details.starts_with(text))
+    })
 }
 
-const fn refused(existing: Option<Value>) -> Reply {
-    Reply::Set {
-        applied: false,
-        existing,
-    }
-}
-
-fn bulk(value: Wire) -> Result<Option<Value>, CallError> {
+fn error_of(value: &RespValue) -> Option<&ServerError> {
     match value {
-        Wire::Nil => Ok(None),
-        Wire::BulkString(bytes) => Ok(Some(bytes.into())),
-        _ => Err(CallError::UnexpectedReply("a string or nothing")),
+        RespValue::Error(error) => Some(error),
+        _ => None,
     }
 }
 
-fn output(values: Vec<Wire>) -> Result<Output, CallError> {
-    let mut output = Output::new();
-    for value in values {
-        match value {
-            Wire::Nil => output.push_nil(),
-            Wire::Int(number) => output.push_int(number),
-            Wire::BulkString(bytes) => output.push_value(bytes.into()),
-            _ => return Err(CallError::UnexpectedReply("integers and strings")),
+/// Checks everything that could fail, before anything is written.
+fn check(op: &Op<'_>) -> Result<(), StoreError> {
+    match op {
+        Op::Set { value, .. } => check_size(value.len()),
+        Op::Run { keys, args, .. } => {
+            check_program(keys)?;
+            args.iter().try_for_each(|arg| match arg {
+                Arg::Int(_) => Ok(()),
+                Arg::Bytes(bytes) => check_size(bytes.len()),
+            })
         }
-    }
-    Ok(output)
-}
-
-fn is_error(value: &Wire, kind: ServerErrorKind) -> bool {
-    matches!(value, Wire::ServerError(error) if error.kind() == Some(kind))
-}
-
-fn of_keys(name: &str, keys: &[Key<'_>]) -> Cmd {
-    let mut command = cmd(name);
-    push_keys(&mut command, keys);
-    command
-}
-
-fn of_script(name: &str, script: &str, keys: &[Key<'_>]) -> Cmd {
-    let mut command = cmd(name);
-    command.arg(script).arg(keys.len());
-    push_keys(&mut command, keys);
-    command
-}
-
-fn push_keys(command: &mut Cmd, keys: &[Key<'_>]) {
-    let mut text = Vec::with_capacity(KEY_TEXT);
-    for key in keys {
-        text.clear();
-        key.render(&mut text);
-        command.arg(text.as_slice());
-    }
-}
-
-fn push_value(command: &mut Cmd, value: &Value) {
-    value.with_bytes(|bytes| {
-        command.arg(bytes);
-    });
-}
-
-fn push_expiry(command: &mut Cmd, expiry: Expiry) -> &mut Cmd {
-    match expiry.ttl() {
-        Some(ttl) => command.arg(ttl.as_millis()),
-        None => command,
+        Op::Batch(_) => Err(StoreError::not_applied(ErrorKind::Rejected)),
+        _ => Ok(()),
     }
 }
 
@@ -284,42 +137,251 @@ fn check_size(len: usize) -> Result<(), StoreError> {
     }
 }
 
-/// A script that this store itself needs, beside those of programs.
-struct Lua {
-    text: &'static str,
-    sha1: OnceLock<Box<str>>,
+/// Writes the command of an operation.
+struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+    scripts: Scripts,
+    features: Features,
 }
 
-impl Lua {
-    const fn new(text: &'static str) -> Self {
-        Self {
-            text,
-            sha1: OnceLock::new(),
-        }
-    }
-
-    fn command(&self, scripts: Scripts, keys: &[Key<'_>]) -> Cmd {
-        match scripts {
-            Scripts::BySha1 => {
-                let sha1 = self.sha1.get_or_init(|| sha1(self.text));
-                of_script("EVALSHA", sha1, keys)
+impl Writer<'_> {
+    fn write<'o>(&mut self, op: &Op<'o>) -> Expected<'o> {
+        self.out.reserve(op.size() + OVERHEAD);
+        match *op {
+            Op::Get(key) => {
+                self.command("GET", 1).key(key);
+                Expected::Value
             }
-            Scripts::ByText => of_script("EVAL", self.text, keys),
+            Op::GetMany(keys) => {
+                push_keys(&mut self.command("MGET", keys.len()), keys);
+                Expected::Values(keys.len())
+            }
+            Op::Set {
+                key,
+                value,
+                expiry,
+                condition,
+                ..
+            } => match condition {
+                Condition::Always => self.set(key, value, expiry),
+                Condition::Absent => self.set_if_absent(key, value, expiry),
+                Condition::Equals(old) => self.set_if_equal(key, value, expiry, old),
+            },
+            Op::Delete {
+                key,
+                if_equals: None,
+            } => {
+                self.command("DEL", 1).key(key);
+                Expected::Count
+            }
+            Op::Delete {
+                key,
+                if_equals: Some(old),
+            } => {
+                self.script(&lua::COMPARE_AND_DELETE, key, 1).value(old);
+                Expected::Count
+            }
+            Op::DeleteMany(keys) => {
+                push_keys(&mut self.command("DEL", keys.len()), keys);
+                Expected::Count
+            }
+            Op::Touch {
+                key,
+                ttl,
+                only_longer,
+            } => {
+                self.touch(key, ttl.as_millis(), only_longer);
+                Expected::Count
+            }
+            Op::Add {
+                key,
+                delta,
+                ttl,
+                max,
+            } => {
+                self.add(key, delta, ttl.map(Ttl::as_millis), max);
+                Expected::Added
+            }
+            Op::Run {
+                program,
+                keys,
+                args,
+            } => {
+                self.run(program, keys, args);
+                Expected::Output
+            }
+            Op::Scan(scan) => {
+                let mut command = self.command("SCAN", 5);
+                command.unsigned(scan.cursor().place());
+                command.text("MATCH").bytes(&scan.pattern());
+                command.text("COUNT").unsigned(scan.max_keys().into());
+                Expected::Page(scan)
+            }
+            // Batches were refused.
+            Op::Ping | Op::Batch(_) => {
+                self.command("PING", 0);
+                Expected::Pong
+            }
         }
+    }
+
+    fn set(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected<'static> {
+        match expiry.ttl() {
+            Some(ttl) => {
+                let mut command = self.command("SET", 4);
+                command.key(key).value(value);
+                command.text("PX").unsigned(ttl.as_millis());
+            }
+            None if expiry == Expiry::NEVER => {
+                self.command("SET", 2).key(key).value(value);
+            }
+            None if self.features.has(Feature::KeepTtl) => {
+                let mut command = self.command("SET", 3);
+                command.key(key).value(value).text("KEEPTTL");
+            }
+            None => {
+                self.script(&lua::SET_KEEPING, key, 1).value(value);
+            }
+        }
+        Expected::Stored
+    }
+
+    fn set_if_absent(&mut self, key: &Key<'_>, value: &Value, expiry: Expiry) -> Expected<'static> {
+        // There is no expiry to keep where nothing is.
+        let ttl = expiry.ttl().map(|ttl| ttl.as_millis());
+        match (self.features.has(Feature::SetNxGet), ttl) {
+            // `GET` makes the reply the existing value, which a refused write has to tell.
+            (true, Some(ttl)) => {
+                let mut command = self.command("SET", 6);
+                command.key(key).value(value);
+                command.text("PX").unsigned(ttl).text("NX").text("GET");
+            }
+            (true, None) => {
+                let mut command = self.command("SET", 4);
+                command.key(key).value(value).text("NX").text("GET");
+            }
+            (false, Some(ttl)) => {
+                let mut command = self.script(&lua::SET_IF_ABSENT, key, 2);
+                command.unsigned(ttl).value(value);
+            }
+            (false, None) => {
+                let mut command = self.script(&lua::SET_IF_ABSENT, key, 2);
+                command.text("never").value(value);
+            }
+        }
+        Expected::StoredIfAbsent
+    }
+
+    /// Redis 7 has no compare-and-set, so this is a script.
+    fn set_if_equal(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value,
+        expiry: Expiry,
+        old: &Value,
+    ) -> Expected<'static> {
+        let keeps = match self.features.has(Feature::KeepTtl) {
+            true => "keep",
+            false => "left",
+        };
+        let mut command = self.script(&lua::COMPARE_AND_SET, key, 3);
+        command.value(old);
+        match expiry.ttl() {
+            Some(ttl) => command.unsigned(ttl.as_millis()),
+            None if expiry == Expiry::NEVER => command.text("never"),
+            None => command.text(keeps),
+        };
+        command.value(value);
+        Expected::StoredIfEqual
+    }
+
+    fn touch(&mut self, key: &Key<'_>, millis: u64, only_longer: bool) {
+        match (only_longer, self.features.has(Feature::PexpireGt)) {
+            (false, _) => {
+                self.command("PEXPIRE", 2).key(key).unsigned(millis);
+            }
+            (true, true) => {
+                let mut command = self.command("PEXPIRE", 3);
+                command.key(key).unsigned(millis).text("GT");
+            }
+            (true, false) => {
+                self.script(&lua::TOUCH_LONGER, key, 1).unsigned(millis);
+            }
+        }
+    }
+
+    fn add(&mut self, key: &Key<'_>, delta: i64, ttl: Option<u64>, max: Option<i64>) {
+        if ttl.is_none() && max.is_none() {
+            self.command("INCRBY", 2).key(key).int(delta);
+            return;
+        }
+        let args = 2 + usize::from(max.is_some());
+        let mut command = self.script(&lua::ADD, key, args);
+        command.int(delta);
+        match ttl {
+            Some(ttl) => command.unsigned(ttl),
+            None => command.text("never"),
+        };
+        if let Some(max) = max {
+            command.int(max);
+        }
+    }
+
+    fn run(&mut self, program: &'static Program, keys: &[Key<'_>], args: &[Arg<'_>]) {
+        let (name, script) = match self.scripts {
+            Scripts::BySha1 => ("EVALSHA", program.sha1(lua::sha1)),
+            Scripts::ByText => ("EVAL", program.lua()),
+        };
+        let mut command = self.eval(name, script, keys, args.len());
+        for arg in args {
+            match arg {
+                Arg::Int(number) => command.int(*number),
+                Arg::Bytes(bytes) => command.bytes(bytes),
+            };
+        }
+    }
+
+    fn command(&mut self, name: &str, args: usize) -> Command<'_> {
+        Command::new(self.out, name, args)
+    }
+
+    /// Begins a script of this store, of one key, with `args` arguments to come.
+    fn script(&mut self, lua: &'static Lua, key: &Key<'_>, args: usize) -> Command<'_> {
+        let (name, script) = match self.scripts {
+            Scripts::BySha1 => ("EVALSHA", lua.sha1()),
+            Scripts::ByText => ("EVAL", lua.text()),
+        };
+        self.eval(name, script, std::slice::from_ref(key), args)
+    }
+
+    fn eval(&mut self, name: &str, script: &str, keys: &[Key<'_>], args: usize) -> Command<'_> {
+        // In one step, beside what `write` has reserved.
+        self.out.reserve(script.len() + OVERHEAD * args);
+        let mut command = self.command(name, 2 + keys.len() + args);
+        command.text(script).unsigned(keys.len() as u64);
+        push_keys(&mut command, keys);
+        command
     }
 }
 
-fn sha1(text: &str) -> Box<str> {
-    redis::Script::new(text).get_hash().into()
+fn push_keys(command: &mut Command<'_>, keys: &[Key<'_>]) {
+    for key in keys {
+        command.key(key);
+    }
 }
-
-static COMPARE_AND_SET: Lua = Lua::new(include_str!("../lua/compare_and_set.lua"));
-static COMPARE_AND_DELETE: Lua = Lua::new(include_str!("../lua/compare_and_delete.lua"));
 
 /// The longest Redis string: the default of `proto-max-bulk-len`.
 pub(super) const MAX_VALUE: usize = 512 << 20;
-/// The room that is reserved for a key's text. Most are shorter; a longer one grows the buffer.
-const KEY_TEXT: usize = 96;
+/// The room for the words of a command beside what it carries.
+const OVERHEAD: usize = 64;
+
+/// What servers and proxies say of an option that they do not know. In lower case.
+const UNKNOWN_OPTION: [&str; 4] = [
+    "syntax error",
+    "unsupported option",
+    "unknown option",
+    "wrong number of arguments",
+];
 
 #[cfg(test)]
 mod tests;

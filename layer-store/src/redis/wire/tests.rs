@@ -1,8 +1,12 @@
+use bytes::BytesMut;
 use proptest::prelude::*;
-use redis::parse_redis_value;
 
-use super::*;
-use crate::{Effect, IdentityRef, KeySpace, Program, Retention, Ttl};
+use super::{
+    expected::{refused, stored},
+    lua::sha1,
+    *,
+};
+use crate::{Effect, IdentityRef, KeySpace, Output, Program, Retention, Ttl, redis::resp::Parser};
 
 static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_, _| {
     Output::ints(&[1])
@@ -10,18 +14,20 @@ static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_,
 
 const A: &str = "{a}:data:s";
 
-/// The words of the command for an operation.
+/// The words of the command for an operation, on a server that has everything.
 fn words(op: &Op<'_>, scripts: Scripts) -> Vec<String> {
-    let Plan::Send(command, _) = plan(op, scripts).unwrap() else {
+    words_with(op, scripts, Features::default())
+}
+
+fn words_with(op: &Op<'_>, scripts: Scripts, features: Features) -> Vec<String> {
+    let mut out = Vec::new();
+    let Plan::Send(_) = plan(op, scripts, features, &mut out).unwrap() else {
         panic!("nothing is sent for {op:?}");
     };
-    command
-        .args_iter()
-        .map(|arg| match arg {
-            redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    let RespValue::Array(words) = wire_bytes(&out) else {
+        panic!("{out:?} is no command");
+    };
+    words.iter().map(|word| word.to_text().unwrap()).collect()
 }
 
 fn key<'a>(space: &'a KeySpace, name: &'a str) -> Key<'a> {
@@ -32,11 +38,22 @@ fn space() -> KeySpace {
     KeySpace::new("data", "s")
 }
 
-fn wire(text: &str) -> Wire {
-    parse_redis_value(text.as_bytes()).unwrap()
+fn wire(text: &str) -> RespValue {
+    wire_bytes(text.as_bytes())
 }
 
-fn read(expected: Expected, text: &str) -> Result<Reply, StoreError> {
+fn wire_bytes(bytes: &[u8]) -> RespValue {
+    let mut buffer = BytesMut::from(bytes);
+    let value = Parser::default().next(&mut buffer).unwrap().unwrap();
+    assert!(buffer.is_empty(), "more than one value");
+    value
+}
+
+const fn added(applied: bool, value: i64) -> Reply {
+    Reply::Added { applied, value }
+}
+
+fn read(expected: Expected<'_>, text: &str) -> Result<Reply, StoreError> {
     Ok(expected.read(wire(text))?)
 }
 
@@ -86,7 +103,7 @@ fn operations_are_native_commands() {
         (Expiry::NEVER, "never"),
         (Expiry::KEEP, "keep"),
     ] {
-        let script = COMPARE_AND_SET.text;
+        let script = lua::COMPARE_AND_SET.text();
         assert_eq!(
             set(expiry, Condition::Equals(&old)),
             ["EVAL", script, "1", A, "old", life, "7:3"]
@@ -97,7 +114,7 @@ fn operations_are_native_commands() {
     assert_eq!(delete(None), ["DEL", A]);
     assert_eq!(
         delete(Some(&old)),
-        ["EVAL", COMPARE_AND_DELETE.text, "1", A, "old"]
+        ["EVAL", lua::COMPARE_AND_DELETE.text(), "1", A, "old"]
     );
 
     let touch = |only_longer| {
@@ -141,7 +158,7 @@ fn what_needs_no_command_is_answered_here() {
         (Op::GetMany(&[]), Reply::Values(Vec::new())),
         (Op::DeleteMany(&[]), Reply::Count(0)),
     ] {
-        match plan(&op, Scripts::BySha1) {
+        match plan(&op, Scripts::BySha1, Features::default(), &mut Vec::new()) {
             Ok(Plan::Done(done)) => assert_eq!(format!("{done:?}"), format!("{reply:?}")),
             _ => panic!("{op:?} is sent"),
         }
@@ -166,10 +183,12 @@ fn impossible_operations_are_refused_before_anything_is_sent() {
         (run(&many), ErrorKind::Rejected),
         (Op::Batch(&[]), ErrorKind::Rejected),
     ] {
-        let Err(error) = plan(&op, Scripts::BySha1) else {
+        let mut out = b"before".to_vec();
+        let Err(error) = plan(&op, Scripts::BySha1, Features::default(), &mut out) else {
             panic!("{op:?} is sent");
         };
         assert_eq!((error.kind(), error.effect()), (kind, Effect::NotApplied));
+        assert_eq!(out, b"before");
     }
     assert!(check_size(MAX_VALUE).is_ok());
     assert_eq!(
@@ -218,6 +237,18 @@ fn replies_of_both_protocols_are_read() {
             "*2\r\n:1\r\n:-2\r\n",
             Reply::Output(Output::ints(&[1, -2])),
         ),
+        (
+            Expected::Output,
+            ":7\r\n",
+            Reply::Output(Output::ints(&[7])),
+        ),
+        (Expected::Added, ":-7\r\n", added(true, -7)),
+        (
+            Expected::Added,
+            "$19\r\n9223372036854775807\r\n",
+            added(true, i64::MAX),
+        ),
+        (Expected::Added, "*1\r\n$2\r\n-3\r\n", added(false, -3)),
         (Expected::Pong, "+PONG\r\n", Reply::Pong),
     ] {
         let read = read(expected, text).unwrap();
@@ -227,6 +258,10 @@ fn replies_of_both_protocols_are_read() {
             "{expected:?} {text:?}"
         );
     }
+    let Ok(Reply::Output(data)) = read(Expected::Output, "$1\r\na\r\n") else {
+        panic!("no data");
+    };
+    assert_eq!((data.len(), data.value(0)), (1, Some(&Value::from("a"))));
     let Ok(Reply::Output(data)) = read(Expected::Output, "*3\r\n:1\r\n$1\r\na\r\n_\r\n") else {
         panic!("no data");
     };
@@ -255,10 +290,16 @@ fn a_reply_of_another_shape_is_corrupt_and_may_be_applied() {
         (Expected::StoredIfEqual, "*2\r\n:0\r\n:0\r\n"),
         (Expected::Count, ":-1\r\n"),
         (Expected::Count, "$1\r\n1\r\n"),
-        (Expected::Output, ":1\r\n"),
+        (Expected::Output, "+OK\r\n"),
+        (Expected::Output, "_\r\n"),
+        (Expected::Added, "+OK\r\n"),
+        (Expected::Added, "$1\r\na\r\n"),
+        (Expected::Added, "$20\r\n99999999999999999999\r\n"),
+        (Expected::Added, "*0\r\n"),
+        (Expected::Added, "*2\r\n:1\r\n:1\r\n"),
+        (Expected::Added, "_\r\n"),
         (Expected::Output, "*1\r\n*0\r\n"),
         (Expected::Output, "*1\r\n-ERR inside\r\n"),
-        (Expected::Output, "%1\r\n:1\r\n:1\r\n"),
         (Expected::Pong, "+OK\r\n"),
         (Expected::Pong, "$4\r\nPONG\r\n"),
     ] {
@@ -285,6 +326,167 @@ fn a_missing_script_and_a_replica_are_known() {
         "-MASTERDOWN Link with MASTER is down\r\n"
     )));
     assert!(!is_of_a_replica(&wire("-ERR READONLY\r\n")));
+    assert!(is_unauthenticated(&wire(
+        "-NOAUTH Authentication required.\r\n"
+    )));
+    assert!(!is_unauthenticated(&wire("+NOAUTH\r\n")));
+    // Redis 6 wraps what ends a script.
+    assert!(is_of_a_replica(&wire(
+        "-ERR Error running script (call to f_1f): @user_script:1: @user_script: 1: -READONLY no\r\n"
+    )));
+}
+
+#[test]
+fn an_addition_is_one_command_unless_it_has_conditions() {
+    let space = space();
+    let key = key(&space, "a");
+    let ttl = Ttl::from_millis(1_500);
+    let add = |delta, ttl, max| {
+        let key = &key;
+        words(
+            &Op::Add {
+                key,
+                delta,
+                ttl,
+                max,
+            },
+            Scripts::ByText,
+        )
+    };
+    let script = lua::ADD.text();
+    assert_eq!(add(-5, None, None), ["INCRBY", A, "-5"]);
+    assert_eq!(add(5, ttl, None), ["EVAL", script, "1", A, "5", "1500"]);
+    assert_eq!(
+        add(i64::MIN, None, Some(-7)),
+        [
+            "EVAL",
+            script,
+            "1",
+            A,
+            "-9223372036854775808",
+            "never",
+            "-7"
+        ]
+    );
+    assert_eq!(
+        add(1, ttl, Some(0)),
+        ["EVAL", script, "1", A, "1", "1500", "0"]
+    );
+}
+
+#[test]
+fn a_script_stands_in_for_each_missing_feature() {
+    let space = space();
+    let key = key(&space, "a");
+    let (value, old) = (Value::from("v"), Value::from("old"));
+    let ttl = Ttl::from_millis(1_500).unwrap();
+    let old_server = Features::of_version((5, 0));
+    let set = |expiry, condition| {
+        let op = Op::Set {
+            key: &key,
+            value: &value,
+            expiry,
+            condition,
+            retention: Retention::Pinned,
+        };
+        words_with(&op, Scripts::ByText, old_server)
+    };
+    let script = lua::SET_IF_ABSENT.text();
+    for (expiry, life) in [
+        (ttl.into(), "1500"),
+        (Expiry::NEVER, "never"),
+        (Expiry::KEEP, "never"),
+    ] {
+        assert_eq!(
+            set(expiry, Condition::Absent),
+            ["EVAL", script, "1", A, life, "v"]
+        );
+    }
+    assert_eq!(
+        set(Expiry::KEEP, Condition::Always),
+        ["EVAL", lua::SET_KEEPING.text(), "1", A, "v"]
+    );
+    assert_eq!(
+        set(ttl.into(), Condition::Always),
+        ["SET", A, "v", "PX", "1500"]
+    );
+    assert_eq!(
+        set(Expiry::KEEP, Condition::Equals(&old)),
+        [
+            "EVAL",
+            lua::COMPARE_AND_SET.text(),
+            "1",
+            A,
+            "old",
+            "left",
+            "v"
+        ]
+    );
+    let touch = |only_longer| {
+        let key = &key;
+        let op = Op::Touch {
+            key,
+            ttl,
+            only_longer,
+        };
+        words_with(&op, Scripts::ByText, old_server)
+    };
+    assert_eq!(touch(false), ["PEXPIRE", A, "1500"]);
+    assert_eq!(
+        touch(true),
+        ["EVAL", lua::TOUCH_LONGER.text(), "1", A, "1500"]
+    );
+}
+
+#[test]
+fn the_error_of_an_unknown_option_names_the_missing_feature() {
+    let space = space();
+    let key = key(&space, "a");
+    let (value, old) = (Value::from("v"), Value::from("old"));
+    let ttl = Ttl::from_millis(1_500).unwrap();
+    let set = |expiry, condition| Op::Set {
+        key: &key,
+        value: &value,
+        expiry,
+        condition,
+        retention: Retention::Pinned,
+    };
+    let touch = |only_longer| Op::Touch {
+        key: &key,
+        ttl,
+        only_longer,
+    };
+    let all = Features::default();
+    for (op, feature) in [
+        (set(ttl.into(), Condition::Absent), Some(Feature::SetNxGet)),
+        (set(ttl.into(), Condition::Always), None),
+        (set(Expiry::KEEP, Condition::Always), Some(Feature::KeepTtl)),
+        (
+            set(Expiry::KEEP, Condition::Equals(&old)),
+            Some(Feature::KeepTtl),
+        ),
+        (touch(true), Some(Feature::PexpireGt)),
+        (touch(false), None),
+        (Op::Get(&key), None),
+    ] {
+        for text in [
+            "-ERR syntax error\r\n",
+            "-ERR Unsupported option GT\r\n",
+            "-ERR wrong number of arguments for 'pexpire' command\r\n",
+            "-ERR Error running script (call to f_1f): @user_script:15: ERR syntax error\r\n",
+        ] {
+            assert_eq!(missing_feature(&op, all, &wire(text)), feature, "{text}");
+        }
+        for text in ["-WRONGTYPE no\r\n", "-ERR value is not\r\n", "+OK\r\n"] {
+            assert_eq!(missing_feature(&op, all, &wire(text)), None, "{text}");
+        }
+        if let Some(feature) = feature {
+            // It is not taken away twice, so that no call is repeated for ever.
+            let without = all.without(feature);
+            let error = wire("-ERR syntax error\r\n");
+            assert_eq!(missing_feature(&op, without, &error), None);
+        }
+    }
 }
 
 proptest! {
@@ -294,10 +496,11 @@ proptest! {
         Just(b'*'), Just(b'$'), Just(b':'), Just(b'+'), Just(b'-'), Just(b'_'), Just(b'%'),
         Just(b'0'), Just(b'1'), Just(b'2'), Just(b'a'), Just(b'\r'), Just(b'\n'),
     ], 0..40)) {
-        if let Ok(value) = parse_redis_value(&bytes) {
+        let mut buffer = BytesMut::from(bytes.as_slice());
+        if let Ok(Some(value)) = Parser::default().next(&mut buffer) {
             for expected in [
                 Expected::Value, Expected::Values(1), Expected::Stored, Expected::StoredIfAbsent,
-                Expected::StoredIfEqual, Expected::Count, Expected::Output, Expected::Pong,
+                Expected::StoredIfEqual, Expected::Count, Expected::Added, Expected::Output, Expected::Pong,
             ] {
                 let _ = expected.read(value.clone());
             }

@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt,
     num::NonZeroU32,
-    sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -156,6 +156,10 @@ impl BreakerControl for Circuit {
         self.successes.load(Relaxed)
     }
 
+    fn entered(&self, state: BreakerState) -> u64 {
+        self.phase.entered(state)
+    }
+
     fn reset(&self) {
         let mut probe = self.probe.lock();
         self.close();
@@ -169,7 +173,11 @@ impl BreakerControl for Circuit {
 /// A [`BreakerState`] that all threads read on each call.
 ///
 /// A method named for a step takes it and returns true, or returns false if the phase is not the one that it starts from.
-struct Phase(AtomicU8);
+struct Phase {
+    now: AtomicU8,
+    /// How often each was entered.
+    entered: [AtomicU64; 3],
+}
 
 impl Phase {
     const CLOSED: u8 = 0;
@@ -177,16 +185,19 @@ impl Phase {
     const HALF_OPEN: u8 = 2;
 
     const fn closed() -> Self {
-        Self(AtomicU8::new(Self::CLOSED))
+        Self {
+            now: AtomicU8::new(Self::CLOSED),
+            entered: [const { AtomicU64::new(0) }; 3],
+        }
     }
 
     #[inline]
     fn is_closed(&self) -> bool {
-        self.0.load(Relaxed) == Self::CLOSED
+        self.now.load(Relaxed) == Self::CLOSED
     }
 
     fn get(&self) -> BreakerState {
-        match self.0.load(Relaxed) {
+        match self.now.load(Relaxed) {
             Self::CLOSED => BreakerState::Closed,
             Self::HALF_OPEN => BreakerState::HalfOpen,
             _ => BreakerState::Open,
@@ -207,11 +218,31 @@ impl Phase {
 
     /// Closes it from any phase. Returns false if it was closed.
     fn close(&self) -> bool {
-        self.0.swap(Self::CLOSED, Relaxed) != Self::CLOSED
+        self.count(
+            self.now.swap(Self::CLOSED, Relaxed) != Self::CLOSED,
+            Self::CLOSED,
+        )
+    }
+
+    fn entered(&self, state: BreakerState) -> u64 {
+        let phase = match state {
+            BreakerState::Closed => Self::CLOSED,
+            BreakerState::Open => Self::OPEN,
+            BreakerState::HalfOpen => Self::HALF_OPEN,
+        };
+        self.entered[usize::from(phase)].load(Relaxed)
+    }
+
+    fn count(&self, changed: bool, to: u8) -> bool {
+        if changed {
+            self.entered[usize::from(to)].fetch_add(1, Relaxed);
+        }
+        changed
     }
 
     fn step(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+        let step = self.now.compare_exchange(from, to, Relaxed, Relaxed);
+        self.count(step.is_ok(), to)
     }
 }
 
@@ -332,6 +363,12 @@ mod tests {
         );
         assert!(!circuit.ping_answered());
         assert!(circuit.ping_answered());
+        let states = [
+            BreakerState::Open,
+            BreakerState::HalfOpen,
+            BreakerState::Closed,
+        ];
+        assert_eq!(states.map(|state| circuit.entered(state)), [2, 2, 1]);
         assert_eq!(
             (circuit.state(), circuit.failures()),
             (BreakerState::Closed, 0)

@@ -34,6 +34,7 @@ mod handler_run;
 mod outage;
 mod refusal;
 mod replay;
+mod schedules;
 
 /// A body that yields these frames, and then ends or breaks off.
 #[derive(Debug, Default)]

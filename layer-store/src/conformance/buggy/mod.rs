@@ -3,10 +3,14 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 
 use crate::{
-    Arg, Clock, Condition, Context, ErrorKind, Expiry, Key, Op, Output, Program, Reply, Retention,
-    SharedStore, Slot, Store, StoreError, StoreInfo, Transaction, Ttl, Value, Watch,
-    op::check_program,
+    Condition, Context, ErrorKind, Expiry, Key, Op, Reply, SharedStore, Store, StoreError,
+    StoreInfo, Ttl, Value, Watch,
 };
+
+mod bug;
+mod run;
+
+pub use self::bug::Bug;
 
 /// A sound store with one [`Bug`], which some case of the kit must catch.
 ///
@@ -22,75 +26,8 @@ pub struct BuggyStore<T> {
     bug: Bug,
     /// The replies of [`Bug::ShiftsReplies`] to calls that were dropped.
     orphans: Mutex<VecDeque<Reply>>,
-}
-
-/// The bug of a [`BuggyStore`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Bug {
-    /// A compare-and-set does not compare.
-    IgnoresEquals,
-    /// A put-if-absent reads, and writes later.
-    RacesAbsent,
-    /// A refused write does not reply the existing value.
-    HidesExisting,
-    /// A refused write moves the expiry all the same.
-    RefusedMovesExpiry,
-    /// A compare-and-delete does not compare.
-    DeletesOthers,
-    /// A deletion of several keys stops after the first.
-    DeletesFirstOnly,
-    /// `only_longer` is ignored.
-    TouchShortens,
-    /// [`Expiry::KEEP`] forgets the expiry.
-    ForgetsExpiry,
-    /// A time to live is rounded up to whole seconds.
-    CountsSeconds,
-    /// Nothing ever expires.
-    NeverExpires,
-    /// An empty value reads as a missing one.
-    HidesEmpty,
-    /// Values are kept as UTF-8, and other bytes are replaced.
-    KeepsText,
-    /// Reading several keys skips those that are missing.
-    SkipsMissing,
-    /// A batch stops at the first error.
-    BatchStops,
-    /// A program reads its keys, and writes them later.
-    RacesPrograms,
-    /// A program is run again after it was answered.
-    RunsTwice,
-    /// A program over two tags is run.
-    IgnoresTags,
-    /// A caller that is dropped leaves its reply to the next one.
-    ShiftsReplies,
-    /// `call_now` applies an operation and returns `None`, so that it is applied again.
-    ActsUnasked,
-}
-
-impl Bug {
-    /// All bugs.
-    pub const ALL: &[Self] = &[
-        Self::IgnoresEquals,
-        Self::RacesAbsent,
-        Self::HidesExisting,
-        Self::RefusedMovesExpiry,
-        Self::DeletesOthers,
-        Self::DeletesFirstOnly,
-        Self::TouchShortens,
-        Self::ForgetsExpiry,
-        Self::CountsSeconds,
-        Self::NeverExpires,
-        Self::HidesEmpty,
-        Self::KeepsText,
-        Self::SkipsMissing,
-        Self::BatchStops,
-        Self::RacesPrograms,
-        Self::RunsTwice,
-        Self::IgnoresTags,
-        Self::ShiftsReplies,
-        Self::ActsUnasked,
-    ];
+    /// Held by the one program that runs, with [`Bug::TearsPrograms`].
+    running: tokio::sync::Mutex<()>,
 }
 
 impl<T: Store> BuggyStore<T> {
@@ -100,18 +37,32 @@ impl<T: Store> BuggyStore<T> {
             inner,
             bug,
             orphans: Mutex::default(),
+            running: tokio::sync::Mutex::default(),
         }
     }
 
     async fn spoilt(&self, op: Op<'_>, cx: &Context) -> Result<Reply, StoreError> {
         match op {
             Op::Set { .. } => self.set(op, cx).await,
+            Op::Delete {
+                key,
+                if_equals: Some(old),
+            } if self.bug == Bug::RacesDeletes => self.compare_then_delete(key, old, cx).await,
+            Op::Touch { key, .. } if self.bug == Bug::TouchCreates => {
+                let touched = self.inner.call(&op, cx).await?;
+                self.create(key, cx).await?;
+                Ok(touched)
+            }
+            Op::GetMany(keys) if self.bug == Bug::MergesRepeated => {
+                self.get_each_once(keys, cx).await
+            }
             Op::Run {
                 program,
                 keys,
                 args,
             } => self.run(program, keys, args, cx).await,
-            Op::Batch(ops) if self.bug == Bug::BatchStops => self.batch(ops, cx).await,
+            Op::Batch(ops) if self.bug == Bug::BatchStops => self.stop_at_error(ops, cx).await,
+            Op::Batch(ops) if self.bug == Bug::BatchReadsFirst => self.read_first(ops, cx).await,
             Op::Batch(ops) => self.each(ops, cx).await,
             _ => {
                 let reply = self.inner.call(&self.spoil(op), cx).await?;
@@ -164,7 +115,10 @@ impl<T: Store> BuggyStore<T> {
             unreachable!("only a set comes here");
         };
         let key = *key;
-        let lossy;
+        let spoilt = self.spoil_value(value);
+        if let Some(spoilt) = &spoilt {
+            *value = spoilt;
+        }
         match self.bug {
             Bug::IgnoresEquals if matches!(condition, Condition::Equals(_)) => {
                 *condition = Condition::Always
@@ -180,16 +134,17 @@ impl<T: Store> BuggyStore<T> {
                 *condition = Condition::Always;
             }
             Bug::ForgetsExpiry if *expiry == Expiry::KEEP => *expiry = Expiry::NEVER,
+            Bug::EqualsForgetsExpiry
+                if *expiry == Expiry::KEEP && matches!(condition, Condition::Equals(_)) =>
+            {
+                *expiry = Expiry::NEVER;
+            }
             Bug::CountsSeconds => {
                 if let Some(ttl) = expiry.ttl() {
                     *expiry = whole_seconds(ttl).into();
                 }
             }
             Bug::NeverExpires => *expiry = Expiry::NEVER,
-            Bug::KeepsText => {
-                lossy = value.with_bytes(|bytes| Value::from(&*String::from_utf8_lossy(bytes)));
-                *value = &lossy;
-            }
             _ => {}
         }
         let moved = expiry.ttl();
@@ -216,94 +171,57 @@ impl<T: Store> BuggyStore<T> {
         Ok(reply)
     }
 
-    async fn run(
-        &self,
-        program: &'static Program,
-        keys: &[Key<'_>],
-        args: &[Arg<'_>],
-        cx: &Context,
-    ) -> Result<Reply, StoreError> {
-        let op = Op::Run {
-            program,
-            keys,
-            args,
-        };
-        match self.bug {
-            // An operation that only reads has nothing to race for.
-            Bug::RacesPrograms if program.retention() == Retention::Pinned => {
-                check_program(keys)?;
-                self.run_apart(program, keys, args, cx).await
+    /// Returns the value that is kept instead. `None`: the value itself.
+    fn spoil_value(&self, value: &Value) -> Option<Value> {
+        value.with_bytes(|bytes| match self.bug {
+            Bug::KeepsText => Some(Value::from(&*String::from_utf8_lossy(bytes))),
+            Bug::CutsLong => bytes.get(..1 << 16).map(Value::from),
+            Bug::CutsAtNul => bytes.split(|byte| *byte == 0).next().map(Value::from),
+            Bug::RoundsNumbers => {
+                let number: u64 = str::from_utf8(bytes).ok()?.parse().ok()?;
+                Some(Value::pair(number as f64 as u64, 0))
             }
-            Bug::RunsTwice => {
-                let reply = self.inner.call(&op, cx).await?;
-                self.inner.call(&op, cx).await?;
-                Ok(reply)
-            }
-            Bug::IgnoresTags => match self.inner.call(&op, cx).await {
-                Err(error) if error.kind() == ErrorKind::CrossTag => {
-                    self.run_apart(program, keys, args, cx).await
-                }
-                result => result,
-            },
-            _ => self.inner.call(&op, cx).await,
-        }
+            _ => None,
+        })
     }
 
-    /// Reads, runs the twin, and writes, with others in between.
-    async fn run_apart(
-        &self,
-        program: &'static Program,
-        keys: &[Key<'_>],
-        args: &[Arg<'_>],
-        cx: &Context,
-    ) -> Result<Reply, StoreError> {
-        let now = Clock::system().now();
-        let mut slots = Vec::with_capacity(keys.len());
-        for key in keys {
-            slots.push(match self.inner.call(&Op::Get(key), cx).await? {
-                Reply::Value(Some(value)) => Slot::until(value, None),
-                _ => Slot::absent(),
-            });
-        }
-        tokio::task::yield_now().await;
-        let mut transaction = Transaction::new(now, &mut slots);
-        let data: Output = program.run(&mut transaction, args);
-        let written = transaction.written();
-        for (index, (key, slot)) in keys.iter().zip(&slots).enumerate() {
-            if written & (1 << index) != 0 {
-                tokio::task::yield_now().await;
-                self.write_back(key, slot, program, now, cx).await?;
-            }
-        }
-        Ok(Reply::Output(data))
-    }
-
-    async fn write_back(
+    async fn compare_then_delete(
         &self,
         key: &Key<'_>,
-        slot: &Slot,
-        program: &Program,
-        now: u64,
+        old: &Value,
         cx: &Context,
-    ) -> Result<(), StoreError> {
-        let ttl = |expires: u64| Ttl::from_millis((expires - now).div_ceil(1_000));
-        let op = match slot.get(now) {
-            Some(value) => Op::Set {
-                key,
-                value,
-                expiry: slot
-                    .expires()
-                    .and_then(ttl)
-                    .map_or(Expiry::NEVER, Expiry::from),
-                condition: Condition::Always,
-                retention: program.retention(),
-            },
-            None => Op::Delete {
-                key,
-                if_equals: None,
-            },
+    ) -> Result<Reply, StoreError> {
+        let value = self.inner.call(&Op::Get(key), cx).await?.into_value()?;
+        if value.as_ref() != Some(old) {
+            return Ok(Reply::Count(0));
+        }
+        tokio::task::yield_now().await;
+        let delete = Op::Delete {
+            key,
+            if_equals: None,
         };
-        self.inner.call(&op, cx).await.map(drop)
+        self.inner.call(&delete, cx).await
+    }
+
+    async fn create(&self, key: &Key<'_>, cx: &Context) -> Result<(), StoreError> {
+        let create = Op::Set {
+            key,
+            value: &"".into(),
+            expiry: Expiry::NEVER,
+            condition: Condition::Absent,
+            retention: crate::Retention::Evictable,
+        };
+        self.inner.call(&create, cx).await.map(drop)
+    }
+
+    async fn get_each_once(&self, keys: &[Key<'_>], cx: &Context) -> Result<Reply, StoreError> {
+        let mut once: Vec<Key<'_>> = Vec::new();
+        for key in keys {
+            if once.iter().all(|seen| seen.id() != key.id()) {
+                once.push(*key);
+            }
+        }
+        self.inner.call(&Op::GetMany(&once), cx).await
     }
 
     /// Runs the operations one by one, so that each has the bug.
@@ -318,7 +236,7 @@ impl<T: Store> BuggyStore<T> {
         Ok(Reply::Batch(replies))
     }
 
-    async fn batch(&self, ops: &[Op<'_>], cx: &Context) -> Result<Reply, StoreError> {
+    async fn stop_at_error(&self, ops: &[Op<'_>], cx: &Context) -> Result<Reply, StoreError> {
         let mut replies = Vec::with_capacity(ops.len());
         let mut failed = false;
         for op in ops {
@@ -330,6 +248,43 @@ impl<T: Store> BuggyStore<T> {
             replies.push(reply);
         }
         Ok(Reply::Batch(replies))
+    }
+
+    /// Runs the reads of a batch before its writes, and replies in the order that was asked for.
+    async fn read_first(&self, ops: &[Op<'_>], cx: &Context) -> Result<Reply, StoreError> {
+        let is_read = |op: &Op<'_>| matches!(op, Op::Get(_) | Op::GetMany(_));
+        let mut order: Vec<usize> = (0..ops.len()).collect();
+        order.sort_by_key(|index| !is_read(&ops[*index]));
+        let reordered: Vec<Op<'_>> = order.iter().map(|index| ops[*index]).collect();
+        let replies = self.inner.call(&Op::Batch(&reordered), cx).await?;
+        let replies = replies.into_batch(ops.len())?;
+        let mut in_order: Vec<_> = order.into_iter().zip(replies).collect();
+        in_order.sort_by_key(|(index, _)| *index);
+        Ok(Reply::Batch(
+            in_order.into_iter().map(|(_, reply)| reply).collect(),
+        ))
+    }
+
+    /// Calls with the keys as they are without prefixes.
+    async fn without_prefixes(&self, op: &Op<'_>, cx: &Context) -> Result<Reply, StoreError> {
+        let mut op = *op;
+        let (one, several);
+        match &mut op {
+            Op::Get(key)
+            | Op::Set { key, .. }
+            | Op::Delete { key, .. }
+            | Op::Touch { key, .. }
+            | Op::Add { key, .. } => {
+                one = without_prefix(key);
+                *key = &one;
+            }
+            Op::GetMany(keys) | Op::DeleteMany(keys) | Op::Run { keys, .. } => {
+                several = keys.iter().map(without_prefix).collect::<Vec<_>>();
+                *keys = &several;
+            }
+            _ => {}
+        }
+        self.inner.call(&op, cx).await
     }
 }
 
@@ -350,7 +305,10 @@ impl<T: Store> Store for BuggyStore<T> {
         tokio::task::yield_now().await;
         waiting.answered = true;
         drop(waiting);
-        self.spoilt(*op, cx).await
+        match self.bug {
+            Bug::IgnoresPrefixes => self.without_prefixes(op, cx).await,
+            _ => self.spoilt(*op, cx).await,
+        }
     }
 
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
@@ -385,4 +343,9 @@ impl<T: Store> Drop for Waiting<'_, T> {
 
 fn whole_seconds(ttl: Ttl) -> Ttl {
     Ttl::from_millis(ttl.as_millis().div_ceil(1_000) * 1_000).expect("a second is not zero")
+}
+
+fn without_prefix<'a>(key: &Key<'a>) -> Key<'a> {
+    let (space, identity, rest) = key.parts();
+    Key::new(space, identity).with_rest(rest)
 }

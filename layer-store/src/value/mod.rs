@@ -1,16 +1,27 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-/// A value: bytes, or a number with a fraction, whose bytes are its decimal text.
+pub use self::object::Object;
+use self::{
+    object::Held,
+    text::{NumberText, parse_int, parse_pair},
+};
+
+mod object;
+mod text;
+
+/// A value: bytes, a number whose bytes are its decimal text, or an [`Object`] that has bytes when they are needed.
 ///
-/// Two values are equal if their bytes are. A number and up to 14 bytes are kept inline and allocate nothing.
+/// Two values are equal if their bytes are. A number and up to 14 bytes are kept inline and allocate nothing. A clone copies no
+/// bytes.
 ///
 /// ```
 /// use layer_store::Value;
 ///
 /// assert_eq!(Value::from("42"), Value::pair(42, 0));
 /// assert_eq!(Value::pair(42, 7).to_bytes(), "42:7");
+/// assert_eq!(Value::int(-42).to_bytes(), "-42");
 /// ```
 #[derive(Clone)]
 pub struct Value(Repr);
@@ -20,8 +31,11 @@ enum Repr {
     /// `(f, t)`: the text `t`, or `t:f` if `f` is not zero. The smaller number is first, so that it shares a word with the tag
     /// and the value has two words.
     Pair(u32, u64),
+    /// An integer below zero. Others are pairs.
+    Negative(i64),
     Inline(u8, [u8; INLINE]),
-    Heap(Box<Bytes>),
+    Heap(Arc<Bytes>),
+    Object(Held),
 }
 
 impl Value {
@@ -29,6 +43,21 @@ impl Value {
     #[inline]
     pub const fn pair(t: u64, f: u32) -> Self {
         Self(Repr::Pair(f, t))
+    }
+
+    /// Makes the value of an integer: its decimal text.
+    #[inline]
+    pub const fn int(number: i64) -> Self {
+        if number < 0 {
+            Self(Repr::Negative(number))
+        } else {
+            Self::pair(number.unsigned_abs(), 0)
+        }
+    }
+
+    /// Makes the value of an object. It is encoded when its bytes are first needed.
+    pub fn object(object: impl Object) -> Self {
+        Self(Repr::Object(Held::new(object)))
     }
 
     /// Reads `t` or `t:f`, in exactly the form that [`pair`](Self::pair) writes. `None` for any other bytes.
@@ -40,24 +69,46 @@ impl Value {
         }
     }
 
-    /// Returns the bytes.
+    /// Reads an integer, in exactly the form that [`int`](Self::int) and Redis' `INCRBY` write. `None` for any other bytes, such
+    /// as `+1`, `01` or ` 1`, and for a number beyond 64 bits.
+    #[inline]
+    pub fn as_int(&self) -> Option<i64> {
+        match &self.0 {
+            Repr::Pair(0, number) => i64::try_from(*number).ok(),
+            Repr::Negative(number) => Some(*number),
+            _ => parse_int(self.as_slice()?),
+        }
+    }
+
+    /// Returns the object. `None` if the value is bytes or another object: a store over a network has encoded it.
+    pub fn as_object<T: Object>(&self) -> Option<&T> {
+        match &self.0 {
+            Repr::Object(object) => object.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the bytes. An object is encoded at the first need.
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Repr::Heap(bytes) => Bytes::clone(bytes),
+            Repr::Object(object) => object.encoded().clone(),
             _ => self.with_bytes(Bytes::copy_from_slice),
         }
     }
 
-    /// Lends the bytes to `read`.
+    /// Lends the bytes to `read`. An object is encoded at the first need.
     pub fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         match &self.0 {
-            Repr::Pair(f, t) => read(PairText::new(*t, *f).as_bytes()),
+            Repr::Pair(f, t) => read(NumberText::pair(*t, *f).as_bytes()),
+            Repr::Negative(number) => read(NumberText::int(*number).as_bytes()),
             Repr::Inline(len, bytes) => read(&bytes[..usize::from(*len)]),
             Repr::Heap(bytes) => read(bytes),
+            Repr::Object(object) => read(object.encoded()),
         }
     }
 
-    /// Returns the number of bytes.
+    /// Returns the number of bytes. An object is encoded at the first need.
     pub fn len(&self) -> usize {
         self.with_bytes(<[u8]>::len)
     }
@@ -67,22 +118,36 @@ impl Value {
         self.len() == 0
     }
 
+    /// Returns about how many bytes the value takes on the heap. It is the same number during the whole life of a value.
+    #[inline]
+    pub(crate) fn heap_size(&self) -> usize {
+        match &self.0 {
+            Repr::Pair(..) | Repr::Negative(_) | Repr::Inline(..) => 0,
+            Repr::Heap(bytes) => ON_HEAP + bytes.len(),
+            Repr::Object(object) => ON_HEAP + object.size(),
+        }
+    }
+
+    /// Returns the bytes, unless the value is a number that is not kept as text.
     fn as_slice(&self) -> Option<&[u8]> {
         match &self.0 {
-            Repr::Pair(..) => None,
+            Repr::Pair(..) | Repr::Negative(_) => None,
             Repr::Inline(len, bytes) => Some(&bytes[..usize::from(*len)]),
             Repr::Heap(bytes) => Some(bytes),
+            Repr::Object(object) => Some(object.encoded()),
         }
     }
 }
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        // The usual case, without making two texts.
-        if let (Repr::Pair(f, t), Repr::Pair(g, u)) = (&self.0, &other.0) {
-            return f == g && t == u;
+        match (&self.0, &other.0) {
+            // The usual case, without making two texts.
+            (Repr::Pair(f, t), Repr::Pair(g, u)) => f == g && t == u,
+            // An object that is compared with itself is not encoded for that.
+            (Repr::Object(object), Repr::Object(other)) if object.is_same(other) => true,
+            _ => self.with_bytes(|bytes| other.with_bytes(|others| bytes == others)),
         }
-        self.with_bytes(|bytes| other.with_bytes(|others| bytes == others))
     }
 }
 
@@ -93,26 +158,28 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Repr::Pair(fraction, time) => write!(f, "Value({time}:{fraction})"),
-            _ => write!(f, "Value({} bytes)", self.len()),
+            Repr::Negative(number) => write!(f, "Value({number})"),
+            Repr::Object(object) => write!(f, "Value({object:?})"),
+            Repr::Inline(..) | Repr::Heap(_) => write!(f, "Value({} bytes)", self.len()),
         }
     }
 }
 
 impl From<Bytes> for Value {
     fn from(bytes: Bytes) -> Self {
-        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(bytes))))
+        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Arc::new(bytes))))
     }
 }
 
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
-        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(bytes.into()))))
+        inline(&bytes).unwrap_or_else(|| Self(Repr::Heap(Arc::new(bytes.into()))))
     }
 }
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        inline(bytes).unwrap_or_else(|| Self(Repr::Heap(Box::new(Bytes::copy_from_slice(bytes)))))
+        inline(bytes).unwrap_or_else(|| Self(Repr::Heap(Arc::new(Bytes::copy_from_slice(bytes)))))
     }
 }
 
@@ -135,60 +202,9 @@ fn inline(bytes: &[u8]) -> Option<Value> {
     Some(Value(Repr::Inline(len, inline)))
 }
 
-/// The text of a pair, on the stack.
-struct PairText {
-    start: usize,
-    buffer: [u8; PAIR_TEXT],
-}
-
-impl PairText {
-    fn new(t: u64, f: u32) -> Self {
-        let mut text = Self {
-            start: PAIR_TEXT,
-            buffer: [0; PAIR_TEXT],
-        };
-        if f != 0 {
-            text.prepend_number(u64::from(f));
-            text.prepend(b':');
-        }
-        text.prepend_number(t);
-        text
-    }
-
-    fn prepend(&mut self, byte: u8) {
-        self.start -= 1;
-        self.buffer[self.start] = byte;
-    }
-
-    fn prepend_number(&mut self, mut number: u64) {
-        loop {
-            self.prepend(b'0' + (number % 10) as u8);
-            number /= 10;
-            if number == 0 {
-                return;
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-}
-
-fn parse_pair(bytes: &[u8]) -> Option<(u64, u32)> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (t, f) = match text.split_once(':') {
-        Some((t, f)) => (t, f.parse().ok()?),
-        None => (text, 0),
-    };
-    let pair = (t.parse().ok()?, f);
-    // A number has one text. `+1`, `01` and `1:0` were not written by `pair`.
-    (PairText::new(pair.0, pair.1).as_bytes() == bytes).then_some(pair)
-}
-
 const INLINE: usize = 14;
-/// 20 digits, a colon, 10 digits.
-const PAIR_TEXT: usize = 31;
+/// About what the heap needs for a value besides its bytes: the counts of the `Arc`, and the handle of the bytes.
+const ON_HEAP: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +226,7 @@ mod tests {
         assert_eq!(Value::pair(42, 7), Value::from("42:7"));
         assert_eq!(Value::from("42:7"), Value::pair(42, 7));
         assert_ne!(Value::pair(42, 0), Value::from("42:0"));
-        assert_eq!(Value::pair(u64::MAX, u32::MAX).len(), PAIR_TEXT);
+        assert_eq!(Value::pair(u64::MAX, u32::MAX).len(), 31);
     }
 
     #[test]
@@ -272,6 +288,53 @@ mod tests {
                 assert_eq!(matches!(value.0, Repr::Inline(..)), len <= INLINE);
             }
         }
+    }
+
+    #[test]
+    fn an_integer_is_its_text() {
+        for number in [0, 1, -1, 42, -42, i64::MAX, i64::MIN] {
+            let (value, text) = (Value::int(number), Value::from(number.to_string()));
+            assert_eq!(value, text);
+            assert_eq!(value.to_bytes(), text.to_bytes());
+            assert_eq!(
+                (value.as_int(), text.as_int()),
+                (Some(number), Some(number))
+            );
+        }
+        assert_eq!(Value::int(-7).as_pair(), None);
+        assert_eq!(format!("{:?}", Value::int(-7)), "Value(-7)");
+    }
+
+    #[test]
+    fn only_the_text_of_an_integer_reads_as_one() {
+        for odd in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-01",
+            "-0",
+            " 1",
+            "1 ",
+            "1:2",
+            "1.0",
+            "1e3",
+            "9223372036854775808",
+            "-9223372036854775809",
+        ] {
+            assert_eq!(Value::from(odd).as_int(), None, "{odd:?}");
+        }
+        assert_eq!(Value::from(&b"\xff"[..]).as_int(), None);
+        assert_eq!(Value::pair(1, 2).as_int(), None);
+        assert_eq!(Value::pair(u64::MAX, 0).as_int(), None);
+    }
+
+    #[test]
+    fn only_what_lies_on_the_heap_has_a_size_there() {
+        assert_eq!(Value::pair(u64::MAX, 1).heap_size(), 0);
+        assert_eq!(Value::int(i64::MIN).heap_size(), 0);
+        assert_eq!(Value::from("x".repeat(14)).heap_size(), 0);
+        assert_eq!(Value::from("x".repeat(64)).heap_size(), 48 + 64);
     }
 
     #[test]

@@ -1,0 +1,125 @@
+use std::fmt;
+
+#[cfg(feature = "redis")]
+use crate::ConfigError;
+
+/// Something about a server that a store on it should know. [`SharedStore::doctor`](crate::SharedStore::doctor) returns them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What it is about.
+    pub kind: FindingKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it means, and what to do.
+    pub text: String,
+}
+
+/// What a [`Finding`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// The version is older than 7.0. Scripts stand in for what it lacks, or it is too old for that.
+    OldVersion,
+    /// The server does not tell its version, so that nothing else is known of it.
+    UnknownVersion,
+    /// The server runs no scripts for this user.
+    NoScripts,
+    /// Commands are missing or were renamed.
+    MissingCommands,
+    /// A full server evicts values before their end.
+    Eviction,
+    /// A restart of the server forgets everything.
+    NoPersistence,
+    /// The server is a replica, which takes no writes.
+    Replica,
+    /// The server is a node of a Cluster, which has a part of the keys.
+    ClusterNode,
+    /// The server does not speak RESP3, so that it sends no hints of changed keys.
+    Resp2,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Everything works. Logged as information.
+    Notice,
+    /// Something does not work, or not always. Logged as a warning.
+    Warning,
+    /// The store cannot work. An error of [`connect`](crate::connect()).
+    Fatal,
+}
+
+impl Finding {
+    #[cfg(feature = "redis")]
+    pub(crate) fn new(kind: FindingKind, severity: Severity, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            severity,
+            text: text.into(),
+        }
+    }
+
+    /// Checks findings against those that [`connect`](crate::connect()) refuses: the fatal ones, and the kinds in `refused`.
+    ///
+    /// # Errors
+    ///
+    /// The first that is refused.
+    #[cfg(feature = "redis")]
+    pub(crate) fn check(findings: &[Self], refused: &[FindingKind]) -> Result<(), ConfigError> {
+        let refused = findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Fatal || refused.contains(&finding.kind));
+        match refused {
+            None => Ok(()),
+            Some(finding) => Err(ConfigError::new(format!(
+                "this server is refused: {finding}"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FindingKind {
+    /// Returns a short name, such as `no-scripts`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OldVersion => "old-version",
+            Self::UnknownVersion => "unknown-version",
+            Self::NoScripts => "no-scripts",
+            Self::MissingCommands => "missing-commands",
+            Self::Eviction => "eviction",
+            Self::NoPersistence => "no-persistence",
+            Self::Replica => "replica",
+            Self::ClusterNode => "cluster-node",
+            Self::Resp2 => "resp2",
+        }
+    }
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fatal_findings_and_those_that_the_user_names_are_refused() {
+        let finding = |kind, severity| Finding::new(kind, severity, "say what to do");
+        let warning = finding(FindingKind::Eviction, Severity::Warning);
+        let notice = finding(FindingKind::NoPersistence, Severity::Notice);
+        let fatal = finding(FindingKind::OldVersion, Severity::Fatal);
+        let harmless = [warning, notice];
+        assert!(Finding::check(&harmless, &[]).is_ok());
+        assert!(Finding::check(&harmless, &[FindingKind::Replica]).is_ok());
+        for kind in [FindingKind::Eviction, FindingKind::NoPersistence] {
+            let error = Finding::check(&harmless, &[FindingKind::Replica, kind]).unwrap_err();
+            assert_eq!(error.to_string(), "this server is refused: say what to do");
+        }
+        assert!(Finding::check(&[fatal], &[]).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+use tokio::time::Instant;
+
+use super::SendError;
+
+/// What happened to a call that has reached its deadline, and to its connection meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course {
+    pub(super) begun: Instant,
+    pub(super) deadline: Instant,
+    pub(super) sent: Sent,
+    /// True if replies are due, to this call or others.
+    pub(super) replies_due: bool,
+    /// The last time that bytes were received.
+    pub(super) received_at: Instant,
+    /// The last time that bytes were received or written.
+    pub(super) moved_at: Instant,
+    /// True if a reply has arrived in part.
+    pub(super) mid_reply: bool,
+}
+
+/// How far the commands of a call have come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Sent {
+    /// There was no room on the connection.
+    No,
+    /// The socket has not taken all of them.
+    InPart,
+    /// The socket took the last byte at this time.
+    At(Instant),
+}
+
+/// Decides who is to blame: the server, or what lies before it.
+///
+/// The server is to blame if it had its fair share of the time, half of it, and gave no sign. What this process or the line
+/// does slowly is not its fault, and says nothing of the calls of others.
+pub(super) fn blame(course: &Course) -> SendError {
+    let half = course.begun + (course.deadline - course.begun) / 2;
+    let stalled = course.replies_due && course.moved_at < half;
+    match course.sent {
+        // ## No room until now, on a connection where nothing moves
+        Sent::No if stalled => SendError::TimedOut {
+            sent: false,
+            receiving: false,
+        },
+        Sent::No => SendError::Overloaded { sent: false },
+        // ## Commands are still going out, or went out late
+        Sent::InPart if !stalled => SendError::Overloaded { sent: true },
+        Sent::At(at) if at > half => SendError::Overloaded { sent: true },
+        // ## A long reply is arriving
+        Sent::At(_) if course.mid_reply && course.received_at >= half => {
+            SendError::Overloaded { sent: true }
+        }
+        // ## The server has had its time
+        Sent::InPart => SendError::TimedOut {
+            sent: true,
+            receiving: false,
+        },
+        Sent::At(at) => SendError::TimedOut {
+            sent: true,
+            receiving: course.received_at > at,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Decides on a call that began at 0 ms and ended at 100 ms.
+    fn decide(sent: Option<Option<u64>>, received: u64, moved: u64, mid_reply: bool) -> String {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let error = blame(&Course {
+            begun,
+            deadline: at(100),
+            sent: match sent {
+                None => Sent::No,
+                Some(None) => Sent::InPart,
+                Some(Some(ms)) => Sent::At(at(ms)),
+            },
+            replies_due: true,
+            received_at: at(received),
+            moved_at: at(moved),
+            mid_reply,
+        });
+        match error {
+            SendError::TimedOut { sent, receiving } => format!("server {sent} {receiving}"),
+            SendError::Overloaded { sent } => format!("line {sent}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_server_is_to_blame_if_it_had_half_of_the_time_and_gave_no_sign() {
+        // Sent at once: nothing came, something came for others, a long reply is coming, and one that stopped.
+        assert_eq!(decide(Some(Some(0)), 0, 0, false), "server true false");
+        assert_eq!(decide(Some(Some(0)), 80, 80, false), "server true true");
+        assert_eq!(decide(Some(Some(0)), 80, 80, true), "line true");
+        assert_eq!(decide(Some(Some(0)), 30, 30, true), "server true true");
+        // Sent late.
+        assert_eq!(decide(Some(Some(50)), 0, 50, false), "server true false");
+        assert_eq!(decide(Some(Some(51)), 0, 51, false), "line true");
+        // Going out, and stuck on the way out.
+        assert_eq!(decide(Some(None), 0, 90, false), "line true");
+        assert_eq!(decide(Some(None), 0, 10, false), "server true false");
+        // Not sent, behind others that move, and behind others that do not.
+        assert_eq!(decide(None, 90, 90, false), "line false");
+        assert_eq!(decide(None, 10, 10, false), "server false false");
+    }
+
+    #[test]
+    fn a_call_alone_that_was_not_sent_says_nothing_of_the_server() {
+        let begun = Instant::now();
+        let error = blame(&Course {
+            begun,
+            deadline: begun + Duration::from_millis(100),
+            sent: Sent::No,
+            replies_due: false,
+            received_at: begun,
+            moved_at: begun,
+            mid_reply: false,
+        });
+        assert!(matches!(error, SendError::Overloaded { sent: false }));
+    }
+}

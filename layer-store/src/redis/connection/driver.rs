@@ -1,0 +1,222 @@
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{Ended, OnPush, Shared, wake_all};
+use crate::redis::resp::{Parser, RespValue};
+
+/// The task of a connection: writes the commands that calls have appended, hands replies over, and ends calls at their
+/// deadlines. It ends with the connection.
+pub(super) struct Driver<S> {
+    stream: S,
+    shared: Arc<Shared>,
+    on_push: OnPush,
+    parser: Parser,
+    /// What was read and is not a whole value yet.
+    read: BytesMut,
+    /// Commands on their way to the socket, and how much of them it took.
+    writing: Vec<u8>,
+    taken: usize,
+    /// True if the stream holds bytes back until it is flushed.
+    unflushed: bool,
+    /// True if the commands wait until other tasks had a chance to append theirs.
+    gathering: bool,
+    /// True if the last reading had replies for several calls, which may all have a next command.
+    has_company: bool,
+    /// One timer for the deadlines of all calls. Calls nearly always end before theirs, so it is rarely set.
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    replies: Vec<RespValue>,
+    wake: Vec<Waker>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    pub(super) fn new(stream: S, read: BytesMut, shared: Arc<Shared>, on_push: OnPush) -> Self {
+        Self {
+            stream,
+            shared,
+            on_push,
+            parser: Parser::default(),
+            read,
+            writing: Vec::new(),
+            taken: 0,
+            unflushed: false,
+            gathering: false,
+            has_company: false,
+            timer: Box::pin(sleep_until(Instant::now())),
+            timer_at: None,
+            replies: Vec::new(),
+            wake: Vec::new(),
+        }
+    }
+
+    /// Goes on as far as it can without waiting.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        for _ in 0..ROUNDS {
+            let read = self.read(cx)?;
+            let wrote = self.write(cx).map_err(ended)?;
+            // After the reading: a reply that has arrived is in time, however late this task was.
+            let expired = !read && self.expire(cx);
+            if !read && !wrote && !expired {
+                return Ok(());
+            }
+        }
+        // Others may have their turn.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Reads what has arrived and hands it over. Returns false if nothing has.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        self.read.reserve(READ);
+        let Poll::Ready(result) = pin!(self.stream.read_buf(&mut self.read)).poll(cx) else {
+            return Ok(false);
+        };
+        if result.map_err(ended)? == 0 {
+            return Err(ended(io::ErrorKind::UnexpectedEof.into()));
+        }
+        while let Some(value) = self.parser.next(&mut self.read).map_err(Ended::Malformed)? {
+            match value {
+                RespValue::Push(message) => (self.on_push)(message),
+                reply => self.replies.push(reply),
+            }
+        }
+        let mid_reply = !self.read.is_empty();
+        self.has_company = self.replies.len() > 1;
+        let handed_over = self.shared.session.lock().received(
+            &mut self.replies,
+            mid_reply,
+            Instant::now(),
+            &mut self.wake,
+        );
+        self.shared.silent.store(false, Ordering::Relaxed);
+        wake_all(&mut self.wake);
+        match handed_over {
+            Ok(()) => Ok(true),
+            Err(()) => Err(ended(io::Error::other(
+                "the server sent a reply that nobody had asked for",
+            ))),
+        }
+    }
+
+    /// Writes what there is to write. Returns false if the socket takes nothing, or there is nothing.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.writing.is_empty() && !self.gather(cx) {
+            return self.flush(cx);
+        }
+        let stream = Pin::new(&mut self.stream);
+        let Poll::Ready(result) = stream.poll_write(cx, &self.writing[self.taken..]) else {
+            return Ok(false);
+        };
+        let bytes = result?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.taken += bytes;
+        self.unflushed = true;
+        if self.taken == self.writing.len() {
+            self.taken = 0;
+            self.writing.clear();
+            // The buffer of a large value is given back.
+            self.writing.shrink_to(KEPT);
+        }
+        self.shared
+            .session
+            .lock()
+            .wrote(bytes, Instant::now(), &mut self.wake);
+        wake_all(&mut self.wake);
+        Ok(true)
+    }
+
+    /// Takes the commands to write. Returns false if there are none, or if others may still add theirs.
+    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut session = self.shared.session.lock();
+        if !session.has_out() {
+            session.rest(cx.waker());
+            return false;
+        }
+        // ## Commands have come: behind the tasks that can run now
+        //
+        // The first of many tasks wakes the driver. It lets the others append their commands, and one write takes all. A
+        // single call does not wait for others.
+        if !self.gathering && (self.has_company || session.in_flight() > 1) {
+            self.gathering = true;
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        self.gathering = false;
+        session.take_out(&mut self.writing);
+        true
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.unflushed && Pin::new(&mut self.stream).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(false)
+    }
+
+    /// Ends calls whose deadline has passed, and sets the timer. Returns false if there was none.
+    fn expire(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut session = self.shared.session.lock();
+        let next = session.next_deadline();
+        if next != self.timer_at {
+            self.timer_at = next;
+            if let Some(next) = next {
+                self.timer.as_mut().reset(next);
+            }
+        }
+        if self.timer_at.is_none() || self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        session.expire(Instant::now(), &mut self.wake);
+        self.shared
+            .silent
+            .store(session.is_silent(), Ordering::Relaxed);
+        drop(session);
+        wake_all(&mut self.wake);
+        true
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.advance(cx) {
+            Ok(()) => Poll::Pending,
+            Err(why) => {
+                self.shared.end(why);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    /// Ends the calls of a connection whose runtime has ended. It does nothing after another end.
+    fn drop(&mut self) {
+        self.shared.end(Ended::Dropped);
+    }
+}
+
+fn ended(error: io::Error) -> Ended {
+    Ended::Io(Arc::new(error))
+}
+
+/// How often the driver reads and writes before other tasks have their turn.
+const ROUNDS: usize = 16;
+/// The room for one reading.
+const READ: usize = 16 << 10;
+/// The capacity that an empty buffer keeps.
+const KEPT: usize = 256 << 10;

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many commands may wait for their replies at once.
+///
+/// A server works on one command after the other, so what is sent beyond a round trip only waits there, before everybody
+/// else's commands. The window grows while replies take about as long as on an idle connection, and shrinks when they take
+/// longer: a flood then waits in this process, where its turn can be shared out and its calls can end in time.
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: usize,
+    /// The most that `limit` may be.
+    most: usize,
+    /// The shortest round trip of late, and when it was seen.
+    shortest: Option<(Duration, Instant)>,
+}
+
+impl Window {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            limit: LEAST.min(most),
+            most,
+            shortest: None,
+        }
+    }
+
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Learns from `replies` that came at once, the last of them after `round_trip`. `full`: calls were waiting for room.
+    pub(super) fn learn(&mut self, now: Instant, round_trip: Duration, replies: usize, full: bool) {
+        let shortest = match self.shortest {
+            Some((shortest, at)) if shortest <= round_trip && now < at + MEMORY => shortest,
+            _ => {
+                self.shortest = Some((round_trip, now));
+                round_trip
+            }
+        };
+        if !full {
+            return;
+        }
+        if round_trip <= shortest + (shortest * 2).max(SLACK) {
+            self.limit = (self.limit + replies).min(self.most);
+        } else {
+            let less = self.limit - self.limit / 8;
+            self.limit = less.max(LEAST.min(self.most));
+        }
+    }
+}
+
+/// Enough for a server next door: more commands at once make it no faster.
+const LEAST: usize = 64;
+/// How much longer than the shortest a round trip may take at least.
+const SLACK: Duration = Duration::from_micros(500);
+/// How long the shortest round trip is believed.
+const MEMORY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_grows_to_its_most_while_replies_come_as_on_an_idle_connection() {
+        let mut window = Window::new(1_024);
+        let now = Instant::now();
+        window.learn(now, MS * 60, 1, false);
+        assert_eq!(window.limit(), 64);
+        for _ in 0..10 {
+            let replies = window.limit();
+            window.learn(now, MS * 90, replies, true);
+        }
+        assert_eq!(window.limit(), 1_024);
+    }
+
+    #[test]
+    fn it_shrinks_when_replies_take_longer_and_not_below_its_least() {
+        let mut window = Window::new(1_024);
+        let now = Instant::now();
+        window.learn(now, MS / 20, 1, false);
+        for _ in 0..10 {
+            window.learn(now, MS / 10, 200, true);
+        }
+        assert_eq!(window.limit(), 1_024);
+        window.learn(now, MS * 5, 200, true);
+        assert_eq!(window.limit(), 896);
+        for _ in 0..100 {
+            window.learn(now, MS * 5, 200, true);
+        }
+        assert_eq!(window.limit(), LEAST);
+        // Nobody waits: nothing is learnt of the room.
+        window.learn(now, MS * 50, 1, false);
+        assert_eq!(window.limit(), LEAST);
+    }
+
+    #[test]
+    fn a_line_that_has_become_longer_is_believed_after_a_while() {
+        let mut window = Window::new(1_024);
+        let now = Instant::now();
+        window.learn(now, MS / 20, 1, false);
+        window.learn(now, MS * 20, 64, true);
+        assert_eq!(window.limit(), LEAST);
+        window.learn(now + MEMORY, MS * 20, 64, true);
+        assert_eq!(window.limit(), LEAST + 64);
+    }
+
+    #[test]
+    fn a_most_below_the_least_holds() {
+        let mut window = Window::new(3);
+        let now = Instant::now();
+        window.learn(now, MS, 3, true);
+        window.learn(now, MS * 50, 3, true);
+        assert_eq!(window.limit(), 3);
+    }
+}

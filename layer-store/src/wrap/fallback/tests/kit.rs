@@ -1,0 +1,33 @@
+//! The conformance kit, with the store and without it.
+
+use super::*;
+use crate::{
+    Clock,
+    conformance::{CASES, Trial},
+};
+
+mod here {
+    use super::*;
+
+    crate::conformance_tests!(async {
+        let store = FaultInjector::new(MemoryStore::new()).networked();
+        Fallback::new(store, Handle::current()).kinds(["data"])
+    });
+}
+
+/// All but the ping, which always goes to the store.
+#[test]
+fn the_memory_answers_as_every_store_must() {
+    for case in CASES {
+        if case.name() == "ping_has_a_reply" {
+            continue;
+        }
+        case.test(async {
+            let (clock, time) = Clock::manual(1_767_225_600_000_000);
+            let server = Server::new();
+            server.stop(REFUSED);
+            let store = Fallback::new(server.store(), Handle::current());
+            Trial::with_clock(store.kinds(["data"]).clock(clock), time)
+        });
+    }
+}

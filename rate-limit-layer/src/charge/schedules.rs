@@ -1,0 +1,403 @@
+//! Clients that charge and refund at once, while their store fails in every way: 10,000 schedules each.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use http::Request;
+use layer_http::{KeyExtractor, RequestHead, header};
+use layer_store::{
+    Arg, Condition, Effect, Key, Op, Output, Protocol, Reply, Retention, Scratch, StoreError,
+    StoreInfo, Value,
+    conformance::schedule::{Schedule, assert_finds, assert_holds},
+};
+
+use super::Charge;
+use crate::{
+    Quota,
+    decision::Decision,
+    gcra::{self, Rate},
+    limit::Limit,
+    outage::Outage,
+    partition::Partitions,
+    policy::FailureMode,
+    refund::Refund,
+};
+
+const CLIENTS: usize = 4;
+const REQUESTS: usize = 6;
+
+/// Two limits of the user, and one of the car between them. 7 a second: a debt that is no whole number of microseconds.
+fn limits(mode: FailureMode) -> Vec<Limit> {
+    let of = |quota: Quota, name: &'static str, by: &'static str| {
+        let quota = quota.name(name).by(header(by).or_skip());
+        Limit::new(match mode {
+            FailureMode::Open => quota.fail_open(),
+            FailureMode::Closed => quota.fail_closed(),
+        })
+    };
+    vec![
+        of(Quota::per_second(10).burst(3), "a", "x-user"),
+        of(Quota::per_second(20).burst(2), "b", "x-car"),
+        of(Quota::per_second(7).burst(5), "c", "x-user"),
+    ]
+}
+
+fn partitions(limits: &[Limit], car: u64) -> Partitions<'static> {
+    let request = Request::builder()
+        .header("x-user", "ada")
+        .header("x-car", car.to_string())
+        .body(())
+        .unwrap();
+    let partitions = Partitions::of(limits, &RequestHead::of(&request));
+    partitions.unwrap().to_owned()
+}
+
+/// What was asked of the store, what it did, and what the clients were told.
+#[derive(Default)]
+struct Books {
+    /// What each key owes and since when, computed by nothing but additions.
+    debts: HashMap<Vec<u8>, (u64, u64)>,
+    flushes: u64,
+    /// Commands that were begun. Each may be charged once.
+    asked: u64,
+    charged: u64,
+    /// The charges and refunds of the user's first limit.
+    first_charged: i64,
+    first_refunded: i64,
+    admitted: i64,
+    /// Requests that are not decided yet, or whose client died.
+    undecided: i64,
+    /// Calls whose caller does not know if they were applied.
+    lost: i64,
+    /// Calls that were not applied.
+    failed: i64,
+}
+
+impl Books {
+    /// Checks a reply of the program against what the keys owe.
+    fn check(
+        &mut self,
+        schedule: &Schedule,
+        keys: &[Key<'_>],
+        args: &[Arg<'_>],
+        output: &Output,
+    ) -> Result<(), String> {
+        self.forget(schedule.flushes());
+        let now = schedule.store_time();
+        let number = |index: usize| args[index].int().unwrap();
+        let mut debts = Vec::new();
+        let mut allowed = true;
+        for (index, key) in keys.iter().enumerate() {
+            let (units, full) = (number(3 * index) as u64, number(3 * index + 1));
+            let text = text(key);
+            let (debt, since) = self.debts.get(&text).copied().unwrap_or((0, now));
+            let debt = debt.saturating_sub((now - since) * units) as i64;
+            let charge = number(3 * index + 2);
+            allowed &= charge <= 0 || debt + charge <= full;
+            debts.push((text, debt, charge));
+        }
+        if output.int(0) != Some(i64::from(allowed)) {
+            return Err(format!(
+                "{output:?}, and {allowed} by what is owed: {debts:?}"
+            ));
+        }
+        for (index, (text, debt, charge)) in debts.into_iter().enumerate() {
+            let owed = if allowed {
+                (debt + charge).max(0)
+            } else {
+                debt
+            };
+            if output.int(index + 1) != Some(owed) {
+                return Err(format!("{output:?}, and {owed} is owed"));
+            }
+            self.debts.insert(text, (owed as u64, now));
+        }
+        if allowed {
+            self.count(keys, number(2) > 0);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, keys: &[Key<'_>], is_charge: bool) {
+        let is_first = text(&keys[0]).ends_with(b"limit:a");
+        match is_charge {
+            true => {
+                self.charged += 1;
+                self.first_charged += i64::from(is_first);
+            }
+            false => self.first_refunded += i64::from(is_first),
+        }
+    }
+
+    fn forget(&mut self, flushes: u64) {
+        if self.flushes != flushes {
+            self.flushes = flushes;
+            self.debts.clear();
+        }
+    }
+
+    fn balance(&self, mode: FailureMode) -> Result<(), String> {
+        if self.charged > self.asked {
+            return Err(format!("{} charges of {}", self.charged, self.asked));
+        }
+        let standing = self.first_charged - self.first_refunded;
+        let unchecked = match mode {
+            FailureMode::Open => self.failed + self.lost,
+            FailureMode::Closed => 0,
+        };
+        if self.admitted > standing + unchecked {
+            let admitted = self.admitted;
+            return Err(format!(
+                "{admitted} admitted, {standing} charged, {unchecked} unchecked"
+            ));
+        }
+        // A request that was not admitted has cost nothing, but for one whose reply, or whose refund's, did not come.
+        let unclear = self.lost + self.failed + self.undecided;
+        if standing > self.admitted + unclear {
+            let admitted = self.admitted;
+            return Err(format!(
+                "{standing} charged, {admitted} admitted, {unclear} unclear"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn text(key: &Key<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    key.render(&mut text);
+    text
+}
+
+/// Writes the calls of a protocol into the books.
+struct Booked<'a, P> {
+    protocol: P,
+    books: &'a RefCell<Books>,
+    is_charge: bool,
+    /// A call is under way.
+    is_asked: Cell<bool>,
+}
+
+impl<'a, P> Booked<'a, P> {
+    fn new(protocol: P, books: &'a RefCell<Books>, is_charge: bool) -> Self {
+        Self {
+            protocol,
+            books,
+            is_charge,
+            is_asked: Cell::new(false),
+        }
+    }
+}
+
+impl<P: Protocol> Protocol for Booked<'_, P> {
+    type Output = P::Output;
+
+    fn ask<'r, 's: 'r>(&'s self, scratch: &'r mut Scratch<'s>) -> Op<'r> {
+        self.books.borrow_mut().asked += u64::from(self.is_charge);
+        self.is_asked.set(true);
+        self.protocol.ask(scratch)
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<P::Output> {
+        self.is_asked.set(false);
+        if let Err(error) = &reply {
+            let mut books = self.books.borrow_mut();
+            match error.effect() {
+                Effect::NotApplied => books.failed += 1,
+                _ => books.lost += 1,
+            }
+        }
+        self.protocol.take(reply)
+    }
+}
+
+/// Clients that come, wait, leave and die. They are one user, with two cars.
+struct Scenario {
+    mode: FailureMode,
+    limits: Rc<[Limit]>,
+    cars: [Rc<Partitions<'static>>; 2],
+    /// Commands that were admitted and refused, over all schedules.
+    commands: Rc<Cell<(u64, u64)>>,
+}
+
+impl Scenario {
+    fn new(mode: FailureMode) -> Self {
+        let limits = limits(mode);
+        Self {
+            mode,
+            cars: [0, 1].map(|car| Rc::new(partitions(&limits, car))),
+            limits: limits.into(),
+            commands: Rc::default(),
+        }
+    }
+
+    fn begin(&self, schedule: &Schedule) -> impl FnMut() -> Result<(), String> + use<> {
+        let books = Rc::new(RefCell::new(Books::default()));
+        for client in 0..CLIENTS {
+            let (schedule, books, limits) = (schedule.clone(), books.clone(), self.limits.clone());
+            let partitions = self.cars[client % 2].clone();
+            schedule.clone().spawn(async move {
+                let outage = Outage::of(&StoreInfo::new("schedule"));
+                for _ in 0..REQUESTS {
+                    request(&schedule, &books, &limits, &partitions, &outage).await;
+                }
+            });
+        }
+        let (seen, clock, commands) = (books.clone(), schedule.clone(), self.commands.clone());
+        schedule.observe(move |op, reply| {
+            if let (Op::Run { keys, args, .. }, Reply::Output(output)) = (op, reply) {
+                let (admitted, refused) = commands.get();
+                commands.set(match output.int(0) {
+                    Some(1) => (admitted + 1, refused),
+                    _ => (admitted, refused + 1),
+                });
+                if let Err(message) = seen.borrow_mut().check(&clock, keys, args, output) {
+                    clock.violate(message);
+                }
+            }
+        });
+        let mode = self.mode;
+        move || books.borrow().balance(mode)
+    }
+
+    /// Shows that the quota was used up and refilled many times.
+    fn check_commands(&self, schedules: u64) {
+        let (admitted, refused) = self.commands.get();
+        assert!(
+            admitted > schedules && refused > schedules,
+            "{admitted} and {refused}"
+        );
+    }
+}
+
+async fn request(
+    schedule: &Schedule,
+    books: &RefCell<Books>,
+    limits: &[Limit],
+    partitions: &Partitions<'_>,
+    outage: &Outage,
+) {
+    let cost = 1 + schedule.below(2) as u32;
+    let charge = Charge::begin(limits, partitions, outage, cost).unwrap();
+    let mut charge = Booked::new(charge, books, true);
+    books.borrow_mut().undecided += 1;
+    let decision = match schedule.one_in(5) {
+        // The client leaves before it is answered.
+        true => {
+            let turns = schedule.below(6);
+            schedule
+                .leave_after(turns, schedule.talk(&mut charge))
+                .await
+        }
+        false => Some(schedule.talk(&mut charge).await),
+    };
+    {
+        let mut books = books.borrow_mut();
+        books.undecided -= 1;
+        books.lost += i64::from(decision.is_none() && charge.is_asked.get());
+        books.admitted += i64::from(matches!(decision, Some(Decision::Admit(_))));
+    }
+    // As the guard does on drop. Until that is done, the request may have cost something.
+    let charged = charge.protocol.charged();
+    if let Some(refund) = Refund::begin(limits, partitions, charged, cost) {
+        books.borrow_mut().undecided += 1;
+        let mut refund = Booked::new(refund, books, false);
+        schedule.talk(&mut refund).await;
+        books.borrow_mut().undecided -= 1;
+    }
+}
+
+#[test]
+fn no_schedule_admits_more_than_the_quota_or_counts_twice() {
+    let scenario = Scenario::new(FailureMode::Closed);
+    let schedules = assert_holds(|schedule| scenario.begin(schedule));
+    scenario.check_commands(schedules);
+}
+
+#[test]
+fn no_schedule_lets_a_limit_that_fails_open_pass_more_than_its_failures() {
+    let scenario = Scenario::new(FailureMode::Open);
+    let schedules = assert_holds(|schedule| scenario.begin(schedule));
+    scenario.check_commands(schedules);
+}
+
+/// The bug: it reads the state, decides, and writes the state.
+struct GetThenSet<'a> {
+    key: Key<'a>,
+    rate: Rate,
+    now: u64,
+    write: Option<Value>,
+}
+
+impl Protocol for GetThenSet<'_> {
+    type Output = bool;
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        match &self.write {
+            None => Op::Get(&self.key),
+            Some(value) => Op::Set {
+                key: &self.key,
+                value,
+                expiry: layer_store::Expiry::NEVER,
+                condition: Condition::Always,
+                retention: Retention::Pinned,
+            },
+        }
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<bool> {
+        let Ok(reply) = reply else {
+            return Some(false);
+        };
+        let Reply::Value(value) = reply else {
+            return Some(true);
+        };
+        let (units, full) = (self.rate.units(), self.rate.full());
+        let state = value.and_then(|value| value.as_pair());
+        let (debt, _) = gcra::debt(units, full, state, self.now);
+        let owed = debt + self.rate.price(1);
+        self.write = (owed <= full).then(|| gcra::keep(units, owed, self.now).0);
+        self.write.is_none().then_some(false)
+    }
+}
+
+#[test]
+fn a_charge_that_reads_and_then_writes_is_found() {
+    let limit = Rc::new(limits(FailureMode::Closed).swap_remove(0));
+    let violation = assert_finds(|schedule| {
+        for _ in 0..CLIENTS {
+            let (schedule, limit) = (schedule.clone(), limit.clone());
+            schedule.clone().spawn(async move {
+                for _ in 0..REQUESTS {
+                    let mut charge = GetThenSet {
+                        key: limit.key(layer_store::IdentityRef::Int(1), false),
+                        rate: limit.rate,
+                        now: schedule.store_time(),
+                        write: None,
+                    };
+                    schedule.talk(&mut charge).await;
+                }
+            });
+        }
+        let (clock, rate) = (schedule.clone(), limit.rate);
+        let (mut owed, mut since, mut flushes) = (0, schedule.store_time(), 0);
+        schedule.observe(move |op, _| {
+            if let Op::Set { .. } = op {
+                let now = clock.store_time();
+                if std::mem::replace(&mut flushes, clock.flushes()) != flushes {
+                    owed = 0;
+                }
+                owed = u64::saturating_sub(owed, (now - since) * rate.units()) + rate.price(1);
+                since = now;
+                if owed > rate.full() {
+                    clock.violate("more than the quota was admitted");
+                }
+            }
+        });
+        || Ok(())
+    });
+    assert_eq!(violation.message(), "more than the quota was admitted");
+}
