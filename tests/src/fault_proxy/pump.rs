@@ -3,10 +3,10 @@ use std::{collections::VecDeque, io, time::Duration};
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::tcp::{ReadHalf, WriteHalf},
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -97,10 +97,11 @@ impl<'a> Pump<'a> {
             if !self.mode.holds() {
                 return Ok(());
             }
+            let (watches, reads) = (self.watches(), self.reads());
             tokio::select! {
                 biased;
                 changed = self.modes.changed() => changed.map_err(|_gone| End::Close)?,
-                read = from.read(&mut buffer), if self.reads() => self.hold(read, &buffer),
+                read = come(from, &mut buffer, reads), if watches => self.hold(read, &buffer),
             }
         }
     }
@@ -123,7 +124,7 @@ impl<'a> Pump<'a> {
                 shut = true;
                 to.shutdown().await.map_err(|_gone| End::Reset)?;
             }
-            let reads = self.reads();
+            let (watches, reads) = (self.watches(), self.reads());
             let next = self.next();
             tokio::select! {
                 // A mode is in force from its switch on, for whatever is sent after it.
@@ -134,7 +135,7 @@ impl<'a> Pump<'a> {
                         return Ok(());
                     }
                 }
-                read = from.read(&mut buffer), if reads => self.hold(read, &buffer),
+                read = come(&mut from, &mut buffer, reads), if watches => self.hold(read, &buffer),
             }
         }
     }
@@ -176,7 +177,16 @@ impl<'a> Pump<'a> {
         !self.ended && self.held_bytes < HELD
     }
 
-    fn hold(&mut self, read: io::Result<usize>, buffer: &[u8]) {
+    /// A client that leaves is noticed though nothing more is read.
+    fn watches(&self) -> bool {
+        self.reads() || (!self.ended && self.open.is_some())
+    }
+
+    fn hold(&mut self, read: Option<io::Result<usize>>, buffer: &[u8]) {
+        let Some(read) = read else {
+            self.open = None;
+            return;
+        };
         let piece = match read {
             Ok(0) => Piece::Fin,
             Ok(read) => {
@@ -269,6 +279,24 @@ impl<'a> Pump<'a> {
         }
         Ok(false)
     }
+}
+
+/// Reads. If it may not, waits for the end of what can be read, and returns `None`.
+async fn come(
+    from: &mut ReadHalf<'_>,
+    buffer: &mut [u8],
+    reads: bool,
+) -> Option<io::Result<usize>> {
+    if reads {
+        return Some(from.read(buffer).await);
+    }
+    // It is ready at once, with what is not read yet.
+    while let Ok(ready) = from.ready(Interest::READABLE).await
+        && !ready.is_read_closed()
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+    None
 }
 
 /// Writes the first bytes of a piece when they are due. Nothing is lost if it is dropped before its end.
