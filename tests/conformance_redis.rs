@@ -7,8 +7,8 @@ use layer_store::{
     conformance::programs::{LIMITED, LOOK},
 };
 use tests::{
-    Certificates, FaultProxy, HelloRefusal, Mode, RedisServer, Resp2Front, TlsFront, patient_store,
-    patient_store_at, unique,
+    Certificates, FaultProxy, HelloRefusal, Mode, RedisServer, Resp2Front, TlsFront, outage::count,
+    patient_store, patient_store_at, unique,
 };
 
 /// All cases, at once on one server.
@@ -90,6 +90,17 @@ mod one_byte_at_a_time {
 }
 
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+#[tokio::test]
+async fn however_hello_is_refused_the_store_speaks_resp2() {
+    let server = RedisServer::start_with(&["--requirepass", "secret"]);
+    for refusal in HelloRefusal::ALL {
+        let front = Resp2Front::before(&server, refusal);
+        let store = patient_store_at(&front.url(&server), Options::new()).await;
+        let counted = count(&store).await;
+        counted.unwrap_or_else(|error| panic!("{refusal:?}: {}", error.report()));
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_has_one_connection() {

@@ -1,15 +1,12 @@
 //! The store when its Redis is paused, dies, comes back empty, becomes a replica, or was never there.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use layer_store::{
-    Arg, BreakerState, Context, Effect, ErrorKind, Identity, Key, KeySpace, Options, SharedStore,
-    Store, StoreError, StoreExt, Ttl, conformance::programs::LIMITED, connect, connect_with,
+use layer_store::{BreakerState, Effect, ErrorKind, Options, connect, connect_with};
+use tests::{
+    Logs, RedisServer,
+    outage::{AFTER, LIMIT, breaker, count, now, recovers, within},
 };
-use tests::{Logs, RedisServer};
 
 #[tokio::test]
 async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
@@ -23,7 +20,7 @@ async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "call {failed}");
         assert_eq!(error.effect(), Effect::Unknown);
     }
-    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(breaker(&store), BreakerState::Open);
 
     // From here on nobody waits, and nothing is sent.
     let mut waits = Vec::new();
@@ -65,7 +62,7 @@ async fn a_killed_server_comes_back_empty_and_is_found_again() {
     for _ in 0..20 {
         within(LIMIT, count(&store)).await.unwrap_err();
     }
-    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(breaker(&store), BreakerState::Open);
     server.restart();
     recovers(&store).await;
     let counted = count(&store).await.unwrap();
@@ -129,7 +126,7 @@ async fn a_start_during_the_outage_gives_a_store_that_comes_up_later() {
     let mut server = RedisServer::start();
     server.kill();
     let store = within(LIMIT, connect(&server.url())).await.unwrap();
-    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(breaker(&store), BreakerState::Open);
     within(Duration::from_millis(5), count(&store))
         .await
         .unwrap_err();
@@ -144,7 +141,7 @@ async fn a_start_at_a_paused_server_takes_its_own_limit_and_no_more() {
     let hasty = Options::new().connect_timeout(Duration::from_millis(100));
     let store = within(LIMIT, connect_with(&server.url(), hasty)).await;
     let store = store.unwrap();
-    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(breaker(&store), BreakerState::Open);
     server.resume();
     recovers(&store).await;
 }
@@ -155,7 +152,7 @@ async fn a_start_at_a_paused_server_takes_a_second_by_default() {
     server.pause();
     let second = Duration::from_millis(1_100);
     let store = within(second, connect(&server.url())).await.unwrap();
-    assert_eq!(state(&store), BreakerState::Open);
+    assert_eq!(breaker(&store), BreakerState::Open);
     server.resume();
     recovers(&store).await;
 }
@@ -199,54 +196,3 @@ async fn a_wrong_password_is_an_error_that_does_not_repeat_it() {
     let text = format!("{error} {error:?}");
     assert!(!text.contains("wr0ng") && !text.contains("right"), "{text}");
 }
-
-/// Increments one key. Returns its new value.
-async fn count(store: &SharedStore) -> Result<i64, StoreError> {
-    let space = KeySpace::new("data", "visits");
-    let ada = Identity::from("ada");
-    let key = Key::new(&space, ada.as_ref());
-    let args = [Arg::Int(1_000_000), Arg::Int(TTL.as_millis() as i64)];
-    let reply = store.run(&CX, &LIMITED, &[key], &args).await?;
-    Ok(reply.int(1).expect("the program replies a count"))
-}
-
-/// Checks that the store recovers by itself within 3 s of the server's return, and then works [`AFTER`] times.
-async fn recovers(store: &SharedStore) {
-    let start = now();
-    while count(store).await.is_err() {
-        assert!(now() - start < Duration::from_secs(3), "{:?}", store.info());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    for _ in 1..AFTER {
-        let counted = count(store).await;
-        counted.expect("a store that has recovered stays so");
-    }
-    assert_eq!(state(store), BreakerState::Closed);
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
-    let start = now();
-    let result = work.await;
-    let took = now() - start;
-    assert!(took <= limit, "took {took:?}, may take {limit:?}");
-    result
-}
-
-fn state(store: &SharedStore) -> BreakerState {
-    let breaker = store.info().health.breaker;
-    breaker.expect("a networked store has a breaker").state()
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into()
-}
-
-const CX: Context = Context::new("test");
-/// The limit of a call, 100 ms, and the same again for a busy machine.
-const LIMIT: Duration = Duration::from_millis(200);
-/// The number of calls to a store that has recovered.
-const AFTER: i64 = 20;
-const TTL: Ttl = match Ttl::from_millis(60_000) {
-    Some(ttl) => ttl,
-    None => panic!("a minute is not zero"),
-};

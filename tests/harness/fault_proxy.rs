@@ -125,6 +125,12 @@ fn a_black_hole_keeps_connections_and_passes_later_what_it_took() {
     assert_eq!(proxy.connections().open, 2);
     drop(new);
     wait_until(|| proxy.connections().open == 1);
+    let mut busy = client(&proxy);
+    busy.set_nonblocking(true).unwrap();
+    while busy.write(&[0; 10_000]).is_ok() {}
+    wait_until(|| proxy.connections().open == 2);
+    drop(busy);
+    wait_until(|| proxy.connections().open == 1);
     proxy.set(Mode::Pass);
     let mut back = [0; 4];
     old.read_exact(&mut back).unwrap();
@@ -173,7 +179,11 @@ fn replies_are_lost_and_requests_are_not() {
             replies: 0
         }
     );
+    // A reply after a lost one would be taken for it.
     proxy.set(Mode::Pass);
+    let error = client.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let mut client = self::client(&proxy);
     assert_eq!(said_back(&mut client, b"kept").unwrap(), b"kept");
 }
 

@@ -11,6 +11,7 @@ mod fault_proxy;
 mod front;
 mod logs;
 mod monitor;
+pub mod outage;
 mod port;
 mod redis_server;
 mod resp2_front;

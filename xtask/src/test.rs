@@ -97,8 +97,6 @@ const ON_SERVERS: &[&str] = &[
     "--test",
     "conformance_redis",
     "--test",
-    "harness",
-    "--test",
     "idempotency",
     "--test",
     "lock",

@@ -199,7 +199,7 @@ fn free_door() -> (SocketAddr, Door) {
 /// Makes the kernels at both ends hold as little as those of a real network do. A sender on loopback, whose segments have 64 KiB,
 /// is rid of megabytes at once, and would not notice a narrow line.
 fn like_a_network(socket: &TcpSocket) -> io::Result<()> {
-    socket.set_recv_buffer_size(WINDOW)?;
+    socket.set_recv_buffer_size(NARROW_WINDOW)?;
     SockRef::from(socket).set_tcp_mss(SEGMENT)
 }
 
@@ -207,7 +207,7 @@ fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes. The sender's kernel then holds about 150 KB.
-const WINDOW: u32 = 4 * 1024;
+/// Bytes of the kernel's buffer. The sender's kernel then holds about 150 KB.
+const NARROW_WINDOW: u32 = 4 * 1024;
 /// Bytes, as on an Ethernet.
 const SEGMENT: u32 = 1_448;

@@ -28,7 +28,8 @@ pub enum Mode {
     BlackHole,
     /// Passes nothing. Connections stay open, and a new one never comes about: its client waits in `connect`.
     Unreachable,
-    /// Passes requests, and throws replies away.
+    /// Passes requests, and throws replies away. A connection that lost some is reset at the next switch: TCP never goes on
+    /// after a hole.
     DropReplies,
     /// Passes everything, with one byte of the replies changed: the one after the first `after`.
     Corrupt {

@@ -1,14 +1,16 @@
 use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::tcp::{ReadHalf, WriteHalf},
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
+    NARROW_WINDOW,
     counts::{Counts, Open},
     mode::{Direction, Mode},
 };
@@ -27,12 +29,16 @@ pub(super) struct Pump<'a> {
     ended: bool,
     /// The bytes written in this mode.
     passed: u64,
+    /// True when bytes were thrown away.
+    has_hole: bool,
     /// The bytes written of the first piece.
     begun: usize,
     /// True when the byte that this mode changes has been changed.
     corrupted: bool,
     /// The instant from which the bandwidth allows another write.
     free_at: Instant,
+    /// The size of the reader's buffer in the kernel, once it was set.
+    window: Option<u32>,
 }
 
 /// The next write: when, how many bytes of the first piece, and if it is a write at all.
@@ -75,9 +81,11 @@ impl<'a> Pump<'a> {
             held_bytes: 0,
             ended: false,
             passed: 0,
+            has_hole: false,
             begun: 0,
             corrupted: false,
             free_at: Instant::now(),
+            window: None,
         }
     }
 
@@ -85,14 +93,15 @@ impl<'a> Pump<'a> {
     pub(super) async fn wait(&mut self, from: &mut ReadHalf<'_>) -> Result<(), End> {
         let mut buffer = vec![0; READ];
         loop {
-            self.obey()?;
+            self.obey(from)?;
             if !self.mode.holds() {
                 return Ok(());
             }
+            let (watches, reads) = (self.watches(), self.reads());
             tokio::select! {
                 biased;
                 changed = self.modes.changed() => changed.map_err(|_gone| End::Close)?,
-                read = from.read(&mut buffer), if self.reads() => self.hold(read, &buffer),
+                read = come(from, &mut buffer, reads), if watches => self.hold(read, &buffer),
             }
         }
     }
@@ -110,12 +119,12 @@ impl<'a> Pump<'a> {
         let mut buffer = vec![0; READ];
         let mut shut = false;
         loop {
-            self.obey()?;
+            self.obey(&from)?;
             if self.mode == Mode::HalfClose && self.direction == Direction::Replies && !shut {
                 shut = true;
                 to.shutdown().await.map_err(|_gone| End::Reset)?;
             }
-            let reads = self.reads();
+            let (watches, reads) = (self.watches(), self.reads());
             let next = self.next();
             tokio::select! {
                 // A mode is in force from its switch on, for whatever is sent after it.
@@ -126,19 +135,32 @@ impl<'a> Pump<'a> {
                         return Ok(());
                     }
                 }
-                read = from.read(&mut buffer), if reads => self.hold(read, &buffer),
+                read = come(&mut from, &mut buffer, reads), if watches => self.hold(read, &buffer),
             }
         }
     }
 
     /// Takes over the mode that is in force.
-    fn obey(&mut self) -> Result<(), End> {
+    fn obey(&mut self, from: &ReadHalf<'_>) -> Result<(), End> {
         let mode = *self.modes.borrow_and_update();
         if mode != self.mode {
             self.mode = mode;
             self.passed = 0;
             self.corrupted = false;
             self.free_at = Instant::now();
+        }
+        // So large that everything is quick, and so small that the sender of a narrow line keeps what cannot be sent.
+        let window = match mode.bandwidth(self.direction) {
+            Some(_) => NARROW_WINDOW,
+            None => WIDE_WINDOW,
+        };
+        if self.window != Some(window) {
+            self.window = Some(window);
+            let set = SockRef::from(from.as_ref()).set_recv_buffer_size(window as usize);
+            set.map_err(|_gone| End::Reset)?;
+        }
+        if self.has_hole && !mode.discards(self.direction) {
+            return Err(End::Reset);
         }
         match mode {
             Mode::Reset => Err(End::Reset),
@@ -155,7 +177,16 @@ impl<'a> Pump<'a> {
         !self.ended && self.held_bytes < HELD
     }
 
-    fn hold(&mut self, read: io::Result<usize>, buffer: &[u8]) {
+    /// A client that leaves is noticed though nothing more is read.
+    fn watches(&self) -> bool {
+        self.reads() || (!self.ended && self.open.is_some())
+    }
+
+    fn hold(&mut self, read: Option<io::Result<usize>>, buffer: &[u8]) {
+        let Some(read) = read else {
+            self.open = None;
+            return;
+        };
         let piece = match read {
             Ok(0) => Piece::Fin,
             Ok(read) => {
@@ -238,8 +269,9 @@ impl<'a> Pump<'a> {
         }
         self.held_bytes -= written;
         self.passed += written as u64;
-        if !self.mode.discards(self.direction) {
-            self.counts.passed(self.direction, written as u64);
+        match self.mode.discards(self.direction) {
+            true => self.has_hole = true,
+            false => self.counts.passed(self.direction, written as u64),
         }
         if let Some(rate) = self.mode.bandwidth(self.direction) {
             let took = Duration::from_secs_f64(written as f64 / rate.max(1) as f64);
@@ -247,6 +279,24 @@ impl<'a> Pump<'a> {
         }
         Ok(false)
     }
+}
+
+/// Reads. If it may not, waits for the end of what can be read, and returns `None`.
+async fn come(
+    from: &mut ReadHalf<'_>,
+    buffer: &mut [u8],
+    reads: bool,
+) -> Option<io::Result<usize>> {
+    if reads {
+        return Some(from.read(buffer).await);
+    }
+    // It is ready at once, with what is not read yet.
+    while let Ok(ready) = from.ready(Interest::READABLE).await
+        && !ready.is_read_closed()
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+    None
 }
 
 /// Writes the first bytes of a piece when they are due. Nothing is lost if it is dropped before its end.
@@ -275,6 +325,8 @@ async fn write(
 const READ: usize = 16 * 1024;
 /// The most bytes that are held, apart from one read.
 const HELD: usize = 64 * 1024;
+/// Bytes of the kernel's buffer.
+const WIDE_WINDOW: u32 = 64 * 1024;
 /// The bytes at both ends of a read that are passed one by one.
 const EDGE: usize = 128;
 /// A timer may be late by so much before the bandwidth that it cost is lost.
