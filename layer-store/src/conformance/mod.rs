@@ -30,6 +30,7 @@ pub mod twins;
 
 mod buggy;
 mod fault_injector;
+mod logs;
 mod names;
 mod random;
 mod trial;
@@ -38,6 +39,8 @@ use std::{fmt, future::Future, pin::Pin};
 
 use crate::StoreError;
 
+#[doc(hidden)]
+pub use self::logs::Logs;
 pub use self::{
     buggy::{Bug, BuggyStore},
     fault_injector::{Fault, FaultInjector},
