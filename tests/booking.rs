@@ -6,5 +6,7 @@ mod bookings;
 mod contention;
 #[path = "booking/limit.rs"]
 mod limit;
+#[path = "booking/metrics.rs"]
+mod metrics;
 #[path = "booking/wish.rs"]
 mod wish;

@@ -132,10 +132,7 @@ where
     };
     let body = Tee::copying(received.body, fill, route.settings.max_body);
     let headers = &mut received.parts.headers;
-    route
-        .settings
-        .cache_name
-        .append(headers, CacheStatus::Stored { fwd });
+    route.settings.mark(headers, CacheStatus::Stored { fwd });
     Response::from_parts(received.parts, Body::inner(body))
 }
 
@@ -169,7 +166,7 @@ fn pass_on<ResBody>(
     mut received: Received<ResBody>,
 ) -> CacheResponse<ResBody> {
     let headers = &mut received.parts.headers;
-    route.settings.cache_name.append(headers, status);
+    route.settings.mark(headers, status);
     let body = Body::inner(Tee::through(received.body));
     Response::from_parts(received.parts, body)
 }

@@ -129,8 +129,7 @@ impl BypassNote {
         }
         let Bypass { fwd, detail, .. } = self.bypass;
         let status = CacheStatus::Forwarded { fwd, detail };
-        let cache_name = &self.route.settings.cache_name;
-        cache_name.append(&mut parts.headers, status);
+        self.route.settings.mark(&mut parts.headers, status);
         count(&self.route.shared.stats.bypassed);
         let body = Body::inner(Tee::through(body));
         (Response::from_parts(parts, body), scopes)

@@ -113,10 +113,24 @@
 //! - A purge happens even if its future is dropped.
 //! - An unsafe request whose client leaves before the response purges its path in the background.
 //!
+//! # Metrics and events
+//!
+//! `RUST_LOG=cache_layer=debug` tells of each request how it was answered and why, in the words of `Cache-Status`, and of each
+//! response if it was stored. No event holds an address or a key. With the feature `metrics`:
+//!
+//! | Name | Kind | Labels | What |
+//! | --- | --- | --- | --- |
+//! | `cache_requests_total` | counter | `cache`, `result`, `reason` | requests; `result` is `hit`, `collapsed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status` |
+//! | `cache_fills_total` | counter | `outcome` | responses and objects that arrived whole or grew too large; `outcome` is `stored`, or why it was not |
+//! | `cache_objects_total` | counter | `result` | requests for objects; `result` is `hit`, `collapsed` or `miss` |
+//!
+//! `cache` is the [name](CacheLayer::name) of the layer.
+//!
 //! # Features
 //!
 //! - `axum` (default): reads `OriginalUri`, without which nested routers would share entries. [`PurgeError`] becomes a
 //!   response.
+//! - `metrics`: counts requests, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 
@@ -128,6 +142,7 @@ mod golden;
 mod http;
 mod join;
 mod layer;
+mod metrics;
 mod plan;
 mod purge;
 mod refusal;
@@ -148,6 +163,8 @@ pub mod future;
 pub use layer_http::Body;
 pub use layer_store as store;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::METRICS;
 pub use self::{
     layer::CacheLayer,
     purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},

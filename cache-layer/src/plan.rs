@@ -73,8 +73,12 @@ pub(crate) async fn plan(
             Some(found) => found,
             None => shared.look_up(address, fields).await,
         };
-        let Ok(mut found) = found else {
-            return store_down(route);
+        let mut found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tell_failed(&error);
+                return store_down(route);
+            }
         };
 
         // ## Look up => (Serve | OnlyIfCached | Forward)
@@ -189,6 +193,15 @@ fn never_stored(request: &CacheRequest, found: &Found) -> Option<Detail> {
     } else {
         None
     }
+}
+
+/// Tells why the store could not be asked.
+pub(crate) fn tell_failed(error: &StoreError) {
+    tracing::debug!(
+        kind = error.kind().as_str(),
+        error = %error.report(),
+        "cache lookup failed"
+    );
 }
 
 fn store_down(route: &Route) -> RequestPlan {

@@ -25,7 +25,7 @@ pub(crate) fn stored_response<B>(
     // RFC 9111, section 5.1.
     let age = (entry.head.freshness.age + hit.resident).as_secs();
     headers.insert(header::AGE, age.into());
-    settings.cache_name.append(&mut headers, status);
+    settings.mark(&mut headers, status);
     let content = match is_head {
         true => {
             let length = entry.body.len();
@@ -48,9 +48,7 @@ pub(crate) fn only_if_cached<B>(settings: &CacheSettings) -> CacheResponse<B> {
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     response.extensions_mut().insert(CacheRefusal::OnlyIfCached);
     let headers = response.headers_mut();
-    settings
-        .cache_name
-        .append(headers, CacheStatus::OnlyIfCached);
+    settings.mark(headers, CacheStatus::OnlyIfCached);
     response
 }
 

@@ -1,4 +1,8 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -9,6 +13,8 @@ use crate::{
     flight::{FlightEnd, flight_key},
     http::freshness::Freshness,
     join::{MAX_ROUNDS, PendingFill, Turn, join},
+    metrics::count_object,
+    plan::tell_failed,
     purge::{
         Purge,
         scope::{EntryScopes, PurgeScope},
@@ -123,7 +129,7 @@ impl ResponseCache {
             LoadPlan::Found(object) => return Ok(object),
             LoadPlan::Load(fill) => fill,
         };
-        count(&self.shared.stats.misses);
+        Self::tell_object("miss", &self.shared.stats.misses);
         let object: Bytes = load().await?.into();
         if let Some(fill) = fill {
             self.store_object(address, fill, ttl, &object);
@@ -182,14 +188,17 @@ impl ResponseCache {
             // ## Look up => (Found | Load | Wait)
             // Nothing may be served while a purge is outstanding.
             let found = match shared.purger.settle().await {
-                true => shared.look_up(address, &fields).await.ok(),
+                true => {
+                    let found = shared.look_up(address, &fields).await;
+                    found.inspect_err(tell_failed).ok()
+                }
                 false => None,
             };
             let Some(mut found) = found else {
                 return self.store_down();
             };
             if let Some(object) = found.entry.as_deref().ok().and_then(object) {
-                count(&shared.stats.hits);
+                Self::tell_object("hit", &shared.stats.hits);
                 return LoadPlan::Found(object);
             }
             // Objects have no variants and no credentials.
@@ -205,7 +214,7 @@ impl ResponseCache {
             match follower.end().await {
                 FlightEnd::Shared(entry) => {
                     if let Some(object) = object(&entry) {
-                        count(&shared.stats.collapsed);
+                        Self::tell_object("collapsed", &shared.stats.collapsed);
                         return LoadPlan::Found(object);
                     }
                 }
@@ -214,6 +223,13 @@ impl ResponseCache {
             }
         }
         LoadPlan::Load(None)
+    }
+
+    /// Counts a request for an object, and tells of it.
+    fn tell_object(result: &'static str, counter: &AtomicU64) {
+        count(counter);
+        count_object(result);
+        tracing::debug!(result, "object answered");
     }
 
     fn store_down(&self) -> LoadPlan {

@@ -1,12 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderName,
+    HeaderMap, HeaderName,
     header::{AUTHORIZATION, COOKIE},
 };
 use layer_store::{Clock, KeySpace};
 
-use crate::http::cache_status::CacheName;
+use crate::{
+    http::cache_status::{CacheName, CacheStatus},
+    metrics::Requests,
+};
 
 /// The settings of a [`CacheLayer`](crate::CacheLayer), checked.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub(crate) struct CacheSettings {
     /// The place of the entries.
     pub(crate) space: Arc<KeySpace>,
     pub(crate) clock: Clock,
+    pub(crate) requests: Requests,
 }
 
 /// The rules that decide what is stored and shared. See [`CacheLayer::profile`](crate::CacheLayer::profile).
@@ -54,7 +58,21 @@ impl CacheSettings {
             cache_name: CacheName::new("cache"),
             space: space(Profile::Safe, "cache"),
             clock,
+            requests: Requests::default(),
         }
+    }
+
+    /// Writes the `Cache-Status` of a response, and tells how its request was answered.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap, status: CacheStatus) {
+        self.cache_name.append(headers, status);
+        self.requests.count(&self.name, status);
+        tracing::debug!(
+            cache = &*self.name,
+            result = status.result(),
+            reason = status.reason(),
+            fwd = status.fwd(),
+            "cache answered"
+        );
     }
 
     pub(crate) fn is_safe(&self) -> bool {
@@ -65,6 +83,8 @@ impl CacheSettings {
     pub(crate) fn rename(&mut self, name: &str) {
         self.name = name.into();
         self.cache_name = CacheName::new(name);
+        // They are counted under the name.
+        self.requests = Requests::default();
         self.space = space(self.profile, name);
     }
 

@@ -5,10 +5,10 @@ use cache_layer::CacheLayer;
 use rate_limit_layer::{Policy, RateLimitLayer, store::SharedStore};
 use serde_json::{Value, json};
 
-use crate::{bookings, cars, db::Db, health, sms};
+use crate::{bookings, cars, db::Db, health, metrics, metrics::Exporter, sms};
 
-/// Returns the service. Every route but `/healthz` is limited; a path that no route has is a 404 and not limited.
-pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db) -> Router {
+/// Returns the service. Every route but `/healthz` and `/metrics` is limited; a path that no route has is a 404 and not limited.
+pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db, exporter: Exporter) -> Router {
     let limit = RateLimitLayer::new(store.clone(), policy);
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
     Router::new()
@@ -18,9 +18,12 @@ pub(crate) fn router(store: &SharedStore, policy: Policy, db: Db) -> Router {
         .merge(sms::routes(store.clone()))
         .layer(limit)
         .merge(health::routes(cache.handle()))
+        .merge(metrics::routes(store.clone(), exporter))
 }
 
 /// Lists the routes for people who open the address in a browser.
 async fn index() -> Json<Value> {
-    Json(json!({"cars": "/cars", "bookings": "/cars/7/bookings", "health": "/healthz"}))
+    Json(
+        json!({"cars": "/cars", "bookings": "/cars/7/bookings", "health": "/healthz", "metrics": "/metrics"}),
+    )
 }

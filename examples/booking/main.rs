@@ -13,9 +13,11 @@
 //! curl -i http://127.0.0.1:8080/cars/7 -X PUT -H 'content-type: application/json' -d '{"price_per_day": 9000}'
 //! curl -i http://127.0.0.1:8080/sms -H 'content-type: application/json' -d '{"to": "+44 20 7946 0000", "text": "Your car is ready"}'
 //! curl -i http://127.0.0.1:8080/healthz
+//! curl -i http://127.0.0.1:8080/metrics                      # for Prometheus
 //! ```
 //!
-//! `--help` lists the flags. SIGTERM and ctrl-c let the requests that have begun finish.
+//! `RUST_LOG=rate_limit_layer=debug,cache_layer=debug,lock_layer=debug` tells why a request was refused, and what came from the
+//! cache. `--help` lists the flags. SIGTERM and ctrl-c let the requests that have begun finish.
 
 mod app;
 mod args;
@@ -25,6 +27,7 @@ mod db;
 mod health;
 mod input;
 mod ledger;
+mod metrics;
 mod pages;
 mod problem;
 mod serve;

@@ -1,11 +1,12 @@
 use std::{error::Error, net::SocketAddr};
 
-use crate::{app, args::Args, db::Db};
+use crate::{app, args::Args, db::Db, metrics::Exporter};
 use rate_limit_layer::store::{SharedStore, Store};
 
 /// Serves until SIGTERM or ctrl-c, and then until the requests that have begun are answered.
 pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = args.policy().map_err(|error| format!("--burst: {error}"))?;
+    let exporter = Exporter::install()?;
     let store = examples::open(args.store.as_deref()).await?;
     let db = Db::open(args.db.as_deref(), args.constraint())
         .map_err(|error| format!("--db: {error}: write the path of a file that can be written"))?;
@@ -13,7 +14,8 @@ pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let listener = listener.map_err(|error| format!("--listen: {error}"))?;
     announce(listener.local_addr()?, &store);
 
-    let app = app::router(&store, policy, db).into_make_service_with_connect_info::<SocketAddr>();
+    let app = app::router(&store, policy, db, exporter)
+        .into_make_service_with_connect_info::<SocketAddr>();
     Ok(examples::serve_on(listener, app).await?)
 }
 

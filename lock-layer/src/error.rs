@@ -2,7 +2,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use layer_store::StoreError;
 
-use crate::lease::config::MAX_UNITS;
+use crate::{lease::config::MAX_UNITS, metrics::count_acquisition};
 
 /// The reason why a lock was not taken. A handler may return it: the response is the one that
 /// [`LockLayer`](crate::LockLayer) makes.
@@ -74,6 +74,38 @@ impl LockBusy {
 
     pub(crate) const fn title(&self) -> &'static str {
         self.title
+    }
+}
+
+impl AcquireError {
+    /// Tells that a lock was not taken, and why.
+    pub(crate) fn tell(&self) {
+        let (reason, store) = match self {
+            Self::Busy(_) => ("busy", None),
+            Self::Unavailable(error) => ("unavailable", Some(error)),
+            Self::NoUnits => ("no_units", None),
+            Self::TooManyUnits { .. } => ("too_many_units", None),
+        };
+        let wait = match self {
+            Self::Busy(busy) => Some(busy.wait.as_secs_f64()),
+            _ => None,
+        };
+        count_acquisition(reason);
+        tracing::debug!(
+            reason,
+            retry_after_s = wait,
+            kind = store.map(|error| error.kind().as_str()),
+            error = store.map(|error| tracing::field::display(error.report())),
+            "lock not acquired"
+        );
+    }
+}
+
+impl LockRefusal {
+    /// Tells that a request names no lock. [`AcquireError::tell`] tells of every other refusal.
+    pub(crate) fn tell_unnamed(reason: &'static str) {
+        count_acquisition(reason);
+        tracing::debug!(reason, "lock not acquired");
     }
 }
 

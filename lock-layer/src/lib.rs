@@ -160,10 +160,22 @@
 //! A dropped request leaves no lock and no claim behind: a task gives back what was granted, or it ends with its lease. A
 //! request with a key is not stopped once its handler has begun. Tasks need a tokio runtime with a timer.
 //!
+//! # Metrics and events
+//!
+//! `RUST_LOG=lock_layer=debug` tells why a request was refused, that it was replayed, and of each run that begins and ends. No
+//! event holds a key, a client or a unit. With the feature `metrics`:
+//!
+//! | Name | Kind | Labels | What |
+//! | --- | --- | --- | --- |
+//! | `idempotency_requests_total` | counter | `outcome` | requests that need a key; `outcome` is `run`, `replayed`, or why it was refused, such as `in_progress` |
+//! | `lock_acquisitions_total` | counter | `outcome` | attempts to take a lock; `outcome` is `acquired`, `busy`, `unavailable`, or what was wrong with the request |
+//! | `lock_lost_total` | counter |  | locks that their holder lost before giving them back |
+//!
 //! # Features
 //!
 //! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; errors are responses;
 //!   [`LockContext`] is an extractor.
+//! - `metrics`: counts requests and acquisitions, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 //! - `test-util`: the programs, for differential tests. Not covered by semantic versioning.
@@ -174,6 +186,7 @@ mod id128;
 mod idempotency;
 mod lease;
 mod lock;
+mod metrics;
 mod program_args;
 mod response;
 mod retry;
@@ -192,6 +205,8 @@ pub use layer_store as store;
 
 #[cfg(feature = "axum")]
 pub use self::lease::extract::MissingLockContext;
+#[cfg(feature = "metrics")]
+pub use self::metrics::METRICS;
 pub use self::{
     error::{AcquireError, LockBusy, LockRefusal},
     idempotency::{ClientScope, Idempotency, IdempotencyLayer, IdempotencyRefusal, RunOutcome},

@@ -1,10 +1,13 @@
+use std::time::Duration;
+
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
     command::Command,
-    decision::{Debt, Decision},
+    decision::{Debt, Decision, Excess},
     limit::{Limit, any_closed},
     limit_set::LimitSet,
+    metrics::Outcome,
     outage::Outage,
     partition::Partitions,
 };
@@ -95,7 +98,10 @@ impl Protocol for Charge<'_> {
             // ## Charged => admitted
             // From here on the charges are kept.
             None => {
-                self.charged = LimitSet::default();
+                let charged = std::mem::take(&mut self.charged);
+                for limit in charged.iter() {
+                    self.limits[limit].count(Outcome::Admitted);
+                }
                 Some(Decision::Admit(self.tightest))
             }
         }
@@ -115,11 +121,52 @@ pub(crate) fn read(
         Decision::read(&output, limits, members, cost).ok_or_else(Reply::unexpected)
     });
     match decision {
-        Ok(decision) => Some(decision),
-        Err(error) => {
-            let unavailable = outage.decide(&error, any_closed(limits, members));
-            unavailable.map(Decision::Fail)
+        Ok(decision) => {
+            if let Decision::Refuse(excess) = &decision {
+                tell_refused(limits, excess, cost);
+            }
+            Some(decision)
         }
+        Err(error) => {
+            let closed = any_closed(limits, members);
+            tell_failed(limits, members, &error, closed);
+            outage.decide(&error, closed).map(Decision::Fail)
+        }
+    }
+}
+
+/// Tells which policy refused a request, and for how long.
+#[cold]
+fn tell_refused(limits: &[Limit], excess: &Excess, cost: u32) {
+    for limit in excess.violated.iter() {
+        limits[limit].count(Outcome::Refused);
+    }
+    let limit = &limits[excess.debt.limit];
+    tracing::debug!(
+        policy = &*limit.name,
+        limit = %limit.quota,
+        cost,
+        retry_after_s = Duration::from_micros(excess.retry_after).as_secs_f64(),
+        "rate limit refused"
+    );
+}
+
+/// Tells that the store did not say, and what became of the request.
+#[cold]
+fn tell_failed(limits: &[Limit], members: LimitSet, error: &StoreError, closed: bool) {
+    let outcome = match closed {
+        true => Outcome::FailedClosed,
+        false => Outcome::FailedOpen,
+    };
+    for limit in members.iter() {
+        limits[limit].count(outcome);
+        tracing::debug!(
+            policy = &*limits[limit].name,
+            outcome = outcome.as_str(),
+            kind = error.kind().as_str(),
+            error = %error.report(),
+            "rate limit not checked"
+        );
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     decision::{Debt, Decision},
     limit::Limit,
     limit_set::{LimitSet, MAX_POLICIES},
+    metrics::Outcome,
     outage::Outage,
     partition::{Partitions, Unpartitioned},
     program::CHARGE,
@@ -134,10 +135,14 @@ impl Checker {
         {
             // Numbers own nothing: what is left to drop is known to be nothing.
             mem::forget(reply);
+            limit.count(Outcome::Admitted);
             let debt = debt as u64;
             return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
         }
         let decision = read(reply?, &self.limits, LimitSet::one(0), cost, &self.outage);
+        if let Some(Decision::Admit(_)) = &decision {
+            limit.count(Outcome::Admitted);
+        }
         Some(decision.unwrap_or(Decision::Admit(None)))
     }
 

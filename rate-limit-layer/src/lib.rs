@@ -98,12 +98,25 @@
 //! A request that is dropped while the store is asked was charged once or not at all. If it has several identities, the charges
 //! of those that were already made are refunded. Nothing is held between a request and its response.
 //!
+//! # Metrics and events
+//!
+//! `RUST_LOG=rate_limit_layer=debug` tells why a request was refused: the policy, its limit, the cost and the wait, or the
+//! cause why the store did not answer. No event holds an identity. With the feature `metrics`:
+//!
+//! | Name | Kind | Labels | What |
+//! | --- | --- | --- | --- |
+//! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `failed_open` or `failed_closed` |
+//!
+//! A request counts once for each policy that charged it, refused it, or could not be checked. A policy's name is a label, so
+//! it must come from a small set.
+//!
 //! # Features
 //!
 //! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; handlers can take
 //!   `Option<Standing>`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: the same for `rediss://`.
+//! - `metrics`: counts decisions, through the facade of the crate `metrics`.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
 
 mod charge;
@@ -122,6 +135,7 @@ mod layer;
 mod limit;
 mod limit_set;
 mod limiter;
+mod metrics;
 mod outage;
 mod partition;
 mod policy;
@@ -142,6 +156,8 @@ pub use layer_http::{
 pub use layer_http::{PathParam, path_param};
 pub use layer_store as store;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::METRICS;
 pub use self::{
     cost::InvalidCost,
     layer::RateLimitLayer,

@@ -8,6 +8,7 @@ use crate::{
     gcra::Rate,
     headers,
     limit_set::LimitSet,
+    metrics::{Decisions, Outcome},
     policy::{FailureMode, PEER},
     problem,
 };
@@ -27,6 +28,7 @@ pub(crate) struct Limit {
     pub(crate) quoted: Box<str>,
     /// The document of a refusal by this policy alone.
     pub(crate) problem: Content,
+    decisions: Decisions,
     /// Done once an event has told of requests without an identity.
     told: Arc<Once>,
 }
@@ -48,6 +50,7 @@ impl Limit {
             peer_space: KeySpace::new("limit", &format!("{name}{PEER}")),
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),
+            decisions: Decisions::default(),
             told: Arc::new(Once::new()),
             name,
         }
@@ -99,6 +102,12 @@ impl Limit {
             Arg::Int(self.rate.full() as i64),
             Arg::Int(charge),
         ]
+    }
+
+    /// Counts a decision under this policy.
+    #[inline]
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.decisions.count(&self.name, outcome);
     }
 
     /// Tells, once, of a route without the path parameter that the policy counts by.

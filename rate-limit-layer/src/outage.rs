@@ -40,7 +40,6 @@ impl Outage {
     /// Decides on a request whose check failed. `closed`: one of the limits fails closed. `None`: the request passes.
     #[cold]
     pub(crate) fn decide(&self, error: &StoreError, closed: bool) -> Option<Unavailable> {
-        tracing::debug!(error = %error.report(), closed, "rate limit not checked");
         if !self.is_told_by_breaker(error.kind()) {
             self.tell(error, closed);
         }

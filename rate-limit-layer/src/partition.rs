@@ -26,6 +26,15 @@ pub(crate) enum Unpartitioned {
     Misconfigured,
 }
 
+impl Unpartitioned {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoIdentity => "no_identity",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
 impl<'a> Partitions<'a> {
     /// Finds a request's partition in each limit.
     pub(crate) fn of(limits: &[Limit], head: &RequestHead<'a>) -> Result<Self, Unpartitioned> {

@@ -106,7 +106,7 @@ impl Protocol for Refund<'_> {
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<()> {
         // A refund is not repeated: one whose reply was lost may have been applied, and would be paid back twice.
         if let Err(error) = reply {
-            tracing::debug!(error = %error.report(), "rate limit not refunded");
+            tracing::debug!(kind = error.kind().as_str(), error = %error.report(), "rate limit not refunded");
         }
         self.left -= self.command.members();
         // ## Refunding => on to the next command | done

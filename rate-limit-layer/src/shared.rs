@@ -121,7 +121,10 @@ impl Shared {
             Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
             Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
             Ok(Verdict::Admitted(_)) => unreachable!("an admitted request is not refused"),
-            Err(unpartitioned) => unpartitioned.into(),
+            Err(unpartitioned) => {
+                tracing::debug!(reason = unpartitioned.as_str(), "rate limit refused");
+                unpartitioned.into()
+            }
         };
         refusal.into_response(self.policies.as_ref())
     }

@@ -136,6 +136,48 @@ impl CacheName {
     }
 }
 
+impl CacheStatus {
+    /// Returns the way in which the request was answered, for events and metrics.
+    pub(crate) const fn result(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "hit",
+            Self::Collapsed { .. } => "collapsed",
+            Self::Forwarded {
+                fwd: Fwd::Bypass | Fwd::Method,
+                ..
+            } => "bypass",
+            Self::Stored { .. } | Self::Forwarded { .. } => "miss",
+            Self::OnlyIfCached => "only-if-cached",
+        }
+    }
+
+    /// Returns the reason, in the words of the field.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "fresh",
+            Self::Stored { fwd: Fwd::Purged } => "purged",
+            Self::Collapsed { fwd, .. }
+            | Self::Stored { fwd }
+            | Self::Forwarded { fwd, detail: None } => fwd.as_str(),
+            Self::Forwarded {
+                detail: Some(detail),
+                ..
+            } => detail.as_str(),
+            Self::OnlyIfCached => "only-if-cached",
+        }
+    }
+
+    /// Returns why the handler was called. `None`: it was not.
+    pub(crate) const fn fwd(self) -> Option<&'static str> {
+        match self {
+            Self::Collapsed { fwd, .. } | Self::Stored { fwd } | Self::Forwarded { fwd, .. } => {
+                Some(fwd.as_str())
+            }
+            Self::Hit { .. } | Self::OnlyIfCached => None,
+        }
+    }
+}
+
 impl Fwd {
     const fn as_str(self) -> &'static str {
         match self {
@@ -238,6 +280,52 @@ mod tests {
         let forwarded = CacheStatus::Forwarded { fwd, detail };
         assert_eq!(text(forwarded), "*c; fwd=miss");
         assert_eq!(text(CacheStatus::OnlyIfCached), "*c; detail=only-if-cached");
+    }
+
+    #[test]
+    fn events_and_metrics_have_the_words_of_the_field() {
+        let words = |status: CacheStatus| (status.result(), status.reason(), status.fwd());
+        let left = Duration::from_secs(1);
+        let (fwd, detail) = (Fwd::UriMiss, Some(Detail::SetCookie));
+        for (status, expected) in [
+            (CacheStatus::Hit { left }, ("hit", "fresh", None)),
+            (
+                CacheStatus::Collapsed { left, fwd },
+                ("collapsed", "uri-miss", Some("uri-miss")),
+            ),
+            (
+                CacheStatus::Stored { fwd },
+                ("miss", "uri-miss", Some("uri-miss")),
+            ),
+            (
+                CacheStatus::Stored { fwd: Fwd::Purged },
+                ("miss", "purged", Some("miss")),
+            ),
+            (
+                CacheStatus::Forwarded { fwd, detail },
+                ("miss", "set-cookie", Some("uri-miss")),
+            ),
+            (
+                CacheStatus::Forwarded {
+                    fwd: Fwd::Method,
+                    detail: None,
+                },
+                ("bypass", "method", Some("method")),
+            ),
+            (
+                CacheStatus::Forwarded {
+                    fwd: Fwd::Bypass,
+                    detail,
+                },
+                ("bypass", "set-cookie", Some("bypass")),
+            ),
+            (
+                CacheStatus::OnlyIfCached,
+                ("only-if-cached", "only-if-cached", None),
+            ),
+        ] {
+            assert_eq!(words(status), expected);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use layer_store::{Clock, Ttl, Value};
 
 use crate::{
     flight::Leader,
+    metrics::count_fill,
     purge::{
         plant::LearnTags,
         snapshot::{StampSnapshot, TagStamp},
@@ -52,7 +53,8 @@ impl Fill {
     pub(crate) async fn commit(mut self, body: EntryWriter, trailers: HeaderMap) {
         let leader = self.leader.take();
         let committed = self.try_commit(body, trailers, leader.as_ref()).await;
-        if let (None, Some(leader)) = (committed, leader) {
+        tell(committed.map_or_else(|reason| reason, Written::as_str));
+        if let (Err(_), Some(leader)) = (committed, leader) {
             leader.not_shared();
         }
     }
@@ -64,16 +66,18 @@ impl Fill {
         if let Some(leader) = self.leader {
             leader.not_shared();
         }
+        tell(TOO_LARGE);
     }
 
+    /// Fails with the reason why the entry is neither shared nor stored.
     async fn try_commit(
         &self,
         body: EntryWriter,
         trailers: HeaderMap,
         leader: Option<&Leader>,
-    ) -> Option<()> {
+    ) -> Result<Written, &'static str> {
         let deadline = self.shared.caller.deadline();
-        let tags = self.learn_tags(deadline).await?;
+        let tags = self.learn_tags(deadline).await.ok_or("tags")?;
         let (snapshot, text) = (&self.snapshot, &self.address.text);
         let bytes = body.finish(
             text,
@@ -84,17 +88,16 @@ impl Fill {
             &tags,
         );
         let value = Value::from(bytes);
-        let entry = Entry::read(&value, text)?;
-        let ttl = self.ttl()?;
+        let entry = Entry::read(&value, text).ok_or("unreadable")?;
+        let ttl = self.ttl().ok_or("expired")?;
         if value.len() > self.shared.caller.info().max_value {
-            return None;
+            return Err(TOO_LARGE);
         }
         self.remember(&tags);
         if let Some(leader) = leader {
             leader.share(entry, snapshot.clone());
         }
-        self.write(deadline, &value, ttl, &tags).await;
-        Some(())
+        Ok(self.write(deadline, &value, ttl, &tags).await)
     }
 
     /// Returns the tags of the entry with their stamps: those of the snapshot, and new ones for the tags that are not in it.
@@ -142,7 +145,13 @@ impl Fill {
         }
     }
 
-    async fn write(&self, deadline: Deadline, value: &Value, ttl: Ttl, tags: &[TagStamp]) {
+    async fn write(
+        &self,
+        deadline: Deadline,
+        value: &Value,
+        ttl: Ttl,
+        tags: &[TagStamp],
+    ) -> Written {
         // In the order of `Address::stamps`. The epoch, which comes last there, is not prolonged: no entry holds it.
         let stamps = self.snapshot.scopes.iter();
         let stamps = stamps.chain(tags.iter().map(|(_, stamp)| stamp));
@@ -157,11 +166,40 @@ impl Fill {
         for token in &written.prolonged {
             self.shared.prolonged(token);
         }
-        if written.is_stored {
-            count(&self.shared.stats.stored);
+        match written.is_stored {
+            true => {
+                count(&self.shared.stats.stored);
+                Written::Stored
+            }
+            false => Written::SharedOnly,
         }
     }
 }
+
+/// The end of an entry that is complete.
+#[derive(Clone, Copy)]
+enum Written {
+    Stored,
+    /// The store failed. Those who waited have it all the same.
+    SharedOnly,
+}
+
+impl Written {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::SharedOnly => "store-down",
+        }
+    }
+}
+
+/// Tells how a fill ended.
+fn tell(outcome: &'static str) {
+    count_fill(outcome);
+    tracing::debug!(outcome, "cache fill ended");
+}
+
+const TOO_LARGE: &str = "too-large";
 
 type Deadline = Option<std::time::Instant>;
 

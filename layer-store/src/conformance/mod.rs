@@ -40,6 +40,7 @@ pub mod twins;
 
 mod buggy;
 mod fault_injector;
+mod logs;
 mod names;
 mod random;
 mod report;
@@ -49,6 +50,8 @@ use std::{fmt, future::Future, pin::Pin};
 
 use crate::StoreError;
 
+#[doc(hidden)]
+pub use self::logs::Logs;
 pub use self::{
     buggy::{Bug, BuggyStore},
     fault_injector::{Fault, FaultInjector},

@@ -109,111 +109,50 @@ fn end(span: &Span, result: &Result<Reply, StoreError>) {
     span.record("outcome", outcome);
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "test-util"))]
 mod tests {
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-    use tracing::{
-        Event, Metadata, Subscriber,
-        field::{Field, Visit},
-        span::{Attributes, Id, Record},
-    };
-
     use super::*;
     use crate::{
         ErrorKind, Identity, KeySpace, MemoryStore,
+        conformance::Logs,
         wrap::fake::{Fake, Mode},
     };
-
-    /// Notes spans and their fields at a level and above.
-    #[derive(Clone)]
-    struct Spans(Level, Arc<Mutex<Vec<String>>>);
-
-    impl Spans {
-        fn at(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
-            let spans = Self(level, Arc::default());
-            let guard = tracing::subscriber::set_default(spans.clone());
-            (spans, guard)
-        }
-
-        fn take(&self) -> Vec<String> {
-            std::mem::take(&mut self.1.lock())
-        }
-
-        fn write(&self, id: &Id, field: &str, value: &str) {
-            let mut spans = self.1.lock();
-            let span = &mut spans[id.into_u64() as usize - 1];
-            span.push_str(&format!(" {field}={value}"));
-        }
-    }
-
-    impl Subscriber for Spans {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target() == "layer_store" && *metadata.level() <= self.0
-        }
-
-        fn new_span(&self, span: &Attributes<'_>) -> Id {
-            self.1.lock().push(span.metadata().name().into());
-            let id = Id::from_u64(self.1.lock().len() as u64);
-            span.record(&mut Fields(self, &id));
-            id
-        }
-
-        fn record(&self, id: &Id, values: &Record<'_>) {
-            values.record(&mut Fields(self, id));
-        }
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-    }
-
-    struct Fields<'a>(&'a Spans, &'a Id);
-
-    impl Visit for Fields<'_> {
-        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            self.0.write(self.1, field.name(), &format!("{value:?}"));
-        }
-    }
 
     const CX: Context = Context::new("cache");
 
     #[tokio::test]
     async fn a_call_has_a_span_with_its_outcome_and_without_its_key() {
-        let (spans, _guard) = Spans::at(Level::DEBUG);
+        let logs = Logs::debug("layer_store");
         let fake = Fake::new(Mode::Reply);
         let store = Traced::new(fake.clone());
         let (space, secret) = (KeySpace::new("data", "s"), Identity::from("secret"));
         let key = Key::new(&space, secret.as_ref());
         assert!(store.call_now(&Op::Get(&key), &CX).is_none());
-        assert_eq!(spans.take(), [""; 0], "nothing was done");
+        assert_eq!(logs.take(), [""; 0], "nothing was done");
         store.call(&Op::Get(&key), &CX).await.unwrap();
-        let got = spans.take();
-        let expected = r#"store op="get" source="cache" backend="fake" outcome="ok""#;
-        assert_eq!(got, [expected]);
+        let expected = "store op=get source=cache backend=fake outcome=ok";
+        assert_eq!(logs.take(), [expected]);
 
         fake.turn(Mode::Fail(ErrorKind::TooLarge));
         assert!(store.call(&Op::Ping, &CX).await.is_err());
-        let expected = r#"store op="ping" source="cache" backend="fake" outcome="too_large""#;
-        assert_eq!(spans.take(), [expected]);
+        let expected = "store op=ping source=cache backend=fake outcome=too_large";
+        assert_eq!(logs.take(), [expected]);
     }
 
     #[test]
     fn a_reply_without_waiting_has_a_span_too() {
-        let (spans, _guard) = Spans::at(Level::DEBUG);
+        let logs = Logs::debug("layer_store");
         let store = Traced::new(MemoryStore::new());
         store.call_now(&Op::Ping, &CX).unwrap().unwrap();
-        let expected = r#"store op="ping" source="cache" backend="memory" outcome="ok""#;
-        assert_eq!(spans.take(), [expected]);
+        let expected = "store op=ping source=cache backend=memory outcome=ok";
+        assert_eq!(logs.take(), [expected]);
     }
 
     #[tokio::test]
     async fn no_span_is_made_that_nobody_asked_for() {
-        let (spans, _guard) = Spans::at(Level::INFO);
+        let logs = Logs::at(Level::INFO, "layer_store");
         let store = Traced::new(Fake::new(Mode::Reply));
         store.call(&Op::Ping, &CX).await.unwrap();
-        assert!(spans.take().is_empty());
+        assert!(logs.take().is_empty());
     }
 }

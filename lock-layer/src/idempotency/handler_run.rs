@@ -41,6 +41,16 @@ pub(super) enum Settlement {
     Remove,
 }
 
+impl Settlement {
+    /// Returns what becomes of the claim, for events.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Write(_) => "recorded",
+            Self::Remove => "removed",
+        }
+    }
+}
+
 /// A service that a run can call.
 pub(super) trait Handler<ReqBody, ResBody>:
     Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send> + Send + 'static

@@ -1,4 +1,7 @@
-use http::StatusCode;
+use http::{Response, StatusCode};
+use layer_http::Body;
+
+use crate::metrics::count_idempotent;
 
 /// A handler's report about its run, in its response's extensions. It overrules the decision by status.
 ///
@@ -60,4 +63,28 @@ pub enum IdempotencyRefusal {
     ClientUnknown,
     /// 503: the store did not reply whether the request was handled before. It was not handled now.
     StoreUnavailable,
+}
+
+impl IdempotencyRefusal {
+    /// Refuses a request, and tells why.
+    pub(super) fn refuse<B>(self) -> Response<Body<B>> {
+        count_idempotent(self.as_str());
+        tracing::debug!(reason = self.as_str(), "idempotent request refused");
+        self.into_response()
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key_missing",
+            Self::KeyInvalid => "key_invalid",
+            Self::KeyReused => "key_reused",
+            Self::InProgress => "in_progress",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::BodyNotKept { .. } => "body_not_kept",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyUnreadable => "body_unreadable",
+            Self::ClientUnknown => "client_unknown",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
 }

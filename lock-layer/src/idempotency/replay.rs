@@ -6,6 +6,7 @@ use super::{
     outcome::IdempotencyRefusal,
     record::{Record, RecordState, RecordedResponse},
 };
+use crate::metrics::count_idempotent;
 
 /// Marks a response as a replay of the first.
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -19,27 +20,30 @@ pub(super) fn respond_to_repetition<B>(
     let Some(record) = record else {
         // A record of another version: all that is known is that a run began.
         tracing::error!("an idempotency record cannot be read");
-        return IdempotencyRefusal::OutcomeUnknown.into_response();
+        return IdempotencyRefusal::OutcomeUnknown.refuse();
     };
     if record.run.fingerprint != fingerprint {
-        return IdempotencyRefusal::KeyReused.into_response();
+        return IdempotencyRefusal::KeyReused.refuse();
     }
     match record.state {
         RecordState::Completed(response) => replay(*response),
         RecordState::InProgress { deadline } if now < deadline => {
-            IdempotencyRefusal::InProgress.into_response()
+            IdempotencyRefusal::InProgress.refuse()
         }
         // A run that is overdue: its process may have died.
         RecordState::InProgress { .. } | RecordState::Unknown => {
-            IdempotencyRefusal::OutcomeUnknown.into_response()
+            IdempotencyRefusal::OutcomeUnknown.refuse()
         }
-        RecordState::BodyNotKept { status } => {
-            IdempotencyRefusal::BodyNotKept { status }.into_response()
-        }
+        RecordState::BodyNotKept { status } => IdempotencyRefusal::BodyNotKept { status }.refuse(),
     }
 }
 
 fn replay<B>(recorded: RecordedResponse) -> Response<Body<B>> {
+    count_idempotent("replayed");
+    tracing::debug!(
+        status = recorded.status.as_u16(),
+        "idempotent request replayed"
+    );
     let trailers = recorded.trailers.unwrap_or_default();
     let content = Content::new(recorded.body).with_trailers(trailers);
     let mut response = Response::new(Body::own(content));

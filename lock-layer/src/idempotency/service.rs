@@ -68,7 +68,7 @@ where
                 let inner = take_ready(&mut self.inner);
                 ResponseFuture::responding(task::respond(self.config.clone(), name, inner, req))
             }
-            Err(refusal) => ResponseFuture::refused(refusal.into_response()),
+            Err(refusal) => ResponseFuture::refused(refusal.refuse()),
         }
     }
 }

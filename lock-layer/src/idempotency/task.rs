@@ -19,7 +19,7 @@ use super::{
     outcome::IdempotencyRefusal,
     replay::respond_to_repetition,
 };
-use crate::retry::Retry;
+use crate::{metrics::count_idempotent, retry::Retry};
 
 /// Responds to a request whose record has this name.
 pub(super) async fn respond<S, ReqBody, ResBody>(
@@ -36,7 +36,7 @@ where
     let (parts, body) = req.into_parts();
     let body = match read_request(body, config.max_request_body).await {
         Ok(body) => body,
-        Err(refusal) => return Ok(refusal.into_response()),
+        Err(refusal) => return Ok(refusal.refuse()),
     };
     let req = Request::from_parts(parts, ReqBody::rebuild(body.clone()));
     let fingerprint = fingerprint(&RequestHead::of(&req), &body);
@@ -56,7 +56,7 @@ where
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
         // The runtime shuts down and dropped the task, at whatever step.
-        Err(_) => Ok(IdempotencyRefusal::OutcomeUnknown.into_response()),
+        Err(_) => Ok(IdempotencyRefusal::OutcomeUnknown.refuse()),
     }
 }
 
@@ -109,6 +109,9 @@ async fn run_handler<S, ReqBody, ResBody>(
     ReqBody: Rebuild,
     ResBody: KeepableBody,
 {
+    count_idempotent("run");
+    let begun = Instant::now();
+    tracing::debug!("idempotent run begins");
     let work = AssertUnwindSafe(run.call(inner, req)).catch_unwind();
     let (settlement, result) = match run.renewing(work).await {
         // ## Running => Responded
@@ -117,6 +120,11 @@ async fn run_handler<S, ReqBody, ResBody>(
         Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
         Err(panic) => (run.broken_off(), Err(panic)),
     };
+    tracing::debug!(
+        outcome = settlement.as_str(),
+        took_s = begun.elapsed().as_secs_f64(),
+        "idempotent run ends"
+    );
     // ## Responded => Settled. Before the response leaves: its client may repeat the request at once, and must find the record.
     let settled = run.settle_once(&settlement).await;
     let _ = reply.send(result);
@@ -127,6 +135,10 @@ async fn run_handler<S, ReqBody, ResBody>(
 }
 
 fn unavailable<B>(error: &StoreError) -> Response<Body<B>> {
-    tracing::debug!(error = %error.report(), "an idempotency key could not be looked up");
-    IdempotencyRefusal::StoreUnavailable.into_response()
+    tracing::debug!(
+        kind = error.kind().as_str(),
+        error = %error.report(),
+        "an idempotency key could not be looked up"
+    );
+    IdempotencyRefusal::StoreUnavailable.refuse()
 }

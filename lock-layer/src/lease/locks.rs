@@ -164,7 +164,8 @@ impl LockGroup {
         units: impl IntoUnits<Shape>,
     ) -> Result<Arc<Holder>, AcquireError> {
         let units = Units::new(units);
-        Holder::new(self.config.clone(), self.name.clone(), units).map(Arc::new)
+        let holder = Holder::new(self.config.clone(), self.name.clone(), units);
+        holder.inspect_err(AcquireError::tell).map(Arc::new)
     }
 }
 

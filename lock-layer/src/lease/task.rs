@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     AcquireError, LockBusy,
+    metrics::{count_acquisition, count_lost},
     retry::{Retry, run_with_retry},
 };
 
@@ -89,14 +90,16 @@ async fn acquire_in_task(holder: Arc<Holder>) -> Result<LockGuard, AcquireError>
 
 /// Returns the fencing token of a grant.
 fn granted(holder: &Holder, result: Result<Acquired, StoreError>) -> Result<u64, AcquireError> {
-    match result {
-        Ok(Acquired::Granted { fence }) => Ok(fence),
-        Ok(Acquired::Busy { wait }) => {
-            let busy = LockBusy::new(wait, holder.config().busy_title);
-            Err(AcquireError::Busy(busy))
+    let error = match result {
+        Ok(Acquired::Granted { fence }) => {
+            count_acquisition("acquired");
+            return Ok(fence);
         }
-        Err(error) => Err(AcquireError::Unavailable(error)),
-    }
+        Ok(Acquired::Busy { wait }) => LockBusy::new(wait, holder.config().busy_title).into(),
+        Err(error) => AcquireError::Unavailable(error),
+    };
+    error.tell();
+    Err(error)
 }
 
 /// Renews a lock until its guard says stop or the lock is lost.
@@ -145,6 +148,7 @@ impl LockTask {
                     if !Box::pin(self.renew()).await {
                         // A guard that gave the lock back this very moment has lost nothing.
                         if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
+                            count_lost();
                             tracing::warn!(fence = self.fence, "a lock was lost");
                         }
                         self.deadline.send_replace(None);

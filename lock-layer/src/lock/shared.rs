@@ -38,6 +38,7 @@ impl Shared {
             Resolved::Peer(None) => self.group_name(head, "/peer", &Identity::from("")),
             Resolved::Skip => return LockNeed::Nothing,
             Resolved::Refuse => {
+                LockRefusal::tell_unnamed("key_not_found");
                 return LockNeed::Refused(LockRefusal::KeyNotFound.into_response());
             }
             _ => {
@@ -45,6 +46,7 @@ impl Shared {
                     "a lock's extractor cannot find a key on this route: \
                      add the LockLayer to the route whose parameter the extractor names"
                 );
+                LockRefusal::tell_unnamed("misconfigured");
                 return LockNeed::Refused(LockRefusal::Misconfigured.into_response());
             }
         };

@@ -28,11 +28,14 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
+#[doc(hidden)]
+pub use self::counters::Counters;
 pub(crate) use self::gauges::Gauges;
 use self::meters::Meters;
 pub use self::names::{METRICS, Metric, MetricKind};
 use crate::{Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
 
+mod counters;
 mod gauges;
 mod meters;
 mod names;

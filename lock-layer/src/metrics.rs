@@ -1,0 +1,90 @@
+//! What is counted of locks and idempotent requests, if the feature `metrics` is on. Without it nothing is done. The names are
+//! in the table of the crate page.
+
+#[cfg(feature = "metrics")]
+use layer_store::wrap::metrics::Metric;
+
+/// Counts a request with an idempotency key: `run`, `replayed`, or the reason of a refusal.
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(
+        clippy::missing_const_for_fn,
+        unused_variables,
+        reason = "it counts if the feature `metrics` is on"
+    )
+)]
+pub(crate) fn count_idempotent(outcome: &'static str) {
+    #[cfg(feature = "metrics")]
+    IDEMPOTENT.find_counter(&[outcome]).increment(1);
+}
+
+/// Counts an attempt to take a lock: `acquired`, or the reason of a refusal.
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(
+        clippy::missing_const_for_fn,
+        unused_variables,
+        reason = "it counts if the feature `metrics` is on"
+    )
+)]
+pub(crate) fn count_acquisition(outcome: &'static str) {
+    #[cfg(feature = "metrics")]
+    ACQUISITIONS.find_counter(&[outcome]).increment(1);
+}
+
+/// Counts a lock that was lost while it was held.
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(
+        clippy::missing_const_for_fn,
+        reason = "it counts if the feature `metrics` is on"
+    )
+)]
+pub(crate) fn count_lost() {
+    #[cfg(feature = "metrics")]
+    LOST.find_counter(&[]).increment(1);
+}
+
+/// Requests with an idempotency key.
+#[cfg(feature = "metrics")]
+const IDEMPOTENT: Metric = Metric::counter(
+    "idempotency_requests_total",
+    &["outcome"],
+    "requests that need a key; `outcome` is `run`, `replayed`, or why it was refused, such as `in_progress`",
+);
+
+/// Attempts to take a lock.
+#[cfg(feature = "metrics")]
+const ACQUISITIONS: Metric = Metric::counter(
+    "lock_acquisitions_total",
+    &["outcome"],
+    "attempts to take a lock; `outcome` is `acquired`, `busy`, `unavailable`, or what was wrong with the request",
+);
+
+/// Locks that were lost.
+#[cfg(feature = "metrics")]
+const LOST: Metric = Metric::counter(
+    "lock_lost_total",
+    &[],
+    "locks that their holder lost before giving them back",
+);
+
+/// Every metric of this crate.
+#[cfg(feature = "metrics")]
+pub const METRICS: &[Metric] = &[IDEMPOTENT, ACQUISITIONS, LOST];
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_crate_page_is_the_table_of_the_code() {
+        let docs = include_str!("lib.rs").lines();
+        let docs: Vec<_> = docs
+            .filter_map(|line| line.strip_prefix("//! "))
+            .filter(|line| line.starts_with("| `idempotency_") || line.starts_with("| `lock_"))
+            .collect();
+        let code: Vec<_> = METRICS.iter().map(Metric::line).collect();
+        assert_eq!(docs, code);
+    }
+}
