@@ -13,6 +13,8 @@ mod keys;
 mod kinds;
 mod prefix;
 mod timeout;
+#[cfg(test)]
+mod warnings;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::timeout::StillReceiving;
