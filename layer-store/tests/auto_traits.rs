@@ -6,7 +6,7 @@ use layer_store::{
     ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
     Slot, StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
-    wrap::{Breaker, Fallback, Prefix, Timeout},
+    wrap::{Breaker, Fallback, Prefix, Tiered, Timeout},
 };
 
 #[test]
@@ -58,6 +58,7 @@ fn every_public_type_is_send_and_sync() {
         Breaker<MemoryStore>,
         Fallback<MemoryStore>,
         Prefix<MemoryStore>,
+        Tiered<MemoryStore>,
         Timeout<MemoryStore>,
     );
     #[cfg(feature = "redis")]
