@@ -82,6 +82,7 @@ impl Copies {
         let at = self.clock.now();
         let ends = at.saturating_add(micros(self.bound));
         let mut stripe = self.stripe(key).lock();
+        // Else it would drop the copy that this read leaves.
         self.heed(&mut stripe, key);
         if let Some(watched) = stripe.watches.get_mut(&key.id()) {
             watched.ends = ends;
@@ -100,8 +101,8 @@ impl Copies {
 
     /// Keeps a copy of a value that was read, if the key was not written since the read began.
     pub(super) fn fill(&self, key: &Key<'_>, begun: Begun, value: &Value) {
-        let mut stripe = self.stripe(key).lock();
-        self.heed(&mut stripe, key);
+        // A hint that came since waits for the next hit, which heeds it.
+        let stripe = self.stripe(key).lock();
         let age = self.clock.now().saturating_sub(begun.at);
         let left = micros(self.bound).saturating_sub(age) / 1_000;
         let Some(ttl) = Ttl::from_millis(left) else {

@@ -177,6 +177,7 @@ async fn only_values_of_named_kinds_have_copies_and_absent_ones_have_none() {
         assert_eq!(get_now(&store, &key), None);
         store.get_many(&CX, &[key]).await.unwrap();
         assert_eq!(get_now(&store, &key), None);
+        assert!(store.copies.get(&Op::Get(&key), &CX).is_none());
     }
     far.put(&spaces.entry(1), "there").await;
     assert_eq!(get(&store, &spaces.entry(1)).await, Some("there".into()));
@@ -406,6 +407,20 @@ async fn a_read_that_is_under_way_when_the_hint_comes_leaves_no_copy() {
         tokio::join!(get(&store, &key), write);
         assert_ne!(get_now(&store, &key), Some("old".into()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_before_a_read_does_not_drop_its_copy() {
+    let (far, store, time) = tiered();
+    let store = store.watched(true);
+    let spaces = Spaces::new();
+    let key = spaces.entry(1);
+    put(&far, &key, "old").await;
+    get(&store, &key).await;
+    time.advance(MS * 1_000);
+    far.put(&key, "new").await;
+    get(&store, &key).await;
+    assert_eq!(get_now(&store, &key), Some("new".into()));
 }
 
 #[tokio::test(start_paused = true)]
