@@ -7,7 +7,7 @@ use layer_store::{
     Slot, StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch, Watchers,
     conformance::{BuggyStore, Fault, FaultInjector},
     service::{ResponseFuture, ServiceStore, StoreRequest, StoreService},
-    wrap::{Breaker, Fallback, Prefix, Retry, Timeout, Traced},
+    wrap::{Breaker, Fallback, Prefix, Retry, Tiered, Timeout, Traced},
 };
 
 #[test]
@@ -64,6 +64,7 @@ fn every_public_type_is_send_and_sync() {
         ServiceStore<StoreService<MemoryStore>>,
         StoreRequest,
         StoreService<MemoryStore>,
+        Tiered<MemoryStore>,
         Timeout<MemoryStore>,
         Traced<MemoryStore>,
     );

@@ -47,6 +47,10 @@ impl Kinds {
         self.0.contains(&key.kind())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns how many keys of `op` are of these kinds.
     pub(super) fn share_of(&self, op: &Op<'_>) -> Share {
         let (mut has, mut lacks, mut pings) = (false, false, false);

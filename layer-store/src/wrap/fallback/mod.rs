@@ -51,6 +51,7 @@ mod status;
 /// | --- | --- |
 /// | [`kinds`](Self::kinds) | none |
 /// | [`capacity`](Self::capacity) | 100,000 entries |
+/// | [`bytes`](Self::bytes) | 256 MiB |
 /// | [`max_deletes`](Self::max_deletes) | 10,000 keys |
 /// | [`refuse_for`](Self::refuse_for) | 24 hours |
 /// | time to the first try | 100 ms, doubling up to 1 s |
@@ -95,7 +96,8 @@ mod status;
 /// - Other processes that still reach the store read what this process could not delete yet. A process that ends during an
 ///   outage loses its deletes.
 /// - A write that the store applies after its sender gave up, and after the return, is not undone.
-/// - The memory is bounded by entries. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full).
+/// - The memory is bounded. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full). A value that takes more
+///   than an eighth of its bytes fails with [`TooLarge`](ErrorKind::TooLarge).
 ///
 /// # Layer order
 ///
@@ -121,6 +123,7 @@ impl<T: Store> Fallback<T> {
                 kinds: Kinds::default(),
                 split_brain: Kinds::default(),
                 capacity: CAPACITY,
+                bytes: BYTES,
                 clock: Clock::system(),
                 max_deletes: MAX_DELETES,
                 refuse_for: REFUSE_FOR,
@@ -174,6 +177,23 @@ impl<T: Store> Fallback<T> {
             "a memory of no entries answers nothing: write how many it may hold, as in capacity(100_000)"
         );
         Arc::make_mut(&mut self.settings).capacity = entries;
+        self
+    }
+
+    /// Sets the most bytes of the memory, as [`MemoryStore::with_bounds`](crate::MemoryStore::with_bounds) counts them. Default
+    /// 256 MiB. It takes room only during an outage.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        assert!(
+            bytes > 0,
+            "a memory of no bytes answers nothing: write how many it may take, as in bytes(64 << 20)"
+        );
+        Arc::make_mut(&mut self.settings).bytes = bytes;
         self
     }
 
@@ -399,6 +419,7 @@ fn reason_against(kind: &str) -> Option<&'static str> {
 }
 
 const CAPACITY: usize = 100_000;
+const BYTES: usize = 256 << 20;
 const MAX_DELETES: usize = 10_000;
 const REFUSE_FOR: Duration = Duration::from_secs(24 * 3600);
 
