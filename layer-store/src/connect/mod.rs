@@ -11,10 +11,10 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    RedisStore, Store,
+    Finding, RedisStore, Store,
     error::Report,
     redis::Settings,
-    wrap::{Breaker, Timeout},
+    wrap::{Breaker, Retry, Timeout},
 };
 
 mod environment;
@@ -44,6 +44,7 @@ mod target;
 ///
 /// - The URL cannot be read, or needs a feature that is off.
 /// - Redis is connected to outside a tokio runtime.
+/// - The server cannot do what a store needs, or a finding about it is [refused](Options::refuse).
 /// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
 ///   not trusted, TLS where there is none, or none where there is TLS.
 ///
@@ -130,7 +131,7 @@ async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigErr
     let options = options.checked()?;
     match target {
         Target::Memory => {
-            let store = MemoryStore::with_capacity(options.capacity);
+            let store = MemoryStore::with_bounds(options.capacity, options.max_bytes);
             Ok(match options.prefix {
                 None => observed(store),
                 Some(prefix) => observed(Prefix::new(store, prefix)),
@@ -148,6 +149,7 @@ async fn open_redis(
 ) -> Result<SharedStore, ConfigError> {
     let settings = settings
         .with_connect_timeout(options.connect_timeout)
+        .with_max_in_flight(options.max_in_flight)
         .with_provider(options.credentials.take())?;
     #[cfg(feature = "redis-tls")]
     let settings = settings
@@ -161,7 +163,10 @@ async fn open_redis(
     // late: the breaker starts open, and its pings make the next attempts.
     let limit = options.connect_timeout;
     let outage = match tokio::time::timeout(limit, store.dial()).await {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => {
+            Finding::check(&store.info().findings, &options.refused)?;
+            None
+        }
         Ok(Err(error)) if error.is_permanent() => {
             return Err(ConfigError::new(format!(
                 "cannot use {address}: check the URL's scheme, user, password and database"
@@ -179,8 +184,9 @@ async fn open_redis(
 
 #[cfg(feature = "redis")]
 fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>) -> SharedStore {
+    let bounded = Timeout::new(store, options.deadline);
     let breaker = Breaker::with_limits(
-        Timeout::new(store, options.deadline),
+        Retry::new(bounded).times(options.retries),
         tokio::runtime::Handle::current(),
         options.open_after,
         options.open_for,

@@ -2,7 +2,7 @@
 use std::fmt;
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, KeyPrefix, MemoryStore};
+use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore};
 #[cfg(feature = "redis")]
 use crate::{CredentialsProvider, credentials::SharedProvider};
 
@@ -27,7 +27,11 @@ use crate::{CredentialsProvider, credentials::SharedProvider};
 /// | [`connect_timeout`](Self::connect_timeout) | 1 s |
 /// | [`open_after`](Self::open_after) | 5 failures |
 /// | [`open_for`](Self::open_for) | 1 s |
+/// | [`retries`](Self::retries) | 0 |
+/// | [`max_in_flight`](Self::max_in_flight) | 1,024 calls |
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
+/// | [`max_bytes`](Self::max_bytes) | no bound |
+/// | [`refuse`](Self::refuse) | nothing |
 /// | [`prefix`](Self::prefix) | none |
 /// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
@@ -39,7 +43,11 @@ pub struct Options {
     connect_timeout: Duration,
     open_after: u32,
     open_for: Duration,
+    retries: u32,
+    max_in_flight: usize,
+    refused: Vec<FindingKind>,
     capacity: usize,
+    max_bytes: usize,
     pub(super) prefix: Option<String>,
     #[cfg(feature = "redis")]
     credentials: Option<SharedProvider>,
@@ -69,7 +77,11 @@ impl Options {
             connect_timeout: CONNECT_TIMEOUT,
             open_after: 5,
             open_for: Duration::from_secs(1),
+            retries: 0,
+            max_in_flight: 1_024,
+            refused: Vec::new(),
             capacity: MemoryStore::DEFAULT_CAPACITY,
+            max_bytes: usize::MAX,
             prefix: None,
             #[cfg(feature = "redis")]
             credentials: None,
@@ -109,11 +121,44 @@ impl Options {
         self
     }
 
-    /// Sets the number of entries of a `memory://` store. Default 1,000,000.
+    /// Sets how often a call that failed is repeated, within its [`deadline`](Self::deadline). Default 0.
     ///
-    /// Entries are counted, not bytes. For a cache of 1 MB responses set it to the megabytes that you can spare.
+    /// Only what was not applied, or does no harm when it is applied twice, is repeated: see [`Retry`](crate::wrap::Retry). A
+    /// `memory://` store ignores it.
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Sets the most calls that may wait for replies of the server at once. Default 1,024.
+    ///
+    /// Further calls wait in this process for their turn, and end as [`Overloaded`](crate::ErrorKind::Overloaded) if it does not
+    /// come before their deadline. The store itself uses fewer while that is no slower. A `memory://` store ignores it.
+    pub const fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
+    /// Makes these kinds of findings about the server errors of `connect`. Default none: they are logged.
+    ///
+    /// For a store of locks, for example, refuse a server that evicts: `refuse([FindingKind::Eviction])`. A server that is away
+    /// while `connect` runs is not refused. See [`SharedStore::doctor`](crate::SharedStore::doctor).
+    pub fn refuse(mut self, kinds: impl IntoIterator<Item = FindingKind>) -> Self {
+        self.refused.extend(kinds);
+        self
+    }
+
+    /// Sets the number of entries of a `memory://` store. Default 1,000,000.
     pub const fn capacity(mut self, entries: usize) -> Self {
         self.capacity = entries;
+        self
+    }
+
+    /// Sets the bytes that the values of a `memory://` store may take. Default: no bound, only the entries are counted.
+    ///
+    /// See [`MemoryStore::with_bounds`].
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
         self
     }
 
@@ -170,6 +215,12 @@ impl Options {
                 "how many entries it may hold, as in 100_000",
             ));
         }
+        if self.max_bytes == 0 {
+            return Err(zero("a max_bytes", "how many it may take, as in 64 << 20"));
+        }
+        if self.max_in_flight == 0 {
+            return Err(zero("a max_in_flight", "1_024"));
+        }
         if self.prefix.as_deref() == Some("") {
             return Err(ConfigError::new(
                 "an empty prefix does not separate anything: write a name, or leave `prefix` out",
@@ -181,7 +232,11 @@ impl Options {
             open_after: NonZeroU32::new(self.open_after)
                 .ok_or_else(|| zero("an open_after", "5"))?,
             open_for: self.open_for,
+            retries: self.retries,
+            max_in_flight: self.max_in_flight,
+            refused: self.refused,
             capacity: self.capacity,
+            max_bytes: self.max_bytes,
             prefix: self.prefix.as_deref().map(KeyPrefix::new),
             #[cfg(feature = "redis")]
             credentials: self.credentials,
@@ -209,7 +264,11 @@ pub(super) struct Checked {
     pub(super) connect_timeout: Duration,
     pub(super) open_after: NonZeroU32,
     pub(super) open_for: Duration,
+    pub(super) retries: u32,
+    pub(super) max_in_flight: usize,
+    pub(super) refused: Vec<FindingKind>,
     pub(super) capacity: usize,
+    pub(super) max_bytes: usize,
     pub(super) prefix: Option<KeyPrefix>,
     #[cfg(feature = "redis")]
     pub(super) credentials: Option<SharedProvider>,
@@ -232,7 +291,9 @@ mod tests {
             Options::new().connect_timeout(Duration::ZERO),
             Options::new().open_after(0),
             Options::new().open_for(Duration::ZERO),
+            Options::new().max_in_flight(0),
             Options::new().capacity(0),
+            Options::new().max_bytes(0),
             Options::new().prefix(""),
         ];
         for options in all {
