@@ -65,7 +65,8 @@ impl Shared {
         })
     }
 
-    fn get(&self, key: &Key<'_>, now: u64) -> Option<Value> {
+    #[inline(always)]
+    pub(super) fn get(&self, key: &Key<'_>, now: u64) -> Option<Value> {
         let mut shard = self.shard(key).lock();
         let at = shard.find(key.id())?;
         shard.read(at);

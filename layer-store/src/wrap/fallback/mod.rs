@@ -274,6 +274,21 @@ impl<T: Store> Fallback<T> {
         }
     }
 
+    /// Returns true if the store's result may not be that of the call.
+    #[inline]
+    fn must_settle(&self, result: &Option<Result<Reply, StoreError>>) -> bool {
+        match result {
+            None => false,
+            Some(Ok(Reply::Batch(_)) | Err(_)) => true,
+            Some(Ok(_)) => self.shared.state.status().refuses(),
+        }
+    }
+
+    #[cold]
+    fn settle_now(&self, op: &Op<'_>, result: &mut Option<Result<Reply, StoreError>>) {
+        *result = result.take().map(|result| self.settle(op, result));
+    }
+
     /// Answers an operation from the memory with which the store failed, if its kinds allow that.
     #[cold]
     fn fall_back(&self, op: &Op<'_>, error: StoreError) -> Result<Reply, StoreError> {
@@ -358,16 +373,16 @@ impl<T: Store> Store for Fallback<T> {
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let status = self.shared.state.status();
-        if status.degraded() {
-            return self.call_now_degraded(op, cx);
+        let degraded = self.shared.state.status().degraded();
+        // One variable, which is never moved: to move a reply costs as much as a call on memory.
+        let mut result = match degraded {
+            true => self.call_now_degraded(op, cx),
+            false => self.inner().call_now(op, cx),
+        };
+        if !degraded && self.must_settle(&result) {
+            self.settle_now(op, &mut result);
         }
-        let result = self.inner().call_now(op, cx);
-        match &result {
-            None => result,
-            Some(Ok(reply)) if !matches!(reply, Reply::Batch(_)) && !status.refuses() => result,
-            Some(_) => result.map(|result| self.settle(op, result)),
-        }
+        result
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {

@@ -3,8 +3,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 use parking_lot::Mutex;
 
 use crate::{
-    Clock, Condition, Context, Key, MemoryStore, Op, Reply, Retention, Store, StoreError, Ttl,
-    Value, Watch, key::Id,
+    Clock, Condition, Context, Key, MemoryStore, Op, Retention, Store, Ttl, Value, Watch, key::Id,
 };
 
 /// Copies of values that were read, each until its time is over or its key is written.
@@ -54,14 +53,10 @@ impl Copies {
         }
     }
 
-    /// Answers a `Get` of a key that has a copy.
-    #[inline]
-    pub(super) fn get(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let reply = self.memory.call_now(op, cx);
-        match reply {
-            Some(Ok(Reply::Value(Some(_)))) => reply,
-            _ => None,
-        }
+    /// Returns the copy of a value.
+    #[inline(always)]
+    pub(super) fn get(&self, key: &Key<'_>) -> Option<Value> {
+        self.memory.value(key)
     }
 
     /// Drops the copy of `key` if its watch had a hint. Returns true if it had.

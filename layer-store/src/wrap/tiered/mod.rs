@@ -188,22 +188,14 @@ impl<T: Store> Tiered<T> {
         self
     }
 
-    /// Answers a `Get` from a copy.
-    #[inline]
-    fn hit(&self, op: &Op<'_>, key: &Key<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let hit = self.copies.get(op, cx);
-        if self.settings.watched && hit.is_some() && self.copies.is_outdated(key) {
+    /// Returns the copy of a value. Only keys of named kinds have copies.
+    #[inline(always)]
+    fn copy_of(&self, key: &Key<'_>) -> Option<Value> {
+        let value = self.copies.get(key)?;
+        if self.settings.watched && self.copies.is_outdated(key) {
             return None;
         }
-        hit
-    }
-
-    /// Returns the copy of a value.
-    fn copy_of(&self, key: &Key<'_>, cx: &Context) -> Option<Value> {
-        if !self.kinds.has(key) {
-            return None;
-        }
-        self.hit(&Op::Get(key), key, cx)?.ok()?.into_value().ok()?
+        Some(value)
     }
 
     /// Notes that a key is read, before the read is sent. `None`: a key of another kind.
@@ -245,7 +237,7 @@ impl<T: Store> Tiered<T> {
 
     /// Reads those values from the store that have no copy.
     async fn read_many(&self, keys: &[Key<'_>], cx: &Context) -> Result<Reply, StoreError> {
-        let mut values: Vec<_> = keys.iter().map(|key| self.copy_of(key, cx)).collect();
+        let mut values: Vec<_> = keys.iter().map(|key| self.copy_of(key)).collect();
         let missing = values.iter().zip(keys);
         let missing = missing.filter_map(|(value, key)| value.is_none().then_some(*key));
         let missing: Vec<_> = missing.collect();
@@ -266,12 +258,24 @@ impl<T: Store> Tiered<T> {
     }
 
     /// Answers a `GetMany` if all of its values have copies.
-    fn read_many_now(&self, keys: &[Key<'_>], cx: &Context) -> Option<Reply> {
-        let values: Option<Vec<_>> = keys
-            .iter()
-            .map(|key| self.copy_of(key, cx).map(Some))
-            .collect();
-        values.map(Reply::Values)
+    fn read_many_now(&self, keys: &[Key<'_>]) -> Option<Reply> {
+        let values = keys.iter().map(|key| self.copy_of(key).map(Some));
+        values.collect::<Option<_>>().map(Reply::Values)
+    }
+
+    /// Calls the store, which may answer at once, for all but a `Get` that has a copy.
+    fn call_now_past_copy(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
+        if let Op::GetMany(keys) = op
+            && self.kinds.share_of(op) == Share::All
+            && let Some(reply) = self.read_many_now(keys)
+        {
+            return Some(Ok(reply));
+        }
+        let result = self.inner.call_now(op, cx);
+        if result.is_some() {
+            self.forget(op);
+        }
+        result
     }
 }
 
@@ -285,8 +289,8 @@ impl<T: Store> From<Tiered<T>> for SharedStore {
 impl<T: Store> Store for Tiered<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         match *op {
-            Op::Get(key) if self.kinds.has(key) => match self.hit(op, key, cx) {
-                Some(hit) => hit,
+            Op::Get(key) if self.kinds.has(key) => match self.copy_of(key) {
+                Some(value) => Ok(Reply::Value(Some(value))),
                 None => self.read(key, cx).await,
             },
             Op::GetMany(keys) if self.kinds.share_of(op) != Share::None => {
@@ -301,25 +305,12 @@ impl<T: Store> Store for Tiered<T> {
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        match *op {
-            Op::Get(key) if self.kinds.has(key) => {
-                let hit = self.hit(op, key, cx);
-                if hit.is_some() {
-                    return hit;
-                }
-            }
-            Op::GetMany(keys) if self.kinds.share_of(op) == Share::All => {
-                if let Some(reply) = self.read_many_now(keys, cx) {
-                    return Some(Ok(reply));
-                }
-            }
-            _ => {}
+        if let Op::Get(key) = op
+            && let Some(value) = self.copy_of(key)
+        {
+            return Some(Ok(Reply::Value(Some(value))));
         }
-        let result = self.inner.call_now(op, cx);
-        if result.is_some() {
-            self.forget(op);
-        }
-        result
+        self.call_now_past_copy(op, cx)
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {

@@ -10,8 +10,11 @@ mod here {
     use super::*;
 
     crate::conformance_tests!(async {
-        let store = FaultInjector::new(MemoryStore::new()).networked();
-        Fallback::new(store, Handle::current()).kinds(["data"])
+        let (clock, time) = Clock::manual(1_767_225_600_000_000);
+        let memory = MemoryStore::with_clock(100_000, clock);
+        let store = FaultInjector::new(memory).networked();
+        let store = Fallback::new(store, Handle::current());
+        Trial::with_clock(store.kinds(["data"]), time)
     });
 }
 
