@@ -14,7 +14,7 @@ use crate::{
     Finding, RedisStore, Store,
     error::Report,
     redis::Settings,
-    wrap::{Breaker, Retry, Timeout},
+    wrap::{Breaker, Fallback, Retry, Timeout},
 };
 
 mod environment;
@@ -191,10 +191,17 @@ fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>
         options.open_after,
         options.open_for,
     );
-    observed(match outage {
+    let breaker = match outage {
         None => breaker,
         Some(why) => breaker.opened(why),
-    })
+    };
+    match &*options.fallback {
+        [] => observed(breaker),
+        kinds => {
+            let runtime = tokio::runtime::Handle::current();
+            observed(Fallback::new(breaker, runtime).kinds(kinds.iter().copied()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 use std::fmt;
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore};
+use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore, wrap};
 #[cfg(feature = "redis")]
 use crate::{CredentialsProvider, credentials::SharedProvider};
 
@@ -32,6 +32,7 @@ use crate::{CredentialsProvider, credentials::SharedProvider};
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
 /// | [`max_bytes`](Self::max_bytes) | no bound |
 /// | [`refuse`](Self::refuse) | nothing |
+/// | [`fallback`](Self::fallback) | no kind |
 /// | [`prefix`](Self::prefix) | none |
 /// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
@@ -46,6 +47,7 @@ pub struct Options {
     retries: u32,
     max_in_flight: usize,
     refused: Vec<FindingKind>,
+    fallback: Vec<&'static str>,
     capacity: usize,
     max_bytes: usize,
     pub(super) prefix: Option<String>,
@@ -80,6 +82,7 @@ impl Options {
             retries: 0,
             max_in_flight: 1_024,
             refused: Vec::new(),
+            fallback: Vec::new(),
             capacity: MemoryStore::DEFAULT_CAPACITY,
             max_bytes: usize::MAX,
             prefix: None,
@@ -145,6 +148,15 @@ impl Options {
     /// while `connect` runs is not refused. See [`SharedStore::doctor`](crate::SharedStore::doctor).
     pub fn refuse(mut self, kinds: impl IntoIterator<Item = FindingKind>) -> Self {
         self.refused.extend(kinds);
+        self
+    }
+
+    /// Answers for keys of these kinds from the memory of this process while the server is away. Default none.
+    ///
+    /// Sensible kinds are `limit`, `entry` and `stamp`: `fallback(["limit", "entry", "stamp"])`. A limit then counts what this
+    /// process admits. See [`Fallback`](crate::wrap::Fallback) for what it promises. A `memory://` store ignores it.
+    pub fn fallback(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
+        self.fallback.extend(kinds);
         self
     }
 
@@ -221,6 +233,13 @@ impl Options {
         if self.max_in_flight == 0 {
             return Err(zero("a max_in_flight", "1_024"));
         }
+        for kind in &self.fallback {
+            if let Some(reason) = wrap::reason_against_fallback(kind) {
+                return Err(ConfigError::new(format!(
+                    "no fallback for keys of the kind {kind:?}: {reason}"
+                )));
+            }
+        }
         if self.prefix.as_deref() == Some("") {
             return Err(ConfigError::new(
                 "an empty prefix does not separate anything: write a name, or leave `prefix` out",
@@ -235,6 +254,7 @@ impl Options {
             retries: self.retries,
             max_in_flight: self.max_in_flight,
             refused: self.refused,
+            fallback: self.fallback,
             capacity: self.capacity,
             max_bytes: self.max_bytes,
             prefix: self.prefix.as_deref().map(KeyPrefix::new),
@@ -267,6 +287,7 @@ pub(super) struct Checked {
     pub(super) retries: u32,
     pub(super) max_in_flight: usize,
     pub(super) refused: Vec<FindingKind>,
+    pub(super) fallback: Vec<&'static str>,
     pub(super) capacity: usize,
     pub(super) max_bytes: usize,
     pub(super) prefix: Option<KeyPrefix>,
@@ -285,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_of_zero_are_errors() {
+    fn options_that_cannot_work_are_errors() {
         let all = [
             Options::new().deadline(Duration::ZERO),
             Options::new().connect_timeout(Duration::ZERO),
@@ -295,6 +316,8 @@ mod tests {
             Options::new().capacity(0),
             Options::new().max_bytes(0),
             Options::new().prefix(""),
+            Options::new().fallback(["limit", "lock"]),
+            Options::new().fallback(["Limit"]),
         ];
         for options in all {
             let error = options.checked().err().unwrap();

@@ -23,6 +23,7 @@ mod traced;
 #[cfg(test)]
 mod warnings;
 
+pub(crate) use self::fallback::reason_against_fallback;
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
 #[cfg(feature = "redis")]

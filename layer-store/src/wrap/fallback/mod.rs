@@ -8,11 +8,11 @@ use crate::{
     StoreInfo, Watch,
     wrap::{
         keys,
-        kinds::{Kinds, Share},
+        kinds::{Kinds, Share, is_kind},
     },
 };
 
-mod owned_key;
+mod deleted_key;
 mod pace;
 mod replay;
 mod sent;
@@ -141,7 +141,7 @@ impl<T: Store> Fallback<T> {
     #[track_caller]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
         let settings = Arc::make_mut(&mut self.settings);
-        settings.kinds.add(kinds, reason_against);
+        settings.kinds.add(kinds, reason_against_fallback);
         self
     }
 
@@ -421,7 +421,7 @@ fn is_outage(error: &StoreError) -> bool {
     )
 }
 
-fn reason_against(kind: &str) -> Option<&'static str> {
+pub(crate) fn reason_against_fallback(kind: &str) -> Option<&'static str> {
     match kind {
         "lock" | "fence" => Some(
             "two processes would both hold a lock while the store is away; write allow_split_brain([..]) if that does no harm",
@@ -429,6 +429,7 @@ fn reason_against(kind: &str) -> Option<&'static str> {
         "record" => Some(
             "two processes would both run a request while the store is away; write allow_split_brain([..]) if that does no harm",
         ),
+        kind if !is_kind(kind) => Some("no key has this kind; write such as \"limit\""),
         _ => None,
     }
 }
