@@ -5,7 +5,9 @@ use layer_store::{
     ErrorKind, Expiry, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace, ManualClock,
     MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore, Slot,
     StoreError, StoreInfo, Transaction, Ttl, Value, Watch, Watchers,
-    conformance::{BuggyStore, Fault, FaultInjector},
+    conformance::{
+        Bug, BuggyStore, Case, Fault, FaultInjector, Random, Report, Trial, schedules::Violation,
+    },
     wrap::{Breaker, Prefix, Timeout},
 };
 
@@ -51,9 +53,15 @@ fn every_public_type_is_send_and_sync() {
         Value,
         Watch,
         Watchers<Vec<u8>>,
+        Bug,
         BuggyStore<MemoryStore>,
+        Case,
         Fault,
         FaultInjector<MemoryStore>,
+        Random,
+        Report,
+        Trial,
+        Violation,
         Breaker<MemoryStore>,
         Prefix<MemoryStore>,
         Timeout<MemoryStore>,
