@@ -151,18 +151,24 @@ async fn every_operation_is_one_command() {
     let key = Key::new(&space, ada.as_ref());
     let (one, two) = (Value::from("1"), Value::from("2"));
     let args = [Arg::Int(100), Arg::Int(60_000)];
+    // `SET NX GET` and `PEXPIRE GT`. Older servers have a script in place of each.
+    let is_whole = server.version() >= (7, 0);
+    let or_script = |name| match is_whole {
+        true => vec![name],
+        false => vec!["evalsha", "eval"],
+    };
     let mut monitor = server.monitor();
 
     store.put(&CX, &key, &one, TTL).await.unwrap();
     assert_eq!(monitor.names(&server), ["set"]);
     store.put_if_absent(&CX, &key, &two, TTL).await.unwrap();
-    assert_eq!(monitor.names(&server), ["set"]);
+    assert_eq!(monitor.names(&server), or_script("set"));
     store.get(&CX, &key).await.unwrap();
     assert_eq!(monitor.names(&server), ["get"]);
     store.get_many(&CX, &[key, key]).await.unwrap();
     assert_eq!(monitor.names(&server), ["mget"]);
     store.touch(&CX, &key, TTL, true).await.unwrap();
-    assert_eq!(monitor.names(&server), ["pexpire"]);
+    assert_eq!(monitor.names(&server), or_script("pexpire"));
     store.delete_many(&CX, &[key]).await.unwrap();
     assert_eq!(monitor.names(&server), ["del"]);
     store.ping(&CX).await.unwrap();
