@@ -64,6 +64,11 @@ async fn fifty_at_once_over_two_connections_run_once_and_are_told_the_same() {
 async fn a_first_run_costs_two_commands_and_a_repetition_one() {
     let server = RedisServer::start();
     let store = connect(&server.url()).await.unwrap();
+    // `SET NX GET`, for which older servers have a script.
+    let claim = match server.version() >= (7, 0) {
+        true => "set",
+        false => "evalsha",
+    };
     for mode in MODES {
         let handler = Handler::new();
         let service = handler.under(
@@ -80,20 +85,20 @@ async fn a_first_run_costs_two_commands_and_a_repetition_one() {
         let mut monitor = server.monitor();
         let key = unique();
         send(&service, post(&key, "")).await;
-        assert_eq!(monitor.names(&server), ["set", "evalsha"]);
+        assert_eq!(monitor.names(&server), [claim, "evalsha"]);
         let long = unique();
         let running = tokio::spawn(service.clone().oneshot(post(&long, "slow")));
         sleep(Duration::from_millis(100)).await;
-        assert_eq!(monitor.names(&server), ["set"]);
+        assert_eq!(monitor.names(&server), [claim]);
         assert_eq!(
             send(&service, post(&long, "slow")).await.status(),
             StatusCode::CONFLICT
         );
-        assert_eq!(monitor.names(&server), ["set"]);
+        assert_eq!(monitor.names(&server), [claim]);
         running.await.unwrap().unwrap();
         assert_eq!(monitor.names(&server), ["evalsha"]);
         assert!(is_replay(&send(&service, post(&key, "")).await));
-        assert_eq!(monitor.names(&server), ["set"]);
+        assert_eq!(monitor.names(&server), [claim]);
 
         let mut bad = [post(&"k".repeat(256), ""), post("", ""), post(&key, "")];
         bad[1].headers_mut().remove("idempotency-key");
