@@ -31,7 +31,7 @@ mod target;
 ///
 /// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
 /// [circuit breaker](crate::wrap::Breaker). Every store gets [spans](crate::wrap::Traced) and, with the feature `metrics`,
-/// [metrics](crate::wrap::metrics). A server that cannot be reached within the deadline is no error: the store is
+/// metrics. A server that cannot be reached within the deadline is no error: the store is
 /// returned with its breaker open, after one warning, and comes back by itself.
 ///
 /// # Errors
