@@ -36,7 +36,7 @@ mod target;
 ///
 /// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
 /// [circuit breaker](crate::wrap::Breaker). Every store gets [spans](crate::wrap::Traced) and, with the feature `metrics`,
-/// [metrics](crate::wrap::metrics). A server that cannot be reached within
+/// metrics. A server that cannot be reached within
 /// [`connect_timeout`](Options::connect_timeout) (1 s) is no error: the store is returned with its breaker open, after one
 /// warning, and comes back by itself. A name is looked up again for each connection, and all of its addresses are tried.
 ///
