@@ -190,6 +190,6 @@ impl Shared {
 
     #[inline]
     pub(super) fn shard(&self, key: &Key<'_>) -> &Mutex<Shard> {
-        &self.shards[key.tag()[0] as usize & (self.shards.len() - 1)].0
+        &self.shards[key.tag_bits() & (self.shards.len() - 1)].0
     }
 }
