@@ -11,7 +11,7 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    RedisStore, Store,
+    Finding, RedisStore, Store,
     error::Report,
     redis::Settings,
     wrap::{Breaker, Timeout},
@@ -44,6 +44,7 @@ mod target;
 ///
 /// - The URL cannot be read, or needs a feature that is off.
 /// - Redis is connected to outside a tokio runtime.
+/// - The server is older than Redis 5.0, or something was found of it that [`Options::refuse`] names.
 /// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
 ///   not trusted, TLS where there is none, or none where there is TLS.
 ///
@@ -161,7 +162,10 @@ async fn open_redis(
     // late: the breaker starts open, and its pings make the next attempts.
     let limit = options.connect_timeout;
     let outage = match tokio::time::timeout(limit, store.dial()).await {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => {
+            Finding::check(&address, &store.info().findings, &options.refused)?;
+            None
+        }
         Ok(Err(error)) if error.is_permanent() => {
             return Err(ConfigError::new(format!(
                 "cannot use {address}: check the URL's scheme, user, password and database"

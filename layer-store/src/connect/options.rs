@@ -2,7 +2,7 @@
 use std::fmt;
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, KeyPrefix, MemoryStore};
+use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore};
 #[cfg(feature = "redis")]
 use crate::{CredentialsProvider, credentials::SharedProvider};
 
@@ -29,6 +29,7 @@ use crate::{CredentialsProvider, credentials::SharedProvider};
 /// | [`open_for`](Self::open_for) | 1 s |
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
 /// | [`prefix`](Self::prefix) | none |
+/// | [`refuse`](Self::refuse) | nothing |
 /// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
 /// | `client_pem` (feature `redis-tls`) | no certificate of this client |
@@ -41,6 +42,7 @@ pub struct Options {
     open_for: Duration,
     capacity: usize,
     pub(super) prefix: Option<String>,
+    refused: Vec<FindingKind>,
     #[cfg(feature = "redis")]
     credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -71,6 +73,7 @@ impl Options {
             open_for: Duration::from_secs(1),
             capacity: MemoryStore::DEFAULT_CAPACITY,
             prefix: None,
+            refused: Vec::new(),
             #[cfg(feature = "redis")]
             credentials: None,
             #[cfg(feature = "redis-tls")]
@@ -120,6 +123,16 @@ impl Options {
     /// Puts `prefix` and a colon before every key, so that several applications can share one server. Default none.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// Makes a finding of this kind an error of `connect`, where it would only be logged. May be called several times. Default
+    /// nothing, except for a server that is too old.
+    ///
+    /// For a store of locks that must not lose any: `.refuse(FindingKind::Eviction)`. A server that is away when `connect` is
+    /// called is not refused later.
+    pub fn refuse(mut self, kind: FindingKind) -> Self {
+        self.refused.push(kind);
         self
     }
 
@@ -183,6 +196,7 @@ impl Options {
             open_for: self.open_for,
             capacity: self.capacity,
             prefix: self.prefix.as_deref().map(KeyPrefix::new),
+            refused: self.refused,
             #[cfg(feature = "redis")]
             credentials: self.credentials,
             #[cfg(feature = "redis-tls")]
@@ -211,6 +225,7 @@ pub(super) struct Checked {
     pub(super) open_for: Duration,
     pub(super) capacity: usize,
     pub(super) prefix: Option<KeyPrefix>,
+    pub(super) refused: Vec<FindingKind>,
     #[cfg(feature = "redis")]
     pub(super) credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -257,7 +272,7 @@ mod tests {
         assert_eq!(options.open_after.get(), 5);
         assert_eq!(options.open_for, Duration::from_secs(1));
         assert_eq!(options.capacity, 1_000_000);
-        assert!(options.prefix.is_none());
+        assert!(options.prefix.is_none() && options.refused.is_empty());
         #[cfg(feature = "redis")]
         assert!(options.credentials.is_none());
         #[cfg(feature = "redis-tls")]
