@@ -247,16 +247,19 @@ where
     S::Error: std::fmt::Debug,
 {
     let mut request = Request::new(Full::default());
-    *request.uri_mut() = "http://shop.example/cars/7".parse().unwrap();
+    *request.uri_mut() = "http://shop.example/cars/7".parse().expect("a URI");
     *request.method_mut() = match what {
         "a cache" => http::Method::GET,
         _ => http::Method::POST,
     };
     for (name, value) in [("x-user", "ada"), ("idempotency-key", key)] {
-        let value = HeaderValue::from_str(value).unwrap();
+        let value = HeaderValue::from_str(value).expect("a value");
         request.headers_mut().insert(name, value);
     }
-    let response = service.oneshot(request).await.unwrap();
+    let response = service
+        .oneshot(request)
+        .await
+        .expect("no error is possible");
     match response.status() {
         StatusCode::OK => Ok(response.into_parts().0.headers),
         status => Err(format!("{what} is {status}")),

@@ -37,7 +37,9 @@ async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
 
     server.resume();
     recovers(&store).await;
-    let sent = monitor.names(&server);
+    let mut sent = monitor.names(&server);
+    // What a new connection begins with: this one went silent, so another was tried.
+    sent.retain(|name| ["evalsha", "ping", "set"].contains(&name.as_str()));
     let (failed, rest) = sent.split_at(5);
     let (probes, through) = rest.split_at(rest.len() - AFTER as usize);
     assert!(failed.iter().all(|name| name == "evalsha"), "{sent:?}");
@@ -67,7 +69,7 @@ async fn an_outage_of_writes_opens_the_breaker_once() {
             ..5 => BreakerState::Closed,
             _ => BreakerState::Open,
         };
-        assert_eq!(state(&store), expected, "after {failures} calls");
+        assert_eq!(breaker(&store), expected, "after {failures} calls");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);

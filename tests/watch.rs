@@ -90,7 +90,7 @@ async fn a_watch_costs_one_connection_and_nothing_after_it_is_dropped() {
 
 /// Watches a key, and waits until the server knows.
 async fn watched(store: &SharedStore, key: &Key<'_>) -> Watch {
-    store.ping(&CX).await.unwrap();
+    store.ping(&CX).await.expect("the store runs");
     assert!(store.info().watches);
     let mut watch = store.watch(key);
     settled(&mut watch).await;
@@ -103,7 +103,7 @@ async fn settled(watch: &mut Watch) {
 }
 
 async fn store_deletes(store: &SharedStore, key: &Key<'_>) {
-    assert!(store.delete(&CX, key).await.unwrap());
+    assert!(store.delete(&CX, key).await.expect("the store runs"));
 }
 
 async fn told(watch: &mut Watch, limit: Duration) -> bool {

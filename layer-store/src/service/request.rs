@@ -255,8 +255,7 @@ mod tests {
         keys(op).into_iter().map(text).collect()
     }
 
-    fn ids(op: &Op<'_>) -> Vec<[[u64; 2]; 2]> {
-        let ids = |key: Key<'_>| [key.id(), key.tag()];
-        keys(op).into_iter().map(ids).collect()
+    fn ids(op: &Op<'_>) -> Vec<[u64; 2]> {
+        keys(op).into_iter().map(|key| key.id()).collect()
     }
 }
