@@ -113,10 +113,11 @@ fn page(scan: &Scan<'_>, value: RespValue) -> Result<Reply, CallError> {
         let [next, RespValue::Array(keys)] = <[_; 2]>::try_from(parts).ok()? else {
             return None;
         };
-        let mut page = Page::default();
-        page.next = Some(parse(&next)?)
-            .filter(|place| *place != 0)
-            .map(Cursor::new);
+        let place = Some(parse(&next)?).filter(|place| *place != 0);
+        let mut page = Page {
+            keys: Vec::new(),
+            next: place.map(Cursor::new),
+        };
         page.keys.reserve(keys.len());
         for key in keys {
             let RespValue::Bulk(text) = key else {
