@@ -152,14 +152,11 @@ async fn every_operation_is_one_command() {
     let key = Key::new(&space, ada.as_ref());
     let (one, two) = (Value::from("1"), Value::from("2"));
     let args = [Arg::Int(100), Arg::Int(60_000)];
-    // Before Redis 7.0 scripts stand in.
-    let findings = store.doctor();
-    let is_old = findings
-        .iter()
-        .any(|found| found.kind == FindingKind::OldVersion);
-    let or_script = |name| match is_old {
-        true => vec!["evalsha", "eval"],
-        false => vec![name],
+    // `SET NX GET` and `PEXPIRE GT`. Older servers have a script in place of each.
+    let is_whole = server.version() >= (7, 0);
+    let or_script = |name| match is_whole {
+        true => vec![name],
+        false => vec!["evalsha", "eval"],
     };
     let mut monitor = server.monitor();
 

@@ -51,6 +51,29 @@ async fn a_paused_server_costs_each_call_its_limit_and_no_more() {
     assert!(through.iter().all(|name| name == "evalsha"), "{sent:?}");
 }
 
+/// A primary with too few replicas answers pings and reads, and refuses writes.
+#[tokio::test]
+async fn an_outage_of_writes_opens_the_breaker_once() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await.unwrap();
+    count(&store).await.unwrap();
+    server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let start = now();
+    let mut failures = 0;
+    while now() - start < Duration::from_secs(3) {
+        count(&store).await.unwrap_err();
+        failures += 1;
+        let expected = match failures {
+            ..5 => BreakerState::Closed,
+            _ => BreakerState::Open,
+        };
+        assert_eq!(state(&store), expected, "after {failures} calls");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    recovers(&store).await;
+}
+
 #[tokio::test]
 async fn a_killed_server_comes_back_empty_and_is_found_again() {
     let mut server = RedisServer::start();

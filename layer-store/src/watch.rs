@@ -96,6 +96,16 @@ impl Watch {
         // Nobody is left who could send a hint.
         pending().await
     }
+
+    /// Returns true if a hint came since the watch was made, or since the last call, without waiting for one.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let Some(Registered { hints, .. }) = &mut self.0 else {
+            return false;
+        };
+        let changed = hints.has_changed().unwrap_or(false);
+        hints.mark_unchanged();
+        changed
+    }
 }
 
 impl Watch {

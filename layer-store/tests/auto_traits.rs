@@ -5,9 +5,11 @@ use layer_store::{
     ErrorKind, Expiry, FallbackHandle, Health, Identity, IdentityRef, Key, KeyPrefix, KeySpace,
     ManualClock, MemoryStore, Op, Options, Output, Program, Reply, Retention, Scratch, SharedStore,
     Slot, StoreError, StoreInfo, Traffic, Transaction, Ttl, Value, Watch, Watchers,
-    conformance::{BuggyStore, Fault, FaultInjector},
+    conformance::{
+        Bug, BuggyStore, Case, Fault, FaultInjector, Random, Report, Trial, schedules::Violation,
+    },
     service::{ResponseFuture, ServiceStore, StoreRequest, StoreService},
-    wrap::{Breaker, Fallback, Prefix, Retry, Timeout, Traced},
+    wrap::{Breaker, Fallback, Prefix, Retry, Tiered, Timeout, Traced},
 };
 
 #[test]
@@ -54,9 +56,15 @@ fn every_public_type_is_send_and_sync() {
         Value,
         Watch,
         Watchers<Vec<u8>>,
+        Bug,
         BuggyStore<MemoryStore>,
+        Case,
         Fault,
         FaultInjector<MemoryStore>,
+        Random,
+        Report,
+        Trial,
+        Violation,
         Breaker<MemoryStore>,
         Fallback<MemoryStore>,
         Prefix<MemoryStore>,
@@ -64,6 +72,7 @@ fn every_public_type_is_send_and_sync() {
         ServiceStore<StoreService<MemoryStore>>,
         StoreRequest,
         StoreService<MemoryStore>,
+        Tiered<MemoryStore>,
         Timeout<MemoryStore>,
         Traced<MemoryStore>,
     );

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use layer_store::{
     Clock, Context, ManualClock, MemoryStore, Protocol, SharedStore, StoreError,
-    conformance::{FaultInjector, schedule::Schedule},
+    conformance::{FaultInjector, schedules::Schedule},
     wrap::{Breaker, Timeout},
 };
 use tokio::time::Instant;

@@ -228,7 +228,7 @@ impl fmt::Debug for Checker {
 mod tests {
     use http::Request;
     use layer_http::{PeerAddr, header};
-    use layer_store::{MemoryStore, conformance::FaultInjector};
+    use layer_store::{Context, MemoryStore, Store, StoreInfo, conformance::FaultInjector};
 
     use super::*;
     use crate::{IntoPolicy, Quota};
@@ -313,6 +313,42 @@ mod tests {
             checker.reset(&"ada".into()).await.unwrap();
             assert_eq!(remaining(&checker, "ada").await, [10, 3]);
         }
+    }
+
+    /// Over a network a key that is made for nothing costs as much as the rest of a check.
+    #[tokio::test]
+    async fn a_store_that_waits_is_not_asked_for_an_answer_at_once() {
+        struct Waiting(MemoryStore);
+
+        impl Store for Waiting {
+            async fn call<'a>(
+                &'a self,
+                op: &'a Op<'a>,
+                cx: &'a Context,
+            ) -> Result<Reply, StoreError> {
+                self.0.call(op, cx).await
+            }
+
+            fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
+                panic!("not asked for")
+            }
+
+            fn info(&self) -> StoreInfo {
+                StoreInfo::new("waiting")
+            }
+        }
+
+        let store = SharedStore::new(Waiting(MemoryStore::new()));
+        let quota = Quota::per_hour(10);
+        let checker = checker(store, [quota.fail_open()]);
+        let request = request();
+        let head = RequestHead::of(&request);
+        assert_eq!(checker.check_peer_now(&head, 1), None);
+        assert_eq!(checker.check_now(&head, 1), None);
+        assert!(matches!(
+            checker.check(&head, 1).await,
+            Ok(Decision::Admit(Some(_)))
+        ));
     }
 
     #[test]

@@ -26,7 +26,7 @@ async fn send(layer: &RateLimitLayer, request: Request<()>) -> u16 {
 
 fn of_ada() -> Request<()> {
     let request = Request::builder().header("x-user", SECRET);
-    request.body(()).unwrap()
+    request.body(()).expect("it is a request")
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use rate_limit_layer::{
     Limiter, Policy, Quota, RateLimitLayer, RateLimitRefusal, Unavailable, Verdict, header,
 };
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 
 const OK: StatusCode = StatusCode::OK;
 const DOWN: StatusCode = StatusCode::SERVICE_UNAVAILABLE;

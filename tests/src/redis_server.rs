@@ -163,6 +163,17 @@ impl RedisServer {
             .unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
+    /// Returns the version of Redis whose commands it has: major and minor. Valkey 9 says 7.2.
+    pub fn version(&self) -> (u32, u32) {
+        let info: String = self.command(&["INFO", "server"]);
+        let version = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"));
+        let mut numbers = version.into_iter().flat_map(|text| text.split('.'));
+        let mut next = || numbers.next()?.parse().ok();
+        next().zip(next()).expect("every server tells its version")
+    }
+
     /// Returns the number of calls of each command since the start or the last `CONFIG RESETSTAT`. The names are in lower case.
     /// Calls in scripts and those of the harness are included.
     pub fn commandstats(&self) -> BTreeMap<String, u64> {

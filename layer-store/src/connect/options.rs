@@ -2,7 +2,7 @@
 use std::fmt;
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore};
+use crate::{ConfigError, FindingKind, KeyPrefix, MemoryStore, wrap};
 #[cfg(feature = "redis")]
 use crate::{CredentialsProvider, credentials::SharedProvider};
 
@@ -27,9 +27,13 @@ use crate::{CredentialsProvider, credentials::SharedProvider};
 /// | [`connect_timeout`](Self::connect_timeout) | 1 s |
 /// | [`open_after`](Self::open_after) | 5 failures |
 /// | [`open_for`](Self::open_for) | 1 s |
+/// | [`retries`](Self::retries) | 0 |
+/// | [`max_in_flight`](Self::max_in_flight) | 1,024 calls |
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
-/// | [`prefix`](Self::prefix) | none |
+/// | [`max_bytes`](Self::max_bytes) | no bound |
 /// | [`refuse`](Self::refuse) | nothing |
+/// | [`fallback`](Self::fallback) | no kind |
+/// | [`prefix`](Self::prefix) | none |
 /// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
 /// | `client_pem` (feature `redis-tls`) | no certificate of this client |
@@ -40,9 +44,13 @@ pub struct Options {
     connect_timeout: Duration,
     open_after: u32,
     open_for: Duration,
-    capacity: usize,
-    pub(super) prefix: Option<String>,
+    retries: u32,
+    max_in_flight: usize,
     refused: Vec<FindingKind>,
+    fallback: Vec<&'static str>,
+    capacity: usize,
+    max_bytes: usize,
+    pub(super) prefix: Option<String>,
     #[cfg(feature = "redis")]
     credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -71,9 +79,13 @@ impl Options {
             connect_timeout: CONNECT_TIMEOUT,
             open_after: 5,
             open_for: Duration::from_secs(1),
-            capacity: MemoryStore::DEFAULT_CAPACITY,
-            prefix: None,
+            retries: 0,
+            max_in_flight: 1_024,
             refused: Vec::new(),
+            fallback: Vec::new(),
+            capacity: MemoryStore::DEFAULT_CAPACITY,
+            max_bytes: usize::MAX,
+            prefix: None,
             #[cfg(feature = "redis")]
             credentials: None,
             #[cfg(feature = "redis-tls")]
@@ -112,27 +124,59 @@ impl Options {
         self
     }
 
-    /// Sets the number of entries of a `memory://` store. Default 1,000,000.
+    /// Sets how often a call that failed is repeated, within its [`deadline`](Self::deadline). Default 0.
     ///
-    /// Entries are counted, not bytes. For a cache of 1 MB responses set it to the megabytes that you can spare.
+    /// Only what was not applied, or does no harm when it is applied twice, is repeated: see [`Retry`](crate::wrap::Retry). A
+    /// `memory://` store ignores it.
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Sets the most calls that may wait for replies of the server at once. Default 1,024.
+    ///
+    /// Further calls wait in this process for their turn, and end as [`Overloaded`](crate::ErrorKind::Overloaded) if it does not
+    /// come before their deadline. The store itself uses fewer while that is no slower. A `memory://` store ignores it.
+    pub const fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
+    /// Makes these kinds of findings about the server errors of `connect`. Default none: they are logged.
+    ///
+    /// For a store of locks, for example, refuse a server that evicts: `refuse([FindingKind::Eviction])`. A server that is away
+    /// while `connect` runs is not refused. See [`SharedStore::doctor`](crate::SharedStore::doctor).
+    pub fn refuse(mut self, kinds: impl IntoIterator<Item = FindingKind>) -> Self {
+        self.refused.extend(kinds);
+        self
+    }
+
+    /// Answers for keys of these kinds from the memory of this process while the server is away. Default none.
+    ///
+    /// Sensible kinds are `limit`, `entry` and `stamp`: `fallback(["limit", "entry", "stamp"])`. A limit then counts what this
+    /// process admits. See [`Fallback`](crate::wrap::Fallback) for what it promises. A `memory://` store ignores it.
+    pub fn fallback(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
+        self.fallback.extend(kinds);
+        self
+    }
+
+    /// Sets the number of entries of a `memory://` store. Default 1,000,000.
     pub const fn capacity(mut self, entries: usize) -> Self {
         self.capacity = entries;
+        self
+    }
+
+    /// Sets the bytes that the values of a `memory://` store may take. Default: no bound, only the entries are counted.
+    ///
+    /// See [`MemoryStore::with_bounds`].
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
         self
     }
 
     /// Puts `prefix` and a colon before every key, so that several applications can share one server. Default none.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
-        self
-    }
-
-    /// Makes a finding of this kind an error of `connect`, where it would only be logged. May be called several times. Default
-    /// nothing, except for a server that is too old.
-    ///
-    /// For a store of locks that must not lose any: `.refuse(FindingKind::Eviction)`. A server that is away when `connect` is
-    /// called is not refused later.
-    pub fn refuse(mut self, kind: FindingKind) -> Self {
-        self.refused.push(kind);
         self
     }
 
@@ -183,6 +227,19 @@ impl Options {
                 "how many entries it may hold, as in 100_000",
             ));
         }
+        if self.max_bytes == 0 {
+            return Err(zero("a max_bytes", "how many it may take, as in 64 << 20"));
+        }
+        if self.max_in_flight == 0 {
+            return Err(zero("a max_in_flight", "1_024"));
+        }
+        for kind in &self.fallback {
+            if let Some(reason) = wrap::reason_against_fallback(kind) {
+                return Err(ConfigError::new(format!(
+                    "no fallback for keys of the kind {kind:?}: {reason}"
+                )));
+            }
+        }
         if self.prefix.as_deref() == Some("") {
             return Err(ConfigError::new(
                 "an empty prefix does not separate anything: write a name, or leave `prefix` out",
@@ -194,9 +251,13 @@ impl Options {
             open_after: NonZeroU32::new(self.open_after)
                 .ok_or_else(|| zero("an open_after", "5"))?,
             open_for: self.open_for,
-            capacity: self.capacity,
-            prefix: self.prefix.as_deref().map(KeyPrefix::new),
+            retries: self.retries,
+            max_in_flight: self.max_in_flight,
             refused: self.refused,
+            fallback: self.fallback,
+            capacity: self.capacity,
+            max_bytes: self.max_bytes,
+            prefix: self.prefix.as_deref().map(KeyPrefix::new),
             #[cfg(feature = "redis")]
             credentials: self.credentials,
             #[cfg(feature = "redis-tls")]
@@ -223,9 +284,13 @@ pub(super) struct Checked {
     pub(super) connect_timeout: Duration,
     pub(super) open_after: NonZeroU32,
     pub(super) open_for: Duration,
-    pub(super) capacity: usize,
-    pub(super) prefix: Option<KeyPrefix>,
+    pub(super) retries: u32,
+    pub(super) max_in_flight: usize,
     pub(super) refused: Vec<FindingKind>,
+    pub(super) fallback: Vec<&'static str>,
+    pub(super) capacity: usize,
+    pub(super) max_bytes: usize,
+    pub(super) prefix: Option<KeyPrefix>,
     #[cfg(feature = "redis")]
     pub(super) credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -241,14 +306,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_of_zero_are_errors() {
+    fn options_that_cannot_work_are_errors() {
         let all = [
             Options::new().deadline(Duration::ZERO),
             Options::new().connect_timeout(Duration::ZERO),
             Options::new().open_after(0),
             Options::new().open_for(Duration::ZERO),
+            Options::new().max_in_flight(0),
             Options::new().capacity(0),
+            Options::new().max_bytes(0),
             Options::new().prefix(""),
+            Options::new().fallback(["limit", "lock"]),
+            Options::new().fallback(["Limit"]),
         ];
         for options in all {
             let error = options.checked().err().unwrap();
@@ -272,7 +341,7 @@ mod tests {
         assert_eq!(options.open_after.get(), 5);
         assert_eq!(options.open_for, Duration::from_secs(1));
         assert_eq!(options.capacity, 1_000_000);
-        assert!(options.prefix.is_none() && options.refused.is_empty());
+        assert!(options.prefix.is_none());
         #[cfg(feature = "redis")]
         assert!(options.credentials.is_none());
         #[cfg(feature = "redis-tls")]

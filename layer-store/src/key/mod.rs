@@ -5,8 +5,11 @@ use std::{
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+pub(crate) use self::owned::OwnedKey;
 use self::text::{escape, render_identity, shorten};
 use crate::IdentityRef;
+
+mod owned;
 
 pub(crate) mod text;
 
@@ -134,9 +137,12 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// Returns 10 bits that all keys of one tag share, for the choice of a shard.
+    ///
+    /// The upper bits of the sum: in each word alone the tags of neighbouring numbers may fall close together under some seeds.
     #[inline]
-    pub(crate) fn tag(&self) -> Id {
-        self.tag
+    pub(crate) fn tag_bits(&self) -> usize {
+        (self.tag[0].wrapping_add(self.tag[1]) >> (u64::BITS - 10)) as usize
     }
 
     #[inline]
@@ -303,13 +309,7 @@ impl<'a> PrefixChain<'a> {
         Self { prefix, outer }
     }
 
-    /// Returns the innermost wrapper's prefix, and those of the wrappers further out.
-    pub(crate) fn parts(&self) -> (&'a KeyPrefix, Option<&'a Self>) {
-        (self.prefix, self.outer)
-    }
-
     /// Makes one prefix of all: a key behind it is the one behind each of them.
-    #[cfg(feature = "tower")]
     pub(crate) fn joined(&self) -> KeyPrefix {
         let Some(outer) = self.outer else {
             return self.prefix.clone();

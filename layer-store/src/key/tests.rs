@@ -162,11 +162,17 @@ fn numbers_are_spread_over_both_words() {
         words.dedup();
         assert_eq!(words.len(), 64);
     }
-    // 64 neighbours fall on many of 64 shards.
-    let mut shards: Vec<_> = ids.iter().map(|id| id[0] & 63).collect();
+}
+
+/// Under nearly all seeds they fall on 40 of 64 shards; ten would be a very rare accident.
+#[test]
+fn neighbouring_numbers_fall_on_many_shards() {
+    let space = limit("l");
+    let shard = |number| Key::new(&space, IdentityRef::Int(number)).tag_bits() & 63;
+    let mut shards: Vec<_> = (0..64).map(shard).collect();
     shards.sort_unstable();
     shards.dedup();
-    assert!(shards.len() > 24, "{}", shards.len());
+    assert!(shards.len() > 10, "{}", shards.len());
 }
 
 #[test]

@@ -148,6 +148,12 @@ impl MemoryStore {
         }))
     }
 
+    /// Reads a value without an operation and its reply, which would be moved on the way to a caller of two words.
+    #[inline(always)]
+    pub(crate) fn value(&self, key: &Key<'_>) -> Option<crate::Value> {
+        self.0.get(key, self.0.clock.now())
+    }
+
     /// Returns the number of entries. Expired entries that were not removed yet are included.
     pub fn len(&self) -> usize {
         self.0.counts.len()

@@ -65,7 +65,8 @@ impl Shared {
         })
     }
 
-    fn get(&self, key: &Key<'_>, now: u64) -> Option<Value> {
+    #[inline(always)]
+    pub(super) fn get(&self, key: &Key<'_>, now: u64) -> Option<Value> {
         let mut shard = self.shard(key).lock();
         let at = shard.find(key.id())?;
         shard.read(at);
@@ -189,6 +190,6 @@ impl Shared {
 
     #[inline]
     pub(super) fn shard(&self, key: &Key<'_>) -> &Mutex<Shard> {
-        &self.shards[key.tag()[0] as usize & (self.shards.len() - 1)].0
+        &self.shards[key.tag_bits() & (self.shards.len() - 1)].0
     }
 }

@@ -40,7 +40,6 @@
 //! ```
 
 mod future;
-mod owned_key;
 mod owned_op;
 mod request;
 mod service_store;

@@ -1,4 +1,4 @@
-use super::owned_key::OwnedKey;
+use crate::key::OwnedKey;
 use crate::{
     Arg, Condition, Cursor, Expiry, Key, KeyPrefix, KeySpace, Op, Program, Retention, Scan, Ttl,
     Value, key::PrefixChain,

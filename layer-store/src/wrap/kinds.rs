@@ -15,6 +15,11 @@ pub(super) enum Share {
     All,
 }
 
+/// Returns true for a text that [`KeySpace::new`](crate::KeySpace::new) takes.
+pub(super) fn is_kind(kind: &str) -> bool {
+    (1..=16).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
 impl Kinds {
     /// Adds kinds.
     ///
@@ -32,8 +37,7 @@ impl Kinds {
                 panic!("keys of the kind {kind:?} are refused here: {reason}");
             }
             assert!(
-                (1..=16).contains(&kind.len())
-                    && kind.bytes().all(|byte| byte.is_ascii_lowercase()),
+                is_kind(kind),
                 "{kind:?} is the kind of no key: write 1 to 16 lower-case letters, such as \"entry\""
             );
             if !self.0.contains(&kind) {
@@ -45,6 +49,10 @@ impl Kinds {
     #[inline]
     pub(super) fn has(&self, key: &Key<'_>) -> bool {
         self.0.contains(&key.kind())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns how many keys of `op` are of these kinds.

@@ -1,10 +1,11 @@
-//! Wrappers round a store: spans, metrics, answers from this process's memory, a circuit breaker, retries, a limit for each call,
-//! and a prefix for keys.
+//! Wrappers round a store: spans, metrics, copies in this process's memory, answers from it during an outage, a circuit breaker,
+//! retries, a limit for each call, and a prefix for keys.
 //!
-//! Outermost first: [`Traced`] > `Metrics` (feature `metrics`) > [`Fallback`] > [`Breaker`] > [`Retry`] > [`Timeout`] >
-//! [`Prefix`] > backend. [`connect`](crate::connect()) puts spans and metrics round every store, a breaker and a timeout round
-//! one that is reached over a network, and the others if they are asked for. A [`MemoryStore`](crate::MemoryStore) never waits
-//! and needs neither breaker nor timeout. [`Store`](crate::Store) shows how to write another one.
+//! Outermost first: [`Traced`] > `Metrics` (feature `metrics`) > [`Tiered`] > [`Fallback`] > [`Breaker`] > [`Retry`] >
+//! [`Timeout`] > [`Prefix`] > backend. [`connect`](crate::connect()) puts spans and metrics round every store, a breaker and a
+//! timeout round one that is reached over a network, and a prefix and retries if they are asked for. A
+//! [`MemoryStore`](crate::MemoryStore) never waits and needs neither breaker nor timeout. [`Store`](crate::Store) shows how to
+//! write another one.
 
 mod breaker;
 #[cfg(test)]
@@ -16,17 +17,21 @@ mod kinds;
 pub mod metrics;
 mod prefix;
 mod retry;
+mod tiered;
 mod timeout;
 mod traced;
+#[cfg(test)]
+mod warnings;
 
+pub(crate) use self::fallback::reason_against_fallback;
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
 #[cfg(feature = "redis")]
 pub(crate) use self::timeout::StillReceiving;
 pub(crate) use self::timeout::allowance;
 pub use self::{
-    breaker::Breaker, fallback::Fallback, prefix::Prefix, retry::Retry, timeout::Timeout,
-    traced::Traced,
+    breaker::Breaker, fallback::Fallback, prefix::Prefix, retry::Retry, tiered::Tiered,
+    timeout::Timeout, traced::Traced,
 };
 use crate::{SharedStore, Store};
 

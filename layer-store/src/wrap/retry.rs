@@ -126,6 +126,9 @@ impl<T: Store> From<Retry<T>> for SharedStore {
 #[deny(clippy::missing_trait_methods)]
 impl<T: Store> Store for Retry<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
+        if self.times == 0 {
+            return self.inner.call(op, cx).await;
+        }
         let own = End::of(Instant::now(), self.limit, op, cx.deadline)?;
         // The end of all tries is each one's deadline: without it a second try would have a whole limit again.
         let end = cx.deadline.map_or(own.at, Instant::from_std);

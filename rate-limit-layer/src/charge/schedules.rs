@@ -11,7 +11,7 @@ use layer_http::{KeyExtractor, RequestHead, header};
 use layer_store::{
     Arg, Condition, Effect, Key, Op, Output, Protocol, Reply, Retention, Scratch, StoreError,
     StoreInfo, Value,
-    conformance::schedule::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, assert_finds, assert_holds},
 };
 
 use super::Charge;

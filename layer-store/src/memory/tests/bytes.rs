@@ -80,7 +80,8 @@ fn grow(store: &MemoryStore, rests: &[&str], len: i64) -> Result<(), ErrorKind> 
 
 #[test]
 fn what_is_added_is_taken_off_again() {
-    let (store, clock) = store(1_000);
+    // One shard, so that each write sweeps.
+    let (store, clock) = store(100);
     let pinned = Retention::Pinned;
     put(&store, 1, 100, pinned).unwrap();
     assert_eq!(store.bytes(), EACH);
@@ -91,6 +92,9 @@ fn what_is_added_is_taken_off_again() {
     put(&store, 2, 14, pinned).unwrap();
     assert_eq!(store.bytes(), 2 * EACH - 148);
     grow(&store, &[""], 100).unwrap();
+    grow(&store, &[""], 14).unwrap();
+    grow(&store, &[""], 100).unwrap();
+    assert_eq!(store.bytes(), 2 * EACH - 148);
     grow(&store, &[""], 14).unwrap();
     grow(&store, &["a", "b"], 100).unwrap();
     assert_eq!(store.bytes(), 2 * EACH - 2 * 148 + 2 * (56 + 148));
@@ -116,6 +120,27 @@ impl Object for Blob {
 
     fn size(&self) -> usize {
         self.0
+    }
+}
+
+static CLEAR_ONE: Program = Program::new("clear", "", Retention::Pinned, |transaction, _| {
+    transaction.delete(0);
+    Output::new()
+});
+
+#[test]
+fn what_a_program_deletes_is_taken_off() {
+    let (store, _clock) = store(100);
+    let space = KeySpace::new("data", "");
+    for len in [14, 100] {
+        put(&store, 1, len, Retention::Evictable).unwrap();
+        let op = Op::Run {
+            program: &CLEAR_ONE,
+            keys: &[Key::new(&space, IdentityRef::Int(1))],
+            args: &[],
+        };
+        store.call_now(&op, &CX).unwrap().unwrap();
+        assert_eq!((store.len(), store.bytes()), (0, 0));
     }
 }
 
@@ -164,6 +189,16 @@ fn a_store_whose_bytes_are_pinned_is_full_until_some_are_free() {
     assert_eq!(grow(&store, &[""], 101), full);
     assert_eq!(grow(&store, &["", "a"], 14), full);
     assert_eq!((len(&store, 1), store.bytes()), (Some(100), 9 * EACH));
+    // So does a small one that would become a large one.
+    put(&store, 1, 14, Retention::Pinned).unwrap();
+    for taker in [2, 4] {
+        put(&store, taker, 174, Retention::Pinned).unwrap();
+    }
+    assert_eq!(grow(&store, &[""], 15), full);
+    assert_eq!((len(&store, 1), store.bytes()), (Some(14), 9 * EACH));
+    for number in [2, 4, 1] {
+        put(&store, number, 100, Retention::Pinned).unwrap();
+    }
     // What does not grow is written.
     put(&store, 1, 100, Retention::Pinned).unwrap();
     put(&store, 1, 60, Retention::Pinned).unwrap();

@@ -117,6 +117,13 @@ impl Settings {
         }
     }
 
+    pub(crate) fn with_max_in_flight(self, max_in_flight: usize) -> Self {
+        Self {
+            max_in_flight,
+            ..self
+        }
+    }
+
     /// Asks `provider` at each connect, if there is one.
     pub(crate) fn with_provider(
         self,

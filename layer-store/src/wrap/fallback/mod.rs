@@ -8,11 +8,11 @@ use crate::{
     StoreInfo, Watch,
     wrap::{
         keys,
-        kinds::{Kinds, Share},
+        kinds::{Kinds, Share, is_kind},
     },
 };
 
-mod owned_key;
+mod deleted_key;
 mod pace;
 mod replay;
 mod sent;
@@ -51,6 +51,7 @@ mod status;
 /// | --- | --- |
 /// | [`kinds`](Self::kinds) | none |
 /// | [`capacity`](Self::capacity) | 100,000 entries |
+/// | [`bytes`](Self::bytes) | 256 MiB |
 /// | [`max_deletes`](Self::max_deletes) | 10,000 keys |
 /// | [`refuse_for`](Self::refuse_for) | 24 hours |
 /// | time to the first try | 100 ms, doubling up to 1 s |
@@ -95,7 +96,8 @@ mod status;
 /// - Other processes that still reach the store read what this process could not delete yet. A process that ends during an
 ///   outage loses its deletes.
 /// - A write that the store applies after its sender gave up, and after the return, is not undone.
-/// - The memory is bounded by entries. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full).
+/// - The memory is bounded. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full). A value that takes more
+///   than an eighth of its bytes fails with [`TooLarge`](ErrorKind::TooLarge).
 ///
 /// # Layer order
 ///
@@ -121,6 +123,7 @@ impl<T: Store> Fallback<T> {
                 kinds: Kinds::default(),
                 split_brain: Kinds::default(),
                 capacity: CAPACITY,
+                bytes: BYTES,
                 clock: Clock::system(),
                 max_deletes: MAX_DELETES,
                 refuse_for: REFUSE_FOR,
@@ -138,7 +141,7 @@ impl<T: Store> Fallback<T> {
     #[track_caller]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
         let settings = Arc::make_mut(&mut self.settings);
-        settings.kinds.add(kinds, reason_against);
+        settings.kinds.add(kinds, reason_against_fallback);
         self
     }
 
@@ -174,6 +177,23 @@ impl<T: Store> Fallback<T> {
             "a memory of no entries answers nothing: write how many it may hold, as in capacity(100_000)"
         );
         Arc::make_mut(&mut self.settings).capacity = entries;
+        self
+    }
+
+    /// Sets the most bytes of the memory, as [`MemoryStore::with_bounds`](crate::MemoryStore::with_bounds) counts them. Default
+    /// 256 MiB. It takes room only during an outage.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        assert!(
+            bytes > 0,
+            "a memory of no bytes answers nothing: write how many it may take, as in bytes(64 << 20)"
+        );
+        Arc::make_mut(&mut self.settings).bytes = bytes;
         self
     }
 
@@ -252,6 +272,21 @@ impl<T: Store> Fallback<T> {
             Err(error) if is_outage(&error) => self.fall_back(op, error),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns true if the store's result may not be that of the call.
+    #[inline]
+    fn must_settle(&self, result: &Option<Result<Reply, StoreError>>) -> bool {
+        match result {
+            None => false,
+            Some(Ok(Reply::Batch(_)) | Err(_)) => true,
+            Some(Ok(_)) => self.shared.state.status().refuses(),
+        }
+    }
+
+    #[cold]
+    fn settle_now(&self, op: &Op<'_>, result: &mut Option<Result<Reply, StoreError>>) {
+        *result = result.take().map(|result| self.settle(op, result));
     }
 
     /// Answers an operation from the memory with which the store failed, if its kinds allow that.
@@ -338,16 +373,16 @@ impl<T: Store> Store for Fallback<T> {
 
     #[inline]
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        let status = self.shared.state.status();
-        if status.degraded() {
-            return self.call_now_degraded(op, cx);
+        let degraded = self.shared.state.status().degraded();
+        // One variable, which is never moved: to move a reply costs as much as a call on memory.
+        let mut result = match degraded {
+            true => self.call_now_degraded(op, cx),
+            false => self.inner().call_now(op, cx),
+        };
+        if !degraded && self.must_settle(&result) {
+            self.settle_now(op, &mut result);
         }
-        let result = self.inner().call_now(op, cx);
-        match &result {
-            None => result,
-            Some(Ok(reply)) if !matches!(reply, Reply::Batch(_)) && !status.refuses() => result,
-            Some(_) => result.map(|result| self.settle(op, result)),
-        }
+        result
     }
 
     fn watch(&self, key: &Key<'_>) -> Watch {
@@ -386,7 +421,7 @@ fn is_outage(error: &StoreError) -> bool {
     )
 }
 
-fn reason_against(kind: &str) -> Option<&'static str> {
+pub(crate) fn reason_against_fallback(kind: &str) -> Option<&'static str> {
     match kind {
         "lock" | "fence" => Some(
             "two processes would both hold a lock while the store is away; write allow_split_brain([..]) if that does no harm",
@@ -394,11 +429,13 @@ fn reason_against(kind: &str) -> Option<&'static str> {
         "record" => Some(
             "two processes would both run a request while the store is away; write allow_split_brain([..]) if that does no harm",
         ),
+        kind if !is_kind(kind) => Some("no key has this kind; write such as \"limit\""),
         _ => None,
     }
 }
 
 const CAPACITY: usize = 100_000;
+const BYTES: usize = 256 << 20;
 const MAX_DELETES: usize = 10_000;
 const REFUSE_FOR: Duration = Duration::from_secs(24 * 3600);
 

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use super::owned_key::OwnedKey;
+use super::deleted_key::DeletedKey;
 use crate::{Key, key::Id};
 
 /// The deletes that the store has yet to apply: each key once, in the order in which they were first deleted.
@@ -12,7 +12,7 @@ use crate::{Key, key::Id};
 /// The order matters: who deletes two keys one after the other may rely on the first being gone before the second.
 #[derive(Debug)]
 pub(super) struct Replay {
-    keys: BTreeMap<Place, (Id, Arc<OwnedKey>)>,
+    keys: BTreeMap<Place, (Id, Arc<DeletedKey>)>,
     places: HashMap<Id, Place>,
     next: Place,
     /// The keys before this place are on their way to the store.
@@ -48,7 +48,7 @@ impl Replay {
             }
             // ## In the list: it keeps its place
             Some(_) => {}
-            None if self.places.len() < capacity => self.push(key.id(), OwnedKey::of(key).into()),
+            None if self.places.len() < capacity => self.push(key.id(), DeletedKey::of(key).into()),
             // ## No room: everything of its kind may be out of date
             None => self.overflow(key.kind()),
         }
@@ -60,7 +60,7 @@ impl Replay {
 
     /// Returns the first keys, which are on their way from here on. Ends with [`sent`](Self::sent),
     /// [`not_sent`](Self::not_sent) or [`refused`](Self::refused).
-    pub(super) fn send(&mut self) -> Vec<Arc<OwnedKey>> {
+    pub(super) fn send(&mut self) -> Vec<Arc<DeletedKey>> {
         // A task that was dropped on the way has ended with none of the three.
         self.not_sent();
         let Some((_, (_, first))) = self.keys.first_key_value() else {
@@ -121,7 +121,7 @@ impl Replay {
         mem::take(&mut self.overflowed)
     }
 
-    fn push(&mut self, id: Id, key: Arc<OwnedKey>) {
+    fn push(&mut self, id: Id, key: Arc<DeletedKey>) {
         self.keys.insert(self.next, (id, key));
         self.places.insert(id, self.next);
         self.next += 1;
@@ -165,7 +165,7 @@ mod tests {
 
     fn sends(replay: &mut Replay) -> Vec<Id> {
         let keys = replay.send();
-        let id = |key: &Arc<OwnedKey>| {
+        let id = |key: &Arc<DeletedKey>| {
             replay
                 .places
                 .iter()

@@ -13,6 +13,8 @@ pub(super) struct Settings {
     pub(super) split_brain: Kinds,
     /// The entries of the memory.
     pub(super) capacity: usize,
+    /// The bytes of the memory.
+    pub(super) bytes: usize,
     pub(super) clock: Clock,
     /// The deletes that are remembered.
     pub(super) max_deletes: usize,
@@ -23,7 +25,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn memory(&self) -> MemoryStore {
-        MemoryStore::with_clock(self.capacity, self.clock.clone())
+        MemoryStore::with_settings(self.capacity, self.bytes, self.clock.clone())
     }
 
     /// Returns the keys whose values must be gone after `op`, whatever they are.

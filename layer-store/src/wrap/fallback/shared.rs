@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 
 use super::{
-    is_outage, owned_key,
+    deleted_key, is_outage,
     settings::Settings,
     state::{Phase, State},
 };
@@ -51,7 +51,7 @@ impl<T: Store> Shared<T> {
             let result = match &keys[..] {
                 [] if self.state.phase() == Phase::Here => return true,
                 [] => self.inner.ping(&cx).await,
-                keys => owned_key::delete(&self.inner, keys.iter().map(|key| &**key), &cx).await,
+                keys => deleted_key::delete(&self.inner, keys, &cx).await,
             };
             match result {
                 Ok(()) => self.state.answered(),

@@ -12,7 +12,9 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{owned_key::OwnedKey, pace::Pace, replay::Replay, settings::Settings, status::Status};
+use super::{
+    deleted_key::DeletedKey, pace::Pace, replay::Replay, settings::Settings, status::Status,
+};
 use crate::{Context, Key, MemoryStore, Op, Reply, Store, StoreError, wrap::keys};
 
 /// If the store is away, and what it has yet to delete.
@@ -165,7 +167,7 @@ impl State {
     }
 
     /// Returns the deletes that are sent next.
-    pub(super) fn send(&self) -> Vec<Arc<OwnedKey>> {
+    pub(super) fn send(&self) -> Vec<Arc<DeletedKey>> {
         self.replay.lock().send()
     }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use layer_store::{
     Condition, IdentityRef, Key, KeySpace, Op, Protocol, Reply, Retention, Scratch, StoreError,
     Ttl, Value,
-    conformance::schedule::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, assert_finds, assert_holds},
 };
 use tokio::time::Instant;
 

@@ -12,7 +12,7 @@ use std::{
 use layer_store::{
     Arg, Key, MemoryStore, Op, Output, Program, Protocol, Reply, Retention, Scratch, SharedStore,
     StoreError, Transaction, Ttl, Value,
-    conformance::schedule::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, assert_finds, assert_holds},
 };
 use tokio::time::Instant;
 

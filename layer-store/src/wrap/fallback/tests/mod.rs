@@ -1,18 +1,14 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::sleep;
-use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::*;
 use crate::{
     Arg, Effect, IdentityRef, KeySpace, MemoryStore, Output, Program, Retention, StoreExt, Ttl,
     Value,
     conformance::{Fault, FaultInjector},
-    wrap::{Breaker, Timeout, fake::describe},
+    wrap::{Breaker, Timeout, fake::describe, warnings::Warnings},
 };
 
 mod deletes;
@@ -159,37 +155,4 @@ async fn until_back(store: &impl Store) {
         sleep(MS * 100).await;
     }
     panic!("it does not come back");
-}
-
-/// Counts the warnings of fallbacks.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Warnings {
-    fn count(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let is_ours = event.metadata().target().contains("fallback");
-        self.0.fetch_add(usize::from(is_ours), Relaxed);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }

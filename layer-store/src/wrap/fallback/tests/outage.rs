@@ -1,5 +1,7 @@
 //! What callers see while the store is away, and when it is back.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use tokio::time::Instant;
 
 use super::*;
@@ -10,7 +12,7 @@ use crate::conformance::Random;
 #[tokio::test(start_paused = true)]
 async fn under_a_steady_load_no_call_fails_and_no_deleted_page_comes_back() {
     for fault in [REFUSED, Fault::Hang, Fault::LoseReply(ErrorKind::Timeout)] {
-        let warnings = Warnings::default();
+        let warnings = Warnings::of("fallback");
         let _guard = tracing::subscriber::set_default(warnings.clone());
         let (server, store) = stack();
         let spaces = Spaces::new();
@@ -246,7 +248,7 @@ async fn nothing_of_one_outage_is_left_in_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_flaps_fails_no_call_and_does_not_fill_the_log() {
-    let warnings = Warnings::default();
+    let warnings = Warnings::of("fallback");
     let _guard = tracing::subscriber::set_default(warnings.clone());
     let (server, store) = bare();
     let spaces = Spaces::new();

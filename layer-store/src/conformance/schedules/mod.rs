@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use layer_store::{
-//!     Identity, Key, KeySpace, Op, Protocol, Reply, Scratch, StoreError, conformance::schedule,
+//!     Identity, Key, KeySpace, Op, Protocol, Reply, Scratch, StoreError, conformance::schedules,
 //! };
 //!
 //! struct Ping;
@@ -34,7 +34,7 @@
 //!     }
 //! }
 //!
-//! schedule::assert_holds(|schedule| {
+//! schedules::assert_holds(|schedule| {
 //!     let actor = schedule.clone();
 //!     schedule.spawn(async move {
 //!         // It may fail.

@@ -2,16 +2,17 @@ use std::borrow::Cow;
 
 use crate::{Identity, IdentityRef, Key, KeySpace, key::PrefixChain};
 
-/// A key that owns its parts. Its prefixes are those of its operation.
-#[derive(Clone)]
-pub(super) struct OwnedKey {
+/// A key that owns its parts, to be used after the call that it came with. Its prefixes are kept apart, as one
+/// ([`PrefixChain::joined`]).
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedKey {
     space: KeySpace,
     identity: Identity<'static>,
     rest: Box<[u8]>,
 }
 
 impl OwnedKey {
-    pub(super) fn of(key: &Key<'_>) -> Self {
+    pub(crate) fn of(key: &Key<'_>) -> Self {
         let (space, identity, rest) = key.parts();
         Self {
             space: space.clone(),
@@ -25,8 +26,13 @@ impl OwnedKey {
         }
     }
 
+    /// Returns the kind of its space.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.space.kind()
+    }
+
     /// Lends the key behind `prefix`.
-    pub(super) fn lend<'a>(&'a self, prefix: Option<&'a PrefixChain<'a>>) -> Key<'a> {
+    pub(crate) fn lend<'a>(&'a self, prefix: Option<&'a PrefixChain<'a>>) -> Key<'a> {
         let key = Key::new(&self.space, self.identity.as_ref()).with_rest(&self.rest);
         match prefix {
             None => key,
