@@ -15,7 +15,9 @@ async fn eviction_is_a_warning_unless_it_is_refused() {
     let server = RedisServer::start_with(&evicts);
     let store = patient_store(&server, Options::new()).await;
     assert_eq!(warnings(&store), [FindingKind::Eviction]);
-    let options = Options::new().refuse([FindingKind::Replica, FindingKind::Eviction]);
+    let options = Options::new()
+        .refuse(FindingKind::Replica)
+        .refuse(FindingKind::Eviction);
     let error = connect_with(&server.url(), options).await.unwrap_err();
     let text = error.to_string();
     assert!(
