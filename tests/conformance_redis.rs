@@ -258,3 +258,51 @@ const TTL: Ttl = match Ttl::from_millis(60_000) {
     Some(ttl) => ttl,
     None => panic!("a minute is not zero"),
 };
+
+/// A script has doubles for numbers, which hold no more than 53 bits.
+#[tokio::test]
+async fn an_addition_with_a_maximum_is_exact_up_to_64_bits() {
+    let store = patient_store(&SERVER, Options::new().prefix(unique())).await;
+    let space = KeySpace::new("data", "sums");
+    let big = 1_i64 << 53;
+    let edges = [
+        0,
+        1,
+        -1,
+        999_999_999,
+        1_000_000_000,
+        big,
+        -big - 1,
+        i64::MAX,
+        i64::MIN,
+    ];
+    let mut identity = 0;
+    for old in edges {
+        for delta in edges {
+            let sum = old.checked_add(delta);
+            let near = sum.unwrap_or(i64::MAX);
+            for max in [near, near.saturating_sub(1), near.saturating_add(1)] {
+                identity += 1;
+                let subject = Identity::Int(identity);
+                let key = Key::new(&space, subject.as_ref());
+                let text = Value::from(old.to_string().as_str());
+                store.put(&CX, &key, &text, TTL).await.unwrap();
+                let op = Op::Add {
+                    key: &key,
+                    delta,
+                    ttl: Some(TTL),
+                    max: Some(max),
+                };
+                let what = format!("{old} + {delta}, at most {max}");
+                match (store.apply(&op, &CX).await, sum) {
+                    (Ok(Reply::Added { applied, value }), Some(sum)) => {
+                        assert_eq!(applied, sum <= max, "{what}");
+                        assert_eq!(value, if applied { sum } else { old }, "{what}");
+                    }
+                    (Err(error), None) => assert_eq!(error.kind(), ErrorKind::Rejected, "{what}"),
+                    (result, _) => panic!("{what}: {result:?}"),
+                }
+            }
+        }
+    }
+}

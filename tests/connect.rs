@@ -112,13 +112,13 @@ async fn tls_and_plain_text_taken_for_each_other_are_errors_that_say_what_to_wri
 }
 
 fn up(connected: Result<SharedStore, layer_store::ConfigError>) -> SharedStore {
-    let store = connected.unwrap();
+    let store = connected.expect("the server runs");
     assert_eq!(state(&store), BreakerState::Closed);
     store
 }
 
 fn failure(connected: Result<SharedStore, layer_store::ConfigError>) -> String {
-    connected.unwrap_err().report().to_string()
+    connected.expect_err("no store").report().to_string()
 }
 
 fn state(store: &SharedStore) -> BreakerState {
