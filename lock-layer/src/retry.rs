@@ -116,7 +116,11 @@ where
 fn passes(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Deadline | ErrorKind::Throttled
+        ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::Deadline
+            | ErrorKind::Overloaded
+            | ErrorKind::Throttled
     )
 }
 
@@ -166,6 +170,7 @@ mod tests {
             (ErrorKind::Unavailable, true),
             (ErrorKind::Timeout, true),
             (ErrorKind::Deadline, true),
+            (ErrorKind::Overloaded, true),
             (ErrorKind::Throttled, true),
             (ErrorKind::Full, false),
             (ErrorKind::TooLarge, false),
