@@ -12,6 +12,8 @@ pub(super) struct Course {
     pub(super) replies_due: bool,
     /// The last time that bytes were received.
     pub(super) received_at: Instant,
+    /// The last time that another call had its replies in time. Late ones do not count: nobody waits for them.
+    pub(super) replied_at: Instant,
     /// The last time that bytes were received or written.
     pub(super) moved_at: Instant,
     /// True if a reply has arrived in part.
@@ -57,7 +59,7 @@ pub(super) fn blame(course: &Course) -> SendError {
         },
         Sent::At(at) => SendError::TimedOut {
             sent: true,
-            receiving: course.received_at > at,
+            receiving: course.replied_at > at,
         },
     }
 }
@@ -70,6 +72,16 @@ mod tests {
 
     /// Decides on a call that began at 0 ms and ended at 100 ms.
     fn decide(sent: Option<Option<u64>>, received: u64, moved: u64, mid_reply: bool) -> String {
+        decide_with(sent, received, received, moved, mid_reply)
+    }
+
+    fn decide_with(
+        sent: Option<Option<u64>>,
+        received: u64,
+        replied: u64,
+        moved: u64,
+        mid_reply: bool,
+    ) -> String {
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
         let error = blame(&Course {
@@ -82,6 +94,7 @@ mod tests {
             },
             replies_due: true,
             received_at: at(received),
+            replied_at: at(replied),
             moved_at: at(moved),
             mid_reply,
         });
@@ -99,6 +112,9 @@ mod tests {
         assert_eq!(decide(Some(Some(0)), 80, 80, false), "server true true");
         assert_eq!(decide(Some(Some(0)), 80, 80, true), "line true");
         assert_eq!(decide(Some(Some(0)), 30, 30, true), "server true true");
+        // Only what is late comes: all replies take longer than a call may.
+        let late = decide_with(Some(Some(0)), 80, 0, 80, false);
+        assert_eq!(late, "server true false");
         // Sent late.
         assert_eq!(decide(Some(Some(50)), 0, 50, false), "server true false");
         assert_eq!(decide(Some(Some(51)), 0, 51, false), "line true");
@@ -119,6 +135,7 @@ mod tests {
             sent: Sent::No,
             replies_due: false,
             received_at: begun,
+            replied_at: begun,
             moved_at: begun,
             mid_reply: false,
         });

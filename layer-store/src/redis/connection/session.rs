@@ -34,8 +34,9 @@ pub(super) struct Session {
     /// How many of `due`, from the front, are known to be written.
     written_due: usize,
     window: Window,
-    /// The last time that bytes were received, and that they were received or written.
+    /// The last time that bytes were received, that a call had its replies in time, and that bytes moved in either direction.
     received_at: Instant,
+    replied_at: Instant,
     moved_at: Instant,
     /// True if a reply has arrived in part.
     mid_reply: bool,
@@ -125,6 +126,7 @@ impl Session {
             written_due: 0,
             window: Window::new(most),
             received_at: now,
+            replied_at: now,
             moved_at: now,
             mid_reply: false,
             silent: false,
@@ -334,6 +336,7 @@ impl Session {
                 self.written_due = self.written_due.saturating_sub(1);
             }
             if let Some(at) = slot {
+                self.replied_at = now;
                 self.hand_over(at, reply, last, wake);
             }
         }
@@ -369,6 +372,7 @@ impl Session {
                 continue;
             }
             let error = self.verdict(slot, deadline);
+            let begun = slot.begun;
             let slot = &mut self.slots[at];
             match std::mem::replace(&mut slot.state, State::Done(Err(error.clone()))) {
                 State::Waiting => gave_up = true,
@@ -377,11 +381,9 @@ impl Session {
                 State::Free | State::Done(_) => {}
             }
             wake.extend(slot.waker.take());
-            if let SendError::TimedOut {
-                receiving: false, ..
-            } = error
-            {
-                self.silent = true;
+            if let SendError::TimedOut { .. } = error {
+                // Late replies to earlier calls show that the connection is there.
+                self.silent |= self.received_at <= begun;
             }
         }
         for number in disowned {
@@ -508,6 +510,7 @@ impl Session {
             sent,
             replies_due: !self.due.is_empty(),
             received_at: self.received_at,
+            replied_at: self.replied_at,
             moved_at: self.moved_at,
             mid_reply: self.mid_reply,
         })
