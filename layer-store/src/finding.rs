@@ -67,15 +67,17 @@ impl Finding {
     ///
     /// The first that is refused.
     #[cfg(feature = "redis")]
-    pub(crate) fn check(findings: &[Self], refused: &[FindingKind]) -> Result<(), ConfigError> {
+    pub(crate) fn check(
+        address: &str,
+        findings: &[Self],
+        refused: &[FindingKind],
+    ) -> Result<(), ConfigError> {
         let refused = findings
             .iter()
             .find(|finding| finding.severity == Severity::Fatal || refused.contains(&finding.kind));
         match refused {
             None => Ok(()),
-            Some(finding) => Err(ConfigError::new(format!(
-                "this server is refused: {finding}"
-            ))),
+            Some(finding) => Err(ConfigError::new(format!("cannot use {address}: {finding}"))),
         }
     }
 }
@@ -114,12 +116,13 @@ mod tests {
         let notice = finding(FindingKind::NoPersistence, Severity::Notice);
         let fatal = finding(FindingKind::OldVersion, Severity::Fatal);
         let harmless = [warning, notice];
-        assert!(Finding::check(&harmless, &[]).is_ok());
-        assert!(Finding::check(&harmless, &[FindingKind::Replica]).is_ok());
+        assert!(Finding::check("redis://h", &harmless, &[]).is_ok());
+        assert!(Finding::check("redis://h", &harmless, &[FindingKind::Replica]).is_ok());
         for kind in [FindingKind::Eviction, FindingKind::NoPersistence] {
-            let error = Finding::check(&harmless, &[FindingKind::Replica, kind]).unwrap_err();
-            assert_eq!(error.to_string(), "this server is refused: say what to do");
+            let error =
+                Finding::check("redis://h", &harmless, &[FindingKind::Replica, kind]).unwrap_err();
+            assert_eq!(error.to_string(), "cannot use redis://h: say what to do");
         }
-        assert!(Finding::check(&[fatal], &[]).is_err());
+        assert!(Finding::check("redis://h", &[fatal], &[]).is_err());
     }
 }

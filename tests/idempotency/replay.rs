@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use layer_store::connect;
+use layer_store::{FindingKind, connect};
 use lock_layer::{ClientScope, IdempotencyRefusal, Identity};
 use tests::{Backend, RedisServer, unique};
 use tokio::time::sleep;

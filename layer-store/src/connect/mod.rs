@@ -44,7 +44,7 @@ mod target;
 ///
 /// - The URL cannot be read, or needs a feature that is off.
 /// - Redis is connected to outside a tokio runtime.
-/// - The server cannot do what a store needs, or a finding about it is [refused](Options::refuse).
+/// - The server is older than Redis 5.0, or something was found of it that [`Options::refuse`] names.
 /// - The server is there and does not accept us: a wrong password, a database that it does not have, a certificate that is
 ///   not trusted, TLS where there is none, or none where there is TLS.
 ///
@@ -164,7 +164,7 @@ async fn open_redis(
     let limit = options.connect_timeout;
     let outage = match tokio::time::timeout(limit, store.dial()).await {
         Ok(Ok(())) => {
-            Finding::check(&store.info().findings, &options.refused)?;
+            Finding::check(&address, &store.info().findings, &options.refused)?;
             None
         }
         Ok(Err(error)) if error.is_permanent() => {

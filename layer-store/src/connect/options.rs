@@ -31,9 +31,9 @@ use crate::{CredentialsProvider, credentials::SharedProvider};
 /// | [`max_in_flight`](Self::max_in_flight) | 1,024 calls |
 /// | [`capacity`](Self::capacity) | 1,000,000 entries |
 /// | [`max_bytes`](Self::max_bytes) | no bound |
-/// | [`refuse`](Self::refuse) | nothing |
 /// | [`fallback`](Self::fallback) | no kind |
 /// | [`prefix`](Self::prefix) | none |
+/// | [`refuse`](Self::refuse) | nothing |
 /// | `credentials` (feature `redis`) | those of the URL |
 /// | `ca_pem` (feature `redis-tls`) | the public roots alone |
 /// | `client_pem` (feature `redis-tls`) | no certificate of this client |
@@ -46,11 +46,11 @@ pub struct Options {
     open_for: Duration,
     retries: u32,
     max_in_flight: usize,
-    refused: Vec<FindingKind>,
     fallback: Vec<&'static str>,
     capacity: usize,
     max_bytes: usize,
     pub(super) prefix: Option<String>,
+    refused: Vec<FindingKind>,
     #[cfg(feature = "redis")]
     credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -81,11 +81,11 @@ impl Options {
             open_for: Duration::from_secs(1),
             retries: 0,
             max_in_flight: 1_024,
-            refused: Vec::new(),
             fallback: Vec::new(),
             capacity: MemoryStore::DEFAULT_CAPACITY,
             max_bytes: usize::MAX,
             prefix: None,
+            refused: Vec::new(),
             #[cfg(feature = "redis")]
             credentials: None,
             #[cfg(feature = "redis-tls")]
@@ -142,15 +142,6 @@ impl Options {
         self
     }
 
-    /// Makes these kinds of findings about the server errors of `connect`. Default none: they are logged.
-    ///
-    /// For a store of locks, for example, refuse a server that evicts: `refuse([FindingKind::Eviction])`. A server that is away
-    /// while `connect` runs is not refused. See [`SharedStore::doctor`](crate::SharedStore::doctor).
-    pub fn refuse(mut self, kinds: impl IntoIterator<Item = FindingKind>) -> Self {
-        self.refused.extend(kinds);
-        self
-    }
-
     /// Answers for keys of these kinds from the memory of this process while the server is away. Default none.
     ///
     /// Sensible kinds are `limit`, `entry` and `stamp`: `fallback(["limit", "entry", "stamp"])`. A limit then counts what this
@@ -177,6 +168,16 @@ impl Options {
     /// Puts `prefix` and a colon before every key, so that several applications can share one server. Default none.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// Makes a finding of this kind an error of `connect`, where it would only be logged. May be called several times. Default
+    /// nothing, except for a server that is too old.
+    ///
+    /// For a store of locks that must not lose any: `.refuse(FindingKind::Eviction)`. A server that is away when `connect` is
+    /// called is not refused later.
+    pub fn refuse(mut self, kind: FindingKind) -> Self {
+        self.refused.push(kind);
         self
     }
 
@@ -253,11 +254,11 @@ impl Options {
             open_for: self.open_for,
             retries: self.retries,
             max_in_flight: self.max_in_flight,
-            refused: self.refused,
             fallback: self.fallback,
             capacity: self.capacity,
             max_bytes: self.max_bytes,
             prefix: self.prefix.as_deref().map(KeyPrefix::new),
+            refused: self.refused,
             #[cfg(feature = "redis")]
             credentials: self.credentials,
             #[cfg(feature = "redis-tls")]
@@ -286,11 +287,11 @@ pub(super) struct Checked {
     pub(super) open_for: Duration,
     pub(super) retries: u32,
     pub(super) max_in_flight: usize,
-    pub(super) refused: Vec<FindingKind>,
     pub(super) fallback: Vec<&'static str>,
     pub(super) capacity: usize,
     pub(super) max_bytes: usize,
     pub(super) prefix: Option<KeyPrefix>,
+    pub(super) refused: Vec<FindingKind>,
     #[cfg(feature = "redis")]
     pub(super) credentials: Option<SharedProvider>,
     #[cfg(feature = "redis-tls")]
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(options.open_after.get(), 5);
         assert_eq!(options.open_for, Duration::from_secs(1));
         assert_eq!(options.capacity, 1_000_000);
-        assert!(options.prefix.is_none());
+        assert!(options.prefix.is_none() && options.refused.is_empty());
         #[cfg(feature = "redis")]
         assert!(options.credentials.is_none());
         #[cfg(feature = "redis-tls")]

@@ -36,7 +36,7 @@ const fn optional(name: &'static str, used_by: &'static str) -> CommandUse {
 }
 
 /// The table of the documentation of [`RedisStore`](crate::RedisStore), in its order.
-pub(super) const COMMANDS: [CommandUse; 20] = [
+pub(super) static COMMANDS: [CommandUse; 20] = [
     required("get", "`Get`, `Batch`, all scripts"),
     required("mget", "`GetMany`: every lookup of the cache"),
     required("set", "`Set`, all scripts"),
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_documentation_has_the_table() {
         let source = include_str!("mod.rs");
-        for command in COMMANDS {
+        for command in &COMMANDS {
             let (name, subcommand) = match command.name.split_once('|') {
                 None => (command.name.to_uppercase(), String::new()),
                 Some((name, sub)) => (name.to_uppercase(), format!(" {}", sub.to_uppercase())),

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    commands::{COMMANDS, Need},
+    commands::{COMMANDS, CommandUse, Need},
     dialog::Dialog,
     features::{Feature, Features},
     resp::{Command, RespValue, ServerError},
@@ -29,7 +29,7 @@ pub(super) struct Inspection {
     scripts: Scripts,
     /// True if no snapshots are made. `None`: the server does not tell.
     saves_nothing: Option<bool>,
-    missing: Vec<&'static str>,
+    missing: Vec<&'static CommandUse>,
 }
 
 /// What an inspection has found.
@@ -159,14 +159,14 @@ impl Inspection {
         let names: Vec<_> = self
             .missing
             .iter()
-            .map(|name| name.to_uppercase())
+            .map(|command| format!("{} ({})", command.name.to_uppercase(), command.used_by))
             .collect();
         Some(Finding::new(
             FindingKind::MissingCommands,
             Severity::Warning,
             format!(
-                "the server has no {}: what needs it fails, see the commands of `RedisStore`. Undo `rename-command`",
-                names.join(", ")
+                "the server has no {}: what uses it fails. Undo `rename-command`",
+                names.join(" and no ")
             ),
         ))
     }
@@ -231,7 +231,7 @@ impl Dialog for Inspection {
                 Command::new(out, "CONFIG", 2).text("GET").text("save");
                 let mut command = Command::new(out, "COMMAND", 1 + COMMANDS.len());
                 command.text("INFO");
-                for known in COMMANDS {
+                for known in &COMMANDS {
                     command.text(name_of(known.name));
                 }
                 drop(command);
@@ -355,7 +355,7 @@ fn saves_nothing(reply: &RespValue) -> Option<bool> {
 }
 
 /// Reads the reply to `COMMAND INFO`, which has nothing in the place of an unknown command.
-fn missing_commands(reply: &RespValue) -> Vec<&'static str> {
+fn missing_commands(reply: &RespValue) -> Vec<&'static CommandUse> {
     let RespValue::Array(infos) = reply else {
         return Vec::new();
     };
@@ -365,7 +365,7 @@ fn missing_commands(reply: &RespValue) -> Vec<&'static str> {
     let both = COMMANDS.iter().zip(infos);
     let missing =
         both.filter(|(known, info)| known.need == Need::Required && matches!(info, RespValue::Nil));
-    missing.map(|(known, _)| known.name).collect()
+    missing.map(|(known, _)| known).collect()
 }
 
 /// Reads the reply to a script that does nothing. An error that could be about something else does not count.

@@ -247,7 +247,9 @@ fn missing_commands_are_named_unless_they_are_optional() {
     );
     let text = &facts.findings[0].text;
     assert!(
-        text.starts_with("the server has no MGET, PEXPIRE:"),
+        text.starts_with(
+            "the server has no MGET (`GetMany`: every lookup of the cache) and no PEXPIRE (`Touch`): "
+        ),
         "{text}"
     );
     assert_eq!(kinds(&without(&["info", "client|tracking"])), []);

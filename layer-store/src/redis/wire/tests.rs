@@ -6,7 +6,10 @@ use super::{
     lua::sha1,
     *,
 };
-use crate::{Effect, IdentityRef, KeySpace, Output, Program, Retention, Ttl, redis::resp::Parser};
+use crate::{
+    Cursor, Effect, IdentityRef, KeySpace, Output, Program, Retention, Scan, Ttl,
+    redis::resp::Parser,
+};
 
 static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_, _| {
     Output::ints(&[1])
@@ -372,6 +375,38 @@ fn an_addition_is_one_command_unless_it_has_conditions() {
         add(1, ttl, Some(0)),
         ["EVAL", script, "1", A, "1", "1500", "0"]
     );
+}
+
+#[test]
+fn a_scan_is_one_page_of_its_space() {
+    let space = space();
+    let scan = Scan::new(&space).from(Cursor::new(7)).limit(50);
+    assert_eq!(
+        words(&Op::Scan(&scan), Scripts::BySha1),
+        ["SCAN", "7", "MATCH", "{*}:data:s*", "COUNT", "50"]
+    );
+    let page = |text| match read(Expected::Page(&scan), text) {
+        Ok(Reply::Page(page)) => {
+            let keys = page.keys.iter().map(|key| key.as_str().to_owned());
+            (keys.collect::<Vec<_>>(), page.next)
+        }
+        other => panic!("{other:?}"),
+    };
+    // The pattern also matches a space whose name begins alike.
+    let some = "*2\r\n$2\r\n42\r\n*2\r\n$10\r\n{a}:data:s\r\n$11\r\n{a}:data:st\r\n";
+    assert_eq!(page(some), (vec![A.to_owned()], Some(Cursor::new(42))));
+    assert_eq!(page("*2\r\n$1\r\n0\r\n*0\r\n"), (vec![], None));
+    for text in [
+        "*0\r\n",
+        "*1\r\n$1\r\n0\r\n",
+        "*2\r\n$1\r\nx\r\n*0\r\n",
+        "*2\r\n$1\r\n0\r\n$1\r\na\r\n",
+        "*2\r\n$1\r\n0\r\n*1\r\n:1\r\n",
+        "_\r\n",
+    ] {
+        let error = read(Expected::Page(&scan), text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{text:?}");
+    }
 }
 
 #[test]
