@@ -255,8 +255,8 @@ mod tests {
         keys(op).into_iter().map(text).collect()
     }
 
-    fn ids(op: &Op<'_>) -> Vec<[[u64; 2]; 2]> {
-        let ids = |key: Key<'_>| [key.id(), key.tag()];
+    fn ids(op: &Op<'_>) -> Vec<([u64; 2], usize)> {
+        let ids = |key: Key<'_>| (key.id(), key.tag_bits());
         keys(op).into_iter().map(ids).collect()
     }
 }
