@@ -157,7 +157,7 @@ impl<'a> Op<'a> {
     /// Returns an estimate of the commands that a Redis which is paid by the command charges for.
     ///
     /// A native command is one. A script is one and each command that it calls, so a program is what
-    /// [`Program::billed`] says, and a compare-and-set or an [`Add`](Self::Add) is 3. A ping is free. What a failed attempt
+    /// [`Program::billed`] says, and a compare-and-set, or an [`Add`](Self::Add) with an end or a largest sum, is 3. A ping is free. What a failed attempt
     /// was charged is not known.
     ///
     /// ```
@@ -180,7 +180,8 @@ impl<'a> Op<'a> {
             | Self::Delete {
                 if_equals: Some(_), ..
             }
-            | Self::Add { .. } => SCRIPT,
+            | Self::Add { ttl: Some(_), .. }
+            | Self::Add { max: Some(_), .. } => SCRIPT,
             Self::Run { program, keys, .. } => program.bill(keys.len()),
             Self::Batch(ops) => ops.iter().map(Self::bill).sum(),
             Self::Get(_)
@@ -189,6 +190,7 @@ impl<'a> Op<'a> {
             | Self::Delete { .. }
             | Self::DeleteMany(_)
             | Self::Touch { .. }
+            | Self::Add { .. }
             | Self::Scan(_) => 1,
         }
     }
@@ -354,6 +356,12 @@ mod tests {
             retention: Retention::Pinned,
         };
         let delete = |if_equals| Op::Delete { key, if_equals };
+        let add = |ttl, max| Op::Add {
+            key,
+            delta: 1,
+            ttl,
+            max,
+        };
         let run = Op::Run {
             program: &TWICE,
             keys: &keys,
@@ -368,10 +376,13 @@ mod tests {
             set(Condition::Equals(&value)),
             delete(None),
             delete(Some(&value)),
+            add(None, None),
+            add(Some(Ttl::MAX), None),
+            add(None, Some(9)),
             run,
             Op::Batch(&[run, Op::Get(key), Op::Ping]),
         ]
         .map(|op| op.bill());
-        assert_eq!(bills, [1, 1, 0, 1, 1, 3, 1, 3, 5, 6]);
+        assert_eq!(bills, [1, 1, 0, 1, 1, 3, 1, 3, 1, 3, 3, 5, 6]);
     }
 }

@@ -15,6 +15,7 @@ async fn metrics_show_operations_refusals_and_the_breaker() {
     for line in [
         r#"store_operations_total{store="main",backend="redis",source="ratelimit",operation="run",outcome="ok"} 4"#,
         r#"store_breaker_state{store="main",backend="redis"} 0"#,
+        r#"store_connections{store="main",backend="redis"} 1"#,
         r#"rate_limit_decisions_total{policy="3/h",outcome="refused"} 1"#,
         r#"cache_requests_total{cache="cache",result="hit",reason="fresh"} 2"#,
         "# TYPE store_operation_duration_seconds histogram",

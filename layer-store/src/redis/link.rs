@@ -43,6 +43,9 @@ pub(super) struct Link {
     /// Those of the last connection.
     findings: Mutex<Arc<[Finding]>>,
     tracking: Arc<Tracking>,
+    /// The last time that a line was given up although it was open. The next one is kept for 500 ms at least, so that a server
+    /// that is slow, or refuses everything, is not connected to for each call.
+    gave_up: Mutex<Option<Instant>>,
     /// Commands on connections that were given up.
     earlier_commands: AtomicU64,
 }
@@ -68,7 +71,8 @@ pub(super) struct Line {
     /// What the server's commands can do. Fewer than was thought, if a reply has shown it.
     features: AtomicU8,
     facts: Facts,
-    since: Instant,
+    /// Not before this time is it given up for being silent or refusing. See [`Link::gave_up`].
+    keep_until: Instant,
 }
 
 impl Link {
@@ -80,6 +84,7 @@ impl Link {
             incarnation: AtomicU64::new(UNKNOWN),
             findings: Mutex::default(),
             tracking: Tracking::new(),
+            gave_up: Mutex::default(),
             earlier_commands: AtomicU64::new(0),
         })
     }
@@ -207,10 +212,9 @@ impl Link {
     /// Gives up a line whose server has become a replica, or does not know us any more. Its name may lead to another server
     /// by now.
     ///
-    /// The next call connects again, and calls under way are finished. A line younger than 500 ms stays, so that not each
-    /// refused call makes a new one.
+    /// The next call connects again, and calls under way are finished.
     pub(super) fn replace(&self, line: &Arc<Line>) {
-        if line.is_settled() {
+        if line.may_be_given_up() {
             self.forget(line);
         }
     }
@@ -266,6 +270,9 @@ impl Link {
     }
 
     fn note_end(&self, line: &Line) {
+        if line.connection.is_open() {
+            *self.gave_up.lock() = Some(Instant::now());
+        }
         self.earlier_commands
             .fetch_add(line.connection.commands(), Relaxed);
     }
@@ -307,12 +314,11 @@ impl Line {
     /// Returns false if another connection should be made: this one has ended, or its server gave no sign of life during a
     /// call. A server that only was slow has the calls under way on the old connection and the next ones on a new one.
     fn is_good(&self) -> bool {
-        self.connection.is_open() && !(self.connection.is_silent() && self.is_settled())
+        self.connection.is_open() && !(self.connection.is_silent() && self.may_be_given_up())
     }
 
-    /// Returns true if the line is old enough to be replaced.
-    fn is_settled(&self) -> bool {
-        self.since.elapsed() >= MAX_DELAY
+    fn may_be_given_up(&self) -> bool {
+        self.keep_until <= Instant::now()
     }
 }
 
@@ -337,7 +343,12 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
         // ## Dialing => Up
         //
         // The incarnation before the status: a call that sees the connection must see which server it leads to.
-        Ok(line) => {
+        Ok(mut line) => {
+            let now = Instant::now();
+            let is_next = |gave_up: Instant| now < gave_up + MAX_DELAY;
+            if link.gave_up.lock().is_some_and(is_next) {
+                line.keep_until = now + MAX_DELAY;
+            }
             let incarnation = line.facts.incarnation.unwrap_or(UNKNOWN);
             link.incarnation.store(incarnation, Relaxed);
             link.note_findings(&line.facts.findings);
@@ -360,6 +371,7 @@ async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line,
     // Messages come in RESP3 alone.
     pushes.0.set_available(greeted.resp3);
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
+    let asked = Instant::now();
     let mut inspection = Inspection::new(greeted.resp3);
     dialog::hold(&mut inspection, &mut greeted.stream, &mut greeted.buffer).await?;
     let on_push = Box::new(move |message: Vec<_>| pushes.0.take(&message));
@@ -369,12 +381,13 @@ async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line,
             greeted.stream,
             greeted.buffer,
             dialer.settings().max_in_flight,
+            asked.elapsed(),
             on_push,
             runtime,
         ),
         features: AtomicU8::new(facts.features.bits()),
         facts,
-        since: Instant::now(),
+        keep_until: Instant::now(),
     })
 }
 

@@ -33,10 +33,10 @@ pub use self::{
     breaker::Breaker, fallback::Fallback, prefix::Prefix, retry::Retry, tiered::Tiered,
     timeout::Timeout, traced::Traced,
 };
-use crate::{SharedStore, Store};
+use crate::SharedStore;
 
 /// Puts round a store what shows its calls: spans, and metrics if the feature is on.
-pub(crate) fn observed(store: impl Store) -> SharedStore {
+pub(crate) fn observed(store: impl crate::Store) -> SharedStore {
     #[cfg(feature = "metrics")]
     let store = Metrics::new(store);
     SharedStore::new(Traced::new(store))

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::SendError;
@@ -8,8 +10,8 @@ pub(super) struct Course {
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
     pub(super) sent: Sent,
-    /// True if replies are due, to this call or others.
-    pub(super) replies_due: bool,
+    /// The time since which the server owes the reply that is due first, to this call or another.
+    pub(super) owed_since: Option<Instant>,
     /// The last time that bytes were received.
     pub(super) received_at: Instant,
     /// The last time that another call had its replies in time. Late ones do not count: nobody waits for them.
@@ -18,6 +20,8 @@ pub(super) struct Course {
     pub(super) moved_at: Instant,
     /// True if a reply has arrived in part.
     pub(super) mid_reply: bool,
+    /// The last time that the socket took no more bytes.
+    pub(super) full_at: Option<Instant>,
 }
 
 /// How far the commands of a call have come.
@@ -33,23 +37,29 @@ pub(super) enum Sent {
 
 /// Decides who is to blame: the server, or what lies before it.
 ///
-/// The server is to blame if it had its fair share of the time, half of it, and gave no sign. What this process or the line
+/// The server is to blame if it had its fair share of the time, half of it, and nothing moved. What this process or the line
 /// does slowly is not its fault, and says nothing of the calls of others.
 pub(super) fn blame(course: &Course) -> SendError {
     let half = course.begun + (course.deadline - course.begun) / 2;
-    let stalled = course.replies_due && course.moved_at < half;
+    let recently = course.begun.min(course.deadline - BURST);
     match course.sent {
-        // ## No room until now, on a connection where nothing moves
-        Sent::No if stalled => SendError::TimedOut {
-            sent: false,
-            receiving: false,
-        },
+        // ## No room until now, because the server does not reply to those before
+        Sent::No if course.owed_since.is_some_and(|since| since <= course.begun) => {
+            SendError::TimedOut {
+                sent: false,
+                receiving: false,
+            }
+        }
         Sent::No => SendError::Overloaded { sent: false },
         // ## Commands are still going out, or went out late
-        Sent::InPart if !stalled => SendError::Overloaded { sent: true },
+        Sent::InPart if course.moved_at >= course.begun => SendError::Overloaded { sent: true },
         Sent::At(at) if at > half => SendError::Overloaded { sent: true },
+        // ## A line that was full a moment ago: the system may still hold them
+        Sent::At(_) if course.full_at.is_some_and(|at| at >= recently) => {
+            SendError::Overloaded { sent: true }
+        }
         // ## A long reply is arriving
-        Sent::At(_) if course.mid_reply && course.received_at >= half => {
+        Sent::At(_) if course.mid_reply && course.received_at >= recently => {
             SendError::Overloaded { sent: true }
         }
         // ## The server has had its time
@@ -64,26 +74,28 @@ pub(super) fn blame(course: &Course) -> SendError {
     }
 }
 
+/// On a slow line bytes move in bursts, which are so far apart at most.
+const BURST: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Decides on a call that began at 0 ms and ended at 100 ms.
-    fn decide(sent: Option<Option<u64>>, received: u64, moved: u64, mid_reply: bool) -> String {
+    fn decide(sent: Option<Option<i64>>, received: i64, moved: i64, mid_reply: bool) -> String {
         decide_with(sent, received, received, moved, mid_reply)
     }
 
     fn decide_with(
-        sent: Option<Option<u64>>,
-        received: u64,
-        replied: u64,
-        moved: u64,
+        sent: Option<Option<i64>>,
+        received: i64,
+        replied: i64,
+        moved: i64,
         mid_reply: bool,
     ) -> String {
-        let begun = Instant::now();
-        let at = |ms| begun + Duration::from_millis(ms);
+        let before = Instant::now();
+        let at = |ms: i64| before + Duration::from_millis((9_000 + ms) as u64);
+        let begun = at(0);
         let error = blame(&Course {
             begun,
             deadline: at(100),
@@ -92,11 +104,12 @@ mod tests {
                 Some(None) => Sent::InPart,
                 Some(Some(ms)) => Sent::At(at(ms)),
             },
-            replies_due: true,
+            owed_since: Some(at(moved)),
             received_at: at(received),
             replied_at: at(replied),
             moved_at: at(moved),
             mid_reply,
+            full_at: None,
         });
         match error {
             SendError::TimedOut { sent, receiving } => format!("server {sent} {receiving}"),
@@ -111,7 +124,7 @@ mod tests {
         assert_eq!(decide(Some(Some(0)), 0, 0, false), "server true false");
         assert_eq!(decide(Some(Some(0)), 80, 80, false), "server true true");
         assert_eq!(decide(Some(Some(0)), 80, 80, true), "line true");
-        assert_eq!(decide(Some(Some(0)), 30, 30, true), "server true true");
+        assert_eq!(decide(Some(Some(0)), -950, 0, true), "server true false");
         // Only what is late comes: all replies take longer than a call may.
         let late = decide_with(Some(Some(0)), 80, 0, 80, false);
         assert_eq!(late, "server true false");
@@ -120,10 +133,31 @@ mod tests {
         assert_eq!(decide(Some(Some(51)), 0, 51, false), "line true");
         // Going out, and stuck on the way out.
         assert_eq!(decide(Some(None), 0, 90, false), "line true");
-        assert_eq!(decide(Some(None), 0, 10, false), "server true false");
+        assert_eq!(decide(Some(None), 0, -9, false), "server true false");
         // Not sent, behind others that move, and behind others that do not.
         assert_eq!(decide(None, 90, 90, false), "line false");
-        assert_eq!(decide(None, 10, 10, false), "server false false");
+        assert_eq!(decide(None, -9, -9, false), "server false false");
+    }
+
+    #[test]
+    fn what_was_sent_on_a_line_that_was_just_full_may_still_be_on_its_way() {
+        let begun = Instant::now() + BURST;
+        let blame_after = |pause: Duration| {
+            let error = blame(&Course {
+                begun,
+                deadline: begun + Duration::from_millis(100),
+                sent: Sent::At(begun),
+                owed_since: Some(begun),
+                received_at: begun - BURST,
+                replied_at: begun - BURST,
+                moved_at: begun,
+                mid_reply: false,
+                full_at: Some(begun + Duration::from_millis(100) - pause),
+            });
+            matches!(error, SendError::Overloaded { sent: true })
+        };
+        assert!(blame_after(BURST));
+        assert!(!blame_after(BURST + Duration::from_millis(1)));
     }
 
     #[test]
@@ -133,11 +167,12 @@ mod tests {
             begun,
             deadline: begun + Duration::from_millis(100),
             sent: Sent::No,
-            replies_due: false,
+            owed_since: None,
             received_at: begun,
             replied_at: begun,
             moved_at: begun,
             mid_reply: false,
+            full_at: None,
         });
         assert!(matches!(error, SendError::Overloaded { sent: false }));
     }

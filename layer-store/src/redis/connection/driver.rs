@@ -116,6 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let stream = Pin::new(&mut self.stream);
         let Poll::Ready(result) = stream.poll_write(cx, &self.writing[self.taken..]) else {
+            self.shared.session.lock().full(Instant::now());
             return Ok(false);
         };
         let bytes = result?;

@@ -79,16 +79,18 @@ pub(super) type OnPush = Box<dyn FnMut(Vec<RespValue>) + Send>;
 impl Connection {
     /// Makes a connection of a stream on which the server was greeted. `buffer` has what came after the greeting.
     ///
-    /// At most `most` commands wait for their replies at once. Its task runs on `runtime`.
+    /// At most `most` commands wait for their replies at once. A round trip took `round_trip` so far. The task of the
+    /// connection runs on `runtime`.
     pub(super) fn new(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         buffer: BytesMut,
         most: usize,
+        round_trip: Duration,
         on_push: OnPush,
         runtime: &Handle,
     ) -> Self {
         let shared = Arc::new(Shared {
-            session: Mutex::new(Session::new(most, Instant::now())),
+            session: Mutex::new(Session::new(most, round_trip, Instant::now())),
             open: AtomicBool::new(true),
             silent: AtomicBool::new(false),
         });

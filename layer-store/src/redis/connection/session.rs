@@ -38,6 +38,8 @@ pub(super) struct Session {
     received_at: Instant,
     replied_at: Instant,
     moved_at: Instant,
+    /// The last time that the socket took no more bytes.
+    full_at: Option<Instant>,
     /// True if a reply has arrived in part.
     mid_reply: bool,
     /// True if a call has ended without a sign of life from the server since its command was written.
@@ -111,7 +113,7 @@ pub(super) enum Room {
 }
 
 impl Session {
-    pub(super) fn new(most: usize, now: Instant) -> Self {
+    pub(super) fn new(most: usize, round_trip: Duration, now: Instant) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -124,10 +126,11 @@ impl Session {
             first_due: 0,
             replied: 0,
             written_due: 0,
-            window: Window::new(most),
+            window: Window::new(most, now, round_trip),
             received_at: now,
             replied_at: now,
             moved_at: now,
+            full_at: None,
             mid_reply: false,
             silent: false,
             unproven: false,
@@ -291,6 +294,11 @@ impl Session {
         keep(&mut self.driver, driver);
     }
 
+    /// Learns that the socket takes no more bytes for now.
+    pub(super) const fn full(&mut self, now: Instant) {
+        self.full_at = Some(now);
+    }
+
     /// Learns that the socket took bytes.
     pub(super) fn wrote(&mut self, bytes: usize, now: Instant, wake: &mut Vec<Waker>) {
         self.written += bytes as u64;
@@ -382,8 +390,9 @@ impl Session {
             }
             wake.extend(slot.waker.take());
             if let SendError::TimedOut { .. } = error {
-                // Late replies to earlier calls show that the connection is there.
-                self.silent |= self.received_at <= begun;
+                // Any byte shows that the connection is there, and so a reply that had no time to come shows nothing.
+                let had_time = deadline - begun >= 3 * self.window.shortest();
+                self.silent |= had_time && self.received_at <= begun;
             }
         }
         for number in disowned {
@@ -508,11 +517,22 @@ impl Session {
             // A deadline that had passed before the call leaves it no time.
             deadline: deadline.max(slot.begun),
             sent,
-            replies_due: !self.due.is_empty(),
+            owed_since: self.owed_since(),
             received_at: self.received_at,
             replied_at: self.replied_at,
             moved_at: self.moved_at,
             mid_reply: self.mid_reply,
+            full_at: self.full_at,
+        })
+    }
+
+    /// Returns the time since which the server owes the first reply: that of its command, or of the last part of the reply.
+    fn owed_since(&self) -> Option<Instant> {
+        let written_at = self.due.front()?.written_at;
+        Some(match written_at {
+            None => self.moved_at,
+            Some(at) if self.mid_reply => at.max(self.received_at),
+            Some(at) => at,
         })
     }
 

@@ -14,6 +14,8 @@ use crate::redis::resp::Command;
 /// The limit of a call in these tests.
 const LIMIT: Duration = Duration::from_millis(100);
 
+const ROUND_TRIP: Duration = Duration::from_millis(1);
+
 /// The error of a call here: none of its own.
 type Sent = Result<(Option<Replies>, ()), SendError>;
 
@@ -40,7 +42,14 @@ impl Server {
 fn connect(most: usize, pipe: usize) -> (Connection, Server) {
     let (ours, theirs) = duplex(pipe);
     let runtime = Handle::current();
-    let connection = Connection::new(ours, BytesMut::new(), most, Box::new(|_| {}), &runtime);
+    let connection = Connection::new(
+        ours,
+        BytesMut::new(),
+        most,
+        ROUND_TRIP,
+        Box::new(|_| {}),
+        &runtime,
+    );
     (connection, Server(theirs))
 }
 
@@ -337,7 +346,14 @@ async fn pushes_are_no_replies() {
     let pushed = Arc::new(Mutex::new(Vec::new()));
     let kept = pushed.clone();
     let on_push: OnPush = Box::new(move |message| kept.lock().push(message));
-    let connection = Connection::new(ours, BytesMut::new(), 8, on_push, &Handle::current());
+    let connection = Connection::new(
+        ours,
+        BytesMut::new(),
+        8,
+        ROUND_TRIP,
+        on_push,
+        &Handle::current(),
+    );
     let call = start(&connection, "a");
     server.read().await;
     server

@@ -13,16 +13,22 @@ pub(super) struct Window {
     /// The most that `limit` may be.
     most: usize,
     /// The shortest round trip of late, and when it was seen.
-    shortest: Option<(Duration, Instant)>,
+    shortest: (Duration, Instant),
 }
 
 impl Window {
-    pub(super) fn new(most: usize) -> Self {
+    /// Makes a window of at most `most` commands, for a line whose first round trip took `round_trip`.
+    pub(super) fn new(most: usize, now: Instant, round_trip: Duration) -> Self {
         Self {
             limit: LEAST.min(most),
             most,
-            shortest: None,
+            shortest: (round_trip, now),
         }
+    }
+
+    /// Returns the shortest round trip of late.
+    pub(super) const fn shortest(&self) -> Duration {
+        self.shortest.0
     }
 
     pub(super) const fn limit(&self) -> usize {
@@ -31,13 +37,11 @@ impl Window {
 
     /// Learns from `replies` that came at once, the last of them after `round_trip`. `full`: calls were waiting for room.
     pub(super) fn learn(&mut self, now: Instant, round_trip: Duration, replies: usize, full: bool) {
-        let shortest = match self.shortest {
-            Some((shortest, at)) if shortest <= round_trip && now < at + MEMORY => shortest,
-            _ => {
-                self.shortest = Some((round_trip, now));
-                round_trip
-            }
-        };
+        let (shortest, at) = self.shortest;
+        if round_trip < shortest || at + MEMORY <= now {
+            self.shortest = (round_trip, now);
+        }
+        let shortest = self.shortest.0;
         if !full {
             return;
         }
@@ -65,8 +69,8 @@ mod tests {
 
     #[test]
     fn it_grows_to_its_most_while_replies_come_as_on_an_idle_connection() {
-        let mut window = Window::new(1_024);
         let now = Instant::now();
+        let mut window = Window::new(1_024, now, MS * 60);
         window.learn(now, MS * 60, 1, false);
         assert_eq!(window.limit(), 64);
         for _ in 0..10 {
@@ -78,8 +82,8 @@ mod tests {
 
     #[test]
     fn it_shrinks_when_replies_take_longer_and_not_below_its_least() {
-        let mut window = Window::new(1_024);
         let now = Instant::now();
+        let mut window = Window::new(1_024, now, MS * 60);
         window.learn(now, MS / 20, 1, false);
         for _ in 0..10 {
             window.learn(now, MS / 10, 200, true);
@@ -98,8 +102,8 @@ mod tests {
 
     #[test]
     fn a_line_that_has_become_longer_is_believed_after_a_while() {
-        let mut window = Window::new(1_024);
         let now = Instant::now();
+        let mut window = Window::new(1_024, now, MS * 60);
         window.learn(now, MS / 20, 1, false);
         window.learn(now, MS * 20, 64, true);
         assert_eq!(window.limit(), LEAST);
@@ -109,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_most_below_the_least_holds() {
-        let mut window = Window::new(3);
         let now = Instant::now();
+        let mut window = Window::new(3, now, MS);
         window.learn(now, MS, 3, true);
         window.learn(now, MS * 50, 3, true);
         assert_eq!(window.limit(), 3);

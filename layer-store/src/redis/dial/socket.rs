@@ -29,8 +29,14 @@ fn set_options(socket: &TcpStream) {
     // The same while commands are under way. Without it the system sends them again for a quarter of an hour.
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
 }
 
+/// The most bytes that wait in the system to be sent. More would only hide how slow a line is, from the deadlines of calls and
+/// from those whose turn comes next.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const NOT_SENT: u32 = 16 << 10;
 /// The silence after which the system asks if the other side is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
