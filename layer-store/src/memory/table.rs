@@ -132,9 +132,13 @@ impl Table {
         self.places[at..=end].rotate_right(1);
         // Rule 3: the last place stays empty.
         if end + 1 == self.places.len() {
-            self.places.push(Place::empty());
+            // A few places, and not twice as many as there were.
+            self.places.reserve_exact(SHIFTED);
+            self.places
+                .resize_with(self.places.len() + SHIFTED, Place::empty);
         }
         if let Some(texts) = &mut self.texts {
+            texts.0.reserve_exact(self.places.len() - texts.0.len());
             texts.0.resize(self.places.len(), None);
             texts.0[at..=end].rotate_right(1);
         }
@@ -162,7 +166,7 @@ impl Table {
     pub(super) fn grow(&mut self) {
         let homes = self.homes + (self.homes / 4).max(4);
         // The order stays, so each entry goes to its new home, or behind the one before it.
-        let mut grown = Vec::with_capacity((homes + (homes / 2).clamp(4, 64)) as usize);
+        let mut grown = Vec::with_capacity((homes + (homes / 8).clamp(4, 64)) as usize);
         let mut texts = self.texts.take();
         let mut moved = texts
             .as_ref()
@@ -219,6 +223,9 @@ impl Place {
         self.id[1] > id[1] || (self.id[1] == id[1] && self.id[0] > id[0])
     }
 }
+
+/// The places that are added at once for entries that are shifted past the last home.
+const SHIFTED: usize = 4;
 
 /// Spreads identities over the homes: a larger one never has a smaller home.
 #[inline]

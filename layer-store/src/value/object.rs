@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 /// A value that stays an object in memory, and encodes itself only for a store that needs bytes.
 ///
-/// [`Value::object`] takes one, and [`Value::as_object`] gives it back if the store kept it: a
-/// [`MemoryStore`](crate::MemoryStore) does, a store over a network gives bytes.
+/// [`Value::object`](crate::Value::object) takes one, and [`Value::as_object`](crate::Value::as_object) gives it back if the
+/// store kept it: a [`MemoryStore`](crate::MemoryStore) does, a store over a network gives bytes.
 ///
 /// ```
 /// use layer_store::{Bytes, Object, Value};
