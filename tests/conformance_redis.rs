@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use layer_store::{
-    Arg, Context, Identity, Key, KeySpace, Op, Options, StoreExt, Ttl, Value,
+    Arg, Context, ErrorKind, Identity, Key, KeySpace, Op, Options, Reply, StoreExt, Ttl, Value,
     conformance::programs::{LIMITED, LOOK},
 };
 use tests::{

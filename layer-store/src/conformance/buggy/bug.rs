@@ -1,4 +1,4 @@
-/// The bug of a [`BuggyStore`].
+/// The bug of a [`BuggyStore`](super::BuggyStore).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bug {
