@@ -14,7 +14,7 @@ mod here {
         let memory = MemoryStore::with_clock(100_000, clock);
         let store = FaultInjector::new(memory).networked();
         let store = Fallback::new(store, Handle::current());
-        Trial::with_clock(store.kinds(["data"]), time)
+        Trial::with_clock(store.kinds(["data", "other"]), time)
     });
 }
 
@@ -30,7 +30,7 @@ fn the_memory_answers_as_every_store_must() {
             let server = Server::new();
             server.stop(REFUSED);
             let store = Fallback::new(server.store(), Handle::current());
-            Trial::with_clock(store.kinds(["data"]).clock(clock), time)
+            Trial::with_clock(store.kinds(["data", "other"]).clock(clock), time)
         });
     }
 }
