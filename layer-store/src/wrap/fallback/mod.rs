@@ -96,6 +96,7 @@ mod status;
 /// - Other processes that still reach the store read what this process could not delete yet. A process that ends during an
 ///   outage loses its deletes.
 /// - A write that the store applies after its sender gave up, and after the return, is not undone.
+/// - A [`watch`](Store::watch) gets no hints during an outage. Its user's timer decides.
 /// - The memory is bounded. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full). A value that takes more
 ///   than an eighth of its bytes fails with [`TooLarge`](ErrorKind::TooLarge).
 ///
@@ -392,6 +393,8 @@ impl<T: Store> Store for Fallback<T> {
     fn info(&self) -> StoreInfo {
         let mut info = self.inner().info();
         info.degraded |= self.shared.state.status().degraded();
+        // The memory's changes give no hints, and those of the store do not come.
+        info.watches &= !info.degraded;
         info.health.fallback = Some(self.handle());
         info
     }
