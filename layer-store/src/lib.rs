@@ -30,7 +30,7 @@
 //! - [`MemoryStore`]: sharded and bounded, with a [`Clock`] that a test can move. Its calls never wait.
 #![cfg_attr(
     feature = "redis",
-    doc = "- [`RedisStore`]: one connection per process for all calls, which is made again when it is lost."
+    doc = "- [`RedisStore`]: Redis 5.0 or later, or Valkey, over one connection per process for all calls, which is made again when it is lost."
 )]
 //! - [`connect`](connect()) takes a URL, and puts a deadline and a circuit breaker round a store that is reached over a
 //!   network.
@@ -47,15 +47,24 @@
 //! | --- | --- | --- |
 //! | limit of a call over a network | 100 ms | [`Options::deadline`] |
 //! | limit of an attempt to connect | 1 s | [`Options::connect_timeout`] |
+//! | its allowance for what it sends | 1 ms for each KB, from 4 KiB on | |
+//! | repetitions of a failed call | 0 | [`Options::retries`] |
+//! | most calls in flight on a connection | 1,024 | [`Options::max_in_flight`] |
 //! | failures in a row that open the circuit breaker | 5 | [`Options::open_after`] |
-//! | time from its opening to the first ping | 1 s | [`Options::open_for`] |
-//! | time between two pings | the same, at most 1 s | |
-//! | answered pings in a row that close it | 2 | |
+//! | time from its opening to the first probe | 1 s | [`Options::open_for`] |
+//! | time between two probes | the same, at most 1 s | |
+//! | answered probes in a row that close it | 2 | |
+//! | kinds of keys answered from memory during an outage | none | [`Options::fallback`] |
 //! | entries of a memory store | 1,000,000 | [`Options::capacity`], [`MemoryStore::with_capacity`] |
 //! | bytes of a memory store | no bound | [`MemoryStore::with_bounds`] |
 //! | time from a failed attempt to connect to the next | 50 ms, doubling up to 500 ms | |
-//! | longest attempt to connect | 1 s | |
 //! | limit of a layer's talk with a store that has no limit | 100 ms | [`Caller::with_limit`] |
+//!
+//! # When this process is too busy
+//!
+//! Calls in flight are bounded. Further ones wait for their turn, each layer's in a line of its own, and a call whose turn does
+//! not come before its deadline ends as [`ErrorKind::Overloaded`]. The same error tells that a long value was still on its way,
+//! or that a reply could not be read in time. It says nothing of the store, and never opens the circuit breaker.
 //!
 //! # When the store fails
 //!
@@ -65,7 +74,7 @@
 //! # Cancellation
 //!
 //! A dropped call may or may not have been applied, and other calls go on. An attempt to connect outlives the call that
-//! started it. The tasks of a store (its connection, the pings of its breaker) end when its last clone is dropped.
+//! started it. The tasks of a store (its connection, the probes of its breaker) end when its last clone is dropped.
 //!
 //! # Metrics and spans
 //!

@@ -153,7 +153,7 @@
 //! | before the handler | 503 |
 //! | while a lock is held | the lock is kept if the store is back within the lease; otherwise its holder is told |
 //! | after an idempotent handler | the response leaves; a task tries to write the record for as long as the expected run |
-//! | and forgets everything | locks are put back at their next renewal if nobody was let in; a key may run again, so `at_most_once` needs a store that persists |
+//! | and forgets everything | a holder is told at its next renewal that its lock is lost, and until then another may be let in; a key may run again, so `at_most_once` needs a store that persists |
 //!
 //! # Cancellation
 //!
