@@ -145,7 +145,7 @@ impl Copies {
     }
 
     fn stripe(&self, key: &Key<'_>) -> &Mutex<Stripe> {
-        &self.stripes[key.id()[0] as usize % STRIPES].0
+        &self.stripes[key.tag_bits() % STRIPES].0
     }
 }
 
