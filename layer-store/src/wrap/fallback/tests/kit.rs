@@ -29,7 +29,10 @@ fn the_memory_answers_as_every_store_must() {
             "a_watch_",
             "every_watch_",
         ];
-        if of_the_store.iter().any(|name| case.name().starts_with(name)) {
+        if of_the_store
+            .iter()
+            .any(|name| case.name().starts_with(name))
+        {
             continue;
         }
         case.test(async {
