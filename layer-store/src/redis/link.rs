@@ -305,6 +305,11 @@ impl Line {
         Features::from_bits(self.features.load(Relaxed))
     }
 
+    /// Returns true if the server tells of changed keys.
+    pub(super) fn tracks(&self) -> bool {
+        self.facts.tracks
+    }
+
     /// Learns from a reply that the server does not have a feature.
     pub(super) fn lacks(&self, feature: Feature) {
         self.features
@@ -368,14 +373,14 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
 /// Connects, greets the server, and finds out what it is.
 async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line, DialError> {
     let mut greeted = dialer.dial().await?;
-    // Messages come in RESP3 alone.
-    pushes.0.set_available(greeted.resp3);
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
     let asked = Instant::now();
     let mut inspection = Inspection::new(greeted.resp3);
     dialog::hold(&mut inspection, &mut greeted.stream, &mut greeted.buffer).await?;
+    let tracking = pushes.0.clone();
     let on_push = Box::new(move |message: Vec<_>| pushes.0.take(&message));
     let facts = inspection.into_facts();
+    tracking.set_available(facts.tracks);
     Ok(Line {
         connection: Connection::new(
             greeted.stream,

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{ConnectionName, SendError, Terms},
+    connection::{SendError, Terms},
     link::Link,
     resp::{Command, RespValue},
 };
@@ -134,8 +134,6 @@ impl Drop for Pushes {
 
 /// Arms keys as they come.
 async fn run(tracking: Arc<Tracking>, link: Weak<Link>) {
-    // The connection on which tracking is on.
-    let mut on = ConnectionName::default();
     loop {
         let keys = tracking.take_due();
         if keys.is_empty() {
@@ -143,7 +141,7 @@ async fn run(tracking: Arc<Tracking>, link: Weak<Link>) {
             continue;
         }
         let Some(link) = link.upgrade() else { return };
-        match arm(&link, &mut on, &keys).await {
+        match arm(&link, &keys).await {
             Arming::Done => {
                 for key in keys {
                     tracking.watchers.hint(key.as_slice());
@@ -168,7 +166,7 @@ enum Arming {
 }
 
 /// Has the server track keys.
-async fn arm(link: &Arc<Link>, on: &mut ConnectionName, keys: &[Vec<u8>]) -> Arming {
+async fn arm(link: &Arc<Link>, keys: &[Vec<u8>]) -> Arming {
     let terms = Terms {
         source: "watch",
         deadline: Some(Instant::now() + LIMIT),
@@ -177,29 +175,21 @@ async fn arm(link: &Arc<Link>, on: &mut ConnectionName, keys: &[Vec<u8>]) -> Arm
     let Ok(line) = link.line(terms.deadline).await else {
         return Arming::NotAsked;
     };
-    let name = line.connection.name();
-    let is_on = *on == name;
+    // The inspection has switched tracking on, if the server has it.
+    if !line.tracks() {
+        return Arming::Refused;
+    }
     let write = |out: &mut Vec<u8>| {
-        if !is_on {
-            // Only what is asked for is tracked.
-            Command::new(out, "CLIENT", 3)
-                .text("TRACKING")
-                .text("ON")
-                .text("OPTIN");
-        }
         for key in keys {
             Command::new(out, "CLIENT", 2).text("CACHING").text("YES");
             // The cheapest read of a key of any size.
             Command::new(out, "PTTL", 1).bytes(key);
         }
-        Ok::<_, SendError>((u32::from(!is_on) + 2 * keys.len() as u32, ()))
+        Ok::<_, SendError>((2 * keys.len() as u32, ()))
     };
     match line.connection.send(terms, write).await {
         Ok((Some(replies), ())) if replies.as_slice().iter().any(is_error) => Arming::Refused,
-        Ok(_) => {
-            *on = name;
-            Arming::Done
-        }
+        Ok(_) => Arming::Done,
         Err(SendError::Unproven) => {
             // The deadline of the check is that of the arming, which is tried again.
             let _ = link.check(&line, terms).await;

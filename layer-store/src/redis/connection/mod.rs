@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -43,10 +43,6 @@ mod window;
 /// A connection. Clones share it; it is closed when the last one is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Connection(Arc<Owner>);
-
-/// Tells one connection from another, also after its end.
-#[derive(Debug, Default)]
-pub(super) struct ConnectionName(Weak<Owner>);
 
 /// What the clones of a connection share. The driver does not hold it, and ends when it is dropped.
 #[derive(Debug)]
@@ -164,11 +160,6 @@ impl Connection {
         self.0.shared.session.lock().commands()
     }
 
-    /// Returns a name of the connection that does not keep it open.
-    pub(super) fn name(&self) -> ConnectionName {
-        ConnectionName(Arc::downgrade(&self.0))
-    }
-
     /// Closes the connection. Its calls end now.
     pub(super) fn close(&self) {
         self.0.driver.abort();
@@ -179,12 +170,6 @@ impl Connection {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.driver.abort();
-    }
-}
-
-impl PartialEq for ConnectionName {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ptr_eq(&other.0)
     }
 }
 

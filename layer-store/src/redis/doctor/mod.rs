@@ -30,6 +30,7 @@ pub(super) struct Inspection {
     /// True if no snapshots are made. `None`: the server does not tell.
     saves_nothing: Option<bool>,
     missing: Vec<&'static CommandUse>,
+    tracks: bool,
 }
 
 /// What an inspection has found.
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     pub(super) features: Features,
     /// A number that is another one after a restart or a failover.
     pub(super) incarnation: Option<u64>,
+    /// True if the server tells of changed keys on this connection.
+    pub(super) tracks: bool,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -67,6 +70,7 @@ impl Inspection {
             scripts: Scripts::Run,
             saves_nothing: None,
             missing: Vec::new(),
+            tracks: false,
         }
     }
 
@@ -74,6 +78,7 @@ impl Inspection {
         Facts {
             features: self.features,
             incarnation: self.info.as_ref().and_then(Info::incarnation),
+            tracks: self.tracks,
             findings: self.findings(),
         }
     }
@@ -188,12 +193,11 @@ impl Inspection {
         self.info = next().to_text().map(Info).filter(|info| !info.0.is_empty());
         self.saves_nothing = saves_nothing(&next());
         self.missing = missing_commands(&next());
-        for reply in [next(), next()] {
-            if let Some(words) = refusal_of_scripts(&reply) {
-                self.scripts = Scripts::Refused(words);
-                break;
-            }
+        let scripts = [next(), next()];
+        if let Some(words) = scripts.iter().find_map(refusal_of_scripts) {
+            self.scripts = Scripts::Refused(words);
         }
+        self.tracks = self.resp3 && next().is_status("OK");
         if let Some(info) = &self.info
             && let Some(version) = info.version()
         {
@@ -240,7 +244,13 @@ impl Dialog for Inspection {
                 let mut command = Command::new(out, "EVALSHA", 2);
                 command.text(&wire::sha1(NOTHING)).text("0");
                 drop(command);
-                5
+                // In RESP2 the server would say yes and then tell nothing.
+                if self.resp3 {
+                    // Only keys that are asked for are tracked.
+                    let mut command = Command::new(out, "CLIENT", 3);
+                    command.text("TRACKING").text("ON").text("OPTIN");
+                }
+                5 + usize::from(self.resp3)
             }
             Step::Probes => {
                 // No time to live is zero, so nothing is written.

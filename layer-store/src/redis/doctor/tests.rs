@@ -28,12 +28,15 @@ fn sound() -> Vec<RespValue> {
         RespValue::Array(infos),
         RespValue::Int(1),
         RespValue::Int(1),
+        RespValue::Status("OK".into()),
     ]
 }
 
 /// Holds an inspection whose first answers are these. Returns the number of round trips, too.
-fn inspect(resp3: bool, answers: Vec<RespValue>, probes: &[&str]) -> (Facts, usize) {
+fn inspect(resp3: bool, mut answers: Vec<RespValue>, probes: &[&str]) -> (Facts, usize) {
     let mut inspection = Inspection::new(resp3);
+    // In RESP2 it does not ask if keys are tracked.
+    answers.truncate(5 + usize::from(resp3));
     let mut answers = vec![probes.iter().map(|probe| value(probe)).collect(), answers];
     let mut trips = 0;
     loop {
@@ -352,4 +355,17 @@ impl tracing::Subscriber for Logs {
     fn enter(&self, _: &tracing::span::Id) {}
 
     fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn keys_are_tracked_if_the_server_says_so_in_resp3() {
+    assert!(with(0, bulk(INFO_7)).tracks);
+    assert!(
+        !with(
+            5,
+            error("NOPERM this user has no permissions to run the 'client' command")
+        )
+        .tracks
+    );
+    assert!(!inspect(false, sound(), &[]).0.tracks);
 }

@@ -152,7 +152,7 @@ fn is_of_a_new_connection(command: &str) -> bool {
     const NOTHING: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0";
     match command.split_once(' ') {
         None => command == "INFO",
-        Some(("HELLO" | "CONFIG" | "COMMAND", _)) => true,
+        Some(("HELLO" | "CONFIG" | "COMMAND" | "CLIENT", _)) => true,
         Some(("EVAL", script)) => script == "return 1 0",
         Some(("EVALSHA", script)) => script == NOTHING,
         Some(_) => false,
