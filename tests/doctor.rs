@@ -53,8 +53,11 @@ async fn renamed_commands_are_found() {
     ];
     let server = RedisServer::start_with(&options);
     let store = patient_store(&server, Options::new()).await;
+    let mut found = warnings(&store);
+    // Of an older server: that scripts cannot stand in for what it lacks.
+    found.retain(|kind| *kind != FindingKind::OldVersion);
     let expected = [FindingKind::NoScripts, FindingKind::MissingCommands];
-    assert_eq!(warnings(&store), expected);
+    assert_eq!(found, expected);
     let findings = store.doctor();
     let text = &findings
         .iter()

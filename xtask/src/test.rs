@@ -23,7 +23,9 @@ pub(crate) fn test(args: &[String]) -> TaskResult {
 /// Runs every test in release mode, the long ones at full size.
 pub(crate) fn soak(args: &[String]) -> TaskResult {
     ensure_redis()?;
-    run(cargo_test(Some("--release"), args).env("SOAK", "1"))
+    run(cargo_test(Some("--release"), args)
+        .env("SOAK", "1")
+        .env("SCHEDULES", "100000"))
 }
 
 /// Runs the tests that depend on the server, or those that `args` name, once on each of the named servers. All of them are
@@ -97,6 +99,8 @@ const ON_SERVERS: &[&str] = &[
     "--test",
     "conformance_redis",
     "--test",
+    "doctor",
+    "--test",
     "idempotency",
     "--test",
     "lock",
@@ -104,6 +108,8 @@ const ON_SERVERS: &[&str] = &[
     "outage_store",
     "--test",
     "purge",
+    "--test",
+    "watch",
     "--test",
     "rate_limit",
     "--test",
