@@ -17,7 +17,8 @@ pub struct StoreInfo {
     /// A number that changes when the server may have forgotten writes, as after a restart or a failover. `None`: the store
     /// cannot tell.
     pub incarnation: Option<u64>,
-    /// The bytes received so far.
+    /// The bytes received so far, so that a [`Timeout`](crate::wrap::Timeout) can tell a store that hangs from one that is still
+    /// sending. 0 for a store that [keeps deadlines](Self::keeps_deadlines) and tells that itself.
     pub received: u64,
     /// True if [`call_now`](crate::Store::call_now) answers nearly always, so that it is worth making keys for it. False for a
     /// store that is reached over a network.

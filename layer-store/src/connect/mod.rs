@@ -160,7 +160,7 @@ async fn open_redis(
     // ## Three ends of the first attempt
     //
     // Connected: the breaker starts closed. Not accepted by the server: an error, because no waiting mends it. Unreachable or
-    // late: the breaker starts open, and its pings make the next attempts.
+    // late: the breaker starts open, and its probes make the next attempts.
     let limit = options.connect_timeout;
     let outage = match tokio::time::timeout(limit, store.dial()).await {
         Ok(Ok(())) => {

@@ -118,7 +118,7 @@ impl Options {
         self
     }
 
-    /// Sets the time from the opening of the circuit breaker to its first ping. Default 1 s.
+    /// Sets the time from the opening of the circuit breaker to its first probe. Default 1 s.
     pub const fn open_for(mut self, open_for: Duration) -> Self {
         self.open_for = open_for;
         self

@@ -49,8 +49,9 @@ mod wire;
 ///
 /// Redis 7.0 or later and Valkey work as they are, and 5.0 to 6.2 with scripts for what they lack.
 ///
-/// This is the bare store: a call waits until the server replies. [`connect`](crate::connect()) puts a
-/// [`Timeout`](crate::wrap::Timeout) and a [`Breaker`](crate::wrap::Breaker) round it.
+/// A call ends by its [deadline](Context::deadline), and waits without end if it has none.
+/// [`connect`](crate::connect()) puts a [`Timeout`](crate::wrap::Timeout), which sets one, and a
+/// [`Breaker`](crate::wrap::Breaker) round it.
 ///
 /// ```no_run
 /// # use layer_store::{ConfigError, RedisStore};
@@ -60,6 +61,26 @@ mod wire;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # One connection
+///
+/// - All calls share it, and commands that come together leave together. At most 1,024 wait for their replies
+///   ([`Options::max_in_flight`](crate::Options::max_in_flight)), and as few as 64 if more would only wait at the server. Further
+///   calls wait here: each source in a line of its own, and the lines take turns.
+/// - After 5 s without a reply the next call is sent after a ping. If nothing answers the ping, the connection is gone, and the
+///   call goes over a new one.
+/// - A call that ended without a sign of life from the server has the next one go over a new connection.
+/// - It lives on the tokio runtime of the call that made it. If that runtime ends, the next call connects again on its own, so
+///   that a store in a `static` outlives the runtime of one test.
+///
+/// # Errors
+///
+/// At its deadline a call ends as
+///
+/// - [`Overloaded`](crate::ErrorKind::Overloaded), not applied: its turn did not come;
+/// - `Overloaded`, effect unknown: it was sent late or is still going out, or a long reply was still coming in;
+/// - [`Timeout`](crate::ErrorKind::Timeout), effect unknown: the server had at least half of the time and did not reply;
+/// - `Timeout`, not applied: there was no connection, or the server owes replies to those before it.
 ///
 /// # Commands
 ///
