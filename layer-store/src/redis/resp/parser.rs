@@ -86,6 +86,7 @@ impl Measure<'_> {
                 None => Err(Stop::Malformed("an integer is none")),
             },
             b'$' | b'=' | b'!' => match self.len()? {
+                None if kind == b'!' => Err(Stop::Malformed("an error has no text")),
                 None => Ok(()),
                 Some(len) => self.skip_bulk(len, kind == b'='),
             },
@@ -122,7 +123,7 @@ impl Measure<'_> {
         if close != b"\r\n" {
             return Err(Stop::Malformed("a string is longer than its length"));
         }
-        if verbatim && self.bytes.get(self.at + 3) != Some(&b':') {
+        if verbatim && (len < FORMAT || self.bytes[self.at + FORMAT - 1] != b':') {
             return Err(Stop::Malformed("a verbatim string has no format"));
         }
         self.at = end + 2;
@@ -389,6 +390,9 @@ mod tests {
             "_x\r\n",
             "+a\rb\r\n",
             "=3\r\nabc\r\n",
+            // Too short for its format, with a colon where that would end.
+            "*2\r\n=1\r\na\r\n:1\r\n",
+            "*2\r\n!-1\r\n:1\r\n",
         ] {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
