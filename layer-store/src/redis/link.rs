@@ -157,10 +157,15 @@ impl Link {
     pub(super) async fn dialed(self: &Arc<Self>) -> Result<Arc<Line>, Arc<DialError>> {
         let mut status = self.status.subscribe();
         loop {
-            if let Some(result) = status.borrow_and_update().settled() {
+            // Under one lock: a line that was silent may be good again a moment later, without a change to wait for.
+            let mut settled = None;
+            self.status.send_if_modified(|status| {
+                settled = status.settled();
+                settled.is_none() && self.dial(status)
+            });
+            if let Some(result) = settled {
                 return result;
             }
-            self.status.send_if_modified(|status| self.dial(status));
             // An error would mean that the sender is gone, and it is ours.
             let _ = status.changed().await;
         }
@@ -233,11 +238,8 @@ impl Link {
         });
     }
 
-    /// Starts an attempt, unless one is under way or none is due. Returns true if it did.
+    /// Starts an attempt for a status that is not settled, unless one is under way. Returns true if it did.
     fn dial(self: &Arc<Self>, status: &mut Status) -> bool {
-        if status.settled().is_some() {
-            return false;
-        }
         let delay = match status {
             // One attempt for all callers. A task that ended without a result was aborted with its runtime.
             Status::Dialing { task } if !task.is_finished() => return false,
