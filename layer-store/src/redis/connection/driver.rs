@@ -116,7 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let stream = Pin::new(&mut self.stream);
         let Poll::Ready(result) = stream.poll_write(cx, &self.writing[self.taken..]) else {
-            self.shared.session.lock().full(Instant::now());
+            let mut session = self.shared.session.lock();
+            session.full(Instant::now());
+            // A call that begins meanwhile may have the earliest deadline.
+            session.rest(cx.waker());
             return Ok(false);
         };
         let bytes = result?;

@@ -137,8 +137,8 @@ impl Connection {
         // ## Wait for the replies
         let replies = call.until(|session, at, waker| session.poll_replies(at, waker));
         let replies = replies.await;
-        // The slot is free, and may be another call's by now.
-        call.is_over = true;
+        // The session has freed the slot, which may be another call's by now. After the call's own timer it has not.
+        call.is_over = !call.is_late;
         Ok((Some(replies?), note))
     }
 
@@ -189,7 +189,10 @@ struct Call<'c> {
     /// True if there was no room at the beginning.
     waits: bool,
     deadline: Option<Instant>,
+    /// True if the slot is not this call's any more.
     is_over: bool,
+    /// True if its own timer ended it, and not the session.
+    is_late: bool,
 }
 
 impl<'c> Call<'c> {
@@ -218,6 +221,7 @@ impl<'c> Call<'c> {
             waits,
             deadline: terms.deadline,
             is_over: false,
+            is_late: false,
         })
     }
 
@@ -226,7 +230,7 @@ impl<'c> Call<'c> {
     /// The driver ends calls at their deadlines, with one timer for all. But if it lives on another runtime, that one may
     /// stand still while this one runs. Then the call has a timer of its own.
     async fn until<T>(
-        &self,
+        &mut self,
         mut poll: impl FnMut(&mut Session, u32, &Waker) -> Option<Result<T, SendError>>,
     ) -> Result<T, SendError> {
         let mut timer = pin!(None::<Sleep>);
@@ -258,7 +262,7 @@ impl<'c> Call<'c> {
     }
 
     fn poll_timer<T>(
-        &self,
+        &mut self,
         timer: Pin<&mut Option<Sleep>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<T, SendError>> {
@@ -266,6 +270,7 @@ impl<'c> Call<'c> {
             return Poll::Pending;
         };
         timer.poll(cx).map(|()| {
+            self.is_late = true;
             Err(SendError::Overloaded {
                 sent: self.connection.0.shared.session.lock().is_sent(self.at),
             })

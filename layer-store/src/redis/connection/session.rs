@@ -210,7 +210,13 @@ impl Session {
         write: impl FnOnce(&mut Vec<u8>) -> Result<(u32, T), E>,
     ) -> Result<(u32, T), E> {
         let before = self.out.len();
-        let written = write(&mut self.out);
+        // If `write` panics, as the encoding of a user's object may, half a command would shift all replies after it.
+        let half = HalfWritten {
+            out: &mut self.out,
+            before,
+        };
+        let written = write(half.out);
+        std::mem::forget(half);
         let admitted = matches!(self.slots[at as usize].state, State::Admitted);
         let replies = match &written {
             Ok((replies, _)) if *replies > 0 && admitted => *replies,
@@ -448,6 +454,11 @@ impl Session {
         matches!(self.slots[at as usize].state, State::Sent { .. })
     }
 
+    #[cfg(test)]
+    pub(super) fn slots_in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.due.len()
     }
@@ -543,6 +554,19 @@ impl Session {
             self.next_deadline = Some(deadline);
             self.timer_changed = true;
         }
+    }
+}
+
+/// Commands that are being appended, from this place in the buffer on. They are taken back if it is dropped before they are
+/// whole.
+struct HalfWritten<'o> {
+    out: &'o mut Vec<u8>,
+    before: usize,
+}
+
+impl Drop for HalfWritten<'_> {
+    fn drop(&mut self) {
+        self.out.truncate(self.before);
     }
 }
 

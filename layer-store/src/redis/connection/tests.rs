@@ -381,6 +381,8 @@ fn a_call_whose_driver_stands_still_ends_near_its_deadline() {
     });
     assert!(matches!(error, SendError::Overloaded { .. }), "{error:?}");
     assert!(took < LIMIT * 2, "{took:?}");
+    let slots = connection.0.shared.session.lock().slots_in_use();
+    assert_eq!(slots, 0, "its slot is free again");
     // And one whose runtime has ended is closed.
     drop(first);
     assert!(!connection.is_open());
@@ -418,4 +420,44 @@ async fn after_a_long_silence_only_a_check_is_sent_until_something_comes() {
         server.reply("+c\r\n").await;
     });
     sent.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_at_its_deadline_behind_a_line_that_takes_nothing() {
+    let (connection, server) = connect(1_024, 1 << 10);
+    let large = {
+        let connection = connection.clone();
+        let forever = Terms {
+            deadline: None,
+            ..terms("test")
+        };
+        tokio::spawn(async move { echo_for(&connection, forever, &"x".repeat(4 << 10)).await })
+    };
+    for _ in 0..10 {
+        yield_now().await;
+    }
+    let begun = Instant::now();
+    let ended = tokio::time::timeout(LIMIT * 10, echo(&connection, "small")).await;
+    ended.unwrap().unwrap_err();
+    assert_eq!(begun.elapsed(), LIMIT);
+    large.abort();
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_command_is_written_leaves_nothing_of_it() {
+    let (connection, mut server) = connect(1, 1 << 20);
+    let panics = {
+        let connection = connection.clone();
+        let write = |out: &mut Vec<u8>| -> Result<(u32, ()), SendError> {
+            out.extend_from_slice(b"*1\r\n$4\r\nPI");
+            panic!("an object cannot be encoded")
+        };
+        tokio::spawn(async move { connection.send(terms("test"), write).await.map(drop) })
+    };
+    assert!(panics.await.unwrap_err().is_panic());
+    let call = start(&connection, "a");
+    assert!(server.read().await.starts_with("*2\r\n$4\r\nECHO"));
+    server.reply("+a\r\n").await;
+    assert!(one(call.await.unwrap()).is_status("a"));
 }
