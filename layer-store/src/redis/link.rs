@@ -336,12 +336,12 @@ fn delay_after(last: Option<Duration>) -> Duration {
 
 /// Makes one attempt. If it fails, the next is due after `delay`.
 async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
-    let pushes = match link.upgrade() {
-        Some(link) => Pushes(link.tracking.clone()),
+    let tracking = match link.upgrade() {
+        Some(link) => link.tracking.clone(),
         None => return,
     };
     let limit = dialer.settings().connect_timeout;
-    let dialed = timeout(limit, dial(&dialer, pushes, &runtime)).await;
+    let dialed = timeout(limit, dial(&dialer, tracking, &runtime)).await;
     let dialed = dialed.unwrap_or(Err(DialError::TookTooLong(limit)));
     let Some(link) = link.upgrade() else {
         return;
@@ -373,13 +373,18 @@ async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: 
 }
 
 /// Connects, greets the server, and finds out what it is.
-async fn dial(dialer: &Dialer, pushes: Pushes, runtime: &Handle) -> Result<Line, DialError> {
+async fn dial(
+    dialer: &Dialer,
+    tracking: Arc<Tracking>,
+    runtime: &Handle,
+) -> Result<Line, DialError> {
     let mut greeted = dialer.dial().await?;
     // Before the first call, which may already depend on it: another server may have forgotten what the last one knew.
     let asked = Instant::now();
     let mut inspection = Inspection::new(greeted.resp3);
     dialog::hold(&mut inspection, &mut greeted.stream, &mut greeted.buffer).await?;
-    let tracking = pushes.0.clone();
+    // Only now: its end hints at all keys, and an attempt that failed tells nothing of them.
+    let pushes = Pushes(tracking.clone());
     let on_push = Box::new(move |message: Vec<_>| pushes.0.take(&message));
     let facts = inspection.into_facts();
     tracking.set_available(facts.tracks);

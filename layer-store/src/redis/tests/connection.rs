@@ -77,6 +77,16 @@ async fn while_no_attempt_is_due_calls_fail_at_once() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_fails_is_no_hint_of_a_change() {
+    let server = Server::start(|_| "-LOADING Redis is loading\r\n".into()).await;
+    let store = server.store();
+    let space = KeySpace::new("data", "s");
+    let mut watch = store.watch(&Key::new(&space, IdentityRef::Int(1)));
+    assert_eq!(what(&get(&store).await.unwrap_err()), NOT_SENT);
+    assert!(!watch.has_changed());
+}
+
+#[tokio::test]
 async fn a_replica_is_left_but_not_for_each_refused_write() {
     let server = Server::start(|command| match command.split(' ').next() {
         Some("EVALSHA") => READONLY.into(),
