@@ -15,7 +15,10 @@ use tests::{
     FaultProxy, Logs, Mode, RedisServer,
     outage::{CX, LIMIT, TTL, count, now, recovers, turns, within},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
+
+/// One at a time: each of them takes all of the machine, and its server has to have some.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// 8 Mbit/s: 4 MB take 4 s.
 const NARROW: Mode = Mode::Bandwidth {
@@ -25,6 +28,7 @@ const NARROW: Mode = Mode::Bandwidth {
 
 #[tokio::test]
 async fn while_a_large_value_goes_out_its_neighbours_wait_for_their_turn_at_most() {
+    let _turn = TURN.lock().await;
     let logs = Logs::capture();
     let (_server, proxy, store) = proxied().await;
     proxy.set(NARROW);
@@ -45,6 +49,7 @@ async fn while_a_large_value_goes_out_its_neighbours_wait_for_their_turn_at_most
 
 #[tokio::test]
 async fn while_a_large_value_comes_in_its_neighbours_wait_for_their_turn_at_most() {
+    let _turn = TURN.lock().await;
     let logs = Logs::capture();
     let (_server, proxy, store) = proxied().await;
     put(&store, 4_000_000).await.unwrap();
@@ -66,6 +71,7 @@ async fn while_a_large_value_comes_in_its_neighbours_wait_for_their_turn_at_most
 
 #[tokio::test]
 async fn of_8000_calls_at_once_each_is_answered_or_overloaded_in_time() {
+    let _turn = TURN.lock().await;
     let logs = Logs::capture();
     let server = RedisServer::start();
     let store = connect(&server.url()).await.unwrap();
@@ -93,6 +99,7 @@ async fn of_8000_calls_at_once_each_is_answered_or_overloaded_in_time() {
 /// the store, and not about those of tasks at a runtime.
 #[test]
 fn a_flood_of_one_caller_does_not_slow_another() {
+    let _turn = TURN.blocking_lock();
     let server = RedisServer::start();
     let [home, flood, other] = [1, 1, 1].map(runtime);
     let store = home.block_on(connect(&server.url())).unwrap();

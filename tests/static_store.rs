@@ -56,12 +56,16 @@ fn a_runtime_that_stands_still_holds_no_call_past_its_deadline() {
     let second = runtime();
     second.block_on(async {
         let begun = tokio::time::Instant::now();
-        count(&store).await.unwrap_err();
-        assert!(
-            begun.elapsed() < Duration::from_millis(200),
-            "{:?}",
-            begun.elapsed()
-        );
+        for _ in 0..3 {
+            let call = tokio::time::Instant::now();
+            count(&store).await.unwrap_err();
+            let took = call.elapsed();
+            assert!(took < Duration::from_millis(200), "{took:?}");
+        }
+        // And it is found out that the connection is of no use.
+        while count(&store).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(3));
+        }
     });
     drop(first);
     second.block_on(count(&store)).unwrap();

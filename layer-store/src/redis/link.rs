@@ -54,7 +54,7 @@ enum Status {
     /// There is no connection. The next call starts an attempt.
     Idle,
     /// An attempt is under way. Calls wait for it.
-    Dialing { task: AbortHandle },
+    Dialing { task: AbortHandle, since: Instant },
     /// There is a connection. If it has ended meanwhile, or gone silent, the next call starts an attempt.
     Up(Arc<Line>),
     /// The last attempt failed. Calls fail with its error until `retry_at`, and then the next call starts an attempt.
@@ -200,7 +200,8 @@ impl Link {
         };
         // Any answer shows that the line is there, and so does one to another call.
         let is_lost = match line.connection.send(terms, ping).await {
-            Err(SendError::TimedOut { receiving, .. }) => !receiving,
+            // Not if the ping had too little time for the way there and back: then its answer is still to come.
+            Err(SendError::TimedOut { .. }) => line.connection.is_silent(),
             Err(SendError::Ended { .. }) => true,
             Ok(_) | Err(SendError::Overloaded { .. } | SendError::Unproven) => false,
         };
@@ -242,7 +243,15 @@ impl Link {
     fn dial(self: &Arc<Self>, status: &mut Status) -> bool {
         let delay = match status {
             // One attempt for all callers. A task that ended without a result was aborted with its runtime.
-            Status::Dialing { task } if !task.is_finished() => return false,
+            Status::Dialing { task, since } if !task.is_finished() => {
+                // One that is long past its limit is on a runtime that stands still.
+                let limit = self.settings().connect_timeout + MAX_CHECK;
+                if since.elapsed() < limit {
+                    return false;
+                }
+                task.abort();
+                delay_after(None)
+            }
             Status::Down { delay, .. } => delay_after(Some(*delay)),
             Status::Up(line) => {
                 self.note_end(line);
@@ -262,7 +271,8 @@ impl Link {
             delay,
         );
         let task = runtime.spawn(attempt).abort_handle();
-        *status = Status::Dialing { task };
+        let since = Instant::now();
+        *status = Status::Dialing { task, since };
         true
     }
 
@@ -283,7 +293,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.tracking.stop();
-        if let Status::Dialing { task } = &*self.status.borrow() {
+        if let Status::Dialing { task, .. } = &*self.status.borrow() {
             task.abort();
         }
     }

@@ -143,6 +143,7 @@ async fn run(tracking: Arc<Tracking>, link: Weak<Link>) {
         let Some(link) = link.upgrade() else { return };
         match arm(&link, &keys).await {
             Arming::Done => {
+                tracking.set_available(true);
                 for key in keys {
                     tracking.watchers.hint(key.as_slice());
                 }
@@ -150,7 +151,7 @@ async fn run(tracking: Arc<Tracking>, link: Weak<Link>) {
             // ## The server does not track: the next connection may be to one that does
             Arming::Refused => tracking.set_available(false),
             // ## No connection, or one that is lost: later, all that is still watched
-            Arming::NotAsked => {
+            Arming::Failed => {
                 drop(link);
                 tracking.due.lock().extend(keys);
                 sleep(PAUSE).await;
@@ -162,7 +163,7 @@ async fn run(tracking: Arc<Tracking>, link: Weak<Link>) {
 enum Arming {
     Done,
     Refused,
-    NotAsked,
+    Failed,
 }
 
 /// Has the server track keys.
@@ -173,7 +174,7 @@ async fn arm(link: &Arc<Link>, keys: &[Vec<u8>]) -> Arming {
         is_check: false,
     };
     let Ok(line) = link.line(terms.deadline).await else {
-        return Arming::NotAsked;
+        return Arming::Failed;
     };
     // The inspection has switched tracking on, if the server has it.
     if !line.tracks() {
@@ -188,15 +189,24 @@ async fn arm(link: &Arc<Link>, keys: &[Vec<u8>]) -> Arming {
         Ok::<_, SendError>((2 * keys.len() as u32, ()))
     };
     match line.connection.send(terms, write).await {
-        Ok((Some(replies), ())) if replies.as_slice().iter().any(is_error) => Arming::Refused,
+        Ok((Some(replies), ())) if replies.as_slice().iter().any(is_refusal) => Arming::Refused,
+        // Such as a server that is busy or loading.
+        Ok((Some(replies), ())) if replies.as_slice().iter().any(is_error) => Arming::Failed,
         Ok(_) => Arming::Done,
         Err(SendError::Unproven) => {
             // The deadline of the check is that of the arming, which is tried again.
             let _ = link.check(&line, terms).await;
-            Arming::NotAsked
+            Arming::Failed
         }
-        Err(_) => Arming::NotAsked,
+        Err(_) => Arming::Failed,
     }
+}
+
+fn is_refusal(reply: &RespValue) -> bool {
+    let RespValue::Error(error) = reply else {
+        return false;
+    };
+    matches!(error.code(), "NOPERM" | "ERR")
 }
 
 fn is_error(reply: &RespValue) -> bool {

@@ -41,7 +41,10 @@ pub(super) enum Sent {
 /// does slowly is not its fault, and says nothing of the calls of others.
 pub(super) fn blame(course: &Course) -> SendError {
     let half = course.begun + (course.deadline - course.begun) / 2;
-    let recently = course.begun.min(course.deadline - BURST);
+    let recently = course
+        .deadline
+        .checked_sub(BURST)
+        .map_or(course.begun, |burst| course.begun.min(burst));
     match course.sent {
         // ## No room until now, because the server does not reply to those before
         Sent::No if course.owed_since.is_some_and(|since| since <= course.begun) => {

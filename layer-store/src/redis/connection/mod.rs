@@ -56,7 +56,7 @@ struct Owner {
 struct Shared {
     session: Mutex<Session>,
     open: AtomicBool,
-    /// What the session says of silence, for those that look at each call.
+    /// A copy of the session's `silent`, to be read without its lock.
     silent: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ struct Shared {
 pub(super) struct Terms {
     pub(super) source: &'static str,
     pub(super) deadline: Option<Instant>,
-    /// True for a ping that checks a connection after a long silence.
+    /// True for the ping of a check after a long silence. Only it is sent on a connection that is unproven.
     pub(super) is_check: bool,
 }
 
@@ -271,8 +271,14 @@ impl<'c> Call<'c> {
         };
         timer.poll(cx).map(|()| {
             self.is_late = true;
+            let shared = &self.connection.0.shared;
+            let session = shared.session.lock();
+            if session.has_no_driver(Instant::now()) {
+                // The next call goes over another connection, on a runtime that runs.
+                shared.silent.store(true, Ordering::Relaxed);
+            }
             Err(SendError::Overloaded {
-                sent: self.connection.0.shared.session.lock().is_sent(self.at),
+                sent: session.is_sent(self.at),
             })
         })
     }

@@ -338,6 +338,10 @@ impl Session {
         let count = replies.len();
         let mut last_written = None;
         for reply in replies.drain(..) {
+            // Nothing was asked for, or nothing of it has left this process.
+            if self.written <= self.replied {
+                return Err(());
+            }
             let due = self.due.front_mut().ok_or(())?;
             due.left -= 1;
             let last = due.left == 0;
@@ -447,6 +451,12 @@ impl Session {
 
     pub(super) const fn is_silent(&self) -> bool {
         self.silent
+    }
+
+    /// Returns true if a deadline has passed for so long that the driver cannot be running.
+    pub(super) fn has_no_driver(&self, now: Instant) -> bool {
+        self.next_deadline
+            .is_some_and(|deadline| deadline + DRIVER_LATE <= now)
     }
 
     /// Returns true if the commands of a call may have left this process.
@@ -579,5 +589,7 @@ fn keep(kept: &mut Option<Waker>, waker: &Waker) {
 
 /// A firewall may have forgotten a connection over which nothing came for so long.
 const LONG_SILENCE: Duration = Duration::from_secs(5);
+/// A driver that has not looked at a deadline for so long stands still, with its runtime.
+const DRIVER_LATE: Duration = Duration::from_secs(1);
 /// While more bytes wait for the socket, no call gets room: what it would write could not be taken back at its deadline.
 const MAX_UNWRITTEN: u64 = 64 << 10;

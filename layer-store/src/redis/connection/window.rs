@@ -10,8 +10,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Window {
     limit: usize,
-    /// The most that `limit` may be.
-    most: usize,
+    /// The largest `limit`.
+    max: usize,
     /// The shortest round trip of late, and when it was seen.
     shortest: (Duration, Instant),
 }
@@ -20,8 +20,8 @@ impl Window {
     /// Makes a window of at most `most` commands, for a line whose first round trip took `round_trip`.
     pub(super) fn new(most: usize, now: Instant, round_trip: Duration) -> Self {
         Self {
-            limit: LEAST.min(most),
-            most,
+            limit: MIN_LIMIT.min(most),
+            max: most,
             shortest: (round_trip, now),
         }
     }
@@ -46,16 +46,16 @@ impl Window {
             return;
         }
         if round_trip <= shortest + (shortest * 2).max(SLACK) {
-            self.limit = (self.limit + replies).min(self.most);
+            self.limit = (self.limit + replies).min(self.max);
         } else {
             let less = self.limit - self.limit / 8;
-            self.limit = less.max(LEAST.min(self.most));
+            self.limit = less.max(MIN_LIMIT.min(self.max));
         }
     }
 }
 
 /// Enough for a server next door: more commands at once make it no faster.
-const LEAST: usize = 64;
+const MIN_LIMIT: usize = 64;
 /// How much longer than the shortest a round trip may take at least.
 const SLACK: Duration = Duration::from_micros(500);
 /// How long the shortest round trip is believed.
@@ -94,10 +94,10 @@ mod tests {
         for _ in 0..100 {
             window.learn(now, MS * 5, 200, true);
         }
-        assert_eq!(window.limit(), LEAST);
+        assert_eq!(window.limit(), MIN_LIMIT);
         // Nobody waits: nothing is learnt of the room.
         window.learn(now, MS * 50, 1, false);
-        assert_eq!(window.limit(), LEAST);
+        assert_eq!(window.limit(), MIN_LIMIT);
     }
 
     #[test]
@@ -106,9 +106,9 @@ mod tests {
         let mut window = Window::new(1_024, now, MS * 60);
         window.learn(now, MS / 20, 1, false);
         window.learn(now, MS * 20, 64, true);
-        assert_eq!(window.limit(), LEAST);
+        assert_eq!(window.limit(), MIN_LIMIT);
         window.learn(now + MEMORY, MS * 20, 64, true);
-        assert_eq!(window.limit(), LEAST + 64);
+        assert_eq!(window.limit(), MIN_LIMIT + 64);
     }
 
     #[test]
