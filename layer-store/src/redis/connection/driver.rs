@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Ended, OnPush, Shared, wake_all};
+use super::{Ended, OnPush, Shared, look::Look, wake_all};
 use crate::redis::resp::{Parser, RespValue};
 
 /// The task of a connection: writes the commands that calls have appended, hands replies over, and ends calls at their
@@ -36,6 +36,8 @@ pub(super) struct Driver<S> {
     /// One timer for the deadlines of all calls. Calls nearly always end before theirs, so it is rarely set.
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
+    /// The look at the socket that has to come before calls are ended.
+    look: Option<Look>,
     replies: Vec<RespValue>,
     wake: Vec<Waker>,
 }
@@ -55,6 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             has_company: false,
             timer: Box::pin(sleep_until(Instant::now())),
             timer_at: None,
+            look: None,
             replies: Vec::new(),
             wake: Vec::new(),
         }
@@ -182,6 +185,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         if self.timer_at.is_none() || self.timer.as_mut().poll(cx).is_pending() {
             return false;
+        }
+        // ## A deadline has passed: first what has arrived until now
+        //
+        // A busy runtime may not have looked at the socket for long. A reply that lies there is in time.
+        match &self.look {
+            None => {
+                self.look = Some(Look::begin(cx));
+                return false;
+            }
+            Some(look) if !look.is_over() => return false,
+            Some(_) => self.look = None,
         }
         session.expire(Instant::now(), &mut self.wake);
         self.shared

@@ -36,6 +36,7 @@ use crate::redis::resp::RespValue;
 mod blame;
 mod driver;
 mod error;
+mod look;
 mod session;
 mod turns;
 mod window;
