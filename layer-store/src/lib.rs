@@ -108,6 +108,8 @@ mod key;
 mod memory;
 mod op;
 mod output;
+#[cfg(any(feature = "tower", feature = "test-util"))]
+mod owned_op;
 mod program;
 mod protocol;
 mod reply;

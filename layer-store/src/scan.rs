@@ -141,7 +141,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Returns the parts, without the prefixes.
-    #[cfg(feature = "tower")]
+    #[cfg(any(feature = "tower", feature = "test-util"))]
     pub(crate) const fn parts(&self) -> (&'a KeySpace, Cursor, u32) {
         (self.space, self.cursor, self.limit)
     }

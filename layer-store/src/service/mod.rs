@@ -40,7 +40,6 @@
 //! ```
 
 mod future;
-mod owned_op;
 mod request;
 mod service_store;
 mod store_service;

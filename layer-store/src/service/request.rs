@@ -1,7 +1,6 @@
 use std::fmt;
 
-use super::owned_op::OwnedOp;
-use crate::{Context, Op, Reply, Store, StoreError};
+use crate::{Context, Op, Reply, Store, StoreError, owned_op::OwnedOp};
 
 /// The request of a [`StoreService`](super::StoreService): an operation that owns its keys and arguments, and its context.
 ///
@@ -47,9 +46,7 @@ impl StoreRequest {
 
     /// Lends the operation to `read`, such as to choose what a middleware does with it.
     pub fn with_op<T>(&self, read: impl FnOnce(&Op<'_>) -> T) -> T {
-        let prefix = self.op.prefix();
-        let parts = self.op.parts(prefix.as_ref());
-        read(&parts.op(&parts.batch()))
+        self.op.with(read)
     }
 
     /// Applies the operation to `store`.

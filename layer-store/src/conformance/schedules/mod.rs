@@ -54,7 +54,6 @@
 use std::{env, fmt, ops::Range};
 
 mod fault;
-mod late;
 mod schedule;
 
 pub use self::schedule::Schedule;

@@ -9,13 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    fault::{CallFault, Chances, Event},
-    late::LateOp,
-};
+use super::fault::{CallFault, Chances, Event};
 use crate::{
     Clock, Context, ErrorKind, Key, ManualClock, MemoryStore, Op, Protocol, Reply, Scratch, Store,
-    StoreError, conformance::Random,
+    StoreError, conformance::Random, owned_op::OwnedOp,
 };
 
 /// One schedule: the actors, their store, and the seed that chooses what happens. Clones are handles to the same one.
@@ -35,7 +32,7 @@ struct Inner {
     longest_pause: Cell<Duration>,
     actors: RefCell<Vec<Actor>>,
     /// The operations that arrive when their callers have given up.
-    late: RefCell<Vec<LateOp>>,
+    late: RefCell<Vec<OwnedOp>>,
     /// Set by the actor whose turn it is, if it dies.
     dies: Cell<bool>,
     /// The number of calls that are refused next, after a restart.
@@ -294,7 +291,7 @@ impl Schedule {
             }
             Some(CallFault::Swallowed) => Err(LOST),
             Some(CallFault::Late) => {
-                self.0.late.borrow_mut().extend(LateOp::of(op));
+                self.0.late.borrow_mut().extend(writes_of(op));
                 Err(LOST)
             }
             Some(CallFault::Cut) => {
@@ -376,6 +373,15 @@ impl Schedule {
             observe(op, reply);
         }
         result
+    }
+}
+
+/// Copies the writes of an operation. A batch becomes its operations, as it is not atomic. One that only reads becomes none.
+fn writes_of(op: &Op<'_>) -> Vec<OwnedOp> {
+    match op {
+        Op::Batch(ops) => ops.iter().flat_map(writes_of).collect(),
+        op if op.is_read() => Vec::new(),
+        op => vec![OwnedOp::of(op)],
     }
 }
 

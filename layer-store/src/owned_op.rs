@@ -1,13 +1,15 @@
-use crate::key::OwnedKey;
 use crate::{
     Arg, Condition, Cursor, Expiry, Key, KeyPrefix, KeySpace, Op, Program, Retention, Scan, Ttl,
-    Value, key::PrefixChain,
+    Value,
+    key::{OwnedKey, PrefixChain},
 };
 
-/// An operation that owns what it carries. It lends an [`Op`] in steps, each of which borrows the one before:
-/// [`prefix`](Self::prefix), [`parts`](Self::parts), [`batch`](Parts::batch), [`op`](Parts::op).
+/// An operation that owns what it carries, to be applied after the call that it came with.
+///
+/// [`with`](Self::with) lends an [`Op`]. A future that keeps the operation lends it in steps, each of which borrows the one
+/// before: [`prefix`](Self::prefix), [`parts`](Self::parts), [`batch`](Parts::batch), [`op`](Parts::op).
 #[derive(Clone)]
-pub(super) struct OwnedOp {
+pub(crate) struct OwnedOp {
     keys: Box<[OwnedKey]>,
     /// The prefixes that wrappers further out have put before each key, as one.
     prefix: Option<KeyPrefix>,
@@ -65,7 +67,7 @@ enum OwnedArg {
 }
 
 /// The borrowed parts of an operation.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     action: &'a Action,
     keys: Vec<Key<'a>>,
     args: Vec<Arg<'a>>,
@@ -74,7 +76,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl OwnedOp {
-    pub(super) fn of(op: &Op<'_>) -> Self {
+    pub(crate) fn of(op: &Op<'_>) -> Self {
         Self {
             prefix: op.prefix().map(PrefixChain::joined),
             ..Self::without_prefix(op)
@@ -154,8 +156,16 @@ impl OwnedOp {
         }
     }
 
+    /// Lends the operation to `read`.
+    pub(crate) fn with<T>(&self, read: impl FnOnce(&Op<'_>) -> T) -> T {
+        let prefix = self.prefix();
+        let parts = self.parts(prefix.as_ref());
+        read(&parts.op(&parts.batch()))
+    }
+
     /// Returns the operation's name, for logs.
-    pub(super) const fn name(&self) -> &'static str {
+    #[cfg(feature = "tower")]
+    pub(crate) const fn name(&self) -> &'static str {
         match self.action {
             Action::Get => "Get",
             Action::GetMany => "GetMany",
@@ -172,13 +182,13 @@ impl OwnedOp {
     }
 
     /// Lends the prefixes.
-    pub(super) fn prefix(&self) -> Option<PrefixChain<'_>> {
+    pub(crate) fn prefix(&self) -> Option<PrefixChain<'_>> {
         let prefix = self.prefix.as_ref()?;
         Some(PrefixChain::new(prefix, None))
     }
 
     /// Lends the parts, behind the prefixes.
-    pub(super) fn parts<'a>(&'a self, prefix: Option<&'a PrefixChain<'a>>) -> Parts<'a> {
+    pub(crate) fn parts<'a>(&'a self, prefix: Option<&'a PrefixChain<'a>>) -> Parts<'a> {
         let (mut args, mut scan, mut batch) = (Vec::new(), None, Vec::new());
         match &self.action {
             Action::Run { args: owned, .. } => args.extend(owned.iter().map(OwnedArg::lend)),
@@ -208,12 +218,12 @@ impl OwnedOp {
 
 impl Parts<'_> {
     /// Lends the operations of a batch. For any other operation: none.
-    pub(super) fn batch(&self) -> Vec<Op<'_>> {
+    pub(crate) fn batch(&self) -> Vec<Op<'_>> {
         self.batch.iter().map(|part| part.op(&[])).collect()
     }
 
     /// Lends the operation.
-    pub(super) fn op<'b>(&'b self, batch: &'b [Op<'b>]) -> Op<'b> {
+    pub(crate) fn op<'b>(&'b self, batch: &'b [Op<'b>]) -> Op<'b> {
         match (self.action, &*self.keys) {
             (Action::Get, [key]) => Op::Get(key),
             (Action::GetMany, keys) => Op::GetMany(keys),
