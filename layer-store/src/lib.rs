@@ -91,6 +91,7 @@
 //! - `test-util`: the [conformance kit](conformance), stores with faults and bugs, and the harness that compares a program
 //!   with its twin.
 
+mod background;
 mod caller;
 mod clock;
 mod connect;

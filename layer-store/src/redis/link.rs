@@ -25,7 +25,7 @@ use super::{
     settings::Settings,
     tracking::{Pushes, Tracking},
 };
-use crate::{ConfigError, Finding, Key, Traffic, Watch};
+use crate::{ConfigError, Finding, Key, Traffic, Watch, background::runtime_here};
 
 /// The one connection to a server, and its replacement when it is lost.
 ///
@@ -263,7 +263,7 @@ impl Link {
         //
         // `delay` is how long calls will fail at once if this attempt fails. The attempt and the connection live on the
         // runtime of this call: a store may outlive the runtime that made it.
-        let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+        let runtime = runtime_here(&self.runtime);
         let attempt = attempt(
             Arc::downgrade(self),
             self.dialer.clone(),

@@ -9,9 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
     sync::Notify,
-    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -20,7 +18,10 @@ use super::{
     link::Link,
     resp::{Command, RespValue},
 };
-use crate::{Key, Watch, Watchers};
+use crate::{
+    Key, Watch, Watchers,
+    background::{self, Background},
+};
 
 /// Hints that watched keys changed, from a server that tracks them for this connection (`CLIENT TRACKING`, RESP3 alone).
 ///
@@ -33,7 +34,7 @@ pub(super) struct Tracking {
     /// Keys to arm. All keys, if the connection is a new one.
     due: Mutex<BTreeSet<Vec<u8>>>,
     changed: Notify,
-    task: Mutex<Option<AbortHandle>>,
+    task: Background,
     /// False if the server of the last connection does not track.
     available: AtomicBool,
 }
@@ -47,7 +48,7 @@ impl Tracking {
             watchers: Watchers::new(),
             due: Mutex::default(),
             changed: Notify::new(),
-            task: Mutex::default(),
+            task: Background::new(),
             available: AtomicBool::new(true),
         })
     }
@@ -60,10 +61,9 @@ impl Tracking {
         self.due.lock().insert(text);
         self.changed.notify_one();
         let mut task = self.task.lock();
-        if task.as_ref().is_none_or(AbortHandle::is_finished) {
-            let runtime = Handle::try_current().unwrap_or_else(|_| link.runtime().clone());
+        if !task.is_running() {
             let tracking = run(self.clone(), Arc::downgrade(link));
-            *task = Some(runtime.spawn(tracking).abort_handle());
+            task.replace(background::spawn(link.runtime(), tracking));
         }
         watch
     }
@@ -80,9 +80,7 @@ impl Tracking {
 
     /// Ends the task.
     pub(super) fn stop(&self) {
-        if let Some(task) = self.task.lock().take() {
-            task.abort();
-        }
+        self.task.stop();
     }
 
     /// Takes a message such as `invalidate ["{ada}:data:seats"]`. Without keys everything was deleted.

@@ -7,11 +7,11 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
-use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::{
-    BreakerState, ErrorKind, StoreError, info::BreakerControl, wrap::timeout::StillReceiving,
+    BreakerState, ErrorKind, StoreError, background::Background, info::BreakerControl,
+    wrap::timeout::StillReceiving,
 };
 
 /// The state of a breaker. It does not hold the store, so a handle to it does not keep the store alive.
@@ -29,7 +29,7 @@ pub(super) struct Circuit {
     ///
     /// Opening and closing hold this lock, so that each opening has exactly one task. The steps between open and half open
     /// are that task's own and need no lock.
-    probe: Mutex<Option<AbortHandle>>,
+    probe: Background,
 }
 
 impl Circuit {
@@ -42,7 +42,7 @@ impl Circuit {
             successes: AtomicU32::new(0),
             name,
             open_after: open_after.get().saturating_mul(Weight::Full.tenths()),
-            probe: Mutex::new(None),
+            probe: Background::new(),
         }
     }
 
@@ -101,9 +101,7 @@ impl Circuit {
             error = %why,
             "the store fails: calls are refused until it answers again"
         );
-        if let Some(old) = probe.replace(start_probe()) {
-            old.abort();
-        }
+        probe.replace(start_probe());
     }
 
     /// Starts a new probe if the circuit is not closed and its task has ended without closing it, because the runtime that
@@ -114,7 +112,7 @@ impl Circuit {
         let Some(mut probe) = self.probe.try_lock() else {
             return;
         };
-        if self.is_closed() || probe.as_ref().is_some_and(|task| !task.is_finished()) {
+        if self.is_closed() || probe.is_running() {
             return;
         }
         // ## (Open | Half open) => Open, on another runtime
@@ -122,7 +120,7 @@ impl Circuit {
         // An answer from before does not count: much may have happened since.
         self.probe_failed();
         tracing::debug!(store = self.name, "a probe is started on another runtime");
-        *probe = Some(start_probe());
+        probe.replace(start_probe());
     }
 
     /// Returns true if a write has failed: then the probe is a write too.
@@ -157,9 +155,7 @@ impl Circuit {
 
     /// Ends the probe, as when the store is dropped.
     pub(super) fn stop_probe(&self) {
-        if let Some(probe) = self.probe.lock().take() {
-            probe.abort();
-        }
+        self.probe.stop();
     }
 
     /// Closes the circuit. The caller holds the lock on `probe`.
@@ -206,9 +202,7 @@ impl BreakerControl for Circuit {
         let mut probe = self.probe.lock();
         self.close();
         // Otherwise the task would go on into a later outage, which has a task of its own.
-        if let Some(task) = probe.take() {
-            task.abort();
-        }
+        probe.end();
     }
 }
 

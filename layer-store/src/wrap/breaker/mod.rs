@@ -8,7 +8,7 @@ use self::{
 };
 use crate::{
     BreakerHandle, Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo,
-    Watch, info::BreakerControl,
+    Watch, background, info::BreakerControl,
 };
 
 mod circuit;
@@ -137,10 +137,7 @@ impl<T: Store> Breaker<T> {
     fn start_probe(&self, first: Duration) -> AbortHandle {
         let probe = Probe::new(Arc::downgrade(&self.inner), self.circuit.clone());
         let period = self.open_for.min(MAX_PROBE_PERIOD);
-        // The runtime that the store was made on may have ended.
-        let runtime = Handle::try_current();
-        let runtime = runtime.as_ref().unwrap_or(&self.runtime);
-        runtime.spawn(probe.run(first, period)).abort_handle()
+        background::spawn(&self.runtime, probe.run(first, period))
     }
 }
 

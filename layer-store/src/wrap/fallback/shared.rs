@@ -3,15 +3,17 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     deleted_key, is_outage,
     settings::Settings,
     state::{Phase, State},
 };
-use crate::{Context, ErrorKind, Store, StoreError, StoreExt};
+use crate::{
+    Context, ErrorKind, Store, StoreError, StoreExt,
+    background::{self, Background},
+};
 
 /// What the calls share with the task that brings the store back.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(super) struct Shared<T> {
     pub(super) inner: T,
     pub(super) state: State,
     /// The task, as long as there is something for it to do.
-    task: Mutex<Option<AbortHandle>>,
+    task: Background,
 }
 
 impl<T: Store> Shared<T> {
@@ -27,7 +29,7 @@ impl<T: Store> Shared<T> {
         Self {
             state: State::new(inner.info().name),
             inner,
-            task: Mutex::default(),
+            task: Background::new(),
         }
     }
 
@@ -35,12 +37,10 @@ impl<T: Store> Shared<T> {
     #[cold]
     pub(super) fn keep_trying(self: &Arc<Self>, settings: &Arc<Settings>) {
         let mut task = self.task.lock();
-        if task.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
+        if !task.is_running() {
+            let trying = bring_back(Arc::downgrade(self), settings.clone());
+            task.replace(background::spawn(&settings.runtime, trying));
         }
-        let runtime = Handle::try_current().unwrap_or_else(|_| settings.runtime.clone());
-        let trying = bring_back(Arc::downgrade(self), settings.clone());
-        *task = Some(runtime.spawn(trying).abort_handle());
     }
 
     /// Sends the deletes that the store missed, or a ping if there are none. Returns true if the store is here after that.
@@ -79,7 +79,7 @@ impl<T: Store> Shared<T> {
         let mut task = self.task.lock();
         let done = self.state.is_idle();
         if done {
-            *task = None;
+            task.forget();
         }
         done
     }
@@ -88,9 +88,7 @@ impl<T: Store> Shared<T> {
 impl<T> Shared<T> {
     /// Ends the task, as when the store is dropped.
     pub(super) fn stop(&self) {
-        if let Some(task) = self.task.lock().take() {
-            task.abort();
-        }
+        self.task.stop();
     }
 }
 
