@@ -38,6 +38,11 @@ impl Logs {
         }
     }
 
+    /// Returns the number of lines that were not taken.
+    pub fn count(&self) -> usize {
+        self.lines.lock().len()
+    }
+
     /// Takes the lines since the last time.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.lines.lock())

@@ -20,8 +20,6 @@ mod retry;
 mod tiered;
 mod timeout;
 mod traced;
-#[cfg(test)]
-mod warnings;
 
 pub(crate) use self::fallback::reason_against_fallback;
 #[cfg(feature = "metrics")]

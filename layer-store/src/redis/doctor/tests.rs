@@ -1,5 +1,7 @@
+use tracing::Level;
+
 use super::*;
-use crate::redis::resp::Parser;
+use crate::{conformance::Logs, redis::resp::Parser};
 
 const INFO_7: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abcd\r\n# Memory\r\nmaxmemory:0\r\n\
     maxmemory_policy:allkeys-lru\r\n# Persistence\r\naof_enabled:0\r\n# Replication\r\nrole:master\r\n# Cluster\r\ncluster_enabled:0\r\n";
@@ -305,8 +307,7 @@ fn a_replica_and_a_node_of_a_cluster_are_warned_of() {
 
 #[test]
 fn each_finding_says_what_to_do_and_is_logged_once_until_it_changes() {
-    let logs = Logs::default();
-    let _guard = tracing::subscriber::set_default(logs.clone());
+    let logs = Logs::at(Level::TRACE, "layer_store");
     let eviction = |policy: &str| {
         let line = "maxmemory:0\r\nmaxmemory_policy:allkeys-lru";
         let facts = with_info(line, &format!("maxmemory:9\r\nmaxmemory_policy:{policy}"));
@@ -323,38 +324,6 @@ fn each_finding_says_what_to_do_and_is_logged_once_until_it_changes() {
     report(one, &[]);
     report(one, &eviction("volatile-lru"));
     assert_eq!(logs.count(), 4);
-}
-
-/// Counts events.
-#[derive(Clone, Default)]
-struct Logs(std::sync::Arc<std::sync::atomic::AtomicUsize>);
-
-impl Logs {
-    fn count(&self) -> usize {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
-impl tracing::Subscriber for Logs {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[test]

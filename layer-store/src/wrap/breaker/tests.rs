@@ -1,14 +1,10 @@
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use tracing::Level;
 
 use super::*;
 use crate::{
     BreakerState, Condition, Effect, Expiry, IdentityRef, KeySpace, Retention, Value,
+    conformance::Logs,
     wrap::{
         Timeout,
         fake::{Fake, Mode},
@@ -239,8 +235,7 @@ async fn it_opens_again_in_the_next_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn one_warning_out_and_one_back() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = Logs::at(Level::WARN, "layer_store");
     let (fake, store) = breaker(Mode::Hang);
     // All at once: none of the late ones warns again.
     tokio::join!(
@@ -263,8 +258,7 @@ async fn one_warning_out_and_one_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_during_an_outage_is_open_with_one_warning() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = Logs::at(Level::WARN, "layer_store");
     let (fake, store) = breaker(Mode::Reply);
     let store = store.opened("no answer").opened("asked twice");
     assert_eq!(state(&store), BreakerState::Open);
@@ -333,8 +327,7 @@ async fn an_answer_without_waiting_is_passed_on() {
 /// A read-only replica answers pings and reads.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_writes_opens_it_once_and_closes_it_once() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = Logs::at(Level::WARN, "layer_store");
     let (fake, store) = breaker(Mode::FailWrites(ErrorKind::Unavailable));
     sets(&store, 5).await;
     fake.sent();
@@ -477,11 +470,10 @@ fn the_next_runtime_takes_the_probe_over() {
 
 #[tokio::test(start_paused = true)]
 async fn the_warning_has_the_kind_and_the_server_s_own_words() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = Logs::at(Level::WARN, "layer_store");
     let (_, store) = breaker(Mode::Fail(ErrorKind::Throttled));
     gets(&store, 5).await;
-    let text = warnings.last();
+    let text = warnings.take().pop().unwrap();
     assert!(
         text.contains("the store asks for fewer calls: the server's own words"),
         "{text}"
@@ -491,51 +483,4 @@ async fn the_warning_has_the_kind_and_the_server_s_own_words() {
         refused.report().to_string(),
         "the store is unavailable: its circuit breaker is open"
     );
-}
-
-/// Keeps the warnings' texts.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    fn count(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    fn last(&self) -> String {
-        self.0.lock().last().unwrap().clone()
-    }
-}
-
-/// Writes the fields of an event.
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields(String::new());
-        event.record(&mut fields);
-        self.0.lock().push(fields.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::{
     Arg, Effect, IdentityRef, KeySpace, MemoryStore, Output, Program, Retention, StoreExt, Ttl,
     Value,
-    conformance::{Fault, FaultInjector},
-    wrap::{Breaker, Timeout, fake::describe, warnings::Warnings},
+    conformance::{Fault, FaultInjector, Logs},
+    wrap::{Breaker, Timeout, fake::describe},
 };
 
 mod deletes;
@@ -23,6 +23,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const REFUSED: Fault = Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied);
 
 type Stack = Fallback<Breaker<Timeout<FaultInjector<MemoryStore>>>>;
+
+/// Notes the warnings of fallbacks.
+fn warnings() -> Logs {
+    Logs::at(tracing::Level::WARN, "layer_store::wrap::fallback")
+}
 
 /// A store that a test stops and starts, and what it was asked.
 #[derive(Clone)]

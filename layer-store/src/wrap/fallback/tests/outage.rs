@@ -12,8 +12,7 @@ use crate::conformance::Random;
 #[tokio::test(start_paused = true)]
 async fn under_a_steady_load_no_call_fails_and_no_deleted_page_comes_back() {
     for fault in [REFUSED, Fault::Hang, Fault::LoseReply(ErrorKind::Timeout)] {
-        let warnings = Warnings::of("fallback");
-        let _guard = tracing::subscriber::set_default(warnings.clone());
+        let warnings = warnings();
         let (server, store) = stack();
         let spaces = Spaces::new();
         for number in 0..200 {
@@ -248,8 +247,7 @@ async fn nothing_of_one_outage_is_left_in_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_flaps_fails_no_call_and_does_not_fill_the_log() {
-    let warnings = Warnings::of("fallback");
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = warnings();
     let (server, store) = bare();
     let spaces = Spaces::new();
     let (start, mut random) = (Instant::now(), Random::new(1));

@@ -32,8 +32,7 @@ async fn a_list_that_holds_them_all_refuses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn values_of_the_kind_are_absent_until_they_have_expired() {
-    let warnings = Warnings::of("fallback");
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let warnings = warnings();
     let (server, store, spaces) = overflow(9, SECOND * 60).await;
     until_back(&store).await;
     assert_eq!(store.handle().refused(), ["entry"]);
