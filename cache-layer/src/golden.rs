@@ -1,11 +1,11 @@
 //! What this crate keeps in a store, as files in `tests/golden/`. Services of all versions read and write them, so a file may
 //! be added and none may change.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use layer_store::{Key, Value};
+use layer_store::{Key, Value, conformance::Golden};
 use proptest::prelude::*;
 
 use crate::{
@@ -20,23 +20,7 @@ use crate::{
     },
 };
 
-/// Compares what is written today with a file, and returns it.
-fn check(name: &str, written: &[u8]) -> Bytes {
-    let golden = read(name);
-    assert_eq!(
-        written.escape_ascii().to_string(),
-        golden.escape_ascii().to_string(),
-        "{name}"
-    );
-    golden
-}
-
-fn read(name: &str) -> Bytes {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    fs::read(&path).unwrap().into()
-}
+const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 
 /// The address of the entries.
 const KEY: &[u8] = b"https://example.com/cars/7?full";
@@ -100,7 +84,7 @@ fn rule() -> Value {
 
 #[test]
 fn the_bytes_of_an_http_entry_are_golden() {
-    let golden = check("entry-http-1.bin", &whole());
+    let golden = GOLDEN.check("entry-http-1.bin", &whole());
     let entry = Entry::read(&golden.into(), KEY).unwrap();
     assert_eq!(entry.head, http());
     assert_eq!(&entry.body[..], b"\x00body\xff");
@@ -124,7 +108,7 @@ fn the_bytes_of_an_http_entry_are_golden() {
         ..http()
     };
     let none = HeaderMap::new();
-    let golden = check(
+    let golden = GOLDEN.check(
         "entry-http-private-1.bin",
         &written(&private, b"", &none, &none),
     );
@@ -134,7 +118,7 @@ fn the_bytes_of_an_http_entry_are_golden() {
 #[test]
 fn the_bytes_of_an_object_are_golden() {
     let none = HeaderMap::new();
-    let golden = check(
+    let golden = GOLDEN.check(
         "entry-object-1.bin",
         &written(&object(), b"Ada", &none, &none),
     );
@@ -145,7 +129,7 @@ fn the_bytes_of_an_object_are_golden() {
 
 #[test]
 fn the_bytes_of_a_vary_rule_are_golden() {
-    let golden = check("vary-rule-1.bin", &rule().to_bytes());
+    let golden = GOLDEN.check("vary-rule-1.bin", &rule().to_bytes());
     let Some(StoredValue::VaryRule(fields)) = StoredValue::read(&golden.into(), KEY) else {
         panic!("a rule reads as one");
     };
@@ -156,13 +140,13 @@ fn the_bytes_of_a_vary_rule_are_golden() {
 #[test]
 fn a_stamp_is_golden() {
     let stamp = Stamp::planted(TOKEN);
-    let golden = check("stamp-1.txt", &stamp.value().to_bytes());
+    let golden = GOLDEN.check("stamp-1.txt", &stamp.value().to_bytes());
     assert_eq!(
         StampState::of(Some(&golden.into())),
         StampState::Present(stamp)
     );
     // With a record that a later version may append.
-    let longer = read("stamp-with-record-1.txt");
+    let longer = GOLDEN.read("stamp-with-record-1.txt");
     let longer_stamp = Stamp {
         len: longer.len() as u16,
         ..stamp
@@ -206,7 +190,7 @@ fn the_texts_of_keys_are_golden() {
     let vary = VaryFields::from_vec(["b", "a"].map(HeaderName::from_static).into());
     write(address.base());
     write(address.variant(&vary.variant(&request)));
-    check("keys.txt", texts.as_bytes());
+    GOLDEN.check("keys.txt", texts.as_bytes());
 }
 
 /// Magic, version, encoding and kind: any other byte is a miss.

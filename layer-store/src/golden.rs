@@ -1,22 +1,11 @@
 //! What this crate keeps in a store, as files in `tests/golden/`. Services of all versions read and write them, so a file may
 //! be added and none may change.
 
-use std::{fmt::Write, fs, path::Path};
+use std::fmt::Write;
 
-use crate::{Identity, Key, KeyPrefix, KeySpace, Value, key::PrefixChain};
+use crate::{Identity, Key, KeyPrefix, KeySpace, Value, conformance::Golden, key::PrefixChain};
 
-/// Compares what is written today with a file.
-fn check(name: &str, written: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    let golden = fs::read(&path).unwrap();
-    assert_eq!(
-        written.escape_ascii().to_string(),
-        golden.escape_ascii().to_string(),
-        "{name}"
-    );
-}
+const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 
 fn text(key: &Key<'_>) -> String {
     let mut text = Vec::new();
@@ -68,7 +57,7 @@ fn the_texts_of_keys_are_golden() {
     writeln!(texts, "{}", text(&key)).unwrap();
     let inner = PrefixChain::new(&inner, key.prefix());
     writeln!(texts, "{}", text(&key.within(&inner))).unwrap();
-    check("keys.txt", texts.as_bytes());
+    GOLDEN.check("keys.txt", texts.as_bytes());
 }
 
 #[test]
@@ -96,5 +85,5 @@ fn the_texts_of_numbers_are_golden() {
         assert_eq!(Value::from(value.to_bytes()).as_int(), Some(number));
         texts.extend([value.to_bytes(), "\n".into()].concat());
     }
-    check("numbers.txt", &texts);
+    GOLDEN.check("numbers.txt", &texts);
 }

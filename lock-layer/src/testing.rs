@@ -1,13 +1,13 @@
 //! Shared by the tests of this crate.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use layer_store::{
     Clock, Context, ManualClock, MemoryStore, Protocol, SharedStore, StoreError,
-    conformance::{FaultInjector, schedules::Schedule},
+    conformance::{FaultInjector, Golden, schedules::Schedule},
     wrap::{Breaker, Timeout},
 };
 use tokio::time::Instant;
@@ -111,23 +111,8 @@ pub(crate) fn worlds() -> [World; 2] {
     [World::near(), World::far()]
 }
 
-/// Reads a file of `tests/golden/`: what this crate keeps in a store. Services of all versions read and write it, so a file may
-/// be added and none may change.
-pub(crate) fn golden(name: &str) -> Bytes {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    fs::read(&path).unwrap().into()
-}
-
-/// Compares what is written today with a file of `tests/golden/`.
-pub(crate) fn check_golden(name: &str, written: &[u8]) {
-    assert_eq!(
-        written.escape_ascii().to_string(),
-        golden(name).escape_ascii().to_string(),
-        "{name}"
-    );
-}
+/// What this crate keeps in a store.
+pub(crate) const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 
 /// Gives every other task its turn.
 pub(crate) async fn settle() {

@@ -1,25 +1,14 @@
 //! What this crate keeps in a store, as files in `tests/golden/`. Services of all versions read and write them, so a file may
 //! be added and none may change.
 
-use std::{fmt::Write, fs, path::Path};
+use std::fmt::Write;
 
-use layer_store::{Arg, Identity, Output, Slot, Transaction, Value};
+use layer_store::{Arg, Identity, Output, Slot, Transaction, Value, conformance::Golden};
 use proptest::prelude::*;
 
 use crate::{IntoPolicy, Quota, limit::Limit, program::CHARGE};
 
-/// Compares what is written today with a file.
-fn check(name: &str, written: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    let golden = fs::read(&path).unwrap();
-    assert_eq!(
-        written.escape_ascii().to_string(),
-        golden.escape_ascii().to_string(),
-        "{name}"
-    );
-}
+const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 
 #[test]
 fn the_texts_of_keys_are_golden() {
@@ -46,7 +35,7 @@ fn the_texts_of_keys_are_golden() {
             writeln!(texts, "{}", String::from_utf8(text).unwrap()).unwrap();
         }
     }
-    check("keys.txt", texts.as_bytes());
+    GOLDEN.check("keys.txt", texts.as_bytes());
 }
 
 /// What the program replies and keeps, step by step: a line for each, of time, charge, reply, state, and the time left.
@@ -86,7 +75,7 @@ fn the_states_and_replies_of_a_limit_are_golden() {
             writeln!(lines, "+{after} {charge}: {reply:?} [{state}] {left} ms").unwrap();
         }
     }
-    check("charge.txt", lines.as_bytes());
+    GOLDEN.check("charge.txt", lines.as_bytes());
 }
 
 /// A state that another version wrote is read, and goes on from there.

@@ -41,6 +41,7 @@ pub mod twins;
 
 mod buggy;
 mod fault_injector;
+mod golden;
 mod logs;
 mod names;
 mod random;
@@ -51,8 +52,6 @@ use std::{fmt, future::Future, pin::Pin};
 
 use crate::StoreError;
 
-#[doc(hidden)]
-pub use self::logs::Logs;
 pub use self::{
     buggy::{Bug, BuggyStore},
     fault_injector::{Fault, FaultInjector},
@@ -61,6 +60,8 @@ pub use self::{
     report::{Report, main, run_all},
     trial::Trial,
 };
+#[doc(hidden)]
+pub use self::{golden::Golden, logs::Logs};
 
 /// Makes a named test of every conformance case, on the store or [`Trial`] that the future gives.
 ///

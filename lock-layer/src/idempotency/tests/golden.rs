@@ -11,10 +11,10 @@ use super::super::{
     fingerprint::{fingerprint, record_name},
     record::{PREFIX_LEN, Record, RecordState, RunId},
 };
-use crate::testing::{check_golden, golden};
+use crate::testing::GOLDEN;
 
 fn read(name: &str) -> (RunId, RecordState) {
-    let record = Record::read(&golden(name)).unwrap();
+    let record = Record::read(&GOLDEN.read(name)).unwrap();
     (record.run, record.state)
 }
 
@@ -28,7 +28,7 @@ fn the_bytes_of_a_record_are_golden() {
             deadline: 1_767_225_600_000
         }
     ));
-    check_golden(
+    GOLDEN.check(
         "record-in-progress-1.txt",
         &run.in_progress(1_767_225_600_000),
     );
@@ -40,14 +40,14 @@ fn the_bytes_of_a_record_are_golden() {
             status: StatusCode::CREATED
         }
     ));
-    check_golden(
+    GOLDEN.check(
         "record-body-not-kept-1.txt",
         &run.body_not_kept(StatusCode::CREATED),
     );
 
     let (run, state) = read("record-unknown-1.txt");
     assert!(matches!(state, RecordState::Unknown));
-    check_golden("record-unknown-1.txt", &run.unknown());
+    GOLDEN.check("record-unknown-1.txt", &run.unknown());
 
     for (name, trailers) in [
         ("record-completed-1.bin", true),
@@ -77,7 +77,7 @@ fn the_bytes_of_a_record_are_golden() {
             &response.body,
             response.trailers.as_ref(),
         );
-        check_golden(name, &written);
+        GOLDEN.check(name, &written);
     }
 }
 
@@ -114,7 +114,7 @@ fn record_names_and_fingerprints_are_golden() {
     }
     line(fingerprint(&head, b"{}").as_bytes());
     line(fingerprint(&head, b"").as_bytes());
-    check_golden("record-names.txt", &lines);
+    GOLDEN.check("record-names.txt", &lines);
 }
 
 /// Version and state: any other byte is no record.
@@ -127,7 +127,7 @@ fn an_unknown_version_or_state_is_never_misread() {
         "completed-1.bin",
     ];
     for state in states {
-        let good = golden(&format!("record-{state}"));
+        let good = GOLDEN.read(&format!("record-{state}"));
         for version in (0..=255).filter(|version| *version != b'1') {
             let mut bytes = good.to_vec();
             bytes[0] = version;
@@ -151,7 +151,7 @@ proptest! {
 
     #[test]
     fn changed_bytes_neither_panic_nor_allocate_more_than_they_are(changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4)) {
-        let mut bytes = golden("record-completed-1.bin").to_vec();
+        let mut bytes = GOLDEN.read("record-completed-1.bin").to_vec();
         let len = bytes.len();
         for (at, byte) in changes {
             bytes[at % len] = byte;
@@ -161,7 +161,7 @@ proptest! {
 
     #[test]
     fn any_lengths_are_read_within_the_bytes_that_are_there(headers: u64, trailers: u64) {
-        let record = golden("record-completed-1.bin");
+        let record = GOLDEN.read("record-completed-1.bin");
         let lengths = format!("201 {headers} {trailers}\n");
         let bytes = [&record[..PREFIX_LEN], lengths.as_bytes(), b"a:b\nc:d\nbody"].concat();
         check_allocated(bytes.into())?;
@@ -184,7 +184,7 @@ fn check_allocated(bytes: Bytes) -> Result<(), TestCaseError> {
 
 #[test]
 fn more_fields_than_a_map_holds_are_no_record() {
-    let record = golden("record-completed-1.bin");
+    let record = GOLDEN.read("record-completed-1.bin");
     let lines: String = (0..40_000).map(|number| format!("x{number}:\n")).collect();
     let lengths = format!("201 {} 0\n", lines.len());
     let bytes = [&record[..PREFIX_LEN], lengths.as_bytes(), lines.as_bytes()].concat();

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::{
     Locks,
     lease::programs::{ACQUIRE, EXTEND, RELEASE, REVOKE},
-    testing::{check_golden, golden},
+    testing::GOLDEN,
 };
 
 const START: u64 = 1_767_225_600_000_000;
@@ -40,7 +40,7 @@ fn the_texts_of_keys_are_golden() {
             writeln!(texts, "{}", String::from_utf8(text).unwrap()).unwrap();
         }
     }
-    check_golden("lock-keys.txt", texts.as_bytes());
+    GOLDEN.check("lock-keys.txt", texts.as_bytes());
 }
 
 /// A line for each step, of time, program, reply, and the state of both keys of the unit with the time left.
@@ -84,14 +84,14 @@ fn the_states_and_replies_of_a_lock_are_golden() {
         )
         .unwrap();
     }
-    check_golden("lock.txt", lines.as_bytes());
+    GOLDEN.check("lock.txt", lines.as_bytes());
 }
 
 /// A lock and a fencing token that another process wrote are read.
 #[test]
 fn the_values_of_the_first_version_are_read() {
     let mut slots = ["lock-1.txt", "fence-1.txt"]
-        .map(|name| Slot::until(golden(name).into(), Some(START + 30_000_000)));
+        .map(|name| Slot::until(GOLDEN.read(name).into(), Some(START + 30_000_000)));
     let mut transaction = Transaction::new(START + 1, &mut slots);
     let replies = |output: layer_store::Output| (output.int(0), output.int(1));
     let extended = EXTEND.run(&mut transaction, &[ADA, FIRST, LEASE, LIFE]);
@@ -101,7 +101,7 @@ fn the_values_of_the_first_version_are_read() {
     let busy = ACQUIRE.run(&mut transaction, &[BOB, LEASE, LIFE]);
     assert_eq!(replies(busy), (Some(0), Some(30_000)));
     for (index, name) in ["lock-1.txt", "fence-1.txt"].into_iter().enumerate() {
-        check_golden(name, &transaction.get(index).unwrap().to_bytes());
+        GOLDEN.check(name, &transaction.get(index).unwrap().to_bytes());
     }
 }
 
