@@ -1,19 +1,13 @@
 //! Requests that look up, plant and fill, and writers that change the data and purge, all at once, while the store fails in
 //! every way: 10,000 schedules.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use layer_store::{
     Key, KeySpace, Op, Protocol, Reply, Scratch, StoreError, Ttl, Value,
-    conformance::schedules::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, Tally, assert_finds, assert_holds},
 };
 
 use crate::{
@@ -64,7 +58,7 @@ struct Scenario {
     bug: KnownBug,
     addresses: [Rc<Address>; 2],
     /// Hits, misses, purged entries and fills, over all schedules.
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
 }
 
 const HIT: usize = 0;
@@ -84,7 +78,7 @@ impl Scenario {
         Self {
             bug,
             addresses: PATHS.map(|path| Rc::new(address(path))),
-            seen: Rc::default(),
+            seen: Tally::new(),
         }
     }
 
@@ -125,7 +119,7 @@ impl Scenario {
 struct Actor {
     bug: KnownBug,
     addresses: [Rc<Address>; 2],
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
     schedule: Schedule,
     data: Rc<RefCell<Data>>,
 }
@@ -151,7 +145,7 @@ impl Actor {
         match &found.entry {
             Ok(entry) => self.check(page, entry, &floors),
             Err(reason) => {
-                self.count(if *reason == MissReason::Purged {
+                self.seen.count(if *reason == MissReason::Purged {
                     PURGED
                 } else {
                     MISS
@@ -163,7 +157,7 @@ impl Actor {
 
     /// Checks that a hit is as new as every purge that reaches it.
     fn check(&self, page: usize, entry: &Entry, floors: &Floors) {
-        self.count(HIT);
+        self.seen.count(HIT);
         let version: u64 = str::from_utf8(&entry.body).unwrap().parse().unwrap();
         let tags = entry.tags.iter().map(|(tag, _)| &**tag);
         for scope in ["*", "/cars/*", PATHS[page]].into_iter().chain(tags) {
@@ -216,7 +210,7 @@ impl Actor {
         let life = Ttl::from_millis(60_000).expect("a minute is not zero");
         let mut write = WriteEntry::new(address, variant.as_ref(), &value, life, due);
         if self.schedule.talk(&mut write).await.is_stored {
-            self.count(FILLED);
+            self.seen.count(FILLED);
         }
         let tags = tags.into_iter().map(|(tag, _)| tag).collect();
         Some(Hint { vary, tags })
@@ -299,12 +293,6 @@ impl Actor {
             _ => self.schedule.below(5),
         }
     }
-
-    fn count(&self, what: usize) {
-        let mut seen = self.seen.get();
-        seen[what] += 1;
-        self.seen.set(seen);
-    }
 }
 
 /// Makes an entry whose body is its version.
@@ -352,9 +340,7 @@ impl Protocol for DeleteStamps<'_> {
 fn no_schedule_serves_what_was_purged() {
     let scenario = Scenario::new(KnownBug::None);
     let schedules = assert_holds(|schedule| scenario.begin(schedule));
-    let seen = scenario.seen.get();
-    let enough = |times: &u64| *times >= schedules / 4;
-    assert!(seen.iter().all(enough), "{seen:?}");
+    scenario.seen.assert_each(schedules / 4);
 }
 
 #[test]

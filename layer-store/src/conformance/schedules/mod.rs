@@ -55,8 +55,9 @@ use std::{env, fmt, ops::Range};
 
 mod fault;
 mod schedule;
+mod tally;
 
-pub use self::schedule::Schedule;
+pub use self::{schedule::Schedule, tally::Tally};
 
 /// An invariant that did not hold, and the seed of the schedule that shows it.
 #[derive(Clone, Debug)]

@@ -1,17 +1,13 @@
 //! Clients that repeat their requests at once, while the store fails in every way: 10,000 schedules for each retry policy.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use layer_store::{
     Condition, IdentityRef, Key, KeySpace, Op, Protocol, Reply, Retention, Scratch, StoreError,
     Ttl, Value,
-    conformance::schedules::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, Tally, assert_finds, assert_holds},
 };
 use tokio::time::Instant;
 
@@ -116,7 +112,7 @@ struct Scenario {
     records: Rc<KeySpace>,
     begin: Instant,
     /// Handler runs, replays, refusals of another payload, and requests without a known outcome, over all schedules.
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
 }
 
 const RAN: usize = 0;
@@ -131,7 +127,7 @@ impl Scenario {
             reads_then_writes: false,
             records: Rc::new(KeySpace::new("record", "http")),
             begin: Instant::now(),
-            seen: Rc::default(),
+            seen: Tally::new(),
         }
     }
 
@@ -171,22 +167,13 @@ impl Scenario {
     }
 }
 
-impl Scenario {
-    /// Shows that each outcome is frequent.
-    fn check_seen(&self, schedules: u64) {
-        let seen = self.seen.get();
-        let enough = |times: &u64| *times >= schedules / 10;
-        assert!(seen.iter().all(enough), "{seen:?}");
-    }
-}
-
 /// A client whose requests have one of two keys and one of two payloads.
 struct Client {
     policy: RetryPolicy,
     reads_then_writes: bool,
     records: Rc<KeySpace>,
     begin: Instant,
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
     schedule: Schedule,
     ledger: Rc<RefCell<Ledger>>,
 }
@@ -219,7 +206,7 @@ impl Client {
 
     /// Runs the handler, and settles as its outcome says.
     async fn run(&self, record: u64, key: Key<'_>, run: RunId) {
-        self.count(RAN);
+        self.seen.count(RAN);
         let epoch = self
             .ledger
             .borrow()
@@ -280,12 +267,12 @@ impl Client {
                 .violate("a request is told to wait for itself");
         }
         if found.run.fingerprint != run.fingerprint {
-            return self.count(OTHER_PAYLOAD);
+            return self.seen.count(OTHER_PAYLOAD);
         }
         let RecordState::Completed(response) = &found.state else {
-            return self.count(UNKNOWN);
+            return self.seen.count(UNKNOWN);
         };
-        self.count(REPLAYED);
+        self.seen.count(REPLAYED);
         match self.ledger.borrow().responses.get(&response.body) {
             Some(fingerprint) if *fingerprint == run.fingerprint => {}
             Some(_) => self
@@ -331,26 +318,20 @@ impl Client {
     fn now(&self) -> Instant {
         self.begin + self.schedule.elapsed()
     }
-
-    fn count(&self, what: usize) {
-        let mut seen = self.seen.get();
-        seen[what] += 1;
-        self.seen.set(seen);
-    }
 }
 
 #[test]
 fn no_schedule_runs_a_handler_twice_or_replays_another_request() {
     let scenario = Scenario::new(RetryPolicy::AtMostOnce);
     let schedules = assert_holds(|schedule| scenario.begin(schedule));
-    scenario.check_seen(schedules);
+    scenario.seen.assert_each(schedules / 10);
 }
 
 #[test]
 fn no_schedule_replays_another_request_where_what_failed_may_run_again() {
     let scenario = Scenario::new(RetryPolicy::RetrySafe);
     let schedules = assert_holds(|schedule| scenario.begin(schedule));
-    scenario.check_seen(schedules);
+    scenario.seen.assert_each(schedules / 10);
 }
 
 #[test]

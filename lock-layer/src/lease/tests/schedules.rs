@@ -1,18 +1,12 @@
 //! Holders that take, renew and give back units at once, and an operator who takes them away, while the store fails in every
 //! way: 10,000 schedules.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use layer_store::{
     Arg, Key, MemoryStore, Op, Output, Program, Protocol, Reply, Retention, Scratch, SharedStore,
     StoreError, Transaction, Ttl, Value,
-    conformance::schedules::{Schedule, assert_finds, assert_holds},
+    conformance::schedules::{Schedule, Tally, assert_finds, assert_holds},
 };
 use tokio::time::Instant;
 
@@ -196,7 +190,7 @@ struct Scenario {
     locks: Locks,
     begin: Instant,
     /// Grants, refusals, losses and units put back, over all schedules.
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
 }
 
 const GRANTED: usize = 0;
@@ -211,7 +205,7 @@ impl Scenario {
             bug,
             locks: locks.lease(Duration::from_millis(300)),
             begin: Instant::now(),
-            seen: Rc::default(),
+            seen: Tally::new(),
         }
     }
 
@@ -257,7 +251,7 @@ struct Actor {
     bug: KnownBug,
     locks: Locks,
     begin: Instant,
-    seen: Rc<Cell<[u64; 4]>>,
+    seen: Tally<4>,
     schedule: Schedule,
     ledger: Rc<RefCell<Ledger>>,
 }
@@ -274,12 +268,12 @@ impl Actor {
         };
         match result {
             Ok(Acquired::Granted { fence }) => {
-                self.count(GRANTED);
+                self.seen.count(GRANTED);
                 self.hold(&holder, &token, units, fence, sent).await;
                 self.ledger.borrow_mut().disbelieve(&token);
                 self.give_back(&holder, fence).await;
             }
-            Ok(Acquired::Busy { .. }) => self.count(BUSY),
+            Ok(Acquired::Busy { .. }) => self.seen.count(BUSY),
             // An attempt whose reply was lost may hold the units.
             Err(_) if retry.is_unsure() => self.give_back(&holder, 0).await,
             Err(_) => {}
@@ -309,8 +303,8 @@ impl Actor {
             let reply = self.schedule.talk(&mut Extend::new(holder, fence)).await;
             match renewal.take(reply.as_ref().copied(), now, self.now()) {
                 Renewed::Held | Renewed::Failed => {}
-                Renewed::PutBack => self.count(PUT_BACK),
-                Renewed::Lost => return self.count(LOST),
+                Renewed::PutBack => self.seen.count(PUT_BACK),
+                Renewed::Lost => return self.seen.count(LOST),
             }
         }
     }
@@ -362,21 +356,13 @@ impl Actor {
     fn now(&self) -> Instant {
         self.begin + self.schedule.elapsed()
     }
-
-    fn count(&self, what: usize) {
-        let mut seen = self.seen.get();
-        seen[what] += 1;
-        self.seen.set(seen);
-    }
 }
 
 #[test]
 fn no_schedule_gives_one_unit_to_two_holders_or_lowers_a_fencing_token() {
     let scenario = Scenario::new(KnownBug::None);
     let schedules = assert_holds(|schedule| scenario.begin(schedule));
-    let seen = scenario.seen.get();
-    let enough = |times: &u64| *times >= schedules / 100;
-    assert!(seen.iter().all(enough), "{seen:?}");
+    scenario.seen.assert_each(schedules / 100);
 }
 
 #[test]
