@@ -3,12 +3,9 @@
 //!
 //! `cargo bench -p benches --bench limiter_redis` starts a redis-server of its own.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, time::Duration};
 
-use contenders::{Contender, compare};
+use contenders::{Contender, bare_connection, compare, time_of_tasks};
 use criterion::Criterion;
 use layer_store::connect;
 use rate_limit_layer::{Limiter, PROGRAM, Quota};
@@ -22,7 +19,7 @@ const TASKS: u32 = 64;
 fn main() {
     let server = RedisServer::start();
     let runtime = Runtime::new().expect("threads");
-    let get = runtime.block_on(bare(&server));
+    let get = runtime.block_on(bare_connection(&server));
     let limiter = runtime.block_on(limiter(&server));
     let script = runtime.block_on(load(&get));
     let mut criterion = Criterion::default()
@@ -51,13 +48,6 @@ fn main() {
     println!("\ncommands: {counts:?}");
 }
 
-async fn bare(server: &RedisServer) -> MultiplexedConnection {
-    let client = redis::Client::open(server.url()).expect("a URL");
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let connection = client.get_multiplexed_async_connection_with_config(&config);
-    connection.await.expect("the server runs")
-}
-
 async fn limiter(server: &RedisServer) -> Limiter {
     let store = connect(&server.url()).await.expect("the server runs");
     Limiter::new(store, Quota::per_second(1_000_000).fail_closed())
@@ -73,7 +63,7 @@ async fn load(connection: &MultiplexedConnection) -> String {
 
 /// Distributes a number of calls over tasks. Each task waits for a reply before it sends the next.
 fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) -> Duration {
-    shared_out(runtime, times, tasks, |task| {
+    time_of_tasks(runtime, times, tasks, |task| {
         let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
         send(get.clone(), command)
     })
@@ -87,7 +77,7 @@ fn scripts(
     times: u32,
     tasks: u32,
 ) -> Duration {
-    shared_out(runtime, times, tasks, |task| {
+    time_of_tasks(runtime, times, tasks, |task| {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script).arg(1).arg(format!("script:{task}"));
         command.arg(1).arg(1_000_000_000).arg(1);
@@ -111,7 +101,7 @@ fn send(
 }
 
 fn checks(runtime: &Runtime, limiter: &Limiter, times: u32, tasks: u32) -> Duration {
-    shared_out(runtime, times, tasks, |task| {
+    time_of_tasks(runtime, times, tasks, |task| {
         let limiter = limiter.clone();
         move |times| async move {
             for _ in 0..times {
@@ -119,26 +109,4 @@ fn checks(runtime: &Runtime, limiter: &Limiter, times: u32, tasks: u32) -> Durat
             }
         }
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "a stop watch")]
-fn shared_out<W, F>(runtime: &Runtime, times: u32, tasks: u32, work: impl Fn(u32) -> W) -> Duration
-where
-    W: FnOnce(u32) -> F + Send + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let start = Instant::now();
-    let tasks: Vec<_> = (0..tasks)
-        .map(|task| {
-            let work = work(task);
-            let share = times.div_ceil(tasks);
-            runtime.spawn(async move { work(share).await })
-        })
-        .collect();
-    runtime.block_on(async {
-        for task in tasks {
-            task.await.expect("no task panics");
-        }
-    });
-    start.elapsed()
 }

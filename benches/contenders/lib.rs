@@ -6,6 +6,7 @@ mod floor;
 mod limited;
 #[cfg(feature = "peers")]
 mod peers;
+mod redis;
 mod request;
 mod rounds;
 
@@ -15,6 +16,7 @@ pub use self::{
     bare::Bare,
     floor::{Floor, FloorFuture, FloorLayer},
     limited::{Setting, limited},
+    redis::{bare_connection, cpu_time, time_of_tasks},
     request::{ask, drive, request},
     rounds::{Contender, compare},
 };
