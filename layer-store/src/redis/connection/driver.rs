@@ -197,10 +197,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Some(look) if !look.is_over() => return false,
             Some(_) => self.look = None,
         }
-        session.expire(Instant::now(), &mut self.wake);
-        self.shared
-            .silent
-            .store(session.is_silent(), Ordering::Relaxed);
+        if session.expire(Instant::now(), &mut self.wake) {
+            self.shared.silent.store(true, Ordering::Relaxed);
+        }
         drop(session);
         wake_all(&mut self.wake);
         true

@@ -57,7 +57,7 @@ struct Owner {
 struct Shared {
     session: Mutex<Session>,
     open: AtomicBool,
-    /// A copy of the session's `silent`, to be read without its lock.
+    /// True if a call has ended without a sign of life from the server, until something is received.
     silent: AtomicBool,
 }
 

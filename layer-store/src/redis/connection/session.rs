@@ -42,8 +42,6 @@ pub(super) struct Session {
     full_at: Option<Instant>,
     /// True if a reply has arrived in part.
     mid_reply: bool,
-    /// True if a call has ended without a sign of life from the server since its command was written.
-    silent: bool,
     /// True after a long silence, until something is received.
     unproven: bool,
     /// Not before this time does a call reach its deadline.
@@ -132,7 +130,6 @@ impl Session {
             moved_at: now,
             full_at: None,
             mid_reply: false,
-            silent: false,
             unproven: false,
             next_deadline: None,
             timer_changed: false,
@@ -209,24 +206,15 @@ impl Session {
         at: u32,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(u32, T), E>,
     ) -> Result<(u32, T), E> {
-        let before = self.out.len();
-        // If `write` panics, as the encoding of a user's object may, half a command would shift all replies after it.
-        let half = HalfWritten {
-            out: &mut self.out,
-            before,
-        };
-        let written = write(half.out);
-        std::mem::forget(half);
+        let appended = Appended::after(&mut self.out);
+        let written = write(appended.out);
         let admitted = matches!(self.slots[at as usize].state, State::Admitted);
         let replies = match &written {
             Ok((replies, _)) if *replies > 0 && admitted => *replies,
             // Nothing to send, or the call has ended meanwhile. Its room goes back in `leave`.
-            _ => {
-                self.out.truncate(before);
-                return written;
-            }
+            _ => return written,
         };
-        self.queued += (self.out.len() - before) as u64;
+        self.queued += appended.keep();
         self.commands += u64::from(replies);
         self.admitted -= 1;
         self.slots[at as usize].state = State::Sent {
@@ -333,7 +321,6 @@ impl Session {
         self.received_at = now;
         self.moved_at = now;
         self.mid_reply = mid_reply;
-        self.silent = false;
         self.unproven = false;
         let count = replies.len();
         let mut last_written = None;
@@ -373,7 +360,10 @@ impl Session {
     }
 
     /// Ends all calls whose deadline has passed. Everything that has arrived was handed over before.
-    pub(super) fn expire(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+    ///
+    /// Returns true if one of them has ended without a sign of life from the server since it began.
+    pub(super) fn expire(&mut self, now: Instant, wake: &mut Vec<Waker>) -> bool {
+        let mut silent = false;
         let mut next = None;
         let mut disowned = Vec::new();
         let mut gave_up = false;
@@ -402,7 +392,7 @@ impl Session {
             if let SendError::TimedOut { .. } = error {
                 // Any byte shows that the connection is there, and so a reply that had no time to come shows nothing.
                 let had_time = deadline - begun >= 3 * self.window.shortest();
-                self.silent |= had_time && self.received_at <= begun;
+                silent |= had_time && self.received_at <= begun;
             }
         }
         for number in disowned {
@@ -415,6 +405,7 @@ impl Session {
         }
         self.next_deadline = next;
         self.admit(wake);
+        silent
     }
 
     /// Ends the connection and all of its calls.
@@ -448,10 +439,6 @@ impl Session {
     }
 
     // --- What is asked from outside ---
-
-    pub(super) const fn is_silent(&self) -> bool {
-        self.silent
-    }
 
     /// Returns true if a deadline has passed for so long that the driver cannot be running.
     pub(super) fn has_no_driver(&self, now: Instant) -> bool {
@@ -567,14 +554,28 @@ impl Session {
     }
 }
 
-/// Commands that are being appended, from this place in the buffer on. They are taken back if it is dropped before they are
-/// whole.
-struct HalfWritten<'o> {
+/// What is appended to the buffer from this place on. It is taken back unless it is kept.
+///
+/// So also if the writing panics, as the encoding of a user's object may: half a command would shift all replies after it.
+struct Appended<'o> {
     out: &'o mut Vec<u8>,
     before: usize,
 }
 
-impl Drop for HalfWritten<'_> {
+impl<'o> Appended<'o> {
+    fn after(out: &'o mut Vec<u8>) -> Self {
+        let before = out.len();
+        Self { out, before }
+    }
+
+    /// Keeps what was appended. Returns its length.
+    fn keep(mut self) -> u64 {
+        let start = std::mem::replace(&mut self.before, usize::MAX);
+        (self.out.len() - start) as u64
+    }
+}
+
+impl Drop for Appended<'_> {
     fn drop(&mut self) {
         self.out.truncate(self.before);
     }
