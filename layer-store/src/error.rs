@@ -77,6 +77,24 @@ pub enum Effect {
     Unknown,
 }
 
+impl ErrorKind {
+    /// Returns true if the store is to blame. An operation that this process or its caller could not wait for says nothing of
+    /// the store, and one that the store refuses shows that it is there.
+    pub(crate) const fn is_outage(self) -> bool {
+        match self {
+            Self::Unavailable | Self::Timeout | Self::Throttled => true,
+            Self::Deadline
+            | Self::Overloaded
+            | Self::Full
+            | Self::TooLarge
+            | Self::Rejected
+            | Self::CrossTag
+            | Self::Unsupported
+            | Self::Corrupt => false,
+        }
+    }
+}
+
 impl StoreError {
     /// Makes the error of an operation that was not applied.
     pub const fn not_applied(kind: ErrorKind) -> Self {

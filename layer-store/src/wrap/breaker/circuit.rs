@@ -211,7 +211,7 @@ impl BreakerControl for Circuit {
 /// A method named for a step takes it and returns true, or returns false if the phase is not the one that it starts from.
 struct Phase {
     now: AtomicU8,
-    /// How often each was entered.
+    /// The number of times that each was entered.
     entered: [AtomicU64; 3],
 }
 
@@ -301,7 +301,7 @@ impl Weight {
         };
         match error.kind() {
             ErrorKind::Timeout if is_late() => Self::Late,
-            ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Throttled => Self::Full,
+            kind if kind.is_outage() => Self::Full,
             _ => Self::None,
         }
     }

@@ -20,7 +20,7 @@ pub(super) struct Probe<T> {
     space: KeySpace,
 }
 
-/// What the result of a probe says of the store.
+/// The sign that the result of a probe gives of the store.
 #[derive(Debug, PartialEq, Eq)]
 enum Sign {
     /// It answers.
@@ -89,15 +89,10 @@ impl Sign {
             return Self::Alive;
         };
         match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Throttled => Self::Failing,
+            kind if kind.is_outage() => Self::Failing,
             ErrorKind::Overloaded | ErrorKind::Deadline => Self::None,
             // The server does not allow this write, or has no room for it: it is there, and calls find out more.
-            ErrorKind::Full
-            | ErrorKind::TooLarge
-            | ErrorKind::Rejected
-            | ErrorKind::CrossTag
-            | ErrorKind::Unsupported
-            | ErrorKind::Corrupt => Self::Alive,
+            _ => Self::Alive,
         }
     }
 }

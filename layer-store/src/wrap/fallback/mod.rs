@@ -4,8 +4,8 @@ use tokio::runtime::Handle;
 
 use self::{sent::Sent, settings::Settings, shared::Shared, state::Phase};
 use crate::{
-    Clock, Context, ErrorKind, FallbackHandle, Key, Op, Reply, SharedStore, Store, StoreError,
-    StoreInfo, Watch,
+    Clock, Context, FallbackHandle, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo,
+    Watch,
     wrap::{
         keys,
         kinds::{Kinds, Share, is_kind},
@@ -23,8 +23,8 @@ mod status;
 
 /// Answers from the memory of this process while the store is failing, for the kinds of keys that the user names.
 ///
-/// - **Here.** Calls go to the store. One that fails with [`Unavailable`](ErrorKind::Unavailable),
-///   [`Timeout`](ErrorKind::Timeout) or [`Throttled`](ErrorKind::Throttled) begins an outage, with one warning.
+/// - **Here.** Calls go to the store. One that fails with [`Unavailable`](crate::ErrorKind::Unavailable),
+///   [`Timeout`](crate::ErrorKind::Timeout) or [`Throttled`](crate::ErrorKind::Throttled) begins an outage, with one warning.
 /// - **Away.** The memory answers at once, also through [`call_now`](Store::call_now). It is empty at first: everything is
 ///   absent that was not written during this outage. Deletes are remembered, each key once. A background task tries the store.
 /// - **Returning.** The store answers again. It gets the deletes in the order in which they were made, and the memory still
@@ -97,8 +97,8 @@ mod status;
 ///   outage loses its deletes.
 /// - A write that the store applies after its sender gave up, and after the return, is not undone.
 /// - A [`watch`](Store::watch) gets no hints during an outage. Its user's timer decides.
-/// - The memory is bounded. When it is full of limits, new ones fail with [`Full`](ErrorKind::Full). A value that takes more
-///   than an eighth of its bytes fails with [`TooLarge`](ErrorKind::TooLarge).
+/// - The memory is bounded. When it is full of limits, new ones fail with [`Full`](crate::ErrorKind::Full). A value that takes more
+///   than an eighth of its bytes fails with [`TooLarge`](crate::ErrorKind::TooLarge).
 ///
 /// # Layer order
 ///
@@ -270,7 +270,7 @@ impl<T: Store> Fallback<T> {
                 Ok(Reply::Batch(settled.collect()))
             }
             Ok(reply) => Ok(self.shared.state.status().hide(op, reply)),
-            Err(error) if is_outage(&error) => self.fall_back(op, error),
+            Err(error) if error.kind().is_outage() => self.fall_back(op, error),
             Err(error) => Err(error),
         }
     }
@@ -413,15 +413,6 @@ impl<T: fmt::Debug> fmt::Debug for Fallback<T> {
             .field("inner", &self.shared.inner)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns true if the store is to blame, as for a [`Breaker`](super::Breaker). A call that this process or the caller could
-/// not wait for says nothing of the store.
-fn is_outage(error: &StoreError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Throttled
-    )
 }
 
 pub(crate) fn reason_against_fallback(kind: &str) -> Option<&'static str> {

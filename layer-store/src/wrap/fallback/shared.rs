@@ -6,7 +6,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    deleted_key, is_outage,
+    deleted_key,
     settings::Settings,
     state::{Phase, State},
 };
@@ -15,7 +15,7 @@ use crate::{
     background::{self, Background},
 };
 
-/// What the calls share with the task that brings the store back.
+/// The state that the calls share with the task that brings the store back.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     pub(super) inner: T,
@@ -55,7 +55,7 @@ impl<T: Store> Shared<T> {
             };
             match result {
                 Ok(()) => self.state.answered(),
-                Err(error) if is_outage(&error) => {
+                Err(error) if error.kind().is_outage() => {
                     self.state.failed();
                     self.state.begin(&error, settings);
                     return false;

@@ -5,8 +5,8 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::{
-    Arg, Effect, IdentityRef, KeySpace, MemoryStore, Output, Program, Retention, StoreExt, Ttl,
-    Value,
+    Arg, Effect, ErrorKind, IdentityRef, KeySpace, MemoryStore, Output, Program, Retention,
+    StoreExt, Ttl, Value,
     conformance::{Fault, FaultInjector, Logs},
     wrap::{Breaker, Timeout, fake::describe},
 };
