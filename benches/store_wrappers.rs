@@ -1,4 +1,4 @@
-//! What the wrappers round a store cost a call: a `Get` that finds its value in memory, so that everything beyond the first line
+//! The cost of the wrappers round a store: a `Get` that finds its value in memory, so that everything beyond the first line
 //! is the wrappers'. Together they may take 500 ns.
 //!
 //! `cargo bench -p benches --bench store_wrappers`. The metrics go to a recorder of Prometheus.

@@ -1,4 +1,4 @@
-//! Who the store says it is, and when the server's mind changes about it.
+//! The credentials of a store, and their change on the server.
 
 use std::{
     sync::{Arc, Mutex},

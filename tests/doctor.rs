@@ -1,4 +1,4 @@
-//! What is found out about a real server, and what is done about it.
+//! The findings about real servers.
 
 use layer_store::{FindingKind, Options, Severity, SharedStore, connect_with};
 use tests::{RedisServer, patient_store};

@@ -331,5 +331,5 @@ impl Server {
 }
 
 const PASSWORD: &str = "secret";
-/// How long a fault lasts.
+/// The duration of a fault.
 const HOLD: Duration = Duration::from_millis(3_000);

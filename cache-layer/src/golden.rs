@@ -1,5 +1,5 @@
-//! What this crate keeps in a store, as files in `tests/golden/`. Services of all versions read and write them, so a file may
-//! be added and none may change.
+//! The values and keys of this crate in a store, as files in `tests/golden/`. Services of all versions read and write them, so
+//! a file may be added and none may change.
 
 use std::{fmt::Write, time::Duration};
 

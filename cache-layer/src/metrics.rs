@@ -1,4 +1,4 @@
-//! What is counted of a cache, if the feature `metrics` is on. Without it nothing is kept and nothing is done. The names are in
+//! The counts of a cache, if the feature `metrics` is on. Without it nothing is kept and nothing is done. The names are in
 //! the table of the crate page.
 
 #[cfg(feature = "metrics")]

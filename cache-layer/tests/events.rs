@@ -1,4 +1,4 @@
-//! What `RUST_LOG=cache_layer=debug` tells, and what is counted. An address is never told.
+//! The events of `RUST_LOG=cache_layer=debug`, and the counts. An address is never told.
 
 mod cases;
 

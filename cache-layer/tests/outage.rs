@@ -87,7 +87,7 @@ async fn a_store_that_fails_sends_requests_to_the_handler() {
     assert_eq!(site.calls(), 4);
 }
 
-/// What was applied may be there or not. Whatever is served is what the handler said last.
+/// A write may have been applied or not. Every response that is served is the handler's last one.
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_leaves_no_wrong_entry() {
     let (store, site) = fault_injector();

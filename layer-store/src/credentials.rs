@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc};
 
-/// Who a store says it is when it connects: a password, and a user if the server knows users.
+/// The name of a store's user when it connects, if the server knows users, and the password.
 ///
 /// Neither is shown by [`Debug`](fmt::Debug).
 ///

@@ -32,7 +32,7 @@ pub struct StoreInfo {
     pub degraded: bool,
     /// The limit of a call. `None`: there is none.
     pub call_limit: Option<Duration>,
-    /// What was found out about the server. Empty before the first connection, and for a store without a server.
+    /// The findings about the server. Empty before the first connection, and for a store without a server.
     pub findings: Arc<[Finding]>,
     /// The traffic between this process and the server.
     pub traffic: Traffic,

@@ -16,7 +16,7 @@ pub(crate) struct OwnedOp {
     action: Action,
 }
 
-/// What is done with the keys.
+/// The action on the keys.
 #[derive(Clone)]
 enum Action {
     Get,

@@ -70,7 +70,7 @@ pub struct Page {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ListedKey {
     text: Box<str>,
-    /// Where the rest begins. An empty rest begins at the end.
+    /// The place where the rest begins. An empty rest begins at the end.
     rest: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What is counted of locks and idempotent requests, if the feature `metrics` is on. Without it nothing is done. The names are
+//! The counts of locks and idempotent requests, if the feature `metrics` is on. Without it nothing is done. The names are
 //! in the table of the crate page.
 
 #[cfg(feature = "metrics")]

@@ -111,7 +111,7 @@ pub(crate) fn worlds() -> [World; 2] {
     [World::near(), World::far()]
 }
 
-/// What this crate keeps in a store.
+/// The values and keys of this crate in a store, as files.
 pub(crate) const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 
 /// Gives every other task its turn.

@@ -1,4 +1,4 @@
-//! What `RUST_LOG=lock_layer=debug` tells, and what is counted. A key, a client or a unit is never told.
+//! The events of `RUST_LOG=lock_layer=debug`, and the counts. A key, a client or a unit is never told.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What this crate keeps in a store, as files in `tests/golden/`. Services of all versions read and write them, so a file may
-//! be added and none may change.
+//! The values and keys of this crate in a store, as files in `tests/golden/`. Services of all versions read and write them, so
+//! a file may be added and none may change.
 
 use std::fmt::Write;
 
@@ -38,7 +38,7 @@ fn the_texts_of_keys_are_golden() {
     GOLDEN.check("keys.txt", texts.as_bytes());
 }
 
-/// What the program replies and keeps, step by step: a line for each, of time, charge, reply, state, and the time left.
+/// The replies and the state of the program, step by step: a line for each, of time, charge, reply, state, and the time left.
 #[test]
 fn the_states_and_replies_of_a_limit_are_golden() {
     const START: u64 = 1_767_225_600_000_000;

@@ -1,4 +1,4 @@
-//! What is counted of the decisions of a limiter, if the feature `metrics` is on. Without it nothing is kept and nothing is
+//! The counts of the decisions of a limiter, if the feature `metrics` is on. Without it nothing is kept and nothing is
 //! done. The names are in the table of the crate page.
 
 #[cfg(feature = "metrics")]

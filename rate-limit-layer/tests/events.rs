@@ -1,4 +1,4 @@
-//! What `RUST_LOG=rate_limit_layer=debug` tells, and what is counted. An identity is never told.
+//! The events of `RUST_LOG=rate_limit_layer=debug`, and the counts. An identity is never told.
 
 use std::convert::Infallible;
 

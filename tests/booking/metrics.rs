@@ -1,6 +1,6 @@
 use tests::{RedisServer, Service};
 
-/// What Prometheus scrapes: the operations, a refusal, and the state of the breaker, during an outage too.
+/// The scrape of Prometheus: the operations, a refusal, and the state of the breaker, during an outage too.
 #[tokio::test]
 async fn metrics_show_operations_refusals_and_the_breaker() {
     let redis = RedisServer::start();

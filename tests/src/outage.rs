@@ -1,4 +1,4 @@
-//! What stories of outages have in common: a counter in the store, the limit of a call, and the breaker.
+//! The common parts of stories of outages: a counter in the store, the limit of a call, and the breaker.
 
 use std::{
     future::Future,

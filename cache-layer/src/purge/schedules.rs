@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What a schedule must find.
+/// A bug that a schedule must find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KnownBug {
     None,

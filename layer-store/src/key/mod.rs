@@ -65,7 +65,7 @@ pub struct KeySpace {
 #[derive(Clone, Debug)]
 pub struct KeyPrefix {
     id: Id,
-    /// What the bits of a key are multiplied by before `id` is added. It depends on the number of prefixes.
+    /// The factor by which the bits of a key are multiplied before `id` is added. It depends on the number of prefixes.
     factor: u64,
     text: Box<str>,
 }

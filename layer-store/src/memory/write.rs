@@ -22,7 +22,7 @@ pub(super) enum Listed {
     No,
 }
 
-/// What became of a write.
+/// The result of a write.
 enum Attempt<T> {
     /// There was nothing to write.
     Unwritten(T),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{Op, Reply, StoreError, op::check_batch};
 
-/// How the replies to the commands of a batch become those of its operations.
+/// Turns the replies to the commands of a batch into those of its operations.
 pub(super) struct BatchPlan<'o> {
     parts: Vec<Part<'o>>,
     /// The number of commands.

@@ -5,12 +5,12 @@
 pub(super) struct CommandUse {
     /// Its name in lower case, with `|` before a subcommand, as an access rule has it.
     pub(super) name: &'static str,
-    /// What needs it, for the documentation and for the text of a finding.
+    /// The operations that need it, for the documentation and for the text of a finding.
     pub(super) used_by: &'static str,
     pub(super) need: Need,
 }
 
-/// How much depends on a command.
+/// The importance of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Something fails without it.

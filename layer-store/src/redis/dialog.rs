@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::resp::{Malformed, Parser, RespValue};
 
-/// What is said on a new connection before the first call: a greeting, or an inspection of the server. Without I/O.
+/// The commands on a new connection before the first call: a greeting, or an inspection of the server. Without I/O.
 pub(super) trait Dialog {
     type Error;
 
@@ -24,7 +24,7 @@ pub(super) trait Dialog {
 #[derive(Debug)]
 pub(super) enum DialogError<E> {
     Io(io::Error),
-    /// What came is not RESP.
+    /// The server sent something that is not RESP.
     Malformed(Malformed),
     /// The dialog itself ended with this.
     Ended(E),

@@ -22,7 +22,7 @@ pub(super) enum CallError {
     Lost(Arc<io::Error>),
     /// The connection has been silent for long, and was not checked before the deadline.
     Unproven,
-    /// What came is not Redis' protocol.
+    /// The server sent something that is not Redis' protocol.
     Malformed(Malformed),
     /// The server did not reply in time. `receiving`: replies to other calls came meanwhile.
     TimedOut { sent: bool, receiving: bool },
@@ -51,7 +51,7 @@ pub(crate) enum DialError {
     Greeting(GreetingError),
     /// The connection ended during the first commands after the greeting.
     Lost(io::Error),
-    /// What answers does not speak Redis' protocol.
+    /// The other side does not speak Redis' protocol.
     Malformed(Malformed),
     /// The server refused the first commands after the greeting.
     Refused(ServerError),

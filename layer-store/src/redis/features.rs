@@ -1,4 +1,4 @@
-/// What the commands of a server can do. By default everything that Redis 7.0 can.
+/// The features of a server's commands. By default all of Redis 7.0.
 ///
 /// A feature that is missing is replaced by a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use crate::{ConfigError, Finding, Key, Traffic, Watch, background::runtime_here}
 /// [`Status`] has the states. Its transitions are in [`dial`](Self::dial), [`attempt`] and [`forget`](Self::forget).
 pub(super) struct Link {
     dialer: Arc<Dialer>,
-    /// Where attempts run if a call comes from outside of any runtime.
+    /// The runtime of attempts if a call comes from outside of any.
     runtime: Handle,
     status: watch::Sender<Status>,
     /// That of the last connection, or [`UNKNOWN`].
@@ -68,7 +68,7 @@ enum Status {
 /// A connection, and what is known of its server.
 pub(super) struct Line {
     pub(super) connection: Connection,
-    /// What the server's commands can do. Fewer than was thought, if a reply has shown it.
+    /// The features of the server's commands. Fewer than at first, if a reply has shown it.
     features: AtomicU8,
     facts: Facts,
     /// Not before this time is it given up for being silent or refusing. See [`Link::gave_up`].

@@ -122,7 +122,7 @@ mod wire;
 ///     +get +mget ..
 /// ```
 ///
-/// What a user is not allowed to do is found at [`connect`](crate::connect()), and logged:
+/// Missing permissions are found at [`connect`](crate::connect()), and logged:
 /// [`SharedStore::doctor`](crate::SharedStore::doctor) has the list.
 ///
 /// # Cancel safety

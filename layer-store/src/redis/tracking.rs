@@ -39,7 +39,7 @@ pub(super) struct Tracking {
     available: AtomicBool,
 }
 
-/// What a connection holds of the tracking: messages go there. Its end is noticed when this is dropped.
+/// The part of the tracking that a connection holds: messages go there. It is dropped with the connection, and so tells its end.
 pub(super) struct Pushes(pub(super) Arc<Tracking>);
 
 impl Tracking {

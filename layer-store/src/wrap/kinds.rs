@@ -4,7 +4,7 @@ use crate::{Key, Op, wrap::keys};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kinds(Vec<&'static str>);
 
-/// How many of the keys of an operation are of the kinds.
+/// The share of an operation's keys that are of the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     /// None, or it is about the store itself: a ping or a scan.

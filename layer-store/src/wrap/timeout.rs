@@ -280,7 +280,7 @@ pub(crate) const fn allowance(bytes: usize) -> Duration {
 
 /// The time of a byte at 1 MB/s.
 const NANOS_PER_BYTE: u64 = 1_000;
-/// What is smaller fits into a few packets and takes no time of its own.
+/// Less fits into a few packets and takes no time of its own.
 const MIN_LARGE: usize = 4 * 1024;
 const NOT_MEASURED: u64 = u64::MAX;
 /// A year.

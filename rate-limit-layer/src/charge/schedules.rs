@@ -55,10 +55,10 @@ fn partitions(limits: &[Limit], car: u64) -> Partitions<'static> {
     partitions.unwrap().to_owned()
 }
 
-/// What was asked of the store, what it did, and what the clients were told.
+/// Everything that the store was asked and did, and that the clients were told.
 #[derive(Default)]
 struct Books {
-    /// What each key owes and since when, computed by nothing but additions.
+    /// The debt of each key and its time, computed by nothing but additions.
     debts: HashMap<Vec<u8>, (u64, u64)>,
     flushes: u64,
     /// Commands that were begun. Each may be charged once.

@@ -5,7 +5,7 @@ use std::sync::{
 
 use super::mode::Direction;
 
-/// What a proxy counts.
+/// The counts of a proxy.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     open: AtomicUsize,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What a [`FaultProxy`](super::FaultProxy) does with a connection. Requests are what the client sends, replies what the server
+/// The treatment of a connection by a [`FaultProxy`](super::FaultProxy). Requests are sent by the client, replies by the server
 /// sends. Bytes are counted from the moment of the switch, for each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

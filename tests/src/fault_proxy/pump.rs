@@ -50,13 +50,13 @@ struct Next {
 }
 
 enum Piece {
-    /// What is left of one read.
+    /// The rest of one read.
     Bytes(BytesMut),
     Fin,
     Reset,
 }
 
-/// Why a connection ends in both directions.
+/// The reason for the end of a connection in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Close,

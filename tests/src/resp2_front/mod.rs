@@ -23,7 +23,7 @@ mod frame;
 #[derive(Debug)]
 pub struct Resp2Front(Front);
 
-/// What a [`Resp2Front`] does with a `HELLO`.
+/// The answer of a [`Resp2Front`] to a `HELLO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HelloRefusal {
     /// `-ERR unknown command 'HELLO'`, as Redis before 6.0 does.

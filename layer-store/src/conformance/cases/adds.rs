@@ -117,7 +117,7 @@ pub async fn add_to_a_text_changes_nothing(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// What another operation wrote as the text of an integer counts, and what `add` wrote is such a text to them.
+/// An integer that another operation wrote as text is added to, and `add` writes such a text.
 pub async fn add_and_other_operations_see_one_integer(trial: &Trial) -> CaseResult {
     let (store, names) = (trial.store(), Names::fresh());
     let key = names.key("shared");

@@ -1,6 +1,6 @@
 use crate::conformance::Random;
 
-/// What goes wrong with one operation.
+/// The fault of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallFault {
     /// It is not applied, and its caller is told so.
@@ -15,7 +15,7 @@ pub(super) enum CallFault {
     Cut,
 }
 
-/// What happens between two steps.
+/// An event between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// An operation arrives whose caller has given up.
@@ -30,7 +30,7 @@ pub(super) enum Event {
     Restart,
 }
 
-/// How often things go wrong in one schedule: never, or once in so many times.
+/// The chances of faults in one schedule: never, or once in so many times.
 ///
 /// The seed chooses each by itself. A schedule that has every fault hardly gets anywhere, and one in which a single kind is
 /// frequent finds what only that kind shows.

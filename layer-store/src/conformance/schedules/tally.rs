@@ -1,6 +1,6 @@
 use std::{cell::Cell, rc::Rc};
 
-/// How often each of `N` things happened, over all schedules of a scenario. Clones count together.
+/// The number of times that each of `N` things happened, over all schedules of a scenario. Clones count together.
 ///
 /// A scenario in which something never happens shows nothing of it.
 #[derive(Clone, Debug)]

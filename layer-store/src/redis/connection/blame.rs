@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::SendError;
 
-/// What happened to a call that has reached its deadline, and to its connection meanwhile.
+/// The history of a call that has reached its deadline, and of its connection meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Course {
     pub(super) begun: Instant,
@@ -24,7 +24,7 @@ pub(super) struct Course {
     pub(super) full_at: Option<Instant>,
 }
 
-/// How far the commands of a call have come.
+/// The progress of a call's commands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Sent {
     /// There was no room on the connection.

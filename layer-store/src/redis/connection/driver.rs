@@ -22,7 +22,7 @@ pub(super) struct Driver<S> {
     shared: Arc<Shared>,
     on_push: OnPush,
     parser: Parser,
-    /// What was read and is not a whole value yet.
+    /// The bytes that were read and are not a whole value yet.
     read: BytesMut,
     /// Commands on their way to the socket, and how much of them it took.
     writing: Vec<u8>,
@@ -231,7 +231,7 @@ fn ended(error: io::Error) -> Ended {
     Ended::Io(Arc::new(error))
 }
 
-/// How often the driver reads and writes before other tasks have their turn.
+/// The number of times that the driver reads and writes before other tasks have their turn.
 const ROUNDS: usize = 16;
 /// The room for one reading.
 const READ: usize = 16 << 10;

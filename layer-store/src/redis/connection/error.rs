@@ -16,11 +16,11 @@ pub(in crate::redis) enum SendError {
     Overloaded { sent: bool },
 }
 
-/// Why a connection ended.
+/// The reason for the end of a connection.
 #[derive(Clone, Debug)]
 pub(in crate::redis) enum Ended {
     Io(Arc<io::Error>),
-    /// What came is not RESP.
+    /// The server sent something that is not RESP.
     Malformed(Malformed),
     /// The runtime on which it lived has ended, or the store gave it up.
     Dropped,

@@ -45,7 +45,7 @@ mod window;
 #[derive(Clone, Debug)]
 pub(super) struct Connection(Arc<Owner>);
 
-/// What the clones of a connection share. The driver does not hold it, and ends when it is dropped.
+/// The part that the clones of a connection share. The driver does not hold it, and ends when it is dropped.
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
@@ -307,7 +307,7 @@ fn wake_all(wake: &mut Vec<Waker>) {
     }
 }
 
-/// How long a call waits for a driver on another runtime to end it.
+/// The time that a call waits for a driver on another runtime to end it.
 const GRACE: Duration = Duration::from_millis(5);
 
 #[cfg(test)]

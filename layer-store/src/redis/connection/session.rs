@@ -31,7 +31,7 @@ pub(super) struct Session {
     first_due: u64,
     /// The end of the commands before `due`.
     replied: u64,
-    /// How many of `due`, from the front, are known to be written.
+    /// The number of `due`, from the front, that are known to be written.
     written_due: usize,
     window: Window,
     /// The last time that bytes were received, that a call had its replies in time, and that bytes moved in either direction.
@@ -554,7 +554,7 @@ impl Session {
     }
 }
 
-/// What is appended to the buffer from this place on. It is taken back unless it is kept.
+/// The bytes that are appended to the buffer from this place on. They are taken back unless it is kept.
 ///
 /// So also if the writing panics, as the encoding of a user's object may: half a command would shift all replies after it.
 struct Appended<'o> {

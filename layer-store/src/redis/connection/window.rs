@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many commands may wait for their replies at once.
+/// The number of commands that may wait for their replies at once.
 ///
 /// A server works on one command after the other, so what is sent beyond a round trip only waits there, before everybody
 /// else's commands. The window grows while replies take about as long as on an idle connection, and shrinks when they take
@@ -56,9 +56,9 @@ impl Window {
 
 /// Enough for a server next door: more commands at once make it no faster.
 const MIN_LIMIT: usize = 64;
-/// How much longer than the shortest a round trip may take at least.
+/// The time that a round trip may take at least beyond the shortest.
 const SLACK: Duration = Duration::from_micros(500);
-/// How long the shortest round trip is believed.
+/// The time for which the shortest round trip is believed.
 const MEMORY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) enum GreetingError {
     /// The server does not expect TLS.
     #[cfg(feature = "redis-tls")]
     SpeaksPlain,
-    /// What came is not Redis' protocol.
+    /// The server sent something that is not Redis' protocol.
     NotRedis(Malformed),
     /// The reply is not one that the command has.
     Unexpected { command: &'static str },

@@ -62,7 +62,7 @@ pub(super) struct Dialer {
 #[derive(Debug)]
 pub(super) struct Greeted {
     pub(super) stream: Stream,
-    /// What has come after the last reply of the greeting.
+    /// The bytes that came after the last reply of the greeting.
     pub(super) buffer: BytesMut,
     /// True if the connection speaks RESP3.
     pub(super) resp3: bool,

@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// How an address behaves: the time until it ends, and if it connects.
+    /// The behaviour of an address: the time until it ends, and if it connects.
     type Behaviour = (u64, bool);
     const SWALLOWS: Behaviour = (1_000_000, false);
 

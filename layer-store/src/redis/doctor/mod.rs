@@ -1,4 +1,4 @@
-//! What is found out about a server on each new connection, and what a user should know of it.
+//! Inspects a server on each new connection, and reports what a user should know of it.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ pub(super) struct Inspection {
     tracks: bool,
 }
 
-/// What an inspection has found.
+/// The result of an inspection.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) features: Features,

@@ -16,8 +16,8 @@ mod parser;
 
 /// A value that a server sends.
 ///
-/// What RESP3 adds is read as what RESP2 has: a map is an array of its keys and values, a set is an array, a boolean is 1 or 0,
-/// a double is a status. Attributes are skipped.
+/// The types that RESP3 adds are read as those of RESP2: a map is an array of its keys and values, a set is an array, a boolean
+/// is 1 or 0, a double is a status. Attributes are skipped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RespValue {
     Nil,

@@ -15,7 +15,7 @@ pub(in crate::redis) struct Parser {
     needed: usize,
 }
 
-/// What came is not RESP, or is larger than any reply to a command of ours.
+/// The server sent something that is not RESP, or is larger than any reply to a command of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(&'static str);
 
@@ -24,7 +24,7 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// What is in the buffer is not RESP. The connection is of no use any more.
+    /// The bytes in the buffer are not RESP. The connection is of no use any more.
     pub(in crate::redis) fn next(
         &mut self,
         buffer: &mut BytesMut,

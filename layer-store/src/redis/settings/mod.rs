@@ -9,7 +9,7 @@ use crate::{ConfigError, Credentials, credentials::SharedProvider};
 
 mod url;
 
-/// How to reach one server: its address, who we are there, the database, and what the first commands may take.
+/// The way to one server: its address, the user there, the database, and the time for the first commands.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(super) endpoint: Endpoint,
@@ -41,7 +41,7 @@ pub(super) enum Endpoint {
     Unix(PathBuf),
 }
 
-/// Who we are on the server.
+/// The user on the server.
 #[derive(Clone, Debug)]
 pub(super) enum Access {
     /// The default user, without a password.

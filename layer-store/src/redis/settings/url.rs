@@ -144,7 +144,7 @@ fn over_unix(_: &str) -> Result<(Settings, Login), ConfigError> {
     Err(wrong("only Unix has sockets with a path"))
 }
 
-/// What may follow the `?`.
+/// The parameters that may follow the `?`.
 #[derive(Default)]
 struct Options {
     db: Option<u32>,

@@ -375,7 +375,7 @@ pub(super) const MAX_VALUE: usize = 512 << 20;
 /// The room for the words of a command beside what it carries.
 const OVERHEAD: usize = 64;
 
-/// What servers and proxies say of an option that they do not know. In lower case.
+/// The words of servers and proxies about an option that they do not know. In lower case.
 const UNKNOWN_OPTION: [&str; 4] = [
     "syntax error",
     "unsupported option",

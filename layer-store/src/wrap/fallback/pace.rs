@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a store that is away is tried: after 100 ms, then after twice as long each time, up to every second.
+/// The pace at which a store that is away is tried: after 100 ms, then after twice as long each time, up to every second.
 ///
 /// A store that comes and goes is tried less often with each outage, so that it does not fill the log. After ten seconds
 /// without an outage the next one begins at 100 ms again.

@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::{Clock, Key, MemoryStore, Op, Reply, StoreError, wrap::keys, wrap::kinds::Kinds};
 
-/// What the user chose.
+/// The user's choices.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// The kinds that the memory answers for, those of `split_brain` among them.

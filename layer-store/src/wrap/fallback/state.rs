@@ -53,7 +53,7 @@ impl Outage {
     }
 }
 
-/// Where the store is, as a call finds it.
+/// The state of the store, as a call finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The store answers.

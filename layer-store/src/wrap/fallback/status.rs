@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{Key, Op, Reply, info::FallbackControl};
 
-/// What every call looks at first: if the memory answers, and which kinds are refused.
+/// The flags that every call looks at first: if the memory answers, and which kinds are refused.
 ///
 /// It does not hold the store, so a handle to it does not keep the store alive.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::names::{BREAKER_STATE, BREAKER_TRANSITIONS, COMMANDS, CONNECTIONS, IN_FLIGHT};
 use crate::{BreakerHandle, BreakerState, StoreInfo};
 
-/// What only the store knows, in the form of metrics. It does not keep the store alive.
+/// The state that only the store knows, in the form of metrics. It does not keep the store alive.
 pub(crate) struct Gauges {
     name: &'static str,
     backend: &'static str,
@@ -22,7 +22,7 @@ pub(crate) struct Gauges {
     breaker: OnceLock<Breaker>,
     published: Mutex<Published>,
     since: Instant,
-    /// When the next call publishes them, in milliseconds from `since`.
+    /// The time at which the next call publishes them, in milliseconds from `since`.
     due: AtomicU64,
 }
 
@@ -143,5 +143,5 @@ const STATES: [BreakerState; 3] = [
     BreakerState::HalfOpen,
     BreakerState::Open,
 ];
-/// How often calls publish the gauges.
+/// The period in which calls publish the gauges.
 const PERIOD: Duration = Duration::from_secs(1);

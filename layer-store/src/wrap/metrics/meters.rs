@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram};
 use super::names::{BILLED, DURATION, HITS, MISSES, Metric, OPERATIONS, OVERLOADED};
 use crate::{ErrorKind, Op, Reply, StoreError};
 
-/// What is counted of the operations of one store.
+/// The counts of the operations of one store.
 pub(super) struct Meters {
     name: &'static str,
     backend: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Meters {
     others: OnceLock<Box<Source>>,
 }
 
-/// What is counted of the operations of one source.
+/// The counts of the operations of one source.
 pub(super) struct Source {
     labels: [&'static str; 3],
     operations: [Operation; OPERATIONS_LEN],
@@ -30,7 +30,7 @@ pub(super) struct Source {
     overloaded: Lazy<Counter>,
 }
 
-/// What is counted of one kind of operations.
+/// The counts of one kind of operations.
 #[derive(Default)]
 struct Operation {
     ok: Lazy<Counter>,

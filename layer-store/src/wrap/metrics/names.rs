@@ -10,9 +10,9 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 pub struct Metric {
     /// The name, such as `store_operations_total`.
     pub name: &'static str,
-    /// What it is: a counter, a gauge or a histogram.
+    /// The kind: a counter, a gauge or a histogram.
     pub kind: MetricKind,
-    /// What is counted or measured.
+    /// The description, for scrapers.
     pub help: &'static str,
     /// The names of the labels. The values of each come from a small fixed set: never a key, an identity or a token.
     pub labels: &'static [&'static str],
@@ -154,7 +154,7 @@ pub(super) const MISSES: Metric = Metric::counter(
     "keys without a value in `get` and `get_many`",
 );
 
-/// What a server that is paid by the command charges.
+/// The charge of a server that is paid by the command.
 pub(super) const BILLED: Metric = Metric::counter(
     "store_billed_commands_total",
     &["store", "backend", "source"],

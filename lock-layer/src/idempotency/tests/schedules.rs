@@ -27,17 +27,17 @@ use crate::{
 /// The first 46 characters of a claim.
 type ClaimPrefix = Vec<u8>;
 
-/// What happened to the requests.
+/// The outcomes of the requests.
 #[derive(Default)]
 struct Ledger {
-    /// How often the store had forgotten everything when it wrote a claim.
+    /// The number of times that the store had forgotten everything when it wrote a claim.
     claims: HashMap<ClaimPrefix, u64>,
     /// The runs that may have taken effect, by record and by the times that the store had forgotten their claim's
     /// predecessors.
     effects: HashMap<(u64, u64), u64>,
     /// The responses of the handlers, each with the request that it is for.
     responses: HashMap<Bytes, Fingerprint>,
-    /// What lies under each key, until when, and since how many flushes.
+    /// The value under each key, its end, and the number of flushes before it.
     records: HashMap<Vec<u8>, (Bytes, u64, u64)>,
 }
 

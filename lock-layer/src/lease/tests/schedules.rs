@@ -24,7 +24,7 @@ use crate::{
     testing::retried,
 };
 
-/// What a schedule must find.
+/// A bug that a schedule must find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KnownBug {
     None,
@@ -40,7 +40,7 @@ type Token = Vec<u8>;
 
 const UNITS: [&str; 3] = ["a", "b", "c"];
 
-/// What the store did, and what the holders believe.
+/// Everything that the store did, and that the holders believe.
 #[derive(Default)]
 struct Ledger {
     grants: HashMap<Token, Grant>,

@@ -1,4 +1,4 @@
-//! What callers see while the store is away, and when it is back.
+//! Calls while the store is away, and when it is back.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -5,7 +5,7 @@ use std::{cell::RefCell, ops::Range};
 use super::*;
 use crate::{Condition, conformance::Random};
 
-/// What happened, in a time that counts events.
+/// The events, in a time that counts them.
 #[derive(Default)]
 struct History {
     now: usize,
