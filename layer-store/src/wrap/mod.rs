@@ -8,6 +8,7 @@
 //! write another one.
 
 mod breaker;
+mod call_end;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fallback;
@@ -21,12 +22,12 @@ mod tiered;
 mod timeout;
 mod traced;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::call_end::StillReceiving;
+pub(crate) use self::call_end::allowance;
 pub(crate) use self::fallback::reason_against_fallback;
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
-#[cfg(feature = "redis")]
-pub(crate) use self::timeout::StillReceiving;
-pub(crate) use self::timeout::allowance;
 pub use self::{
     breaker::Breaker, fallback::Fallback, prefix::Prefix, retry::Retry, tiered::Tiered,
     timeout::Timeout, traced::Traced,

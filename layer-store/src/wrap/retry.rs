@@ -6,7 +6,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::timeout::End;
+use super::call_end::CallEnd;
 use crate::{
     Context, Effect, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch,
 };
@@ -129,7 +129,7 @@ impl<T: Store> Store for Retry<T> {
         if self.times == 0 {
             return self.inner.call(op, cx).await;
         }
-        let own = End::of(Instant::now(), self.limit, op, cx.deadline)?;
+        let own = CallEnd::of(Instant::now(), self.limit, op, cx.deadline)?;
         // The end of all tries is each one's deadline: without it a second try would have a whole limit again.
         let end = cx.deadline.map_or(own.at, Instant::from_std);
         let cx = cx.until(end.into_std());

@@ -1,21 +1,20 @@
 use std::{
-    error::Error,
-    fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
+use super::call_end::CallEnd;
+use crate::{Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Watch};
 
 /// Ends every call at a limit, or at the caller's [deadline](Context::deadline) if that is earlier.
 ///
 /// | End of a call | Error | Weight for a [`Breaker`](super::Breaker) |
 /// | --- | --- | --- |
-/// | the limit | [`Timeout`](ErrorKind::Timeout), effect unknown | a failure |
+/// | the limit | [`Timeout`](crate::ErrorKind::Timeout), effect unknown | a failure |
 /// | the limit, while bytes of replies came in | `Timeout`, effect unknown | a tenth: the store lives, the reply is long or late |
-/// | the caller's deadline | [`Deadline`](ErrorKind::Deadline), effect unknown | nothing |
+/// | the caller's deadline | [`Deadline`](crate::ErrorKind::Deadline), effect unknown | nothing |
 /// | the caller's deadline, before the call | `Deadline`, not applied | nothing |
 ///
 /// A deadline that leaves a call at least nine tenths of the limit counts as the limit. So a caller can set one deadline of
@@ -38,7 +37,7 @@ use crate::{Context, ErrorKind, Key, Op, Reply, SharedStore, Store, StoreError, 
 ///
 /// A store that ends its own calls by their deadline ([`keeps_deadlines`](StoreInfo::keeps_deadlines)) gets the end of the
 /// call as its deadline, and no timer is set. Such a store knows more than a timer: if the server was silent, if a call was
-/// not sent in time, or if its reply was not read in time ([`Overloaded`](ErrorKind::Overloaded)). Its `Timeout` becomes
+/// not sent in time, or if its reply was not read in time ([`Overloaded`](crate::ErrorKind::Overloaded)). Its `Timeout` becomes
 /// `Deadline` if the caller's deadline was the end. Its other errors are passed on.
 ///
 /// # Latency
@@ -95,7 +94,7 @@ impl<T: Store> Timeout<T> {
         &'a self,
         op: &'a Op<'a>,
         cx: &'a Context,
-        end: &End,
+        end: &CallEnd,
     ) -> Result<Reply, StoreError> {
         let cx = cx.until(end.at.into_std());
         let result = self.inner.call(op, &cx).await;
@@ -107,7 +106,7 @@ impl<T: Store> Timeout<T> {
         &'a self,
         op: &'a Op<'a>,
         cx: &'a Context,
-        end: &End,
+        end: &CallEnd,
     ) -> Result<Reply, StoreError> {
         // Bytes that arrive for any call show that the store lives: replies come in order, over one connection.
         let received = self.inner.info().received;
@@ -128,7 +127,7 @@ impl<T: Store> From<Timeout<T>> for SharedStore {
 impl<T: Store> Store for Timeout<T> {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         let start = Instant::now();
-        let end = End::of(start, self.limit, op, cx.deadline)?;
+        let end = CallEnd::of(start, self.limit, op, cx.deadline)?;
         let result = match self.keeps_deadlines {
             true => self.call_without_timer(op, cx, &end).await,
             false => self.call_with_timer(op, cx, &end).await,
@@ -157,18 +156,6 @@ impl<T: Store> Store for Timeout<T> {
     }
 }
 
-/// The source of a [`Timeout`](ErrorKind::Timeout) error if bytes came in during the call.
-#[derive(Debug)]
-pub(crate) struct StillReceiving;
-
-impl fmt::Display for StillReceiving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the store was still sending when the limit on the call ran out")
-    }
-}
-
-impl Error for StillReceiving {}
-
 /// The time of the last successful call, in nanoseconds, or [`NOT_MEASURED`]. On a cache line of its own, because each call
 /// writes it.
 #[derive(Debug)]
@@ -189,109 +176,19 @@ impl Latency {
     }
 }
 
-/// The end of a call.
-pub(super) struct End {
-    pub(super) at: Instant,
-    by: By,
-}
-
-/// The one to blame when a call ends without a reply.
-enum By {
-    /// The store, which was too slow.
-    Limit,
-    /// The caller, whose deadline was shorter than the store's limit.
-    Caller,
-}
-
-impl End {
-    /// Finds the end of a call of `op` that begins `now`.
-    ///
-    /// # Errors
-    ///
-    /// The caller's deadline has passed: the call is not made.
-    pub(super) fn of(
-        now: Instant,
-        limit: Duration,
-        op: &Op<'_>,
-        deadline: Option<std::time::Instant>,
-    ) -> Result<Self, StoreError> {
-        let allowed = limit.saturating_add(allowance(op.size()));
-        // No clock counts a limit of `Duration::MAX` from now.
-        let own = now.checked_add(allowed).unwrap_or(now + MAX_LIMIT);
-        // ## No deadline, or a later one: the limit ends the call
-        let deadline = deadline.map(Instant::from_std);
-        let Some(deadline) = deadline.filter(|deadline| *deadline < own) else {
-            return Ok(Self {
-                at: own,
-                by: By::Limit,
-            });
-        };
-        // ## A deadline that has passed: the call is not made
-        let left = deadline.saturating_duration_since(now);
-        if left.is_zero() {
-            return Err(StoreError::not_applied(ErrorKind::Deadline));
-        }
-        // ## An earlier deadline: it ends the call
-        //
-        // One that leaves nearly the whole limit is blamed on the store all the same. It is the first call of a talk, and a
-        // store that takes that long is as slow as one that reaches the limit.
-        let by = match left >= allowed.saturating_sub(limit / 10) {
-            true => By::Limit,
-            false => By::Caller,
-        };
-        Ok(Self { at: deadline, by })
-    }
-
-    /// Makes the error of a call that this end has cut off.
-    fn error(&self, receiving: bool) -> StoreError {
-        match self.by {
-            By::Limit if receiving => {
-                StoreError::unknown(ErrorKind::Timeout).with_source(StillReceiving)
-            }
-            By::Limit | By::Caller => StoreError::unknown(self.kind()),
-        }
-    }
-
-    /// Returns the error of a store that has ended the call by itself, with the one to blame for a late reply.
-    pub(super) fn blame(&self, error: StoreError) -> StoreError {
-        match error.kind() {
-            ErrorKind::Timeout | ErrorKind::Deadline => error.with_kind(self.kind()),
-            _ => error,
-        }
-    }
-
-    const fn kind(&self) -> ErrorKind {
-        match self.by {
-            By::Limit => ErrorKind::Timeout,
-            By::Caller => ErrorKind::Deadline,
-        }
-    }
-}
-
-/// Returns the time that `bytes` take on a slow line: 1 ms for each KB, and nothing below 4 KiB.
-///
-/// A value of 4 MB has 4 s, which is what it needs at 8 Mbit/s.
-pub(crate) const fn allowance(bytes: usize) -> Duration {
-    match bytes {
-        0..MIN_LARGE => Duration::ZERO,
-        _ => Duration::from_nanos((bytes as u64).saturating_mul(NANOS_PER_BYTE)),
-    }
-}
-
-/// The time of a byte at 1 MB/s.
-const NANOS_PER_BYTE: u64 = 1_000;
-/// Less fits into a few packets and takes no time of its own.
-const MIN_LARGE: usize = 4 * 1024;
 const NOT_MEASURED: u64 = u64::MAX;
-/// A year.
-const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
     use crate::{
-        Condition, Effect, Expiry, IdentityRef, KeySpace, Retention, Value,
-        wrap::fake::{Fake, Mode},
+        Condition, Effect, ErrorKind, Expiry, IdentityRef, KeySpace, Retention, Value,
+        wrap::{
+            call_end::StillReceiving,
+            fake::{Fake, Mode},
+        },
     };
 
     const LIMIT: Duration = Duration::from_millis(100);
@@ -402,15 +299,6 @@ mod tests {
         assert!(store.info().keeps_deadlines);
     }
 
-    #[test]
-    fn a_large_operation_has_a_millisecond_for_each_kilobyte() {
-        let micros = |bytes| allowance(bytes).as_micros();
-        assert_eq!((micros(0), micros(4_095)), (0, 0));
-        assert_eq!((micros(4_096), micros(20_000)), (4_096, 20_000));
-        assert_eq!(allowance(4_000_000), Duration::from_secs(4));
-        assert!(allowance(usize::MAX) > Duration::from_secs(1 << 30));
-    }
-
     /// A value of 4 MB needs 4 s at 8 Mbit/s.
     #[tokio::test(start_paused = true)]
     async fn a_large_value_has_the_time_that_a_slow_line_takes() {
@@ -447,7 +335,13 @@ mod tests {
         let late = |kind, effect| Fake::keeping_deadlines(Mode::FailLate(kind, effect));
         let (not_applied, unknown) = (Effect::NotApplied, Effect::Unknown);
         for (kind, effect, deadline, expected, end) in [
-            (ErrorKind::Timeout, unknown, None, ErrorKind::Timeout, 100),
+            (
+                crate::ErrorKind::Timeout,
+                unknown,
+                None,
+                ErrorKind::Timeout,
+                100,
+            ),
             (
                 ErrorKind::Timeout,
                 unknown,

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     BreakerState, ErrorKind, StoreError, background::Background, info::BreakerControl,
-    wrap::timeout::StillReceiving,
+    wrap::call_end::StillReceiving,
 };
 
 /// The state of a breaker. It does not hold the store, so a handle to it does not keep the store alive.
