@@ -1,11 +1,9 @@
-//! Everything that can go wrong with a Redis server, and its [`ErrorKind`] and [`Effect`] for a caller.
-
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use super::{
     connection::{Ended, SendError},
-    dial::GreetingError,
-    dialog::DialogError,
+    dial::DialError,
+    error_reply::{Harmless, classify, is_refused_as_a_whole},
     resp::{Malformed, ServerError},
 };
 use crate::{Effect, ErrorKind, StoreError, error::Report, wrap::StillReceiving};
@@ -36,25 +34,6 @@ pub(super) enum CallError {
     ScriptFailed(ServerError),
     /// The reply is not one that the command has. The text names what it has.
     UnexpectedReply(&'static str),
-}
-
-/// The error of an attempt to connect.
-pub(crate) enum DialError {
-    /// Nobody accepts connections there.
-    Unreachable(io::Error),
-    /// Connecting took longer than this.
-    TookTooLong(Duration),
-    /// There is no TLS, or its certificate is not trusted.
-    #[cfg(feature = "redis-tls")]
-    Tls(io::Error),
-    /// The greeting failed, or there was nothing to greet with.
-    Greeting(GreetingError),
-    /// The connection ended during the first commands after the greeting.
-    Lost(io::Error),
-    /// The other side does not speak Redis' protocol.
-    Malformed(Malformed),
-    /// The server refused the first commands after the greeting.
-    Refused(ServerError),
 }
 
 impl CallError {
@@ -194,208 +173,12 @@ impl Error for CallError {
     }
 }
 
-impl DialError {
-    /// Returns true if the server is there and does not accept us, which no waiting mends.
-    pub(crate) fn is_permanent(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::TookTooLong(_) | Self::Lost(_) => false,
-            #[cfg(feature = "redis-tls")]
-            Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
-            Self::Greeting(error) => error.is_permanent(),
-            Self::Malformed(_) => true,
-            Self::Refused(error) => is_permanent(error),
-        }
-    }
-
-    /// Returns true if the other side closed the connection before the greeting was over.
-    pub(super) fn is_closed(&self) -> bool {
-        match self {
-            Self::Greeting(GreetingError::Closed { .. }) => true,
-            #[cfg(feature = "redis-tls")]
-            Self::Tls(error) => super::dial::is_closed(error),
-            _ => false,
-        }
-    }
-}
-
-/// Returns true if no waiting mends what a server refuses before the first call.
-pub(super) fn is_permanent(error: &ServerError) -> bool {
-    match error.code() {
-        // Here it is the user or the password that is wrong.
-        "NOAUTH" => true,
-        _ => !matches!(
-            classify(error).0,
-            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Full
-        ),
-    }
-}
-
-impl From<GreetingError> for DialError {
-    fn from(error: GreetingError) -> Self {
-        Self::Greeting(error)
-    }
-}
-
-impl From<DialogError<ServerError>> for DialError {
-    fn from(error: DialogError<ServerError>) -> Self {
-        match error {
-            DialogError::Io(error) => Self::Lost(error),
-            DialogError::Malformed(error) => Self::Malformed(error),
-            DialogError::Ended(error) => Self::Refused(error),
-        }
-    }
-}
-
-impl fmt::Display for DialError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(_) => f.write_str("the server cannot be reached"),
-            Self::TookTooLong(limit) => write!(f, "the server did not answer within {limit:?}"),
-            #[cfg(feature = "redis-tls")]
-            Self::Tls(error) => f.write_str(super::tls::explanation(error)),
-            Self::Greeting(error) => error.fmt(f),
-            Self::Lost(_) => f.write_str("the connection was lost in the handshake"),
-            Self::Malformed(_) => f.write_str("the server does not speak Redis' protocol"),
-            Self::Refused(error) => {
-                write!(f, "the server refused the connection: {}", Harmless(error))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for DialError {
-    /// Shows the text of [`Display`](fmt::Display) alone: a server's own text may repeat a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", Report(self).to_string())
-    }
-}
-
-impl Error for DialError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Unreachable(error) | Self::Lost(error) => Some(error),
-            #[cfg(feature = "redis-tls")]
-            Self::Tls(error) => Some(error),
-            // Displayed as the greeting's error itself, so its source is the next one.
-            Self::Greeting(error) => error.source(),
-            Self::Malformed(error) => Some(error),
-            Self::TookTooLong(_) | Self::Refused(_) => None,
-        }
-    }
-}
-
-/// Displays an error reply without what it repeats of a command, which may be a key, an argument or a password.
-pub(super) struct Harmless<'e>(pub(super) &'e ServerError);
-
-impl fmt::Display for Harmless<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.code())?;
-        let details = self.0.details();
-        let details = details.split(", with args").next().unwrap_or_default();
-        // Every key of ours has a `{`, and no text of a server has one of its own.
-        let words = details
-            .split([' ', '\r', '\n', '\t'])
-            .take_while(|word| !word.contains('{'))
-            .filter(|word| !word.is_empty());
-        let mut shown = 0;
-        for word in words {
-            shown += word.len() + 1;
-            if shown > MAX_SHOWN {
-                return f.write_str(" ..");
-            }
-            write!(f, " {word}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads an error reply to a command that is no script.
-fn classify(error: &ServerError) -> (ErrorKind, Effect) {
-    use Effect::NotApplied;
-    match error.code() {
-        // The server is starting, failing over, occupied or not allowed to take writes, or it has forgotten who we are. None
-        // of it is the operation's fault, and all of it ends.
-        "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MISCONF" | "NOAUTH" | "NOREPLICAS"
-        | "NOSCRIPT" | "READONLY" | "TRYAGAIN" | "UNKILLABLE" => {
-            (ErrorKind::Unavailable, NotApplied)
-        }
-        "OOM" => (ErrorKind::Full, NotApplied),
-        "CROSSSLOT" => (ErrorKind::CrossTag, NotApplied),
-        // The server is one node of a Cluster, and the key lives on another.
-        "ASK" | "MOVED" => (ErrorKind::Unsupported, NotApplied),
-        "ERR" => classify_details(error.details()),
-        _ => (ErrorKind::Rejected, NotApplied),
-    }
-}
-
-/// Reads the words after `ERR`.
-fn classify_details(details: &str) -> (ErrorKind, Effect) {
-    use Effect::{NotApplied, Unknown};
-    let starts = |texts: &[&str]| {
-        texts.iter().any(|text| {
-            let start = details.get(..text.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(text))
-        })
-    };
-    if starts(&TOO_LARGE) {
-        (ErrorKind::TooLarge, NotApplied)
-    } else if starts(&["max "]) {
-        (ErrorKind::Throttled, NotApplied)
-    } else if starts(&["unknown command", "unsupported command"]) {
-        (ErrorKind::Unsupported, NotApplied)
-    } else if starts(&PROXY_LOST) {
-        (ErrorKind::Unavailable, Unknown)
-    } else if starts(&PROXY_NOT_SENT) {
-        (ErrorKind::Unavailable, NotApplied)
-    } else {
-        (ErrorKind::Rejected, NotApplied)
-    }
-}
-
-/// Returns true for the refusal of a script before its first line: no other error has these codes.
-fn is_refused_as_a_whole(error: &ServerError) -> bool {
-    matches!(error.code(), "EXECABORT" | "WRONGPASS") || is_forbidden(error)
-}
-
-/// Returns true if the user may not run a command at all. A script that runs into a forbidden command has another text.
-pub(super) fn is_forbidden(error: &ServerError) -> bool {
-    error.code() == "NOPERM" && {
-        let details = error.details();
-        ["'eval'", "'evalsha'", "one of the keys"]
-            .iter()
-            .any(|text| details.contains(text))
-    }
-}
-
-/// Texts for a command that is larger than the server takes: of Redis, and of hosted servers (Upstash).
-const TOO_LARGE: [&str; 4] = [
-    "max request size",
-    "Protocol error: invalid bulk length",
-    "Protocol error: invalid multibulk length",
-    "string exceeds maximum allowed size",
-];
-/// Texts of proxies (Envoy, twemproxy) that lost the server behind them, perhaps after they had passed on the command.
-const PROXY_LOST: [&str; 6] = [
-    "upstream failure",
-    "upstream protocol error",
-    "Connection timed out",
-    "Connection reset by peer",
-    "Broken pipe",
-    "server closed the connection",
-];
-/// Texts of proxies that did not reach a server behind them.
-const PROXY_NOT_SENT: [&str; 4] = [
-    "no upstream host",
-    "Connection refused",
-    "Host is down",
-    "No route to host",
-];
-/// The most bytes that are shown of a server's text.
-const MAX_SHOWN: usize = 200;
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::redis::dialog::DialogError;
 
     fn server(line: &str) -> ServerError {
         ServerError::new(line.as_bytes())
@@ -557,34 +340,6 @@ mod tests {
         ] {
             assert_eq!(what(error), (kind, effect));
         }
-    }
-
-    #[test]
-    fn only_what_no_waiting_mends_is_permanent() {
-        let refused = |line: &str| DialError::Refused(server(line)).is_permanent();
-        for line in [
-            "NOAUTH HELLO must be called with the client already authenticated",
-            "WRONGPASS invalid username-password pair or user is disabled.",
-            "NOPERM this user has no permissions to run the 'select' command",
-            "ERR DB index is out of range",
-            "ERR unknown command 'SELECT'",
-        ] {
-            assert!(refused(line), "{line}");
-        }
-        for line in [
-            "LOADING Redis is loading the dataset in memory",
-            "ERR max number of clients reached",
-            "MASTERDOWN Link with MASTER is down",
-            "BUSY Redis is busy running a script.",
-            "ERR no upstream host",
-        ] {
-            assert!(!refused(line), "{line}");
-        }
-        let io = |kind| io::Error::from(kind);
-        assert!(!DialError::Unreachable(io(io::ErrorKind::ConnectionRefused)).is_permanent());
-        assert!(!DialError::TookTooLong(Duration::ZERO).is_permanent());
-        assert!(!DialError::Lost(io(io::ErrorKind::UnexpectedEof)).is_permanent());
-        assert!(DialError::Malformed(Malformed::new("x")).is_permanent());
     }
 
     #[test]

@@ -16,10 +16,10 @@ use tokio::{
 
 use super::{
     connection::{Connection, SendError, Terms},
-    dial::Dialer,
+    dial::{DialError, Dialer},
     dialog,
     doctor::{self, Facts, Inspection},
-    error::{CallError, DialError},
+    error::CallError,
     features::{Feature, Features},
     resp::Command,
     settings::Settings,

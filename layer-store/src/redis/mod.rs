@@ -1,7 +1,7 @@
 //! The store on a Redis server. No type of the `redis` crate leaves this module.
 //!
 //! `wire` and `batch` turn operations into commands and replies into replies, `link` keeps the one connection, `dial` makes
-//! it, `settings` says where, and `error` classifies what went wrong.
+//! it, `settings` says where, `error_reply` reads the errors of a server, and `error` classifies what went wrong.
 
 use std::{fmt, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    error::DialError,
+    dial::DialError,
     settings::{Login, Settings},
 };
 
@@ -31,6 +31,7 @@ mod dial;
 mod dialog;
 mod doctor;
 mod error;
+mod error_reply;
 mod features;
 mod link;
 mod resp;

@@ -21,7 +21,7 @@ use tokio::{
 use self::probe::speaks_plain;
 use self::{
     addresses::{Addresses, Trial},
-    greeting::Greeting,
+    greeting::{Greeting, GreetingError},
     probe::speaks_tls,
     race::race,
 };
@@ -29,13 +29,12 @@ use self::{
 use super::tls::Tls;
 use super::{
     dialog::{self, DialogError},
-    error::DialError,
     settings::{Access, Endpoint, RespVersion, Settings},
     stream::Stream,
 };
 use crate::{ConfigError, Credentials};
 
-pub(super) use self::error::GreetingError;
+pub(crate) use self::error::DialError;
 
 mod addresses;
 mod error;

@@ -388,7 +388,7 @@ fn refusal_of_scripts(reply: &RespValue) -> Option<String> {
         .iter()
         .any(|text| details.starts_with(text));
     let forbidden = error.code() == "NOPERM" && !details.contains(" key");
-    (unknown || forbidden).then(|| super::error::Harmless(error).to_string())
+    (unknown || forbidden).then(|| super::error_reply::Harmless(error).to_string())
 }
 
 fn name_of(name: &str) -> &str {

@@ -1,11 +1,11 @@
 use std::{error::Error, fmt, io};
 
-use super::greeting::HELLO;
+use super::HELLO;
 use crate::{
     Credentials,
     error::Report,
     redis::{
-        error::{Harmless, is_permanent},
+        error_reply::{Harmless, is_permanent},
         resp::{Malformed, ServerError},
     },
 };
@@ -56,7 +56,7 @@ impl GreetingError {
     ///
     /// Each refuses `HELLO` in its own way: as unknown, as unsupported, as not allowed before `AUTH`, with a syntax error, or
     /// by closing the connection. So any error will do that is not about the user or this moment. RESP2 then has the last word.
-    pub(super) fn may_speak_resp2(&self) -> bool {
+    pub(in crate::redis::dial) fn may_speak_resp2(&self) -> bool {
         match self {
             Self::Closed { .. } => true,
             Self::Unexpected { command } => *command == HELLO,

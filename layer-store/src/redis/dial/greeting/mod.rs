@@ -1,4 +1,5 @@
-use super::error::{GreetingError, has_no_password};
+pub(super) use self::error::GreetingError;
+use self::error::has_no_password;
 use crate::{
     Credentials,
     redis::{
@@ -7,6 +8,8 @@ use crate::{
         settings::RespVersion,
     },
 };
+
+mod error;
 
 /// The first commands on a connection: the version of RESP, who we are, and the database. Without I/O.
 ///
