@@ -190,6 +190,7 @@ impl Link {
         }
         let left = terms.deadline.map_or(MAX_CHECK, |deadline| deadline - now);
         let terms = Terms {
+            begun: now,
             deadline: Some(now + left / 3),
             is_check: true,
             ..terms

@@ -168,10 +168,17 @@ impl RedisStore {
     }
 
     /// Applies an operation. Goes on with another connection if the first turns out to be gone before anything was sent.
-    async fn apply(&self, op: &Op<'_>, terms: Terms) -> Result<Reply, CallError> {
+    async fn apply(&self, op: &Op<'_>, cx: &Context) -> Result<Reply, CallError> {
+        let deadline = cx.deadline.map(Instant::from_std);
         let mut is_second = false;
         loop {
-            let line = self.link.line(terms.deadline).await?;
+            let line = self.link.line(deadline).await?;
+            let terms = Terms {
+                source: cx.source,
+                begun: Instant::now(),
+                deadline,
+                is_check: false,
+            };
             let result = match op {
                 Op::Batch(ops) => self.apply_batch(&line, ops, terms).await,
                 _ => self.apply_one(&line, op, terms).await,
@@ -245,12 +252,7 @@ impl RedisStore {
 #[deny(clippy::missing_trait_methods)]
 impl Store for RedisStore {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
-        let terms = Terms {
-            source: cx.source,
-            deadline: cx.deadline.map(Instant::from_std),
-            is_check: false,
-        };
-        Ok(self.apply(op, terms).await?)
+        Ok(self.apply(op, cx).await?)
     }
 
     fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {

@@ -166,13 +166,15 @@ enum Arming {
 
 /// Has the server track keys.
 async fn arm(link: &Arc<Link>, keys: &[Vec<u8>]) -> Arming {
+    let deadline = Some(Instant::now() + LIMIT);
+    let Ok(line) = link.line(deadline).await else {
+        return Arming::Failed;
+    };
     let terms = Terms {
         source: "watch",
-        deadline: Some(Instant::now() + LIMIT),
+        begun: Instant::now(),
+        deadline,
         is_check: false,
-    };
-    let Ok(line) = link.line(terms.deadline).await else {
-        return Arming::Failed;
     };
     // The inspection has switched tracking on, if the server has it.
     if !line.tracks() {

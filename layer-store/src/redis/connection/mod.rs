@@ -65,6 +65,8 @@ struct Shared {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) source: &'static str,
+    /// The time since which the call has had a connection. Its commands may be sent later, or for a second time.
+    pub(super) begun: Instant,
     pub(super) deadline: Option<Instant>,
     /// True for the ping of a check after a long silence. Only it is sent on a connection that is unproven.
     pub(super) is_check: bool,
@@ -200,8 +202,7 @@ impl<'c> Call<'c> {
     fn begin(connection: &'c Connection, terms: Terms) -> Result<Self, SendError> {
         let (room, driver) = {
             let mut session = connection.0.shared.session.lock();
-            let room =
-                session.begin(terms.source, terms.deadline, terms.is_check, Instant::now())?;
+            let room = session.begin(terms, Instant::now())?;
             let driver = match room {
                 // It is woken for the commands.
                 Room::Now(_) => None,

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Ended, SendError,
+    Ended, SendError, Terms,
     blame::{Course, Sent, blame},
     turns::Turns,
     window::Window,
@@ -142,20 +142,22 @@ impl Session {
     // --- What a call does ---
 
     /// Begins a call: gives it a slot, and room if there is any.
-    pub(super) fn begin(
-        &mut self,
-        source: &'static str,
-        deadline: Option<Instant>,
-        is_check: bool,
-        now: Instant,
-    ) -> Result<Room, SendError> {
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended or is unproven, or the deadline has passed before the call could begin.
+    pub(super) fn begin(&mut self, terms: Terms, now: Instant) -> Result<Room, SendError> {
         if let Some(why) = &self.ended {
             let why = why.clone();
             return Err(SendError::Ended { why, sent: false });
         }
         self.unproven |= self.due.is_empty() && now >= self.received_at + LONG_SILENCE;
-        if self.unproven && !is_check {
+        if self.unproven && !terms.is_check {
             return Err(SendError::Unproven);
+        }
+        // ## Too late: this process was busy until now
+        if terms.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(SendError::Overloaded { sent: false });
         }
         let at_once = self.waiting.is_empty() && self.has_room();
         let slot = Slot {
@@ -164,8 +166,8 @@ impl Session {
                 false => State::Waiting,
             },
             waker: None,
-            begun: now,
-            deadline,
+            begun: terms.begun,
+            deadline: terms.deadline,
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -177,12 +179,12 @@ impl Session {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.watch_deadline(deadline);
+        self.watch_deadline(terms.deadline);
         Ok(if at_once {
             self.admitted += 1;
             Room::Now(at)
         } else {
-            self.waiting.push(source, at);
+            self.waiting.push(terms.source, at);
             Room::Later(at)
         })
     }
@@ -522,8 +524,7 @@ impl Session {
         };
         blame(&Course {
             begun: slot.begun,
-            // A deadline that had passed before the call leaves it no time.
-            deadline: deadline.max(slot.begun),
+            deadline,
             sent,
             owed_since: self.owed_since(),
             received_at: self.received_at,

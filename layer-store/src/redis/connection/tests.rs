@@ -56,6 +56,7 @@ fn connect(most: usize, pipe: usize) -> (Connection, Server) {
 fn terms(source: &'static str) -> Terms {
     Terms {
         source,
+        begun: Instant::now(),
         deadline: Some(Instant::now() + LIMIT),
         is_check: false,
     }
@@ -206,6 +207,27 @@ async fn a_call_without_room_is_not_sent_and_no_failure_of_the_server() {
         "{error:?}"
     );
     assert!(!connection.is_silent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_this_process_makes_late_is_no_failure_of_the_server() {
+    let (connection, mut server) = connect(1, 1 << 20);
+    // At the last moment: the server has a millisecond.
+    let late = terms("test");
+    sleep(LIMIT - Duration::from_millis(1)).await;
+    let error = echo_for(&connection, late, "late").await.unwrap_err();
+    assert!(
+        matches!(error, SendError::Overloaded { sent: true }),
+        "{error:?}"
+    );
+    assert!(!connection.is_silent());
+    // After its deadline, and behind a call that the server leaves without a reply.
+    let error = echo_for(&connection, late, "too late").await.unwrap_err();
+    assert!(
+        matches!(error, SendError::Overloaded { sent: false }),
+        "{error:?}"
+    );
+    assert!(!server.read().await.contains("too late"));
 }
 
 #[tokio::test(start_paused = true)]
