@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    body::{CacheResponse, Tee},
+    body::{CacheResponse, HandlerBody},
     http::{cache_status::CacheStatus, request::Bypass},
     purge::{
         invalidation::{invalidated, succeeded},
@@ -131,7 +131,7 @@ impl BypassNote {
         let status = CacheStatus::Forwarded { fwd, detail };
         self.route.settings.mark(&mut parts.headers, status);
         count(&self.route.shared.stats.bypassed);
-        let body = Body::inner(Tee::through(body));
+        let body = Body::inner(HandlerBody::passed(body));
         (Response::from_parts(parts, body), scopes)
     }
 }
@@ -179,7 +179,7 @@ where
                     // ## Passing => end
                     // Nothing to note: the layer is switched off, or inside of another one.
                     let Some(mut note) = note.take() else {
-                        let response = response.map(|body| Body::inner(Tee::through(body)));
+                        let response = response.map(|body| Body::inner(HandlerBody::passed(body)));
                         return Poll::Ready(Ok(response));
                     };
                     let (response, scopes) = note.settle(response);

@@ -26,6 +26,7 @@ pub(crate) enum Turn {
 /// The part of an entry that is known before the handler runs.
 #[derive(Debug)]
 pub(crate) struct PendingFill {
+    pub(crate) key: FlightKey,
     pub(crate) snapshot: Arc<StampSnapshot>,
     /// `None` if nobody can wait for this call.
     pub(crate) leader: Option<Leader>,
@@ -35,18 +36,28 @@ pub(crate) struct PendingFill {
     pub(crate) has_rule: bool,
 }
 
-/// Joins the flight for `key`. Without a key the request calls the handler in any case, and nobody waits for it.
+impl PendingFill {
+    /// Gives up. Those who wait call the handler now.
+    pub(crate) fn not_shared(self) {
+        if let Some(leader) = self.leader {
+            leader.not_shared();
+        }
+    }
+}
+
+/// Joins the flight for `key`, or leads it. A request that goes alone calls the handler in any case, and nobody waits for it.
 ///
 /// Planting has one deadline, though it may be needed twice: to compare stamps with those of a flight, and to lead.
 pub(crate) async fn join(
     shared: &Shared,
     address: &Address,
-    key: Option<FlightKey>,
+    key: FlightKey,
+    goes_alone: bool,
     found: &mut Found,
 ) -> Turn {
     let deadline = shared.caller.deadline();
     let mut leader = None;
-    if let Some(key) = key {
+    if !goes_alone {
         leader = Some(loop {
             match join_once(&shared.flights, address, &key, found) {
                 Joined::Lead(leader) => break leader,
@@ -72,6 +83,7 @@ pub(crate) async fn join(
         leader.begin(snapshot.clone());
     }
     Turn::Fill(PendingFill {
+        key,
         snapshot,
         leader,
         vary: take(&mut found.vary),
@@ -125,28 +137,26 @@ mod tests {
         found.unwrap()
     }
 
-    fn key() -> Option<FlightKey> {
-        Some(flight_key(&address("/cars"), false, &[]))
+    async fn turn(world: &World, found: &mut Found) -> Turn {
+        turn_of(world, false, found).await
     }
 
-    async fn turn(world: &World, key: Option<FlightKey>, found: &mut Found) -> Turn {
-        join(world.shared(), &address("/cars"), key, found).await
+    async fn turn_of(world: &World, goes_alone: bool, found: &mut Found) -> Turn {
+        let key = flight_key(&address("/cars"), false, &[]);
+        join(world.shared(), &address("/cars"), key, goes_alone, found).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_leads_with_its_stamps_planted_and_the_second_waits() {
         let world = World::new();
         let mut second = found(&world).await;
-        let first = turn(&world, key(), &mut found(&world).await).await;
+        let first = turn(&world, &mut found(&world).await).await;
         let Turn::Fill(first) = first else {
             panic!("{first:?}");
         };
         assert!(first.leader.is_some());
         // What was planted by the first is what the second plants and compares.
-        assert!(matches!(
-            turn(&world, key(), &mut second).await,
-            Turn::Wait(_)
-        ));
+        assert!(matches!(turn(&world, &mut second).await, Turn::Wait(_)));
         assert!(second.observed.confirm(&first.snapshot));
     }
 
@@ -156,7 +166,7 @@ mod tests {
         let first = world.lead(&address("/cars")).await;
         let purger = world.shared().purger.clone();
         purger.purge(&[PurgeScope::page("/cars")]).await.unwrap();
-        let second = turn(&world, key(), &mut found(&world).await).await;
+        let second = turn(&world, &mut found(&world).await).await;
         let Turn::Fill(second) = second else {
             panic!("{second:?}");
         };
@@ -165,10 +175,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_key_nobody_waits() {
+    async fn for_one_that_goes_alone_nobody_waits() {
         let world = World::new();
         let _leading = world.lead(&address("/cars")).await;
-        let alone = turn(&world, None, &mut found(&world).await).await;
+        let alone = turn_of(&world, true, &mut found(&world).await).await;
         assert!(matches!(alone, Turn::Fill(fill) if fill.leader.is_none()));
     }
 
@@ -177,9 +187,8 @@ mod tests {
         let world = World::new();
         let mut early = found(&world).await;
         let fill = world.fill(Arc::new(address("/cars"))).await;
-        let body = crate::stored::codec::EntryWriter::new(0);
-        fill.commit(body, HeaderMap::new()).await;
-        let turn = turn(&world, key(), &mut early).await;
+        fill.commit(&[], HeaderMap::new()).await;
+        let turn = turn(&world, &mut early).await;
         assert!(matches!(turn, Turn::LookAgain));
     }
 
@@ -190,8 +199,8 @@ mod tests {
         world
             .store
             .inject_by(|op| matches!(op, Op::Batch(_)).then_some(Fault::Hang));
-        let (leading, following) = tokio::join!(turn(&world, key(), &mut first), async {
-            match turn(&world, key(), &mut second).await {
+        let (leading, following) = tokio::join!(turn(&world, &mut first), async {
+            match turn(&world, &mut second).await {
                 Turn::Wait(follower) => follower.end().await,
                 other => panic!("it waits: {other:?}"),
             }

@@ -141,6 +141,35 @@ impl CacheLayer {
         self
     }
 
+    /// Sets how long a handler call and its body may take to be stored. By default 30 s, counted from the call.
+    ///
+    /// A call that takes longer goes on for the clients that read its response, and is not stored. Requests that wait for it
+    /// call the handler themselves.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn max_fill_time(mut self, time: Duration) -> Self {
+        assert!(
+            !time.is_zero(),
+            "a call of no time stores nothing: write such as Duration::from_secs(30), or .enabled(false)"
+        );
+        self.settings.max_fill_time = time;
+        self
+    }
+
+    /// Sets if a handler call whose response may be stored goes on when all of its clients have left. By default true.
+    ///
+    /// It goes on for at most [`max_fill_time`](Self::max_fill_time). So a page that takes longer than its clients wait is
+    /// there for the next one. With false the call is dropped, as it is without a cache.
+    #[must_use]
+    pub fn fills_outlive_clients(mut self, outlive: bool) -> Self {
+        self.settings.fills_outlive_clients = outlive;
+        self
+    }
+
     /// Sets the name of this cache in `Cache-Status`. By default `cache`.
     ///
     /// The name is also part of the place of the entries: layers with one name on one store share them.

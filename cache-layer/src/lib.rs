@@ -121,7 +121,7 @@
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
 //! | `cache_requests_total` | counter | `cache`, `result`, `reason` | requests; `result` is `hit`, `collapsed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status` |
-//! | `cache_fills_total` | counter | `outcome` | responses and objects that arrived whole or grew too large; `outcome` is `stored`, or why it was not |
+//! | `cache_fills_total` | counter | `outcome` | responses and objects that arrived whole, grew too large or took too long; `outcome` is `stored`, or why it was not |
 //! | `cache_objects_total` | counter | `result` | requests for objects; `result` is `hit`, `collapsed` or `miss` |
 //!
 //! `cache` is the [name](CacheLayer::name) of the layer.
@@ -134,8 +134,10 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 
+mod call;
 mod detach;
 mod fetch;
+mod fill;
 mod flight;
 #[cfg(test)]
 mod golden;

@@ -64,7 +64,7 @@ const REQUESTS: Metric = Metric::counter(
 const FILLS: Metric = Metric::counter(
     "cache_fills_total",
     &["outcome"],
-    "responses and objects that arrived whole or grew too large; `outcome` is `stored`, or why it was not",
+    "responses and objects that arrived whole, grew too large or took too long; `outcome` is `stored`, or why it was not",
 );
 
 /// Objects by result.

@@ -6,17 +6,19 @@ use http::HeaderMap;
 use layer_store::StoreError;
 
 use crate::{
-    flight::{FlightEnd, Follower, flight_key},
+    body::reader::FillReader,
+    flight::{FlightEnd, Follower, arriving::ArrivingEntry, flight_key},
     http::{
         cache_status::{CacheStatus, Detail, Fwd},
         freshness::Reuse,
         request::CacheRequest,
+        vary::VaryFields,
     },
     join::{MAX_ROUNDS, PendingFill, Turn, join},
     route::Route,
     stats::count,
     stored::{
-        entry::{Entry, EntryKind},
+        entry::{Entry, EntryHead, EntryKind},
         lookup::{Found, MissReason},
     },
 };
@@ -26,6 +28,8 @@ use crate::{
 pub(crate) enum RequestPlan {
     /// With a stored response.
     Serve(Hit, CacheStatus),
+    /// With the response of another request, which is arriving.
+    Join(JoinedResponse, CacheStatus),
     /// With 504: the request asked for a stored response or nothing, and there is none.
     OnlyIfCached,
     /// By the handler, whose response may be stored.
@@ -42,6 +46,26 @@ pub(crate) struct Hit {
     pub(crate) resident: Duration,
     /// The time for which it stays fresh.
     left: Duration,
+}
+
+/// A response that is arriving for another request, and may be sent to this one.
+#[derive(Debug)]
+pub(crate) struct JoinedResponse {
+    pub(crate) entry: Arc<ArrivingEntry>,
+    pub(crate) body: FillReader,
+    /// The time since it was received.
+    pub(crate) resident: Duration,
+}
+
+/// The next thing to do after another request's handler call.
+enum Followed {
+    Join(JoinedResponse, CacheStatus),
+    /// That request left or its handler failed.
+    LookAgain,
+    /// Its response varies by these fields, and is for another variant. This request waits for its own.
+    Variant(VaryFields),
+    /// Its response is not for this request, and waiting for another one would take as long again.
+    GoAlone,
 }
 
 /// Decides without waiting, from what the store answered at once. `None` if it is not a hit.
@@ -63,6 +87,8 @@ pub(crate) async fn plan(
 ) -> RequestPlan {
     let (shared, address) = (&route.shared, &*request.address);
     let mut fwd = Fwd::Miss;
+    let mut vary = VaryFields::default();
+    let mut goes_alone = false;
     for _ in 0..MAX_ROUNDS {
         // ## Look up
         // Nothing may be served while a purge is outstanding.
@@ -98,78 +124,95 @@ pub(crate) async fn plan(
         }
 
         // ## Look up => (Fill | Wait | Look up)
+        // Another's response may have shown by which fields it varies, before the store knows.
+        vary = found.vary.union(&vary).unwrap_or(vary);
+        let key = flight_key(address, request.credentialed, &vary.variant(fields));
         // A request that wants a fresher response than the stored one does not share another's call.
-        let key = (fwd != Fwd::Request).then(|| {
-            let variant = found.vary.variant(fields);
-            flight_key(address, request.credentialed, &variant)
-        });
-        let follower = match join(shared, address, key, &mut found).await {
+        let alone =
+            goes_alone || fwd == Fwd::Request || shared.is_hit_for_miss(&key, &found.observed);
+        let follower = match join(shared, address, key, alone, &mut found).await {
             Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill),
             Turn::StoreDown => return store_down(route),
             Turn::LookAgain => continue,
             Turn::Wait(follower) => follower,
         };
 
-        // ## Wait => (Serve | Forward | Look up)
+        // ## Wait => (Join | Look up)
         // The end of the other's call decides.
-        if let Some(plan) = follow(route, request, fields, follower, fwd).await {
-            return plan;
+        match follow(route, request, fields, follower, fwd).await {
+            Followed::Join(joined, status) => return RequestPlan::Join(joined, status),
+            Followed::LookAgain => {}
+            Followed::Variant(fields) => vary = fields,
+            Followed::GoAlone => goes_alone = true,
         }
     }
     RequestPlan::Forward(fwd, None)
 }
 
-/// Waits for another request's response. `None`: this request has to look up again.
+/// Waits for another request's response.
 async fn follow(
     route: &Route,
     request: &CacheRequest,
     fields: &HeaderMap,
     follower: Follower,
     fwd: Fwd,
-) -> Option<RequestPlan> {
-    match follower.end().await {
-        FlightEnd::Shared(entry) if entry.matches(fields) => {
-            // It may not be fresh enough for this request.
-            let hit = judge_entry(route, request, &entry).ok()?;
-            count(&route.shared.stats.collapsed);
-            let left = hit.left;
-            Some(RequestPlan::Serve(
-                hit,
-                CacheStatus::Collapsed { left, fwd },
-            ))
-        }
-        // The response is for another variant, or the leader left.
-        FlightEnd::Shared(_) | FlightEnd::Abandoned => None,
-        FlightEnd::NotShared | FlightEnd::TooLong => {
-            Some(RequestPlan::Forward(fwd, Some(Detail::Uncacheable)))
-        }
+) -> Followed {
+    let entry = match follower.end().await {
+        FlightEnd::Shared(entry) => entry,
+        FlightEnd::Abandoned => return Followed::LookAgain,
+        FlightEnd::NotShared | FlightEnd::TooLong => return Followed::GoAlone,
+    };
+    if !entry.head.matches(fields) {
+        return Followed::Variant(entry.head.vary_fields());
     }
+    // It may not be fresh enough for this request.
+    let Ok((resident, left)) = judge_head(route, request, &entry.head) else {
+        return Followed::GoAlone;
+    };
+    // It may have become too long meanwhile.
+    let Some(body) = entry.body.reader() else {
+        return Followed::GoAlone;
+    };
+    count(&route.shared.stats.collapsed);
+    let joined = JoinedResponse {
+        entry,
+        body,
+        resident,
+    };
+    Followed::Join(joined, CacheStatus::Collapsed { left, fwd })
 }
 
 fn judge(route: &Route, request: &CacheRequest, found: &Found) -> Result<Hit, Fwd> {
-    match &found.entry {
-        Ok(entry) => judge_entry(route, request, entry),
-        Err(MissReason::Address) => Err(Fwd::UriMiss),
-        Err(MissReason::Variant) => Err(Fwd::VaryMiss),
-        Err(MissReason::Purged) => Err(Fwd::Purged),
-    }
+    let entry = match &found.entry {
+        Ok(entry) => entry,
+        Err(MissReason::Address) => return Err(Fwd::UriMiss),
+        Err(MissReason::Variant) => return Err(Fwd::VaryMiss),
+        Err(MissReason::Purged) => return Err(Fwd::Purged),
+    };
+    let (resident, left) = judge_head(route, request, &entry.head)?;
+    Ok(Hit {
+        entry: entry.clone(),
+        resident,
+        left,
+    })
 }
 
-/// Decides if a valid entry may be sent to this request.
-fn judge_entry(route: &Route, request: &CacheRequest, entry: &Arc<Entry>) -> Result<Hit, Fwd> {
-    let EntryKind::Http { public, .. } = entry.head.kind else {
+/// Decides if a valid entry may be sent to this request. Returns the time since it was received, and the time for which it
+/// stays fresh.
+fn judge_head(
+    route: &Route,
+    request: &CacheRequest,
+    head: &EntryHead,
+) -> Result<(Duration, Duration), Fwd> {
+    let EntryKind::Http { public, .. } = head.kind else {
         return Err(Fwd::UriMiss);
     };
     if route.settings.is_safe() && request.credentialed && !public {
         return Err(Fwd::Bypass);
     }
-    let resident = entry.resident(route.now());
-    match entry.head.freshness.decide(resident, &request.directives) {
-        Reuse::Serve(left) => Ok(Hit {
-            entry: entry.clone(),
-            resident,
-            left,
-        }),
+    let resident = head.resident(route.now());
+    match head.freshness.decide(resident, &request.directives) {
+        Reuse::Serve(left) => Ok((resident, left)),
         Reuse::Stale => Err(Fwd::Stale),
         Reuse::Refetch => Err(Fwd::Request),
     }
@@ -215,10 +258,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        purge::scope::PurgeScope,
-        settings::Profile,
-        stored::{address::Address, codec::EntryWriter, fill::Fill},
-        testing::World,
+        body::buffer::FillBuffer, fill::commit::Fill, purge::scope::PurgeScope, settings::Profile,
+        stored::address::Address, testing::World,
     };
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -230,9 +271,7 @@ mod tests {
         if let EntryKind::Http { public: stored, .. } = &mut fill.head.kind {
             *stored = public;
         }
-        let mut body = EntryWriter::new(0);
-        body.push(b"body");
-        fill.commit(body, HeaderMap::new()).await;
+        fill.commit(&["body".into()], HeaderMap::new()).await;
     }
 
     async fn decide(world: &World, lines: Lines<'_>) -> RequestPlan {
@@ -245,6 +284,7 @@ mod tests {
         match decide(world, lines).await {
             RequestPlan::Serve(_, CacheStatus::Hit { left }) => format!("hit {}", left.as_secs()),
             RequestPlan::Serve(_, status) => format!("serve {status:?}"),
+            RequestPlan::Join(_, status) => format!("join {status:?}"),
             RequestPlan::OnlyIfCached => "only if cached".into(),
             RequestPlan::Fill(fwd, fill) => format!("fill {fwd:?} {}", fill.leader.is_some()),
             RequestPlan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
@@ -364,14 +404,14 @@ mod tests {
         let world = World::new();
         let (fill, _) = lead(&world).await;
         let (planned, ()) = tokio::join!(decided(&world, &[]), async {
-            fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+            fill.share(&FillBuffer::complete("body".into()));
         });
-        assert!(planned.starts_with("serve Collapsed"), "{planned}");
+        assert!(planned.starts_with("join Collapsed"), "{planned}");
         assert_eq!(world.shared().stats.read().collapsed, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_follower_for_another_variant_looks_again() {
+    async fn a_follower_for_another_variant_leads_a_flight_of_its_own() {
         let world = World::new();
         let (mut fill, _) = lead(&world).await;
         if let EntryKind::Http { vary_values, .. } = &mut fill.head.kind {
@@ -379,9 +419,10 @@ mod tests {
         }
         let lines = [("x", "b")];
         let (planned, ()) = tokio::join!(decided(&world, &lines), async {
-            fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+            fill.share(&FillBuffer::complete("body".into()));
         });
-        assert_eq!(planned, "fill VaryMiss true");
+        // Though the store does not know yet that there are variants.
+        assert_eq!(planned, "fill UriMiss true");
     }
 
     #[tokio::test(start_paused = true)]
@@ -396,8 +437,8 @@ mod tests {
     async fn a_follower_of_a_response_that_is_not_shared_calls_the_handler() {
         let world = World::new();
         let (fill, _) = lead(&world).await;
-        let (planned, ()) = tokio::join!(decided(&world, &[]), async { fill.too_large() });
-        assert_eq!(planned, "forward UriMiss Some(Uncacheable)");
+        let (planned, ()) = tokio::join!(decided(&world, &[]), async { fill.not_shared() });
+        assert_eq!(planned, "fill UriMiss false");
     }
 
     #[tokio::test(start_paused = true)]
@@ -406,7 +447,7 @@ mod tests {
         let (request, fields) = world.request(&[]);
         let mut fill = world.fill(request.address.clone()).await;
         fill.head.kind = EntryKind::Object;
-        fill.commit(EntryWriter::new(0), HeaderMap::new()).await;
+        fill.commit(&[], HeaderMap::new()).await;
         let planned = plan(&world.route, &request, &fields, None).await;
         assert!(
             matches!(planned, RequestPlan::Fill(Fwd::UriMiss, _)),

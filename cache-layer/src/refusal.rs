@@ -23,4 +23,6 @@ pub enum CacheRefusal {
     /// 504: the request asked for a stored response or none (`Cache-Control: only-if-cached`), and there is none (RFC 9111,
     /// section 5.2.1.7).
     OnlyIfCached,
+    /// 503: the runtime ended while the handler ran.
+    Interrupted,
 }

@@ -4,8 +4,12 @@ use http::{Response, StatusCode, header};
 use layer_http::{Body, Content};
 
 use crate::{
-    body::CacheResponse, http::cache_status::CacheStatus, plan::Hit, refusal::CacheRefusal,
-    settings::CacheSettings, stored::entry::EntryKind,
+    body::{CacheResponse, HandlerBody},
+    http::cache_status::{CacheStatus, Detail, Fwd},
+    plan::{Hit, JoinedResponse},
+    refusal::CacheRefusal,
+    settings::CacheSettings,
+    stored::entry::EntryKind,
 };
 
 /// Makes the response of a hit. `None` if the entry's fields cannot be read.
@@ -42,6 +46,38 @@ pub(crate) fn stored_response<B>(
     Some(response)
 }
 
+/// Makes the response of a request that joins another one's.
+pub(crate) fn joined_response<B>(
+    settings: &CacheSettings,
+    joined: JoinedResponse,
+    status: CacheStatus,
+) -> CacheResponse<B> {
+    let head = &joined.entry.head;
+    let mut headers = joined.entry.headers.clone();
+    let age = (head.freshness.age + joined.resident).as_secs();
+    headers.insert(header::AGE, age.into());
+    settings.mark(&mut headers, status);
+    let mut response = Response::new(Body::inner(HandlerBody::read(joined.body)));
+    if let EntryKind::Http { status, .. } = head.kind {
+        *response.status_mut() = status;
+    }
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Makes the response to a request whose handler call was lost with its runtime.
+pub(crate) fn interrupted<B>(settings: &CacheSettings) -> CacheResponse<B> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.extensions_mut().insert(CacheRefusal::Interrupted);
+    let status = CacheStatus::Forwarded {
+        fwd: Fwd::Miss,
+        detail: Some(Detail::Interrupted),
+    };
+    settings.mark(response.headers_mut(), status);
+    response
+}
+
 /// Makes the response to a request that wants a stored response or none (RFC 9111, section 5.2.1.7).
 pub(crate) fn only_if_cached<B>(settings: &CacheSettings) -> CacheResponse<B> {
     let mut response = Response::new(Body::empty());
@@ -62,7 +98,6 @@ mod tests {
     use super::*;
     use crate::{
         plan::{RequestPlan, plan},
-        stored::codec::EntryWriter,
         testing::World,
     };
 
@@ -74,10 +109,9 @@ mod tests {
         let mut fill = world.fill(request.address.clone()).await;
         fill.head.freshness.age = Duration::from_secs(5);
         fill.headers.insert("x-a", "1".parse().unwrap());
-        let mut body = EntryWriter::new(0);
-        body.push(b"body");
         let trailers = [("x-t".parse().unwrap(), "2".parse().unwrap())];
-        fill.commit(body, trailers.into_iter().collect()).await;
+        fill.commit(&["body".into()], trailers.into_iter().collect())
+            .await;
         world.clock.advance(Duration::from_secs(10));
         match plan(&world.route, &request, &fields, None).await {
             RequestPlan::Serve(hit, status) => (hit, status),

@@ -9,7 +9,9 @@ use http::HeaderMap;
 use layer_store::{Clock, KeySpace, SharedStore};
 
 use crate::{
+    body::buffer::FillBuffer,
     detach::detach,
+    fill::commit::Fill,
     flight::{FlightEnd, flight_key},
     http::freshness::Freshness,
     join::{MAX_ROUNDS, PendingFill, Turn, join},
@@ -24,9 +26,7 @@ use crate::{
     stats::{Stats, count},
     stored::{
         address::Address,
-        codec::EntryWriter,
         entry::{Entry, EntryHead, EntryKind},
-        fill::Fill,
     },
 };
 
@@ -86,6 +86,23 @@ impl ResponseCache {
         self
     }
 
+    /// Bounds the responses that are on their way into the store. By default 64 MiB and 1,000 handler calls.
+    ///
+    /// A body counts from its first byte until it is stored and its last client has read it. Past either bound a response is
+    /// sent on as if there were no cache. It applies to all clones.
+    ///
+    /// ```
+    /// use cache_layer::{ResponseCache, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let cache = ResponseCache::new(store).fill_budget(256 * 1024 * 1024, 4_000);
+    /// ```
+    #[must_use]
+    pub fn fill_budget(self, bytes: usize, calls: usize) -> Self {
+        self.shared.fills.set(bytes, calls);
+        self
+    }
+
     /// Returns the object under `key`, or loads it with `load` and keeps it for `ttl`.
     ///
     /// Concurrent calls in this process share one load. An object lives for at most 24 hours; a `ttl` below a millisecond
@@ -132,7 +149,7 @@ impl ResponseCache {
         Self::tell_object("miss", &self.shared.stats.misses);
         let object: Bytes = load().await?.into();
         if let Some(fill) = fill {
-            self.store_object(address, fill, ttl, &object);
+            self.store_object(address, fill, ttl, object.clone());
         }
         Ok(object)
     }
@@ -203,7 +220,7 @@ impl ResponseCache {
             }
             // Objects have no variants and no credentials.
             let key = flight_key(address, false, &[]);
-            let follower = match join(shared, address, Some(key), &mut found).await {
+            let follower = match join(shared, address, key, false, &mut found).await {
                 Turn::Fill(fill) => return LoadPlan::Load(Some(fill)),
                 // Not counted as an error of the store: the lookup succeeded.
                 Turn::StoreDown => return LoadPlan::Load(None),
@@ -213,7 +230,7 @@ impl ResponseCache {
             // ## Wait => (Found | Load | Look up)
             match follower.end().await {
                 FlightEnd::Shared(entry) => {
-                    if let Some(object) = object(&entry) {
+                    if let Some(object) = entry.body.object() {
                         Self::tell_object("collapsed", &shared.stats.collapsed);
                         return LoadPlan::Found(object);
                     }
@@ -238,18 +255,12 @@ impl ResponseCache {
     }
 
     /// Stores an object, without waiting for the store.
-    fn store_object(
-        &self,
-        address: Arc<Address>,
-        fill: PendingFill,
-        ttl: Duration,
-        object: &Bytes,
-    ) {
+    fn store_object(&self, address: Arc<Address>, fill: PendingFill, ttl: Duration, object: Bytes) {
         let fill = Fill {
             shared: self.shared.clone(),
             clock: self.clock.clone(),
             address,
-            credentialed: false,
+            key: fill.key,
             snapshot: fill.snapshot,
             leader: fill.leader,
             head: EntryHead {
@@ -261,9 +272,12 @@ impl ResponseCache {
             tags: Vec::new(),
             variant: None,
         };
-        let mut writer = EntryWriter::new(object.len());
-        writer.push(object);
-        detach(fill.commit(writer, HeaderMap::new()));
+        // One that lives for no time is for its own caller.
+        if fill.ttl().is_none() {
+            return fill.not_shared();
+        }
+        fill.share(&FillBuffer::complete(object.clone()));
+        detach(async move { fill.commit(&[object], HeaderMap::new()).await });
     }
 }
 
@@ -328,7 +342,8 @@ mod tests {
     async fn a_response_is_no_object() {
         let head = crate::testing::head(MINUTE);
         let none = HeaderMap::new();
-        let bytes = EntryWriter::new(0).finish(b"a", &head, &none, &none, &[], &[]);
+        let bytes =
+            crate::stored::codec::EntryWriter::new(0).finish(b"a", &head, &none, &none, &[], &[]);
         let entry = Entry::read(&bytes.into(), b"a").unwrap();
         assert_eq!(object(&entry), None);
     }

@@ -11,13 +11,10 @@ use layer_store::StoreError;
 use tower_service::Service;
 
 use crate::{
-    body::Tee,
+    body::HandlerBody,
     fetch::fetch,
     future::{BypassNote, ResponseFuture},
-    http::{
-        cache_status::Detail,
-        request::{Bypass, CacheRequest, Cacheability},
-    },
+    http::request::{CacheRequest, Cacheability},
     plan::plan_now,
     purge::scope::PurgeScope,
     respond::stored_response,
@@ -64,32 +61,18 @@ impl<S> Cache<S> {
             false => shared.look_up_now(&request.address, fields),
         }
     }
-
-    /// Finds out if the cache takes part, from the request and from what is remembered of its address.
-    fn cacheability(&self, head: &RequestHead<'_>) -> Cacheability {
-        match Cacheability::of(&self.route.settings, head) {
-            Cacheability::Cacheable(request)
-                if self
-                    .route
-                    .shared
-                    .is_uncacheable(&request.address, request.credentialed) =>
-            {
-                Cacheability::Bypass(Bypass::because(Detail::Uncacheable))
-            }
-            other => other,
-        }
-    }
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Cache<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
     ReqBody: Send + 'static,
     ResBody: http_body::Body<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
-    type Response = Response<Body<Tee<ResBody>>>;
+    type Response = Response<Body<HandlerBody<ResBody>>>;
     type Error = S::Error;
     type Future = ResponseFuture<S, ReqBody, ResBody>;
 
@@ -105,7 +88,7 @@ where
         }
         // A request that passes by is known from its head, without a store.
         let head = RequestHead::of(&request);
-        let cacheable = match self.cacheability(&head) {
+        let cacheable = match Cacheability::of(&route.settings, &head) {
             Cacheability::Cacheable(cacheable) => cacheable,
             Cacheability::Bypass(bypass) => {
                 let changed = bypass.is_unsafe.then(|| PurgeScope::page(head.path()));

@@ -21,6 +21,8 @@ pub(crate) struct CacheSettings {
     pub(crate) credential_headers: Vec<HeaderName>,
     /// In bytes.
     pub(crate) max_body: usize,
+    pub(crate) max_fill_time: Duration,
+    pub(crate) fills_outlive_clients: bool,
     pub(crate) name: Box<str>,
     pub(crate) cache_name: CacheName,
     /// The place of the entries.
@@ -54,6 +56,8 @@ impl CacheSettings {
             profile: Profile::Safe,
             credential_headers: vec![AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")],
             max_body: 2 * 1024 * 1024,
+            max_fill_time: Duration::from_secs(30),
+            fills_outlive_clients: true,
             name: "cache".into(),
             cache_name: CacheName::new("cache"),
             space: space(Profile::Safe, "cache"),

@@ -5,8 +5,13 @@ use layer_store::{Caller, SharedStore, StoreError};
 use tokio::time::Instant;
 
 use crate::{
-    flight::Flights,
-    purge::{purger::Purger, stamp::StampToken},
+    body::budget::FillBudget,
+    flight::{FlightKey, Flights},
+    purge::{
+        purger::Purger,
+        snapshot::{ObservedStamps, StampSnapshot},
+        stamp::StampToken,
+    },
     stats::Counters,
     stored::{
         address::Address,
@@ -23,8 +28,9 @@ pub(crate) struct Shared {
     pub(crate) purger: Arc<Purger>,
     pub(crate) stats: Counters,
     hints: Bounded<Arc<Hint>>,
-    /// The addresses whose last response could not be stored, and until when that is remembered.
-    uncacheable: Bounded<Instant>,
+    /// The flights whose last response could not be shared, until when that is remembered, and under which stamps.
+    hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
+    pub(crate) fills: Arc<FillBudget>,
     /// The stamps whose life was prolonged, and when.
     prolonged: Bounded<Instant>,
 }
@@ -38,7 +44,8 @@ impl Shared {
             flights: Arc::default(),
             stats: Counters::default(),
             hints: Bounded::new(MAX_HINTS),
-            uncacheable: Bounded::new(MAX_HINTS),
+            hits_for_miss: Bounded::new(MAX_HINTS),
+            fills: Arc::default(),
             prolonged: Bounded::new(MAX_HINTS),
         }
     }
@@ -76,24 +83,24 @@ impl Shared {
         self.hints.insert(&address.text, Arc::new(hint));
     }
 
-    /// Returns true if the last response of this address could not be stored, less than a minute ago.
-    pub(crate) fn is_uncacheable(&self, address: &Address, credentialed: bool) -> bool {
-        let key = (address.space.name(), &address.text, credentialed);
-        match self.uncacheable.get(key) {
-            None => false,
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.uncacheable.remove(key);
-                false
-            }
+    /// Returns true if nobody should queue up for a response of this flight, as the last one could not be shared.
+    ///
+    /// It is remembered for a minute, and until a purge: `observed` are the stamps of this request's own lookup.
+    pub(crate) fn is_hit_for_miss(&self, key: &FlightKey, observed: &ObservedStamps) -> bool {
+        let Some((until, snapshot)) = self.hits_for_miss.get(key) else {
+            return false;
+        };
+        let holds = Instant::now() < until && observed.confirm(&snapshot);
+        if !holds {
+            self.hits_for_miss.remove(key);
         }
+        holds
     }
 
-    /// Remembers for a minute that the responses of this address cannot be stored.
-    pub(crate) fn mark_uncacheable(&self, address: &Address, credentialed: bool) {
-        let key = (address.space.name(), &address.text, credentialed);
-        self.uncacheable
-            .insert(key, Instant::now() + UNCACHEABLE_FOR);
+    /// Remembers for a minute that the response of this flight could not be shared.
+    pub(crate) fn mark_hit_for_miss(&self, key: &FlightKey, snapshot: &Arc<StampSnapshot>) {
+        let until = Instant::now() + HIT_FOR_MISS;
+        self.hits_for_miss.insert(key, (until, snapshot.clone()));
     }
 
     /// Returns true if the life of a stamp has to be prolonged: not done yet, or half a day ago.
@@ -133,7 +140,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
+const HIT_FOR_MISS: Duration = Duration::from_secs(60);
 /// For each kind of hint.
 const MAX_HINTS: usize = 16_384;
 
@@ -142,25 +149,41 @@ mod tests {
     use layer_store::MemoryStore;
 
     use super::*;
-    use crate::testing::address;
+    use crate::{
+        flight::flight_key,
+        purge::stamp::{Stamp, StampState},
+        testing::address,
+    };
 
     fn shared() -> Shared {
         Shared::new(SharedStore::new(MemoryStore::new()))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_is_uncacheable_for_a_minute() {
+    async fn a_hit_for_miss_is_remembered_for_a_minute_or_until_a_purge() {
         let shared = shared();
-        let (here, there) = (address("/a"), address("/b"));
-        shared.mark_uncacheable(&here, false);
-        assert!(shared.is_uncacheable(&here, false));
-        assert!(!shared.is_uncacheable(&here, true));
-        assert!(!shared.is_uncacheable(&there, false));
-        tokio::time::advance(UNCACHEABLE_FOR - Duration::from_millis(1)).await;
-        assert!(shared.is_uncacheable(&here, false));
+        let keys = ["/a", "/b"].map(|text| flight_key(&address(text), false, &[]));
+        let observed = |stamp: &[u8; 11]| ObservedStamps {
+            scopes: vec![StampState::Present(Stamp::planted(*stamp))],
+            tags: Vec::new(),
+            epoch: StampState::Present(Stamp::planted(*b"eeeeeeeeeee")),
+        };
+        let (before, after) = (observed(b"aaaaaaaaaaa"), observed(b"bbbbbbbbbbb"));
+        let snapshot = Arc::new(before.snapshot().unwrap());
+        shared.mark_hit_for_miss(&keys[0], &snapshot);
+        assert!(shared.is_hit_for_miss(&keys[0], &before));
+        assert!(!shared.is_hit_for_miss(&keys[1], &before));
+        tokio::time::advance(HIT_FOR_MISS - Duration::from_millis(1)).await;
+        assert!(shared.is_hit_for_miss(&keys[0], &before));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!shared.is_uncacheable(&here, false));
-        assert_eq!(UNCACHEABLE_FOR, Duration::from_secs(60));
+        assert!(!shared.is_hit_for_miss(&keys[0], &before));
+        assert_eq!(HIT_FOR_MISS, Duration::from_secs(60));
+        shared.mark_hit_for_miss(&keys[0], &snapshot);
+        assert!(!shared.is_hit_for_miss(&keys[0], &after));
+        assert!(
+            !shared.is_hit_for_miss(&keys[0], &before),
+            "it is forgotten"
+        );
     }
 
     #[tokio::test(start_paused = true)]

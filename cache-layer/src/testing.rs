@@ -9,6 +9,7 @@ use layer_store::{
 };
 
 use crate::{
+    fill::commit::Fill,
     flight::flight_key,
     http::{
         freshness::Freshness,
@@ -23,7 +24,6 @@ use crate::{
     stored::{
         address::Address,
         entry::{EntryHead, EntryKind},
-        fill::Fill,
     },
 };
 
@@ -74,7 +74,7 @@ impl World {
         let fields = HeaderMap::new();
         let mut found = self.shared().look_up(address, &fields).await.unwrap();
         let key = flight_key(address, false, &[]);
-        match join(self.shared(), address, Some(key), &mut found).await {
+        match join(self.shared(), address, key, false, &mut found).await {
             Turn::Fill(fill) => fill,
             other => panic!("it leads: {other:?}"),
         }
@@ -83,13 +83,16 @@ impl World {
     /// A fill of an address with a response that is fresh for a minute.
     pub(crate) async fn fill(&self, address: Arc<Address>) -> Fill {
         let PendingFill {
-            snapshot, leader, ..
+            key,
+            snapshot,
+            leader,
+            ..
         } = self.lead(&address).await;
         Fill {
             shared: self.shared().clone(),
             clock: self.route.settings.clock.clone(),
             address,
-            credentialed: false,
+            key,
             snapshot,
             leader,
             head: head(Duration::from_secs(60)),

@@ -9,7 +9,7 @@ use std::{
     future::{Ready, pending, ready},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
     time::Duration,
@@ -20,12 +20,13 @@ use bytes::Bytes;
 use cache_layer::{
     Cache, CacheLayer, CacheRefusal, Invalidation, Profile, Purge, PurgeError, ResponseCache,
     Stats, Tags,
-    body::Tee,
+    body::HandlerBody,
     future::ResponseFuture,
     store::{MemoryStore, SharedStore},
 };
-use cases::{FRESH, Frames, Handler, Site, request, response};
+use cases::{FRESH, Frames, Handler, Site, frames, request, response};
 use http::{Request, Response};
+use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -138,19 +139,205 @@ async fn a_follower_waits_for_half_a_minute_and_no_longer() {
 }
 
 #[tokio::test]
-async fn dropped_futures_and_bodies_leave_nothing_behind() {
+async fn a_future_that_is_dropped_before_it_was_polled_calls_nothing() {
     let site = Site::new(&store(), Handler::text(&[FRESH], |_, n| n.to_string()));
     drop(site.service.clone().call(request("/", &[])));
-    drop(
-        site.service
-            .clone()
-            .oneshot(request("/", &[]))
-            .await
-            .unwrap(),
-    );
-    let reply = site.get("/").await;
-    assert!(!reply.is_hit(), "{reply:?}");
+    assert_eq!(site.calls(), 0);
+    assert!(!site.get("/").await.is_hit());
     assert!(site.get("/").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_goes_on_for_its_own_client() {
+    let handler = Handler::new(|_, n| async move {
+        let seconds = if n == 1 { 40 } else { 0 };
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        response(&[FRESH], n.to_string())
+    });
+    let site = Site::new(&store(), handler);
+    let slow = tokio::spawn({
+        let site = site.clone();
+        async move { site.get("/").await }
+    });
+    cases::eventually("it leads", || site.calls() == 1).await;
+    // The requests that come meanwhile wait for 30 s, and those after that not at all.
+    let start = tokio::time::Instant::now();
+    assert_eq!(site.get("/").await.body, "2");
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    assert_eq!(slow.await.unwrap().body, "1");
+    assert_eq!(start.elapsed(), Duration::from_secs(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_ends_when_its_client_has_left() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let kept = dropped.clone();
+    let handler = Handler::new(move |_, _| {
+        let on_drop = OnDrop(kept.clone());
+        async move {
+            pending::<()>().await;
+            drop(on_drop);
+            response(&[FRESH], "")
+        }
+    });
+    let site = Site::new(&store(), handler);
+    let client = tokio::time::timeout(Duration::from_secs(1), site.get("/"));
+    assert!(client.await.is_err());
+    tokio::time::sleep(Duration::from_secs(28)).await;
+    assert!(!dropped.load(SeqCst));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(dropped.load(SeqCst));
+}
+
+struct OnDrop(Arc<AtomicBool>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_an_end_is_passed_on_after_half_a_minute() {
+    let handler = Handler::new(|_, n| async move {
+        let (sender, body) = frames();
+        tokio::spawn(async move {
+            while sender.send(Ok(Frame::data(n.to_string().into()))).is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        response(&[FRESH], "").map(|_| body)
+    });
+    let site = Site::new(&store(), handler);
+    let ask = || site.service.clone().oneshot(request("/", &[]));
+    let mut first = ask().await.unwrap();
+    // A later one has the first byte at once.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let start = tokio::time::Instant::now();
+    let mut second = ask().await.unwrap();
+    assert_eq!(
+        second
+            .body_mut()
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "1"
+    );
+    assert_eq!((site.calls(), start.elapsed()), (1, Duration::ZERO));
+    // After half a minute nobody joins any more, and who reads reads on.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let mut third = ask().await.unwrap();
+    assert_eq!(
+        third
+            .body_mut()
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "2"
+    );
+    for _ in 0..50 {
+        for body in [first.body_mut(), second.body_mut()] {
+            assert_eq!(
+                body.frame().await.unwrap().unwrap().into_data().unwrap(),
+                "1"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn unread_bodies_stay_within_the_budget() {
+    const KIB: usize = 1 << 10;
+    let held = Arc::new(AtomicUsize::new(0));
+    let counted = held.clone();
+    // Each frame tells when it is dropped.
+    let handler = Handler::new(move |_, _| {
+        let held = counted.clone();
+        async move {
+            let (sender, body) = frames();
+            for _ in 0..8 {
+                let data = Bytes::from_owner(Counted::new(&held, KIB));
+                let _ = sender.send(Ok(Frame::data(data)));
+            }
+            response(&[FRESH], "").map(|_| body)
+        }
+    });
+    let layer = CacheLayer::with_cache(ResponseCache::new(store()).fill_budget(100 * KIB, 1_000));
+    let site = Site::with(layer, handler);
+    let mut unread = Vec::new();
+    for i in 0..200 {
+        let path = format!("/{i}");
+        let response = site.service.clone().oneshot(request(&path, &[])).await;
+        unread.push(response.unwrap());
+    }
+    // 12 bodies are whole and stored. Of the others the handler has made eight frames each, which wait in their channel.
+    cases::eventually("12 are stored", || site.cache.stats().stored == 12).await;
+    assert_eq!(site.calls(), 200);
+    for response in unread {
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes().len(), 8 * KIB);
+    }
+    cases::eventually("all are dropped", || held.load(SeqCst) == 0).await;
+    assert!(!site.get("/after").await.is_hit());
+    assert!(site.get("/after").await.is_hit(), "there is room again");
+}
+
+#[tokio::test]
+async fn past_the_number_of_calls_a_request_goes_to_the_handler_as_without_a_cache() {
+    let cache = ResponseCache::new(store()).fill_budget(1_000, 1);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let inside = gate.clone();
+    let handler = Handler::new(move |_, n| {
+        let gate = inside.clone();
+        async move {
+            if n == 1 {
+                gate.acquire().await.unwrap().forget();
+            }
+            response(&[FRESH], n.to_string())
+        }
+    });
+    let site = Site::with(CacheLayer::with_cache(cache), handler);
+    let first = tokio::spawn({
+        let site = site.clone();
+        async move { site.get("/1").await }
+    });
+    cases::eventually("it runs", || site.calls() == 1).await;
+    let second = site.get("/2").await;
+    assert_eq!(second.cache_status(), "cache; fwd=uri-miss; detail=no-room");
+    gate.add_permits(1);
+    assert_eq!(first.await.unwrap().body, "1");
+    assert_eq!(
+        site.get("/2").await.cache_status(),
+        "cache; fwd=uri-miss; stored"
+    );
+}
+
+/// Bytes that are counted while they exist.
+struct Counted(Arc<AtomicUsize>, Vec<u8>);
+
+impl Counted {
+    fn new(held: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        held.fetch_add(bytes, SeqCst);
+        Self(held.clone(), vec![b'x'; bytes])
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1.len(), SeqCst);
+    }
 }
 
 #[tokio::test]
@@ -279,6 +466,6 @@ fn public_types_are_send_and_sync() {
     check::<Profile>();
     fn is_send<T: Send>() {}
     is_send::<Purge>();
-    is_send::<Tee<Frames>>();
+    is_send::<HandlerBody<Frames>>();
     is_send::<ResponseFuture<Handler, String, Frames>>();
 }

@@ -8,13 +8,14 @@
 //! 3. The leader calls the handler. The flight is *running*, under a snapshot of the stamps. A request that comes now may
 //!    follow only if its own lookup saw the same stamps. If it saw others, a purge came between the two, and the handler
 //!    may have read old data: the request leads a new flight of its own. The old flight keeps its followers.
-//! 4. The body has arrived whole. The flight is *shared*: followers get the entry, though the store may not have it yet.
+//! 4. The response has begun. The flight is *shared*: followers get its head, and read its body while it arrives. A request
+//!    that comes now reads it from the beginning.
 //! 5. The store has the entry. The leader is dropped, the flight leaves the table, and a counter of completed fills grows.
 //!    A request whose lookup was sent before that looks again instead of calling the handler for what is now stored.
 //!
-//! Two other ends: the response may not be shared (it is for one client, or too large), and then all followers call the
-//! handler at once. Or the leader is dropped before the end (its client left, its handler failed), and then the followers
-//! look again, and one of them leads. A follower waits at most 30 s, then it calls the handler itself.
+//! Three other ends. The response may not be shared, or the handler takes too long: all followers call the handler at once.
+//! The leader is dropped before the response begins, because the handler failed: the followers look again, and one of them
+//! leads. The response turns out to be too long: who reads it reads on, and nobody joins any more.
 
 use std::{
     collections::{HashMap, hash_map::Entry as Place},
@@ -29,10 +30,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 
+use self::arriving::ArrivingEntry;
 use crate::{
     purge::snapshot::{ObservedStamps, StampSnapshot},
-    stored::{address::Address, entry::Entry},
+    stored::address::Address,
 };
+
+pub(crate) mod arriving;
 
 /// The handler calls under way in this process, at most one for each key that others may still join.
 #[derive(Debug)]
@@ -54,8 +58,8 @@ enum Stage {
     Planting,
     /// The handler runs under this snapshot.
     Running(Arc<StampSnapshot>),
-    /// The response is complete, and on its way into the store.
-    Shared(Arc<Entry>, Arc<StampSnapshot>),
+    /// The response has begun.
+    Shared(Arc<ArrivingEntry>, Arc<StampSnapshot>),
     /// The response is for its own client alone.
     NotShared,
     /// The leader was dropped early.
@@ -82,6 +86,8 @@ pub(crate) struct Leader {
     key: FlightKey,
     shard: usize,
     flight: Flight,
+    /// True if the entry was complete, whatever the store has made of it.
+    is_complete: bool,
 }
 
 /// A request that waits for a leader.
@@ -91,12 +97,12 @@ pub(crate) struct Follower(watch::Receiver<Stage>);
 /// The end of a flight, as its followers see it.
 #[derive(Clone, Debug)]
 pub(crate) enum FlightEnd {
-    Shared(Arc<Entry>),
+    Shared(Arc<ArrivingEntry>),
     /// The response is for its own client alone.
     NotShared,
     /// The leader left or failed. Another request may lead.
     Abandoned,
-    /// The handler did not end within 30 s.
+    /// The load of an object did not end within 30 s.
     TooLong,
 }
 
@@ -166,6 +172,7 @@ impl Flights {
             key,
             shard,
             flight,
+            is_complete: false,
         }
     }
 }
@@ -188,17 +195,29 @@ impl Leader {
         self.flight.send_replace(Stage::Running(snapshot));
     }
 
-    /// Gives the complete entry to the followers. The leader is dropped when the store has it.
-    pub(crate) fn share(&self, entry: Arc<Entry>, snapshot: Arc<StampSnapshot>) {
+    /// Gives the entry to the followers, as far as it has arrived.
+    pub(crate) fn share(&self, entry: Arc<ArrivingEntry>, snapshot: Arc<StampSnapshot>) {
         // ## Running => Shared
-        // The flight stays in the table, so that requests whose lookup came too early for the entry still get it.
+        // The flight stays in the table until the leader is dropped. Until then requests join it, also those whose lookup
+        // came too early for the entry.
         self.flight.send_replace(Stage::Shared(entry, snapshot));
+    }
+
+    /// Tells that the entry has arrived whole and was written. Requests that looked before look again.
+    pub(crate) fn complete(mut self) {
+        // ## Shared => None
+        self.is_complete = true;
+    }
+
+    /// Waits until no follower waits. Another one may come afterwards.
+    pub(crate) async fn followers_gone(&self) {
+        self.flight.closed().await;
     }
 
     /// Tells that the response may not be shared.
     pub(crate) fn not_shared(self) {
-        // ## (Planting | Running) => NotShared
-        // The followers call the handler, all at once.
+        // ## (Planting | Running | Shared) => NotShared
+        // The followers call the handler, all at once. Those that read the body read on.
         self.flight.send_replace(Stage::NotShared);
     }
 }
@@ -206,7 +225,7 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
-        if matches!(*self.flight.borrow(), Stage::Shared(..)) {
+        if self.is_complete {
             self.flights.fills_completed[self.shard].fetch_add(1, Relaxed);
         }
         // Another flight may have taken the place.
@@ -228,7 +247,8 @@ impl Drop for Leader {
 }
 
 impl Follower {
-    /// Waits for the end of the flight, at most 30 s.
+    /// Waits until there is something to share, or the end of the flight. At most 30 s, which only the load of an object
+    /// can take: a handler call that takes longer than the layer's limit is not shared any more.
     pub(crate) async fn end(mut self) -> FlightEnd {
         let ended = |stage: &Stage| !stage.is_open();
         let stage = match timeout(MAX_WAIT, self.0.wait_for(ended)).await {

@@ -3,12 +3,10 @@ use layer_store::KeySpace;
 
 use super::*;
 use crate::{
+    body::buffer::FillBuffer,
     http::freshness::Freshness,
     purge::stamp::{Stamp, StampState},
-    stored::{
-        codec::EntryWriter,
-        entry::{EntryHead, EntryKind},
-    },
+    stored::entry::{EntryHead, EntryKind},
     testing::address,
 };
 
@@ -31,15 +29,16 @@ fn snapshot(stamp: Stamp) -> Arc<StampSnapshot> {
     Arc::new(present(stamp).snapshot().unwrap())
 }
 
-fn entry() -> Arc<Entry> {
-    let head = EntryHead {
-        kind: EntryKind::Object,
-        received_at: 0,
-        freshness: Freshness::given(Duration::from_secs(1)),
-    };
-    let none = HeaderMap::new();
-    let bytes = EntryWriter::new(0).finish(b"", &head, &none, &none, &[A], &[]);
-    Entry::read(&bytes.into(), b"").unwrap()
+fn entry() -> Arc<ArrivingEntry> {
+    Arc::new(ArrivingEntry {
+        head: EntryHead {
+            kind: EntryKind::Object,
+            received_at: 0,
+            freshness: Freshness::given(Duration::from_secs(1)),
+        },
+        headers: HeaderMap::new(),
+        body: FillBuffer::complete("body".into()),
+    })
 }
 
 /// One process with an address, `/`.
@@ -93,7 +92,7 @@ async fn followers_get_what_the_leader_shares() {
     let later = process.follow();
     leader.share(entry(), snapshot(A));
     let late = process.follow();
-    drop(leader);
+    leader.complete();
     for follower in [early, later, late] {
         assert!(matches!(follower.end().await, FlightEnd::Shared(_)));
     }
@@ -107,7 +106,7 @@ async fn a_completed_fill_makes_earlier_lookups_look_again() {
     let leader = process.lead();
     leader.begin(snapshot(A));
     leader.share(entry(), snapshot(A));
-    drop(leader);
+    leader.complete();
     assert_eq!(process.completed(), before + 1);
     let joined = process.join(&present(A), before);
     assert!(matches!(joined, Joined::LookAgain));

@@ -40,8 +40,12 @@ pub(crate) enum Fwd {
 pub(crate) enum Detail {
     /// The request carries a credential, and the response is not marked as public.
     Credentials,
-    /// The last response to this request could not be stored. Remembered for a minute.
-    Uncacheable,
+    /// The body has no end, such as a stream of events.
+    Endless,
+    /// There are too many fills under way.
+    NoRoom,
+    /// The runtime ended while the handler ran.
+    Interrupted,
     /// The store failed, or a purge is outstanding.
     StoreDown,
     /// A stamp was written by a later version.
@@ -196,7 +200,9 @@ impl Detail {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
-            Self::Uncacheable => "uncacheable",
+            Self::Endless => "endless",
+            Self::NoRoom => "no-room",
+            Self::Interrupted => "interrupted",
             Self::StoreDown => "store-down",
             Self::Stamps => "stamps",
             Self::Range => "range",

@@ -57,10 +57,10 @@ pub(crate) enum EntryKind {
     Object,
 }
 
-impl Entry {
+impl EntryHead {
     /// Returns true if the entry may answer this request: the fields of its `Vary` have the same values.
     pub(crate) fn matches(&self, fields: &HeaderMap) -> bool {
-        match &self.head.kind {
+        match &self.kind {
             EntryKind::Http { vary_values, .. } => vary_values
                 .iter()
                 .all(|(name, value)| vary::value(fields, name) == *value),
@@ -68,9 +68,19 @@ impl Entry {
         }
     }
 
+    /// Returns the request fields by which the response varies.
+    pub(crate) fn vary_fields(&self) -> VaryFields {
+        match &self.kind {
+            EntryKind::Http { vary_values, .. } => {
+                VaryFields::from_vec(vary_values.iter().map(|(name, _)| name.clone()).collect())
+            }
+            EntryKind::Object => VaryFields::default(),
+        }
+    }
+
     /// Returns how long ago it was received, at `now` in Unix milliseconds.
     pub(crate) fn resident(&self, now: u64) -> Duration {
-        Duration::from_millis(now.saturating_sub(self.head.received_at))
+        Duration::from_millis(now.saturating_sub(self.received_at))
     }
 }
 

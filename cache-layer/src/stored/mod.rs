@@ -3,7 +3,6 @@
 pub(crate) mod address;
 pub(crate) mod codec;
 pub(crate) mod entry;
-pub(crate) mod fill;
 pub(crate) mod hints;
 pub(crate) mod lookup;
 pub(crate) mod write;

@@ -76,7 +76,7 @@ pub async fn requests_for_an_uncacheable_page_do_not_wait_for_each_other(store: 
     assert!(
         replies
             .iter()
-            .all(|reply| reply.cache_status() == "cache; fwd=bypass; detail=uncacheable")
+            .all(|reply| reply.cache_status() == "cache; fwd=uri-miss; detail=no-store")
     );
 }
 

@@ -106,8 +106,10 @@ macro_rules! cache_cases {
             single_flight:
                 the_first_byte_does_not_wait_for_the_last,
                 two_hundred_requests_make_one_call,
-                a_leader_that_leaves_costs_one_more_call,
-                a_leader_whose_client_leaves_midway_costs_one_more_call,
+                a_leader_that_leaves_costs_no_call,
+                clients_that_all_leave_leave_a_stored_page,
+                a_layer_may_drop_the_call_with_its_last_client,
+                a_client_that_reads_nothing_holds_up_nobody,
                 a_handler_that_fails_hangs_nobody,
                 a_handler_that_panics_hangs_nobody,
                 variants_at_once_make_one_call_each,

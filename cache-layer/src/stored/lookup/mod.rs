@@ -165,7 +165,7 @@ impl<'a> Lookup<'a> {
 
     fn take_entry(&mut self, entry: Option<Arc<Entry>>) -> Option<Step> {
         let entry = entry?;
-        if entry.matches(self.fields) {
+        if entry.head.matches(self.fields) {
             self.entry = Some(entry);
             return self.judge();
         }

@@ -1,20 +1,21 @@
-//! A response on its way into the store, from the first byte of its body to the last.
+//! A response on its way into the store.
 //!
 //! The steps of [`Fill::commit`], all under one deadline:
 //!
 //! 1. The body has arrived whole. If the handler named tags that are not in the snapshot, their stamps are read or planted.
-//! 2. The entry is complete. Those who wait for it get it now, before the store does.
-//! 3. The entry is written. From then on a lookup finds it, and the flight ends.
+//! 2. The entry is complete, and is written. From then on a lookup finds it, and the flight ends.
 //!
-//! Without 1 or 2 nothing is stored, and those who wait call the handler themselves.
+//! If one fails, nothing is stored. Those who share the response have it all the same.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use layer_store::{Clock, Ttl, Value};
 
 use crate::{
-    flight::Leader,
+    body::buffer::FillBuffer,
+    flight::{FlightKey, Leader, arriving::ArrivingEntry},
     metrics::count_fill,
     purge::{
         plant::LearnTags,
@@ -25,7 +26,7 @@ use crate::{
     stored::{
         address::Address,
         codec::EntryWriter,
-        entry::{Entry, EntryHead, MAX_LIFE},
+        entry::{EntryHead, MAX_LIFE},
         hints::Hint,
         write::{Variant, WriteEntry},
     },
@@ -36,7 +37,8 @@ pub(crate) struct Fill {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
     pub(crate) address: Arc<Address>,
-    pub(crate) credentialed: bool,
+    /// That of its flight.
+    pub(crate) key: FlightKey,
     pub(crate) snapshot: Arc<StampSnapshot>,
     /// `None` if nobody can wait for this response.
     pub(crate) leader: Option<Leader>,
@@ -49,37 +51,58 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// Stores the entry, now that its body has arrived whole, and gives it to those who wait.
-    pub(crate) async fn commit(mut self, body: EntryWriter, trailers: HeaderMap) {
-        let leader = self.leader.take();
-        let committed = self.try_commit(body, trailers, leader.as_ref()).await;
-        tell(committed.map_or_else(|reason| reason, Written::as_str));
-        if let (Err(_), Some(leader)) = (committed, leader) {
-            leader.not_shared();
+    /// Gives the entry to those who wait, and to those who come until it is stored. They read `body` as it arrives.
+    pub(crate) fn share(&self, body: &Arc<FillBuffer>) {
+        if let Some(leader) = &self.leader {
+            let arriving = ArrivingEntry {
+                head: self.head.clone(),
+                headers: self.headers.clone(),
+                body: body.clone(),
+            };
+            leader.share(Arc::new(arriving), self.snapshot.clone());
         }
     }
 
-    /// Gives up because the body is too large. For a minute, nobody waits for a response of this address again.
-    pub(crate) fn too_large(self) {
-        self.shared
-            .mark_uncacheable(&self.address, self.credentialed);
+    /// Stores the entry, now that its body has arrived whole.
+    pub(crate) async fn commit(mut self, body: &[Bytes], trailers: HeaderMap) {
+        let leader = self.leader.take();
+        let committed = self.try_commit(body, trailers).await;
+        tell(committed.map_or_else(|reason| reason, Written::as_str));
+        if let (Ok(_), Some(leader)) = (committed, leader) {
+            leader.complete();
+        }
+    }
+
+    /// Gives up an entry that is for its own client alone.
+    pub(crate) fn not_shared(self) {
         if let Some(leader) = self.leader {
             leader.not_shared();
         }
-        tell(TOO_LARGE);
     }
 
-    /// Fails with the reason why the entry is neither shared nor stored.
+    /// Gives up, for a reason that the next response will have too. For a minute, nobody waits for a response of this address
+    /// again.
+    pub(crate) fn give_up(self, reason: &'static str) {
+        self.shared.mark_hit_for_miss(&self.key, &self.snapshot);
+        self.not_shared();
+        tell(reason);
+    }
+
+    /// Fails with the reason why the entry is not stored.
     async fn try_commit(
         &self,
-        body: EntryWriter,
+        body: &[Bytes],
         trailers: HeaderMap,
-        leader: Option<&Leader>,
     ) -> Result<Written, &'static str> {
         let deadline = self.shared.caller.deadline();
         let tags = self.learn_tags(deadline).await.ok_or("tags")?;
         let (snapshot, text) = (&self.snapshot, &self.address.text);
-        let bytes = body.finish(
+        let length = body.iter().map(Bytes::len).sum();
+        let mut writer = EntryWriter::new(length);
+        for frame in body {
+            writer.push(frame);
+        }
+        let bytes = writer.finish(
             text,
             &self.head,
             &self.headers,
@@ -88,15 +111,11 @@ impl Fill {
             &tags,
         );
         let value = Value::from(bytes);
-        let entry = Entry::read(&value, text).ok_or("unreadable")?;
         let ttl = self.ttl().ok_or("expired")?;
         if value.len() > self.shared.caller.info().max_value {
             return Err(TOO_LARGE);
         }
         self.remember(&tags);
-        if let Some(leader) = leader {
-            leader.share(entry, snapshot.clone());
-        }
         Ok(self.write(deadline, &value, ttl, &tags).await)
     }
 
@@ -125,7 +144,7 @@ impl Fill {
     }
 
     /// Returns what is left of the entry's life, now that its body has arrived. `None` if nothing is left.
-    fn ttl(&self) -> Option<Ttl> {
+    pub(crate) fn ttl(&self) -> Option<Ttl> {
         let now = self.clock.now() / 1_000;
         let resident = now.saturating_sub(self.head.received_at);
         let left = self.head.freshness.left().min(MAX_LIFE);
@@ -213,7 +232,7 @@ mod tests {
     use crate::{
         flight::FlightEnd,
         purge::scope::PurgeScope,
-        stored::lookup::MissReason,
+        stored::{entry::Entry, lookup::MissReason},
         testing::{World, address, head, vary},
     };
 
@@ -222,9 +241,8 @@ mod tests {
     }
 
     async fn commit(fill: Fill) {
-        let mut body = EntryWriter::new(4);
-        body.push(b"body");
-        fill.commit(body, HeaderMap::new()).await;
+        fill.commit(&["bo".into(), "dy".into()], HeaderMap::new())
+            .await;
     }
 
     async fn stored(world: &World) -> Result<Arc<Entry>, MissReason> {
@@ -315,34 +333,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn followers_get_the_entry_or_learn_that_there_is_none() {
+    async fn followers_read_the_body_before_it_is_stored() {
         let world = World::new();
-        for (lifetime, is_shared) in [(60, true), (0, false)] {
-            let address = Arc::new(address(&format!("/cars?{lifetime}")));
-            let mut fill = world.fill(address.clone()).await;
-            fill.head = head(Duration::from_secs(lifetime));
-            let fields = HeaderMap::new();
-            let mut found = world.shared().look_up(&address, &fields).await.unwrap();
-            let key = crate::flight::flight_key(&address, false, &[]);
-            let turn = crate::join::join(world.shared(), &address, Some(key), &mut found).await;
-            let crate::join::Turn::Wait(follower) = turn else {
-                panic!("it follows: {turn:?}");
-            };
-            commit(fill).await;
-            match follower.end().await {
-                FlightEnd::Shared(entry) => assert!(is_shared && entry.body == "body"),
-                FlightEnd::NotShared => assert!(!is_shared),
-                end => panic!("{end:?}"),
-            }
-        }
+        let fill = world.fill(cars()).await;
+        let fields = HeaderMap::new();
+        let mut found = world.shared().look_up(&cars(), &fields).await.unwrap();
+        let key = fill.key.clone();
+        let turn = crate::join::join(world.shared(), &cars(), key, false, &mut found).await;
+        let crate::join::Turn::Wait(follower) = turn else {
+            panic!("it follows: {turn:?}");
+        };
+        fill.share(&FillBuffer::complete("body".into()));
+        let FlightEnd::Shared(entry) = follower.end().await else {
+            panic!("it is shared");
+        };
+        assert_eq!(entry.body.object().unwrap(), "body");
+        assert_eq!(world.shared().stats.read().stored, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_too_large_marks_the_address() {
+    async fn a_fill_that_is_given_up_is_a_hit_for_miss() {
         let world = World::new();
-        world.fill(cars()).await.too_large();
-        assert!(world.shared().is_uncacheable(&cars(), false));
-        assert!(!world.shared().is_uncacheable(&cars(), true));
+        let fill = world.fill(cars()).await;
+        let (key, snapshot) = (fill.key.clone(), fill.snapshot.clone());
+        fill.give_up(TOO_LARGE);
+        let fields = HeaderMap::new();
+        let found = world.shared().look_up(&cars(), &fields).await.unwrap();
+        assert!(found.observed.confirm(&snapshot));
+        assert!(world.shared().is_hit_for_miss(&key, &found.observed));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,58 @@
+//! Calling the handler, and sending its response on.
+
+use std::{future::poll_fn, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, response};
+use layer_http::Body;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::{
+    body::{CacheResponse, HandlerBody},
+    http::cache_status::CacheStatus,
+    purge::invalidation::invalidated,
+    route::Route,
+};
+
+/// A handler's response, taken apart.
+pub(crate) struct Received<B> {
+    pub(crate) parts: response::Parts,
+    pub(crate) body: B,
+    /// The time that the handler took.
+    pub(crate) delay: Duration,
+}
+
+/// Calls the handler, and applies the invalidations of its response.
+pub(crate) async fn call_handler<S, ReqBody, ResBody>(
+    route: &Route,
+    mut inner: S,
+    mut request: Request<ReqBody>,
+) -> Result<Received<ResBody>, S::Error>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: http_body::Body<Data = Bytes>,
+{
+    // A service of this cache further in must not wait for this one.
+    route.enter(request.extensions_mut());
+    let sent = Instant::now();
+    poll_fn(|cx| inner.poll_ready(cx)).await?;
+    let (parts, body) = inner.call(request).await?.into_parts();
+    let delay = sent.elapsed();
+    // The handler's change is purged before the client learns of it.
+    let scopes = invalidated(&parts);
+    route.shared.purger.purge_before_response(scopes).await;
+    Ok(Received { parts, body, delay })
+}
+
+/// Sends the response on with the handler's own body.
+pub(crate) fn pass_on<B>(
+    route: &Route,
+    status: CacheStatus,
+    mut received: Received<B>,
+) -> CacheResponse<B> {
+    let headers = &mut received.parts.headers;
+    route.settings.mark(headers, status);
+    let body = Body::inner(HandlerBody::passed(received.body));
+    Response::from_parts(received.parts, body)
+}
