@@ -31,8 +31,8 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it ends the handler call; a request that waits for its response takes over. A purge that has begun goes
-    /// on.
+    /// Dropped, it ends a handler call that passes by the cache. One whose response may be stored goes on in its task, see
+    /// [`fills_outlive_clients`](crate::CacheLayer::fills_outlive_clients). A purge that has begun goes on.
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,

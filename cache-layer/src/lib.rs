@@ -1,7 +1,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //! A safe shared response cache for Tower services, over memory or Redis.
 //!
-//! It answers requests with stored responses (RFC 9111), stores responses while they stream to the client, and calls the
+//! It answers requests with stored responses (RFC 9111), stores responses while they stream to the clients, and calls the
 //! handler once for many concurrent requests. After a change, one command purges the stored responses of a path, an object
 //! or a tag, in every process on the store.
 //!
@@ -63,10 +63,19 @@
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
 //!   method or a malformed host. `no-store`, `no-cache`, `max-age`, `min-fresh` and `only-if-cached` are honoured; the last
 //!   one may be refused with 504 and a [`CacheRefusal`].
-//! - **Streaming.** The client gets the first byte when the handler sends it. Trailers are kept.
-//! - **One call.** Concurrent requests for one missing entry in one process share a handler call. The others wait up to
-//!   30 s. If the first client leaves or its handler fails, the next request calls. A response that may not be stored is not
-//!   shared: those who wait call the handler, and for a minute no request for this address waits.
+//! - **A fill belongs to the cache.** A response that may be stored is read by a task of the cache, and every client reads what
+//!   has arrived at its own pace. All get the first byte when the handler sends it. A client that reads slowly or leaves holds
+//!   up nobody, and the page is stored all the same. Trailers are kept.
+//! - **Bounds of a fill.** A body that becomes longer than [`CacheLayer::max_body`], takes longer than
+//!   [`CacheLayer::max_fill_time`], or finds no room in [`ResponseCache::fill_budget`] passes from then on as without a cache,
+//!   and is not stored. So do streams of events, from the beginning. If several clients read such a body, the fastest waits
+//!   for the slowest, and one that reads nothing for 10 s meanwhile is cut off.
+//! - **One call.** Concurrent requests for one missing entry in one process share a handler call. If the handler fails, the
+//!   next request calls. A response that may not be stored is not shared: those who wait call the handler. For a minute, or
+//!   until a purge, the next requests for this variant do not queue up either (hit-for-miss). They are still looked up, and
+//!   their responses may be stored.
+//! - **Task.** The handler of such a request runs in a task of its own, in the `tracing` span of the request. Its task-local
+//!   values are not those of the request. A panic goes on in the first client's future.
 //! - **Purges** ([`ResponseCache::purge_path`], [`purge_key`](ResponseCache::purge_key),
 //!   [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in the response's extensions) cost one command
 //!   at any number of entries. They reach every process on the store, and every host, query and variant. A request that
@@ -86,6 +95,9 @@
 //! | longest life of an entry | 24 hours | |
 //! | credentials | `Authorization`, `Cookie`, `X-Api-Key` | [`CacheLayer::credential_headers`] |
 //! | longest body | 2 MiB | [`CacheLayer::max_body`] |
+//! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |
+//! | after the last client has left | the call goes on | [`CacheLayer::fills_outlive_clients`] |
+//! | all responses on their way into the store | 64 MiB, 1,000 calls | [`ResponseCache::fill_budget`] |
 //! | rules | [`Profile::Safe`] | [`CacheLayer::profile`] |
 //! | name | `cache` | [`CacheLayer::name`] |
 //!
@@ -109,7 +121,9 @@
 //!
 //! # Cancellation
 //!
-//! - A client that leaves ends its handler call. Nothing partial is stored, and a request that waits calls the handler.
+//! - A client that leaves does not end a handler call whose response may be stored. It goes on for at most
+//!   [`CacheLayer::max_fill_time`]. A deploy loses it. Nothing partial is stored.
+//! - A client that leaves ends a handler call that passes by the cache.
 //! - A purge happens even if its future is dropped.
 //! - An unsafe request whose client leaves before the response purges its path in the background.
 //!

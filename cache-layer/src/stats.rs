@@ -12,7 +12,7 @@ pub struct Stats {
     pub misses: u64,
     /// Answered with the response of another request's handler call.
     pub collapsed: u64,
-    /// Passed by the cache: another method than `GET`, a range, an address that is known to be uncacheable.
+    /// Passed by the cache, such as another method than `GET`, or a range.
     pub bypassed: u64,
     /// Answered by the handler because the store failed.
     pub store_errors: u64,

@@ -7,7 +7,7 @@ use cache_layer::{
     store::{Clock, SharedStore},
 };
 use futures_util::future::join_all;
-use http::StatusCode;
+use http::{Request, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::{FRESH, Handler, Site, eventually, response};
@@ -78,6 +78,63 @@ pub async fn requests_for_an_uncacheable_page_do_not_wait_for_each_other(store: 
             .iter()
             .all(|reply| reply.cache_status() == "cache; fwd=uri-miss; detail=no-store")
     );
+}
+
+pub async fn one_answer_that_is_not_stored_switches_nothing_off(store: SharedStore) {
+    let handler = Handler::new(|request: Request<String>, n| async move {
+        let language = request.headers().get("accept-language");
+        let language = language
+            .map_or("", |value| value.to_str().unwrap())
+            .to_owned();
+        let mut answer = response(
+            &[FRESH, ("vary", "accept-language")],
+            format!("{language}{n}"),
+        );
+        if n == 2 {
+            answer
+                .headers_mut()
+                .insert("set-cookie", "a=b".parse().unwrap());
+        }
+        answer
+    });
+    let site = Site::new(&store, handler);
+    let get = async |language: &str| site.get_with("/", &[("accept-language", language)]).await;
+    assert_eq!(get("de").await.body, "de1");
+    let refused = get("en").await;
+    assert!(refused.cache_status().ends_with("detail=set-cookie"));
+    // The other variant is served, and the next answer is stored.
+    assert!(get("de").await.is_hit());
+    assert_eq!(get("en").await.body, "en3");
+    assert!(get("en").await.is_hit());
+}
+
+pub async fn a_purge_lets_requests_queue_up_again(store: SharedStore) {
+    let gate = Arc::new(Semaphore::new(0));
+    let inside = gate.clone();
+    let handler = Handler::new(move |_, n| {
+        let gate = inside.clone();
+        async move {
+            if n == 1 {
+                return response(&[("cache-control", "no-store")], "");
+            }
+            gate.acquire().await.unwrap().forget();
+            response(&[FRESH], n.to_string())
+        }
+    });
+    let site = Site::new(&store, handler);
+    site.get("/").await;
+    site.cache.purge_path("/").await.unwrap();
+    let requests = join_all((0..20).map(|_| site.get("/")));
+    let release = async {
+        eventually("it is called", || site.calls() == 2).await;
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(20);
+    };
+    let (replies, ()) = tokio::join!(requests, release);
+    assert!(replies.iter().all(|reply| reply.body == "2"));
+    assert_eq!(site.calls(), 2);
 }
 
 pub async fn a_lifetime_ends(store: SharedStore) {

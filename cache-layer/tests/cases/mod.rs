@@ -80,6 +80,8 @@ macro_rules! cache_cases {
             directives:
                 directives_are_read_as_they_are_meant,
                 requests_for_an_uncacheable_page_do_not_wait_for_each_other,
+                one_answer_that_is_not_stored_switches_nothing_off,
+                a_purge_lets_requests_queue_up_again,
                 a_lifetime_ends,
                 the_client_may_ask_for_a_fresh_answer;
             vary:
