@@ -39,7 +39,7 @@ impl<'o> BatchPlan<'o> {
         // A script goes along as text. By its hash it would fail in its place if the server does not have it.
         let parts = ops
             .iter()
-            .map(|op| match wire::plan(op, Scripts::ByText, features, out) {
+            .map(|op| match wire::plan(op, Scripts::Text, features, out) {
                 Ok(Plan::Send(expected)) => Part::Sent(expected),
                 Ok(Plan::Done(reply)) => Part::Done(Ok(reply)),
                 Err(error) => Part::Done(Err(error)),

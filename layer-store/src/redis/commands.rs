@@ -51,7 +51,7 @@ pub(super) static COMMANDS: [CommandUse; 20] = [
     ),
     required(
         "eval",
-        "the same, before the server has the script, and in a `Batch`",
+        "the same, for the first time on a connection, and in a `Batch`",
     ),
     required("time", "scripts of limits and locks"),
     required("pttl", "scripts of locks; hints of changed keys"),

@@ -22,6 +22,7 @@ use super::{
     error::CallError,
     features::{Feature, Features},
     resp::Command,
+    sent_scripts::SentScripts,
     settings::Settings,
     tracking::{Pushes, Tracking},
 };
@@ -70,6 +71,7 @@ pub(super) struct Line {
     pub(super) connection: Connection,
     /// The features of the server's commands. Fewer than at first, if a reply has shown it.
     features: AtomicU8,
+    pub(super) sent_scripts: SentScripts,
     facts: Facts,
     /// Not before this time is it given up for being silent or refusing. See [`Link::gave_up`].
     keep_until: Instant,
@@ -409,6 +411,7 @@ async fn dial(
             runtime,
         ),
         features: AtomicU8::new(facts.features.bits()),
+        sent_scripts: SentScripts::new(),
         facts,
         keep_until: Instant::now(),
     })

@@ -35,6 +35,7 @@ mod error_reply;
 mod features;
 mod link;
 mod resp;
+mod sent_scripts;
 mod settings;
 mod stream;
 #[cfg(feature = "redis-tls")]
@@ -96,7 +97,7 @@ mod wire;
 /// | `SCAN` | `Scan` |
 /// | `PING` | `Ping`: the circuit breaker |
 /// | `EVALSHA` | `Run`: limits, locks; conditional `Set` and `Delete` |
-/// | `EVAL` | the same, before the server has the script, and in a `Batch` |
+/// | `EVAL` | the same, for the first time on a connection, and in a `Batch` |
 /// | `TIME` | scripts of limits and locks |
 /// | `PTTL` | scripts of locks; hints of changed keys |
 /// | `GETRANGE` | scripts of idempotency records |
@@ -110,8 +111,9 @@ mod wire;
 ///
 /// `Set` with [`Condition::Equals`](crate::Condition::Equals), `Delete` with `if_equals`, and `Add` with a time to live or a maximum
 /// are scripts. Before Redis 7.0 so are `Set` with [`Condition::Absent`](crate::Condition::Absent) and `Touch` with `only_longer`,
-/// and on Redis 5.0 `Set` with [`Expiry::KEEP`](crate::Expiry::KEEP). A script is one `EVALSHA`. If the server does not have the
-/// script yet, one `EVAL` follows. A `Batch` is a pipeline, with each script as `EVAL`.
+/// and on Redis 5.0 `Set` with [`Expiry::KEEP`](crate::Expiry::KEEP). A script goes over a connection as `EVAL` the first time, and
+/// as `EVALSHA` from then on. If the server has forgotten it, as after `SCRIPT FLUSH`, one more `EVAL` follows. A `Batch` is a
+/// pipeline, with each script as `EVAL`.
 ///
 /// # Access rules
 ///
@@ -200,7 +202,7 @@ impl RedisStore {
         op: &Op<'_>,
         terms: Terms,
     ) -> Result<Reply, CallError> {
-        let mut scripts = Scripts::BySha1;
+        let mut scripts = Scripts::TextOnce(&line.sent_scripts);
         loop {
             let write = |out: &mut Vec<u8>| {
                 let plan = wire::plan(op, scripts, line.features(), out)?;
@@ -212,8 +214,8 @@ impl RedisStore {
                 (_, Plan::Done(reply)) => return Ok(reply),
                 (_, Plan::Send(_)) => return Err(CallError::UnexpectedReply("once")),
             };
-            if wire::is_missing_script(&value) && matches!(scripts, Scripts::BySha1) {
-                scripts = Scripts::ByText;
+            if wire::is_missing_script(&value) && matches!(scripts, Scripts::TextOnce(_)) {
+                scripts = Scripts::Text;
             } else if let Some(feature) = wire::missing_feature(op, line.features(), &value) {
                 line.lacks(feature);
             } else {

@@ -3,32 +3,55 @@
 use super::*;
 
 #[tokio::test]
-async fn a_script_that_the_server_lacks_is_sent_once_with_its_text() {
+async fn a_script_goes_as_text_once_on_a_connection_and_when_the_server_has_forgotten_it() {
     let loaded = Arc::new(Mutex::new(false));
-    let server = Server::start(move |command| {
-        let mut loaded = loaded.lock();
-        match command.split(' ').next() {
-            Some(_) if is_of_a_new_connection(command) => sound(command),
-            Some("EVALSHA") if *loaded => "*1\r\n:1\r\n".into(),
-            Some("EVALSHA") => NOSCRIPT.into(),
-            Some("EVAL") => {
-                *loaded = true;
-                "*1\r\n:1\r\n".into()
-            }
-            _ => sound(command),
-        }
-    })
-    .await;
+    let server = Server::start(with_scripts(loaded.clone())).await;
     let store = server.store();
     let names = |seen: Vec<String>| -> Vec<String> {
         seen.iter()
             .map(|c| c.split(' ').next().unwrap().into())
             .collect()
     };
-    assert_eq!(run(&store).await.unwrap().int(0), Some(1));
-    assert_eq!(names(server.seen()), ["EVALSHA", "EVAL"]);
-    assert_eq!(run(&store).await.unwrap().int(0), Some(1));
-    assert_eq!(names(server.seen()), ["EVALSHA"]);
+    for expected in [&["EVAL"][..], &["EVALSHA"]] {
+        assert_eq!(run(&store).await.unwrap().int(0), Some(1));
+        assert_eq!(names(server.seen()), expected);
+    }
+    // `SCRIPT FLUSH`.
+    *loaded.lock() = false;
+    for expected in [&["EVALSHA", "EVAL"][..], &["EVALSHA"]] {
+        assert_eq!(run(&store).await.unwrap().int(0), Some(1));
+        assert_eq!(names(server.seen()), expected);
+    }
+    // Another connection may lead to another server.
+    let other = server.store();
+    assert_eq!(run(&other).await.unwrap().int(0), Some(1));
+    assert_eq!(names(server.seen()), ["EVAL"]);
+}
+
+#[tokio::test]
+async fn the_first_run_of_a_script_is_one_trip_to_a_far_server() {
+    let server = Server::slow(with_scripts(Arc::default()), Duration::from_millis(60)).await;
+    let store = crate::connect(&server.address).await.unwrap();
+    let space = KeySpace::new("data", "s");
+    let keys = [Key::new(&space, IdentityRef::Int(1))];
+    let output = store.run(&CX, &PROGRAM, &keys, &[Arg::Int(7)]).await;
+    assert_eq!(output.unwrap().int(0), Some(1));
+}
+
+/// The replies of a server that has a script once it has seen its text.
+fn with_scripts(loaded: Arc<Mutex<bool>>) -> impl Fn(&str) -> String + Send + Sync {
+    move |command| {
+        let mut loaded = loaded.lock();
+        match command.split(' ').next() {
+            Some(_) if is_of_a_new_connection(command) => sound(command),
+            Some("EVALSHA") if !*loaded => NOSCRIPT.into(),
+            Some("EVAL" | "EVALSHA") => {
+                *loaded = true;
+                "*1\r\n:1\r\n".into()
+            }
+            _ => sound(command),
+        }
+    }
 }
 
 #[tokio::test]

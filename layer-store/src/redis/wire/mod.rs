@@ -6,6 +6,7 @@ use super::{
     error::CallError,
     features::{Feature, Features},
     resp::{Command, RespValue, ServerError},
+    sent_scripts::SentScripts,
 };
 use crate::{
     Arg, Condition, ErrorKind, Expiry, Key, Op, Program, Reply, StoreError, Ttl, Value,
@@ -28,9 +29,21 @@ pub(super) enum Plan<'o> {
 
 /// The form in which a script is sent.
 #[derive(Clone, Copy)]
-pub(super) enum Scripts {
-    BySha1,
-    ByText,
+pub(super) enum Scripts<'l> {
+    /// As text the first time, and by its hash from then on.
+    TextOnce(&'l SentScripts),
+    /// As text each time.
+    Text,
+}
+
+impl Scripts<'_> {
+    /// Returns the command for a script, and the name of the script in it.
+    fn form<'s>(self, sha1: &'s str, text: &'s str) -> (&'static str, &'s str) {
+        match self {
+            Self::TextOnce(sent) if !sent.note(sha1) => ("EVALSHA", sha1),
+            _ => ("EVAL", text),
+        }
+    }
 }
 
 /// Plans any operation but a batch, and appends its command to `out`.
@@ -40,7 +53,7 @@ pub(super) enum Scripts {
 /// The operation cannot work on any server. Nothing was appended.
 pub(super) fn plan<'o>(
     op: &Op<'o>,
-    scripts: Scripts,
+    scripts: Scripts<'_>,
     features: Features,
     out: &mut Vec<u8>,
 ) -> Result<Plan<'o>, StoreError> {
@@ -61,7 +74,7 @@ pub(super) fn plan<'o>(
     Ok(Plan::Done(done))
 }
 
-/// Returns true if the server does not have a script, which must be sent as text then.
+/// Returns true if the server does not have a script, as after `SCRIPT FLUSH`. It must be sent as text then.
 pub(super) fn is_missing_script(value: &RespValue) -> bool {
     error_of(value).is_some_and(|error| error.code() == "NOSCRIPT")
 }
@@ -140,7 +153,7 @@ fn check_size(len: usize) -> Result<(), StoreError> {
 /// Writes the command of an operation.
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
-    scripts: Scripts,
+    scripts: Scripts<'o>,
     features: Features,
 }
 
@@ -328,10 +341,8 @@ impl Writer<'_> {
     }
 
     fn run(&mut self, program: &'static Program, keys: &[Key<'_>], args: &[Arg<'_>]) {
-        let (name, script) = match self.scripts {
-            Scripts::BySha1 => ("EVALSHA", program.sha1(lua::sha1)),
-            Scripts::ByText => ("EVAL", program.lua()),
-        };
+        let sha1 = program.sha1(lua::sha1);
+        let (name, script) = self.scripts.form(sha1, program.lua());
         let mut command = self.eval(name, script, keys, args.len());
         for arg in args {
             match arg {
@@ -347,10 +358,7 @@ impl Writer<'_> {
 
     /// Begins a script of this store, of one key, with `args` arguments to come.
     fn script(&mut self, lua: &'static Lua, key: &Key<'_>, args: usize) -> Command<'_> {
-        let (name, script) = match self.scripts {
-            Scripts::BySha1 => ("EVALSHA", lua.sha1()),
-            Scripts::ByText => ("EVAL", lua.text()),
-        };
+        let (name, script) = self.scripts.form(lua.sha1(), lua.text());
         self.eval(name, script, std::slice::from_ref(key), args)
     }
 

@@ -18,11 +18,11 @@ static PROGRAM: Program = Program::new("p", "return {1}", Retention::Pinned, |_,
 const A: &str = "{a}:data:s";
 
 /// The words of the command for an operation, on a server that has everything.
-fn words(op: &Op<'_>, scripts: Scripts) -> Vec<String> {
+fn words(op: &Op<'_>, scripts: Scripts<'_>) -> Vec<String> {
     words_with(op, scripts, Features::default())
 }
 
-fn words_with(op: &Op<'_>, scripts: Scripts, features: Features) -> Vec<String> {
+fn words_with(op: &Op<'_>, scripts: Scripts<'_>, features: Features) -> Vec<String> {
     let mut out = Vec::new();
     let Plan::Send(_) = plan(op, scripts, features, &mut out).unwrap() else {
         panic!("nothing is sent for {op:?}");
@@ -75,18 +75,18 @@ fn operations_are_native_commands() {
             condition,
             retention: Retention::Pinned,
         };
-        words(&op, Scripts::ByText)
+        words(&op, Scripts::Text)
     };
-    assert_eq!(words(&Op::Get(&a), Scripts::BySha1), ["GET", A]);
+    assert_eq!(words(&Op::Get(&a), Scripts::Text), ["GET", A]);
     assert_eq!(
-        words(&Op::GetMany(&keys), Scripts::BySha1),
+        words(&Op::GetMany(&keys), Scripts::Text),
         ["MGET", A, "{b}:data:s"]
     );
     assert_eq!(
-        words(&Op::DeleteMany(&keys), Scripts::BySha1),
+        words(&Op::DeleteMany(&keys), Scripts::Text),
         ["DEL", A, "{b}:data:s"]
     );
-    assert_eq!(words(&Op::Ping, Scripts::BySha1), ["PING"]);
+    assert_eq!(words(&Op::Ping, Scripts::Text), ["PING"]);
 
     assert_eq!(
         set(ttl.into(), Condition::Always),
@@ -113,7 +113,7 @@ fn operations_are_native_commands() {
         );
     }
 
-    let delete = |if_equals| words(&Op::Delete { key: &a, if_equals }, Scripts::ByText);
+    let delete = |if_equals| words(&Op::Delete { key: &a, if_equals }, Scripts::Text);
     assert_eq!(delete(None), ["DEL", A]);
     assert_eq!(
         delete(Some(&old)),
@@ -127,7 +127,7 @@ fn operations_are_native_commands() {
                 ttl,
                 only_longer,
             },
-            Scripts::BySha1,
+            Scripts::Text,
         )
     };
     assert_eq!(touch(false), ["PEXPIRE", A, "1500"]);
@@ -135,7 +135,7 @@ fn operations_are_native_commands() {
 }
 
 #[test]
-fn a_script_goes_by_its_sha1_or_its_text() {
+fn a_script_goes_as_text_once_or_each_time() {
     let space = space();
     let keys = [key(&space, "a"), key(&space, "a").with_rest(b"x")];
     let args = [Arg::Int(-5), Arg::Bytes(b"x y")];
@@ -145,11 +145,16 @@ fn a_script_goes_by_its_sha1_or_its_text() {
         args: &args,
     };
     let rest = ["2", A, "{a}:data:s:x", "-5", "x y"];
-    let (by_sha1, by_text) = (words(&op, Scripts::BySha1), words(&op, Scripts::ByText));
-    assert_eq!(by_sha1[2..], rest);
-    assert_eq!(by_text[2..], rest);
+    let sent = SentScripts::new();
+    let once = Scripts::TextOnce(&sent);
+    for scripts in [Scripts::Text, Scripts::Text, once] {
+        let by_text = words(&op, scripts);
+        assert_eq!(by_text[..2], ["EVAL", "return {1}"]);
+        assert_eq!(by_text[2..], rest);
+    }
+    let by_sha1 = words(&op, once);
     assert_eq!(by_sha1[0], "EVALSHA");
-    assert_eq!(by_text[..2], ["EVAL", "return {1}"]);
+    assert_eq!(by_sha1[2..], rest);
     // FIPS 180-4, of "abc".
     assert_eq!(&*sha1("abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
     assert_eq!(by_sha1[1], *sha1(PROGRAM.lua()));
@@ -161,7 +166,7 @@ fn what_needs_no_command_is_answered_here() {
         (Op::GetMany(&[]), Reply::Values(Vec::new())),
         (Op::DeleteMany(&[]), Reply::Count(0)),
     ] {
-        match plan(&op, Scripts::BySha1, Features::default(), &mut Vec::new()) {
+        match plan(&op, Scripts::Text, Features::default(), &mut Vec::new()) {
             Ok(Plan::Done(done)) => assert_eq!(format!("{done:?}"), format!("{reply:?}")),
             _ => panic!("{op:?} is sent"),
         }
@@ -187,7 +192,7 @@ fn impossible_operations_are_refused_before_anything_is_sent() {
         (Op::Batch(&[]), ErrorKind::Rejected),
     ] {
         let mut out = b"before".to_vec();
-        let Err(error) = plan(&op, Scripts::BySha1, Features::default(), &mut out) else {
+        let Err(error) = plan(&op, Scripts::Text, Features::default(), &mut out) else {
             panic!("{op:?} is sent");
         };
         assert_eq!((error.kind(), error.effect()), (kind, Effect::NotApplied));
@@ -353,7 +358,7 @@ fn an_addition_is_one_command_unless_it_has_conditions() {
                 ttl,
                 max,
             },
-            Scripts::ByText,
+            Scripts::Text,
         )
     };
     let script = lua::ADD.text();
@@ -382,7 +387,7 @@ fn a_scan_is_one_page_of_its_space() {
     let space = space();
     let scan = Scan::new(&space).from(Cursor::new(7)).limit(50);
     assert_eq!(
-        words(&Op::Scan(&scan), Scripts::BySha1),
+        words(&Op::Scan(&scan), Scripts::Text),
         ["SCAN", "7", "MATCH", "{*}:data:s*", "COUNT", "50"]
     );
     let page = |text| match read(Expected::Page(&scan), text) {
@@ -424,7 +429,7 @@ fn a_script_stands_in_for_each_missing_feature() {
             condition,
             retention: Retention::Pinned,
         };
-        words_with(&op, Scripts::ByText, old_server)
+        words_with(&op, Scripts::Text, old_server)
     };
     let script = lua::SET_IF_ABSENT.text();
     for (expiry, life) in [
@@ -464,7 +469,7 @@ fn a_script_stands_in_for_each_missing_feature() {
             ttl,
             only_longer,
         };
-        words_with(&op, Scripts::ByText, old_server)
+        words_with(&op, Scripts::Text, old_server)
     };
     assert_eq!(touch(false), ["PEXPIRE", A, "1500"]);
     assert_eq!(
