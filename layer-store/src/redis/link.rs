@@ -1,8 +1,11 @@
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -55,7 +58,12 @@ enum Status {
     /// There is no connection. The next call starts an attempt.
     Idle,
     /// An attempt is under way. Calls wait for it.
-    Dialing { task: AbortHandle, since: Instant },
+    Dialing {
+        task: AbortHandle,
+        since: Instant,
+        /// Closed when the task ends, with a result or with its runtime.
+        running: watch::Receiver<()>,
+    },
     /// There is a connection. If it has ended meanwhile, or gone silent, the next call starts an attempt.
     Up(Arc<Line>),
     /// The last attempt failed. Calls fail with its error until `retry_at`, and then the next call starts an attempt.
@@ -160,16 +168,20 @@ impl Link {
         let mut status = self.status.subscribe();
         loop {
             // Under one lock: a line that was silent may be good again a moment later, without a change to wait for.
-            let mut settled = None;
+            let (mut settled, mut running) = (None, None);
             self.status.send_if_modified(|status| {
                 settled = status.settled();
-                settled.is_none() && self.dial(status)
+                let is_new = settled.is_none() && self.dial(status);
+                running = status.running();
+                is_new
             });
             if let Some(result) = settled {
                 return result;
             }
-            // An error would mean that the sender is gone, and it is ours.
-            let _ = status.changed().await;
+            // An attempt that ends with its runtime leaves the status as it is.
+            if let Some(mut running) = running {
+                first_of(status.changed(), running.changed()).await;
+            }
         }
     }
 
@@ -246,7 +258,11 @@ impl Link {
     fn dial(self: &Arc<Self>, status: &mut Status) -> bool {
         let delay = match status {
             // One attempt for all callers. A task that ended without a result was aborted with its runtime.
-            Status::Dialing { task, since } if !task.is_finished() => {
+            Status::Dialing {
+                task,
+                since,
+                running,
+            } if running.has_changed().is_ok() => {
                 // One that is long past its limit is on a runtime that stands still.
                 let limit = self.settings().connect_timeout + MAX_CHECK;
                 if since.elapsed() < limit {
@@ -267,15 +283,19 @@ impl Link {
         // `delay` is how long calls will fail at once if this attempt fails. The attempt and the connection live on the
         // runtime of this call: a store may outlive the runtime that made it.
         let runtime = runtime_here(&self.runtime);
+        let (ends, running) = watch::channel(());
         let attempt = attempt(
             Arc::downgrade(self),
             self.dialer.clone(),
             runtime.clone(),
             delay,
+            ends,
         );
-        let task = runtime.spawn(attempt).abort_handle();
-        let since = Instant::now();
-        *status = Status::Dialing { task, since };
+        *status = Status::Dialing {
+            task: runtime.spawn(attempt).abort_handle(),
+            since: Instant::now(),
+            running,
+        };
         true
     }
 
@@ -313,6 +333,14 @@ impl Status {
             _ => None,
         }
     }
+
+    /// Returns what tells the end of the attempt that is under way.
+    fn running(&self) -> Option<watch::Receiver<()>> {
+        match self {
+            Self::Dialing { running, .. } => Some(running.clone()),
+            _ => None,
+        }
+    }
 }
 
 impl Line {
@@ -347,8 +375,14 @@ fn delay_after(last: Option<Duration>) -> Duration {
     last.map_or(MIN_DELAY, |last| (last * 2).min(MAX_DELAY))
 }
 
-/// Makes one attempt. If it fails, the next is due after `delay`.
-async fn attempt(link: Weak<Link>, dialer: Arc<Dialer>, runtime: Handle, delay: Duration) {
+/// Makes one attempt. If it fails, the next is due after `delay`. `_ends` is dropped with the task, whatever ends it.
+async fn attempt(
+    link: Weak<Link>,
+    dialer: Arc<Dialer>,
+    runtime: Handle,
+    delay: Duration,
+    _ends: watch::Sender<()>,
+) {
     let tracking = match link.upgrade() {
         Some(link) => link.tracking.clone(),
         None => return,
@@ -415,6 +449,19 @@ async fn dial(
         facts,
         keep_until: Instant::now(),
     })
+}
+
+/// Waits until one of two futures has ended.
+async fn first_of(one: impl Future, other: impl Future) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| {
+        let has_ended = one.as_mut().poll(cx).is_ready() || other.as_mut().poll(cx).is_ready();
+        match has_ended {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 const MIN_DELAY: Duration = Duration::from_millis(50);

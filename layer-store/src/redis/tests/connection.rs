@@ -1,5 +1,10 @@
 //! The number of connections, and the moments at which a new one is made.
 
+use std::{
+    pin::{Pin, pin},
+    task::Poll,
+};
+
 use super::*;
 
 #[tokio::test]
@@ -25,16 +30,8 @@ async fn many_callers_share_one_attempt_and_one_connection() {
 async fn an_attempt_outlives_the_caller_that_began_it() {
     let server = Server::start(sound).await;
     let store = server.store();
-    {
-        let call = get(&store);
-        tokio::pin!(call);
-        // Polled once, so that the attempt begins, and dropped.
-        std::future::poll_fn(|cx| {
-            let _ = call.as_mut().poll(cx);
-            std::task::Poll::Ready(())
-        })
-        .await;
-    }
+    // Polled once, so that the attempt begins, and dropped.
+    poll_once(pin!(get(&store))).await;
     get(&store).await.unwrap();
     assert_eq!(server.connections(), 1);
     assert_eq!(server.seen().len(), 1);
@@ -153,6 +150,33 @@ async fn a_connection_that_went_silent_is_replaced_by_the_next_call() {
     pass(Duration::from_millis(600)).await;
     get(&store).await.unwrap();
     assert_eq!(server.connections(), 3);
+}
+
+/// As when each test has a runtime and all share a store in a `static`.
+#[test]
+fn calls_that_wait_for_an_attempt_whose_runtime_ends_begin_another_at_once() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let server = second.block_on(Server::start(sound));
+    let store = first.block_on(async { server.store() });
+    let (mut begins, mut waits) = (Box::pin(get(&store)), Box::pin(get(&store)));
+    first.block_on(poll_once(begins.as_mut()));
+    second.block_on(poll_once(waits.as_mut()));
+    drop(first);
+    let limit = Duration::from_secs(3);
+    let ended = second.block_on(async { time::timeout(limit, waits).await });
+    ended.expect("it does not wait on").unwrap();
+}
+
+async fn poll_once(mut call: Pin<&mut impl Future>) {
+    std::future::poll_fn(|cx| {
+        assert!(call.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Makes a call with a short deadline. Returns true if the server gives no sign until then.
