@@ -1,4 +1,12 @@
-use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    error::Error,
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 /// The name of a store's user when it connects, if the server knows users, and the password.
 ///
@@ -108,8 +116,17 @@ impl SharedProvider {
         Self(Arc::new(provider))
     }
 
+    /// Asks the provider. A panic of it is an error, so that the attempt to connect fails and the next waits for its time.
     pub(crate) async fn credentials(&self) -> Result<Credentials, Box<dyn Error + Send + Sync>> {
-        self.0.credentials_dyn().await
+        let mut asked = None;
+        poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                let asked = asked.get_or_insert_with(|| self.0.credentials_dyn());
+                asked.as_mut().poll(cx)
+            }));
+            polled.unwrap_or_else(|_| Poll::Ready(Err("the provider panicked".into())))
+        })
+        .await
     }
 }
 
@@ -154,5 +171,15 @@ mod tests {
         assert_eq!(error.to_string(), "no token");
         let shown = format!("{own:?} {:?}", Credentials::user("ada", "hunter2"));
         assert!(!shown.contains("ada") && !shown.contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_panics_has_no_credentials() {
+        async fn panics() -> Result<Credentials, Box<dyn Error + Send + Sync>> {
+            panic!("no token")
+        }
+        let provider = SharedProvider::new(panics);
+        let error = provider.credentials().await.unwrap_err();
+        assert_eq!(error.to_string(), "the provider panicked");
     }
 }
