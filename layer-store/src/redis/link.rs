@@ -81,6 +81,8 @@ pub(super) struct Line {
     features: AtomicU8,
     pub(super) sent_scripts: SentScripts,
     facts: Facts,
+    /// Held by the call that checks the line for all.
+    check: tokio::sync::Mutex<()>,
     /// Not before this time is it given up for being silent or refusing. See [`Link::gave_up`].
     keep_until: Instant,
 }
@@ -190,6 +192,8 @@ impl Link {
     /// A cut line, or a firewall that forgot the connection, gives no error: commands are sent and nothing comes back. Of
     /// a call that is sent into it nobody knows afterwards if it was applied. A ping harms nobody.
     ///
+    /// One call checks, and the others wait for its result.
+    ///
     /// # Errors
     ///
     /// The deadline has passed.
@@ -198,14 +202,14 @@ impl Link {
         line: &Arc<Line>,
         terms: Terms,
     ) -> Result<(), CallError> {
-        let now = Instant::now();
-        if terms.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(CallError::Unproven);
+        // A check may take longer than this call can wait, whose own goes beside it then.
+        let _turn = timeout_at(end_of_check(terms)?, line.check.lock()).await;
+        if !line.connection.is_unproven() {
+            return Ok(());
         }
-        let left = terms.deadline.map_or(MAX_CHECK, |deadline| deadline - now);
         let terms = Terms {
-            begun: now,
-            deadline: Some(now + left / 3),
+            begun: Instant::now(),
+            deadline: Some(end_of_check(terms)?),
             is_check: true,
             ..terms
         };
@@ -375,6 +379,17 @@ fn delay_after(last: Option<Duration>) -> Duration {
     last.map_or(MIN_DELAY, |last| (last * 2).min(MAX_DELAY))
 }
 
+/// Returns the end of a check that begins now: after a third of the time that is left, so that another connection can be made.
+fn end_of_check(terms: Terms) -> Result<Instant, CallError> {
+    let now = Instant::now();
+    let left = match terms.deadline {
+        None => MAX_CHECK,
+        Some(deadline) if deadline <= now => return Err(CallError::Unproven),
+        Some(deadline) => deadline - now,
+    };
+    Ok(now + left / 3)
+}
+
 /// Makes one attempt. If it fails, the next is due after `delay`. `_ends` is dropped with the task, whatever ends it.
 async fn attempt(
     link: Weak<Link>,
@@ -447,6 +462,7 @@ async fn dial(
         features: AtomicU8::new(facts.features.bits()),
         sent_scripts: SentScripts::new(),
         facts,
+        check: tokio::sync::Mutex::default(),
         keep_until: Instant::now(),
     })
 }

@@ -69,8 +69,8 @@ mod wire;
 /// - All calls share it, and commands that come together leave together. At most 1,024 wait for their replies
 ///   ([`Options::max_in_flight`](crate::Options::max_in_flight)), and as few as 64 if more would only wait at the server. Further
 ///   calls wait here: each source in a line of its own, and the lines take turns.
-/// - After 5 s without a reply the next call is sent after a ping. If nothing answers the ping, the connection is gone, and the
-///   call goes over a new one.
+/// - After 5 s without a reply the next calls are sent after a ping, one for all of them. If nothing answers the ping, the
+///   connection is gone, and the calls go over a new one.
 /// - A call that ended without a sign of life from the server has the next one go over a new connection.
 /// - It lives on the tokio runtime of the call that made it. If that runtime ends, the next call connects again on its own, so
 ///   that a store in a `static` outlives the runtime of one test.

@@ -154,6 +154,11 @@ impl Connection {
         self.0.shared.silent.load(Ordering::Relaxed)
     }
 
+    /// Returns true if nothing came for long, so that a check has to come before the next call.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.0.shared.session.lock().is_unproven()
+    }
+
     pub(super) fn in_flight(&self) -> u32 {
         self.0.shared.session.lock().in_flight() as u32
     }

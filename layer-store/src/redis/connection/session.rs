@@ -453,6 +453,11 @@ impl Session {
         matches!(self.slots[at as usize].state, State::Sent { .. })
     }
 
+    /// Returns true after a long silence, until something is received. An ended connection needs no proof.
+    pub(super) const fn is_unproven(&self) -> bool {
+        self.unproven && self.ended.is_none()
+    }
+
     #[cfg(test)]
     pub(super) fn slots_in_use(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -120,18 +120,7 @@ async fn a_replica_is_left_but_not_for_each_refused_write() {
 #[tokio::test]
 async fn a_connection_that_went_silent_is_replaced_by_the_next_call() {
     let mute = Arc::new(Mutex::new(false));
-    let server = Server::start({
-        let mute = mute.clone();
-        move |command| match *mute.lock() && !command.starts_with("HELLO") {
-            // The first connection goes dead; a new one wakes it.
-            true => String::new(),
-            false => {
-                *mute.lock() = false;
-                sound(command)
-            }
-        }
-    })
-    .await;
+    let server = Server::start(with_dead_lines(mute.clone())).await;
     let store = server.store();
     store.ping(&CX).await.unwrap();
     store.ping(&CX).await.unwrap();
@@ -171,12 +160,62 @@ fn calls_that_wait_for_an_attempt_whose_runtime_ends_begin_another_at_once() {
     ended.expect("it does not wait on").unwrap();
 }
 
+/// Begins a call, which has to wait.
 async fn poll_once(mut call: Pin<&mut impl Future>) {
     std::future::poll_fn(|cx| {
         assert!(call.as_mut().poll(cx).is_pending());
         Poll::Ready(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn after_a_long_silence_one_ping_is_sent_for_all_calls() {
+    let server = Server::start(sound).await;
+    let store = server.store();
+    get(&store).await.unwrap();
+    server.seen();
+    pass(Duration::from_secs(5)).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..64 {
+        let store = store.clone();
+        calls.spawn(async move { get(&store).await });
+    }
+    while let Some(result) = calls.join_next().await {
+        result.unwrap().unwrap();
+    }
+    let seen = server.seen();
+    let pings = seen.iter().filter(|command| *command == "PING");
+    assert_eq!((pings.count(), seen.len()), (1, 65));
+}
+
+#[tokio::test]
+async fn a_call_with_little_time_does_not_wait_for_the_check_of_another() {
+    let mute = Arc::new(Mutex::new(false));
+    let server = Server::start(with_dead_lines(mute.clone())).await;
+    let store = server.store();
+    get(&store).await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    *mute.lock() = true;
+    // It waits 2 s for the answer to its ping, and the other has not so much.
+    let cx = CX.within(Duration::from_secs(6));
+    let mut patient = pin!(store.ping(&cx));
+    poll_once(patient.as_mut()).await;
+    let cx = CX.within(Duration::from_millis(900));
+    store.ping(&cx).await.unwrap();
+    patient.await.unwrap();
+    assert_eq!(server.connections(), 2);
+}
+
+/// The replies of a server whose connections go dead, until a new one wakes it.
+fn with_dead_lines(mute: Arc<Mutex<bool>>) -> impl Fn(&str) -> String + Send + Sync {
+    move |command| match *mute.lock() && !command.starts_with("HELLO") {
+        true => String::new(),
+        false => {
+            *mute.lock() = false;
+            sound(command)
+        }
+    }
 }
 
 /// Makes a call with a short deadline. Returns true if the server gives no sign until then.
