@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Ended, OnPush, Shared, look::Look, wake_all};
-use crate::redis::resp::{Parser, RespValue};
+use crate::redis::resp::{Malformed, Parser, RespValue};
 
 /// The task of a connection: writes the commands that calls have appended, hands replies over, and ends calls at their
 /// deadlines. It ends with the connection.
@@ -88,12 +88,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if result.map_err(ended)? == 0 {
             return Err(ended(io::ErrorKind::UnexpectedEof.into()));
         }
-        while let Some(value) = self.parser.next(&mut self.read).map_err(Ended::Malformed)? {
-            match value {
-                RespValue::Push(message) => (self.on_push)(message),
-                reply => self.replies.push(reply),
-            }
-        }
+        // What came whole before other bytes is handed over before they end the connection.
+        let parsed = self.parse();
         let mid_reply = !self.read.is_empty();
         self.has_company = self.replies.len() > 1;
         let handed_over = self.shared.session.lock().received(
@@ -104,12 +100,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         );
         self.shared.silent.store(false, Ordering::Relaxed);
         wake_all(&mut self.wake);
-        match handed_over {
-            Ok(()) => Ok(true),
-            Err(()) => Err(ended(io::Error::other(
+        if let Err(()) = handed_over {
+            return Err(ended(io::Error::other(
                 "the server sent a reply that nobody had asked for",
-            ))),
+            )));
         }
+        parsed.map_err(Ended::Malformed)?;
+        Ok(true)
+    }
+
+    /// Takes the values that have come whole.
+    fn parse(&mut self) -> Result<(), Malformed> {
+        while let Some(value) = self.parser.next(&mut self.read)? {
+            match value {
+                RespValue::Push(message) => (self.on_push)(message),
+                reply => self.replies.push(reply),
+            }
+        }
+        Ok(())
     }
 
     /// Writes what there is to write. Returns false if the socket takes nothing, or there is nothing.

@@ -362,6 +362,25 @@ async fn what_is_no_reply_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reply_before_what_is_none_reaches_its_call() {
+    let (connection, mut server) = connect(8, 1 << 20);
+    let (first, second) = (start(&connection, "a"), start(&connection, "b"));
+    yield_now().await;
+    server.read().await;
+    server.reply("+a\r\nHTTP/1.1 400 Bad Request\r\n").await;
+    assert!(one(first.await.unwrap()).is_status("a"));
+    let error = second.await.unwrap().unwrap_err();
+    let malformed = matches!(
+        error,
+        SendError::Ended {
+            why: Ended::Malformed(_),
+            sent: true
+        }
+    );
+    assert!(malformed, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pushes_are_no_replies() {
     let (ours, theirs) = duplex(1 << 20);
     let mut server = Server(theirs);
