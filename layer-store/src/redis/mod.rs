@@ -175,6 +175,7 @@ impl RedisStore {
         let mut is_second = false;
         loop {
             let line = self.link.line(deadline).await?;
+            wire::encode_objects(op);
             let terms = Terms {
                 source: cx.source,
                 begun: Instant::now(),

@@ -113,6 +113,14 @@ impl Value {
         self.with_bytes(<[u8]>::len)
     }
 
+    /// Encodes an object now, where that keeps nobody waiting.
+    #[cfg(feature = "redis")]
+    pub(crate) fn encode(&self) {
+        if let Repr::Object(object) = &self.0 {
+            object.encoded();
+        }
+    }
+
     /// Returns about how many bytes there are, and encodes nothing for it.
     pub(crate) fn about_len(&self) -> usize {
         match &self.0 {

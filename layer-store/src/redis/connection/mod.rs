@@ -104,7 +104,7 @@ impl Connection {
     /// Sends commands, when there is room for them, and waits for their replies.
     ///
     /// `write` appends the commands and returns their number, and anything else for the caller. With the number 0 nothing is
-    /// sent and `None` returned.
+    /// sent and `None` returned. It runs under the lock of all calls.
     ///
     /// # Errors
     ///

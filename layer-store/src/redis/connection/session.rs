@@ -562,7 +562,7 @@ impl Session {
 
 /// The bytes that are appended to the buffer from this place on. They are taken back unless it is kept.
 ///
-/// So also if the writing panics, as the encoding of a user's object may: half a command would shift all replies after it.
+/// So also if the writing panics: half a command would shift all replies after it.
 struct Appended<'o> {
     out: &'o mut Vec<u8>,
     before: usize,

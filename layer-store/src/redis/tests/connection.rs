@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::{Bytes, Object};
 
 #[tokio::test]
 async fn many_callers_share_one_attempt_and_one_connection() {
@@ -216,6 +217,51 @@ fn with_dead_lines(mute: Arc<Mutex<bool>>) -> impl Fn(&str) -> String + Send + S
             sound(command)
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_is_encoded_while_other_calls_go_on() {
+    /// Asks how many commands were sent, as another thread does that sends one.
+    struct Asks(RedisStore);
+    impl Object for Asks {
+        fn encode(&self) -> Bytes {
+            let (tell, told) = std::sync::mpsc::channel();
+            let store = self.0.clone();
+            std::thread::spawn(move || tell.send(store.info().traffic.commands));
+            let commands = told.recv_timeout(Duration::from_secs(3));
+            commands.expect("no lock is held").to_string().into()
+        }
+
+        fn size(&self) -> usize {
+            8
+        }
+    }
+    let server = Server::start(sound).await;
+    let store = server.store();
+    let space = KeySpace::new("data", "s");
+    let key = &Key::new(&space, IdentityRef::Int(1));
+    let [value, old, other] = [(); 3].map(|()| crate::Value::object(Asks(store.clone())));
+    let one = crate::Value::from("1");
+    let set = |value, condition| Op::Set {
+        key,
+        value,
+        expiry: crate::Expiry::NEVER,
+        condition,
+        retention: Retention::Pinned,
+    };
+    let delete = Op::Delete {
+        key,
+        if_equals: Some(&other),
+    };
+    for op in [
+        set(&value, crate::Condition::Always),
+        set(&one, crate::Condition::Equals(&old)),
+        Op::Batch(&[delete]),
+    ] {
+        // The server knows no scripts. What counts is that it was asked.
+        let _ = store.apply(&op, &CX).await;
+    }
+    assert_eq!(server.seen().len(), 3);
 }
 
 /// Makes a call with a short deadline. Returns true if the server gives no sign until then.

@@ -46,6 +46,28 @@ impl Scripts<'_> {
     }
 }
 
+/// Encodes the objects of an operation.
+///
+/// That takes the time that a user's code takes, and [`plan`] writes under the lock that all calls on a connection share.
+pub(super) fn encode_objects(op: &Op<'_>) {
+    match op {
+        Op::Set {
+            value, condition, ..
+        } => {
+            value.encode();
+            if let Condition::Equals(old) = condition {
+                old.encode();
+            }
+        }
+        Op::Delete {
+            if_equals: Some(old),
+            ..
+        } => old.encode(),
+        Op::Batch(ops) => ops.iter().for_each(encode_objects),
+        _ => {}
+    }
+}
+
 /// Plans any operation but a batch, and appends its command to `out`.
 ///
 /// # Errors
