@@ -7,10 +7,14 @@ use crate::Value;
 
 /// Reads values from a buffer into which a connection is read.
 ///
-/// A value is first measured and then made, so that nothing is made from a part of it. A length that a server announces never
-/// reserves memory: bytes that have arrived do.
+/// A value is first measured and then made, so that nothing is made from a part of it. What was measured is not measured again
+/// when more has arrived. A length that a server announces never reserves memory: bytes that have arrived do.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct Parser {
+    /// The bytes of the next value that were measured: whole strings, numbers and heads of arrays.
+    measured: usize,
+    /// The values that are still to come of each array that has begun, the innermost last.
+    open: Vec<usize>,
     /// The bytes that must be there before another look is worth it.
     needed: usize,
 }
@@ -32,14 +36,10 @@ impl Parser {
         if buffer.len() < self.needed {
             return Ok(None);
         }
-        let mut measure = Measure {
-            bytes: buffer,
-            at: 0,
-        };
-        match measure.value(0) {
+        match self.measure(buffer) {
             Ok(()) => {
-                let len = measure.at;
                 self.needed = 0;
+                let len = std::mem::take(&mut self.measured);
                 Ok(Some(take(buffer, len)))
             }
             Err(Stop::Needs(bytes)) => {
@@ -48,6 +48,39 @@ impl Parser {
             }
             Err(Stop::Malformed(why)) => Err(Malformed(why)),
         }
+    }
+
+    /// Goes on to measure the next value, to its end.
+    fn measure(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        loop {
+            let mut measure = Measure {
+                bytes,
+                at: self.measured,
+            };
+            let inside = measure.head()?;
+            self.measured = measure.at;
+            if inside == 0 {
+                if self.is_last() {
+                    return Ok(());
+                }
+            } else if self.open.len() == MAX_DEPTH {
+                return Err(Stop::Malformed("values nest too deeply"));
+            } else {
+                self.open.push(inside);
+            }
+        }
+    }
+
+    /// Counts a value that is whole, and the arrays that it completes. Returns true if none is left open.
+    fn is_last(&mut self) -> bool {
+        while let Some(left) = self.open.last_mut() {
+            *left -= 1;
+            if *left > 0 {
+                return false;
+            }
+            self.open.pop();
+        }
+        true
     }
 }
 
@@ -58,61 +91,42 @@ enum Stop {
     Malformed(&'static str),
 }
 
-/// Finds the end of a value, and checks its form.
+/// Finds the ends of values, and checks their form.
 struct Measure<'b> {
     bytes: &'b [u8],
     at: usize,
 }
 
 impl Measure<'_> {
-    fn value(&mut self, depth: usize) -> Result<(), Stop> {
-        if depth > MAX_DEPTH {
-            return Err(Stop::Malformed("values nest too deeply"));
-        }
+    /// Passes over a value, or over the head of one that has others inside. Returns how many these are.
+    fn head(&mut self) -> Result<usize, Stop> {
         let kind = *self.bytes.get(self.at).ok_or(Stop::Needs(self.at + 1))?;
         self.at += 1;
         match kind {
-            b'+' | b'-' | b',' | b'(' => self.line().map(drop),
+            b'+' | b'-' | b',' | b'(' => self.line().map(|_| 0),
             b'_' => match self.line()? {
-                [] => Ok(()),
+                [] => Ok(0),
                 _ => Err(Stop::Malformed("a null has a text")),
             },
             b'#' => match self.line()? {
-                b"t" | b"f" => Ok(()),
+                b"t" | b"f" => Ok(0),
                 _ => Err(Stop::Malformed("a boolean is neither true nor false")),
             },
             b':' => match number(self.line()?) {
-                Some(_) => Ok(()),
+                Some(_) => Ok(0),
                 None => Err(Stop::Malformed("an integer is none")),
             },
             b'$' | b'=' | b'!' => match self.len()? {
                 None if kind == b'!' => Err(Stop::Malformed("an error has no text")),
-                None => Ok(()),
-                Some(len) => self.skip_bulk(len, kind == b'='),
+                None => Ok(0),
+                Some(len) => self.skip_bulk(len, kind == b'=').map(|()| 0),
             },
-            b'*' | b'~' | b'>' => {
-                let len = self.len()?.unwrap_or(0);
-                self.values(len, depth)
-            }
-            b'%' => {
-                let pairs = self.len()?.unwrap_or(0);
-                self.values(pairs.saturating_mul(2), depth)
-            }
+            b'*' | b'~' | b'>' => Ok(self.len()?.unwrap_or(0)),
+            b'%' => Ok(self.len()?.unwrap_or(0) * 2),
             // An attribute is a map before the value that it belongs to.
-            b'|' => {
-                let pairs = self.len()?.unwrap_or(0);
-                self.values(pairs.saturating_mul(2), depth)?;
-                self.value(depth + 1)
-            }
+            b'|' => Ok(self.len()?.unwrap_or(0) * 2 + 1),
             _ => Err(Stop::Malformed("a value has an unknown type")),
         }
-    }
-
-    fn values(&mut self, len: usize, depth: usize) -> Result<(), Stop> {
-        for _ in 0..len {
-            self.value(depth + 1)?;
-        }
-        Ok(())
     }
 
     fn skip_bulk(&mut self, len: usize, verbatim: bool) -> Result<(), Stop> {
@@ -409,6 +423,19 @@ mod tests {
         assert_eq!(parser.next(&mut buffer), Ok(None));
         assert_eq!(parser.needed, 500_000_014);
         assert!(buffer.capacity() < 1_000);
+    }
+
+    /// Else a reply of many values, which comes in many readings, would take the square of its length.
+    #[test]
+    fn what_was_measured_is_not_measured_again() {
+        let mut buffer = BytesMut::from(&b"*3\r\n*2\r\n:1\r\n$2\r\nab\r\n:2"[..]);
+        let mut parser = Parser::default();
+        assert_eq!(parser.next(&mut buffer), Ok(None));
+        // It is the last but one of the outer array, and what came before is not looked at.
+        buffer[..20].fill(b'?');
+        buffer.extend_from_slice(b"\r\n");
+        assert_eq!(parser.next(&mut buffer), Ok(None));
+        assert_eq!((parser.measured, parser.open.as_slice()), (24, &[1][..]));
     }
 
     #[test]
