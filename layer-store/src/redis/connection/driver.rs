@@ -89,7 +89,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Err(ended(io::ErrorKind::UnexpectedEof.into()));
         }
         // What came whole before other bytes is handed over before they end the connection.
+        let capacity = self.read.capacity();
         let parsed = self.parse();
+        if self.read.is_empty() && capacity > KEPT {
+            // The buffer of a large value is given back.
+            self.read = BytesMut::new();
+        }
         let mid_reply = !self.read.is_empty();
         self.has_company = self.replies.len() > 1;
         let handed_over = self.shared.session.lock().received(
@@ -245,3 +250,42 @@ const ROUNDS: usize = 16;
 const READ: usize = 16 << 10;
 /// The capacity that an empty buffer keeps.
 const KEPT: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicBool, time::Duration};
+
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::redis::connection::Session;
+
+    #[tokio::test]
+    async fn the_buffer_of_a_large_value_is_given_back() {
+        let (ours, mut theirs) = duplex(2 << 20);
+        let shared = Arc::new(Shared {
+            session: Mutex::new(Session::new(1, Duration::ZERO, Instant::now())),
+            open: AtomicBool::new(true),
+            silent: AtomicBool::new(false),
+        });
+        let pushed = Arc::new(Mutex::new(0));
+        let count = pushed.clone();
+        let on_push = Box::new(move |_| *count.lock() += 1);
+        let mut driver = Driver::new(ours, BytesMut::new(), shared, on_push);
+        for (pushes, len) in [(1, KEPT / 4), (2, KEPT * 4)] {
+            let text = "x".repeat(len);
+            let push = format!(">1\r\n${len}\r\n{text}\r\n");
+            theirs.write_all(push.as_bytes()).await.unwrap();
+            std::future::poll_fn(|cx| {
+                assert!(Pin::new(&mut driver).poll(cx).is_pending());
+                match *pushed.lock() == pushes {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            assert!(driver.read.capacity() <= KEPT);
+        }
+    }
+}
