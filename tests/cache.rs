@@ -14,6 +14,7 @@ use std::{
 
 use cache_layer::store::{Options, SharedStore, connect};
 use cases::{FRESH, Handler, Site};
+use futures_util::future::join_all;
 use http::Request;
 use tests::{RedisServer, Service, patient_store, unique};
 use tokio::{
@@ -41,7 +42,10 @@ async fn a_hit_is_one_command_and_a_miss_two_or_three() {
     let ask = [("accept-language", "de")];
     let mut monitor = server.monitor();
     here.get_with("/cars/7", &ask).await;
+    // The entry is there before the lease of its handler call is given back.
+    cases::eventually("it is given back", || leases(&server).is_empty()).await;
     let names = monitor.names(&server);
+    let names: Vec<_> = names.into_iter().filter(|name| name != "keys").collect();
     assert_eq!(names[0], "mget");
     assert_eq!(
         names.iter().filter(|name| *name == "mget").count(),
@@ -204,6 +208,62 @@ async fn the_proxy_hits_with_one_command_also_on_a_page_that_varies() {
     assert!(proxy.stop().success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_processes_make_one_call_for_a_cold_page() {
+    let server = RedisServer::start();
+    let (origin, asked) = origin().await;
+    let (url, store) = (format!("http://{origin}"), server.url());
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--origin",
+        &url,
+        "--store",
+        &store,
+    ];
+    let proxies = [(); 3].map(|()| Service::start("reverse-proxy", &args));
+    let requests = (0..200).map(|i| {
+        let proxy = &proxies[i % 3];
+        async move {
+            let mut client = proxy.connect().await;
+            client.set_host("example.com");
+            client.get("/slow").await
+        }
+    });
+    for reply in join_all(requests).await {
+        assert_eq!(reply.body(), "slow");
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+    for proxy in proxies {
+        assert!(proxy.stop().success());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_given_back_and_a_lost_one_expires() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    site.get("/").await;
+    cases::eventually("it is given back", || leases(&server).is_empty()).await;
+    // A process that dies with its lease: its key stays for 5 s, and then another calls.
+    let handler = Handler::new(|_, _| async {
+        std::future::pending::<()>().await;
+        cases::response(&[FRESH], "")
+    });
+    let dead = Site::new(&store, handler);
+    let call = tokio::spawn(async move { dead.get("/dead").await });
+    cases::eventually("it is claimed", || !leases(&server).is_empty()).await;
+    let life: i64 = server.command(&["PTTL", &leases(&server)[0]]);
+    assert!((1..=5_000).contains(&life), "{life}");
+    call.abort();
+}
+
+/// The keys of the leases of handler calls.
+fn leases(server: &RedisServer) -> Vec<String> {
+    server.command(&["KEYS", "*fill*"])
+}
+
 #[tokio::test]
 async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
     let proxy = Service::start(
@@ -262,8 +322,12 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
                 "cache-control: max-age=60\r\nvary: accept-language\r\n",
                 language.unwrap_or_default(),
             ),
+            "/slow" => ("cache-control: max-age=60\r\n", "slow"),
             _ => ("", "silent"),
         };
+        if path == "/slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 200 OK\r\n{lines}connection: x-hop\r\nx-hop: 1\r\ncontent-length: {length}\r\n\r\n{body}"

@@ -2,7 +2,10 @@
 
 use std::{mem::take, sync::Arc};
 
+use futures_util::future::join;
+
 use crate::{
+    fill::lease::{Claim, FillLease},
     flight::{FlightKey, Flights, Follower, Joined, Leader},
     http::vary::VaryFields,
     purge::{plant::PlantStamps, snapshot::StampSnapshot},
@@ -30,6 +33,8 @@ pub(crate) struct PendingFill {
     pub(crate) snapshot: Arc<StampSnapshot>,
     /// `None` if nobody can wait for this call.
     pub(crate) leader: Option<Leader>,
+    /// `None` if other processes do not wait for it.
+    pub(crate) lease: Option<FillLease>,
     /// The fields of the vary rule.
     pub(crate) vary: VaryFields,
     /// True if the store holds that rule.
@@ -48,8 +53,8 @@ impl PendingFill {
 /// Joins the flight for `key`, or leads it. A request that goes alone calls the handler in any case, and nobody waits for it.
 ///
 /// Planting has one deadline, though it may be needed twice: to compare stamps with those of a flight, and to lead.
-pub(crate) async fn join(
-    shared: &Shared,
+pub(crate) async fn join_flight(
+    shared: &Arc<Shared>,
     address: &Address,
     key: FlightKey,
     goes_alone: bool,
@@ -72,11 +77,25 @@ pub(crate) async fn join(
         });
     }
     // The handler must not read its data before the stamps are there: a purge in between would delete nothing.
-    let Some(snapshot) = plant(shared, address, found, deadline).await else {
+    let claim = async {
+        match leader.is_some() && shared.claims_leases() {
+            true => FillLease::claim(shared, address.space.name(), &key, deadline).await,
+            false => Claim::Unknown,
+        }
+    };
+    let (snapshot, claim) = join(plant(shared, address, found, deadline), claim).await;
+    let Some(snapshot) = snapshot else {
         if let Some(leader) = leader {
             leader.not_shared();
         }
         return Turn::StoreDown;
+    };
+    let lease = match claim {
+        Claim::Mine(lease) => Some(lease),
+        Claim::Unknown => None,
+        // Those who follow this request wait with it, and look again when it does.
+        Claim::Theirs(place) if place.is_free(shared).await => return Turn::LookAgain,
+        Claim::Theirs(_) => None,
     };
     let snapshot = Arc::new(snapshot);
     if let Some(leader) = &leader {
@@ -86,6 +105,7 @@ pub(crate) async fn join(
         key,
         snapshot,
         leader,
+        lease,
         vary: take(&mut found.vary),
         has_rule: found.has_rule,
     })
@@ -143,7 +163,7 @@ mod tests {
 
     async fn turn_of(world: &World, goes_alone: bool, found: &mut Found) -> Turn {
         let key = flight_key(&address("/cars"), false, &[]);
-        join(world.shared(), &address("/cars"), key, goes_alone, found).await
+        join_flight(world.shared(), &address("/cars"), key, goes_alone, found).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,6 +74,9 @@
 //!   next request calls. A response that may not be stored is not shared: those who wait call the handler. For a minute, or
 //!   until a purge, the next requests for this variant do not queue up either (hit-for-miss). They are still looked up, and
 //!   their responses may be stored.
+//! - **Over instances.** On a store that processes share, the one that calls the handler holds a lease of 5 s in the store. The
+//!   others wait for it, for at most 5 s, and then find the entry. It saves calls and nothing else: if the lease is lost or
+//!   expires, another process calls the handler too. Each process serves only what its own lookup finds.
 //! - **Task.** The handler of such a request runs in a task of its own, in the `tracing` span of the request. Its task-local
 //!   values are not those of the request. A panic goes on in the first client's future.
 //! - **Purges** ([`ResponseCache::purge_path`], [`purge_key`](ResponseCache::purge_key),
@@ -98,6 +101,7 @@
 //! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |
 //! | after the last client has left | the call goes on | [`CacheLayer::fills_outlive_clients`] |
 //! | all responses on their way into the store | 64 MiB, 1,000 calls | [`ResponseCache::fill_budget`] |
+//! | one call over all instances | yes, on a shared store | [`ResponseCache::coalesce_over_instances`] |
 //! | rules | [`Profile::Safe`] | [`CacheLayer::profile`] |
 //! | name | `cache` | [`CacheLayer::name`] |
 //!

@@ -14,7 +14,7 @@ use crate::{
         request::CacheRequest,
         vary::VaryFields,
     },
-    join::{MAX_ROUNDS, PendingFill, Turn, join},
+    join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
     route::Route,
     stats::count,
     stored::{
@@ -130,7 +130,7 @@ pub(crate) async fn plan(
         // A request that wants a fresher response than the stored one does not share another's call.
         let alone =
             goes_alone || fwd == Fwd::Request || shared.is_hit_for_miss(&key, &found.observed);
-        let follower = match join(shared, address, key, alone, &mut found).await {
+        let follower = match join_flight(shared, address, key, alone, &mut found).await {
             Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill),
             Turn::StoreDown => return store_down(route),
             Turn::LookAgain => continue,

@@ -14,7 +14,7 @@ use crate::{
     fill::commit::Fill,
     flight::{FlightEnd, flight_key},
     http::freshness::Freshness,
-    join::{MAX_ROUNDS, PendingFill, Turn, join},
+    join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
     metrics::count_object,
     plan::tell_failed,
     purge::{
@@ -100,6 +100,16 @@ impl ResponseCache {
     #[must_use]
     pub fn fill_budget(self, bytes: usize, calls: usize) -> Self {
         self.shared.fills.set(bytes, calls);
+        self
+    }
+
+    /// Sets if one process calls the handler for a missing entry while the others on the store wait for it. By default true.
+    ///
+    /// It needs a store that processes share, such as Redis, and costs two commands for each handler call. The others wait for
+    /// at most 5 s, and then call the handler themselves. It applies to all clones.
+    #[must_use]
+    pub fn coalesce_over_instances(self, coalesce: bool) -> Self {
+        self.shared.set_claims_leases(coalesce);
         self
     }
 
@@ -220,7 +230,7 @@ impl ResponseCache {
             }
             // Objects have no variants and no credentials.
             let key = flight_key(address, false, &[]);
-            let follower = match join(shared, address, key, false, &mut found).await {
+            let follower = match join_flight(shared, address, key, false, &mut found).await {
                 Turn::Fill(fill) => return LoadPlan::Load(Some(fill)),
                 // Not counted as an error of the store: the lookup succeeded.
                 Turn::StoreDown => return LoadPlan::Load(None),
@@ -263,6 +273,7 @@ impl ResponseCache {
             key: fill.key,
             snapshot: fill.snapshot,
             leader: fill.leader,
+            lease: fill.lease,
             head: EntryHead {
                 kind: EntryKind::Object,
                 received_at: self.clock.now() / 1_000,

@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::HeaderMap;
 use layer_store::{Caller, SharedStore, StoreError};
@@ -31,6 +38,9 @@ pub(crate) struct Shared {
     /// The flights whose last response could not be shared, until when that is remembered, and under which stamps.
     hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
     pub(crate) fills: Arc<FillBudget>,
+    claims_leases: AtomicBool,
+    /// True if other processes use the store.
+    is_shared: bool,
     /// The stamps whose life was prolonged, and when.
     prolonged: Bounded<Instant>,
 }
@@ -40,12 +50,14 @@ impl Shared {
         let caller = Caller::new(store, "cache");
         Self {
             purger: Arc::new(Purger::new(caller.clone())),
-            caller,
             flights: Arc::default(),
             stats: Counters::default(),
             hints: Bounded::new(MAX_HINTS),
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
+            claims_leases: AtomicBool::new(true),
+            is_shared: caller.info().shared,
+            caller,
             prolonged: Bounded::new(MAX_HINTS),
         }
     }
@@ -76,6 +88,15 @@ impl Shared {
         let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
         let found = self.caller.run(&mut lookup).await;
         self.learn(address, found)
+    }
+
+    /// Returns true if a handler call is claimed among all processes on the store.
+    pub(crate) fn claims_leases(&self) -> bool {
+        self.claims_leases.load(Relaxed) && self.is_shared
+    }
+
+    pub(crate) fn set_claims_leases(&self, claims: bool) {
+        self.claims_leases.store(claims, Relaxed);
     }
 
     /// Makes a hint for the next lookup of this address.

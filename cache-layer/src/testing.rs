@@ -16,7 +16,7 @@ use crate::{
         request::{CacheRequest, Cacheability},
         vary::VaryFields,
     },
-    join::{PendingFill, Turn, join},
+    join::{PendingFill, Turn, join_flight},
     purge::scope::EntryScopes,
     route::Route,
     settings::CacheSettings,
@@ -74,7 +74,7 @@ impl World {
         let fields = HeaderMap::new();
         let mut found = self.shared().look_up(address, &fields).await.unwrap();
         let key = flight_key(address, false, &[]);
-        match join(self.shared(), address, key, false, &mut found).await {
+        match join_flight(self.shared(), address, key, false, &mut found).await {
             Turn::Fill(fill) => fill,
             other => panic!("it leads: {other:?}"),
         }
@@ -86,6 +86,7 @@ impl World {
             key,
             snapshot,
             leader,
+            lease,
             ..
         } = self.lead(&address).await;
         Fill {
@@ -95,6 +96,7 @@ impl World {
             key,
             snapshot,
             leader,
+            lease,
             head: head(Duration::from_secs(60)),
             headers: HeaderMap::new(),
             tags: Vec::new(),

@@ -15,6 +15,7 @@ use layer_store::{Clock, Ttl, Value};
 
 use crate::{
     body::buffer::FillBuffer,
+    fill::lease::FillLease,
     flight::{FlightKey, Leader, arriving::ArrivingEntry},
     metrics::count_fill,
     purge::{
@@ -42,6 +43,8 @@ pub(crate) struct Fill {
     pub(crate) snapshot: Arc<StampSnapshot>,
     /// `None` if nobody can wait for this response.
     pub(crate) leader: Option<Leader>,
+    /// Given back when the entry is stored, or will not be.
+    pub(crate) lease: Option<FillLease>,
     pub(crate) head: EntryHead,
     pub(crate) headers: HeaderMap,
     /// The tags that the handler named.
@@ -71,6 +74,8 @@ impl Fill {
         if let (Ok(_), Some(leader)) = (committed, leader) {
             leader.complete();
         }
+        // Not before: those who wait for it look for the entry.
+        drop(self.lease.take());
     }
 
     /// Gives up an entry that is for its own client alone.
@@ -339,7 +344,7 @@ mod tests {
         let fields = HeaderMap::new();
         let mut found = world.shared().look_up(&cars(), &fields).await.unwrap();
         let key = fill.key.clone();
-        let turn = crate::join::join(world.shared(), &cars(), key, false, &mut found).await;
+        let turn = crate::join::join_flight(world.shared(), &cars(), key, false, &mut found).await;
         let crate::join::Turn::Wait(follower) = turn else {
             panic!("it follows: {turn:?}");
         };

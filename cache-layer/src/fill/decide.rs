@@ -73,6 +73,7 @@ where
         key: pending.key,
         snapshot: pending.snapshot,
         leader: pending.leader,
+        lease: pending.lease,
         head,
         headers,
         tags: policy.tags,

@@ -6,4 +6,5 @@
 
 pub(crate) mod commit;
 mod decide;
+pub(crate) mod lease;
 pub(crate) mod task;

@@ -200,6 +200,7 @@ impl KeySpace {
     /// | `limit` | `rate-limit-layer` | the state of a rate limit |
     /// | `entry` | `cache-layer` | a stored response or object |
     /// | `stamp` | `cache-layer` | a token that a purge deletes |
+    /// | `fill` | `cache-layer` | the process that fetches a missing entry |
     /// | `lock` | `lock-layer` | the holder of a unit |
     /// | `fence` | `lock-layer` | the last fencing token of a unit |
     /// | `record` | `lock-layer` | the outcome of a request with an idempotency key |
