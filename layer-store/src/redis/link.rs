@@ -295,10 +295,21 @@ impl Link {
             delay,
             ends,
         );
-        *status = Status::Dialing {
-            task: runtime.spawn(attempt).abort_handle(),
-            since: Instant::now(),
-            running,
+        let (task, since) = (runtime.spawn(attempt).abort_handle(), Instant::now());
+        // An attempt ends by changing the status, which is locked here. One that has ended was dropped by a runtime that takes
+        // no tasks any more, and so would the next be.
+        *status = match task.is_finished() {
+            false => Status::Dialing {
+                task,
+                since,
+                running,
+            },
+            // ## Dialing => Down
+            true => Status::Down {
+                error: Arc::new(DialError::NoRuntime),
+                retry_at: since + delay,
+                delay,
+            },
         };
         true
     }

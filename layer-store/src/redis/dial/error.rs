@@ -27,13 +27,15 @@ pub(crate) enum DialError {
     Malformed(Malformed),
     /// The server refused the first commands after the greeting.
     Refused(ServerError),
+    /// There is no runtime any more that would make the attempt.
+    NoRuntime,
 }
 
 impl DialError {
     /// Returns true if the server is there and does not accept us, which no waiting mends.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::TookTooLong(_) | Self::Lost(_) => false,
+            Self::Unreachable(_) | Self::TookTooLong(_) | Self::Lost(_) | Self::NoRuntime => false,
             #[cfg(feature = "redis-tls")]
             Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
             Self::Greeting(error) => error.is_permanent(),
@@ -78,6 +80,7 @@ impl fmt::Display for DialError {
             Self::Tls(error) => f.write_str(crate::redis::tls::explanation(error)),
             Self::Greeting(error) => error.fmt(f),
             Self::Lost(_) => f.write_str("the connection was lost in the handshake"),
+            Self::NoRuntime => f.write_str("the runtime of this call is ending"),
             Self::Malformed(_) => f.write_str("the server does not speak Redis' protocol"),
             Self::Refused(error) => {
                 write!(f, "the server refused the connection: {}", Harmless(error))
@@ -102,7 +105,7 @@ impl Error for DialError {
             // Displayed as the greeting's error itself, so its source is the next one.
             Self::Greeting(error) => error.source(),
             Self::Malformed(error) => Some(error),
-            Self::TookTooLong(_) | Self::Refused(_) => None,
+            Self::TookTooLong(_) | Self::Refused(_) | Self::NoRuntime => None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The number of connections, and the moments at which a new one is made.
 
 use std::{
+    future::Future,
     pin::{Pin, pin},
+    sync::mpsc,
     task::Poll,
 };
 
@@ -304,4 +306,44 @@ async fn down_to(tasks: usize) {
         }
     };
     time::timeout(Duration::from_secs(5), fewer).await.unwrap();
+}
+
+#[test]
+fn a_call_while_its_runtime_ends_fails_at_once() {
+    /// Calls the store once when it is dropped, as a guard does that gives something back.
+    struct CallsAtTheEnd(RedisStore, mpsc::Sender<ErrorKind>);
+
+    impl Drop for CallsAtTheEnd {
+        fn drop(&mut self) {
+            let _ = self.1.send(error_of_first_poll(&self.0));
+        }
+    }
+
+    fn error_of_first_poll(store: &RedisStore) -> ErrorKind {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match pin!(store.call(&Op::Ping, &CX)).poll(&mut cx) {
+            Poll::Ready(result) => result.unwrap_err().kind(),
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // Nobody has to listen there.
+    let store = runtime.block_on(async { RedisStore::new("redis://127.0.0.1:1").unwrap() });
+    let (kinds, kind) = mpsc::channel();
+    let guard = CallsAtTheEnd(store.clone(), kinds);
+    runtime.block_on(async {
+        tokio::spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+    });
+    drop(runtime);
+    assert_eq!(kind.recv(), Ok(ErrorKind::Unavailable));
+    // Outside of any runtime, when that of the store has ended.
+    assert_eq!(error_of_first_poll(&store), ErrorKind::Unavailable);
 }
