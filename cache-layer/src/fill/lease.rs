@@ -1,9 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
 use layer_store::{Condition, IdentityRef, Key, KeySpace, Op, Reply, Retention, Ttl, Value};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 
-use crate::{detach::detach, flight::FlightKey, purge::stamp::tokens, shared::Shared};
+use crate::{flight::FlightKey, purge::stamp::tokens, shared::Shared};
 
 /// The right to call the handler for a missing entry, among all processes on one store.
 ///
@@ -84,7 +87,11 @@ impl Drop for FillLease {
             return;
         };
         let (shared, place) = (self.shared.clone(), self.place.clone());
-        detach(async move {
+        // Not polled here: a runtime that is ending, which may be why this is dropped, takes no tasks and has no timers.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
             let key = place.key();
             let give_back = Op::Delete {
                 key: &key,
