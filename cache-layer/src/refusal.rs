@@ -8,10 +8,10 @@
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let handler = service_fn(|_: Request<()>| async { Ok::<_, ()>(Response::new(String::new())) });
+/// let handler = service_fn(|_: Request<String>| async { Ok::<_, ()>(Response::new(String::new())) });
 /// let cache = CacheLayer::new(SharedStore::new(MemoryStore::new())).layer(handler);
 ///
-/// let request = Request::get("/cars").header(CACHE_CONTROL, "only-if-cached").body(()).unwrap();
+/// let request = Request::get("/cars").header(CACHE_CONTROL, "only-if-cached").body(String::new()).unwrap();
 /// let response = cache.oneshot(request).await.unwrap();
 /// assert_eq!(response.status(), 504);
 /// assert_eq!(response.extensions().get(), Some(&CacheRefusal::OnlyIfCached));

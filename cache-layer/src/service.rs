@@ -14,7 +14,10 @@ use crate::{
     body::HandlerBody,
     fetch::fetch,
     future::{BypassNote, ResponseFuture},
-    http::request::{CacheRequest, Cacheability},
+    http::{
+        cache_status::Detail,
+        request::{Bypass, CacheRequest, Cacheability, has_content},
+    },
     plan::plan_now,
     purge::scope::PurgeScope,
     respond::stored_response,
@@ -61,6 +64,16 @@ impl<S> Cache<S> {
             false => shared.look_up_now(&request.address, fields),
         }
     }
+
+    /// Finds out from the request alone if the cache takes part.
+    fn cacheability<ReqBody: http_body::Body>(&self, request: &Request<ReqBody>) -> Cacheability {
+        match Cacheability::of(&self.route.settings, &RequestHead::of(request)) {
+            Cacheability::Cacheable(_) if has_content(request.body()) => {
+                Cacheability::Bypass(Bypass::because(Detail::Content))
+            }
+            other => other,
+        }
+    }
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Cache<S>
@@ -68,7 +81,7 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    ReqBody: Send + 'static,
+    ReqBody: http_body::Body + Send + 'static,
     ResBody: http_body::Body<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
@@ -86,12 +99,12 @@ where
         if !route.settings.enabled || route.is_inside(request.extensions()) {
             return ResponseFuture::passing(self.inner.clone(), request, None);
         }
-        // A request that passes by is known from its head, without a store.
-        let head = RequestHead::of(&request);
-        let cacheable = match Cacheability::of(&route.settings, &head) {
+        // A request that passes by is known without a store.
+        let cacheable = match self.cacheability(&request) {
             Cacheability::Cacheable(cacheable) => cacheable,
             Cacheability::Bypass(bypass) => {
-                let changed = bypass.is_unsafe.then(|| PurgeScope::page(head.path()));
+                let path = RequestHead::of(&request).path();
+                let changed = bypass.is_unsafe.then(|| PurgeScope::page(path));
                 let note = BypassNote::new(route.clone(), bypass, changed);
                 return ResponseFuture::passing(self.inner.clone(), request, Some(note));
             }

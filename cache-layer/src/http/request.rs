@@ -7,6 +7,7 @@ use http::{
         TRANSFER_ENCODING, UPGRADE,
     },
 };
+use http_body::Body;
 use layer_http::RequestHead;
 
 use crate::{
@@ -98,7 +99,7 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
         Detail::Precondition
     } else if has(UPGRADE) {
         Detail::Upgrade
-    } else if has_content(head.headers) {
+    } else if states_content(head.headers) {
         // The response may depend on the content, which is not part of the address.
         Detail::Content
     } else if settings.is_safe() && overrides_method(head) {
@@ -109,11 +110,19 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
     Some(Bypass::because(detail))
 }
 
-/// Returns true if the request has a body of at least a byte.
-fn has_content(headers: &HeaderMap) -> bool {
+/// Returns true if the fields of a request say that it has content.
+fn states_content(headers: &HeaderMap) -> bool {
     let empty = |length: &http::HeaderValue| length.as_bytes().trim_ascii() == b"0";
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get(CONTENT_LENGTH).is_some_and(|l| !empty(l))
+}
+
+/// Returns true unless the body says that it is empty.
+///
+/// The fields are not enough. HTTP/2 and HTTP/3 need none of them, and an outer layer may have taken them away. The response
+/// may depend on the content, which is not part of the address.
+pub(crate) fn has_content(body: &impl Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact() != Some(0)
 }
 
 /// Returns true if a framework may take the request for another method than GET.
@@ -339,6 +348,31 @@ mod tests {
             let read = Cacheability::of(&settings, &RequestHead::of(&request));
             assert!(matches!(read, Cacheability::Cacheable(_)));
         }
+    }
+
+    #[test]
+    fn a_body_has_content_unless_it_says_that_it_has_none() {
+        /// A body of unknown length.
+        struct Unknown;
+
+        impl Body for Unknown {
+            type Data = &'static [u8];
+            type Error = std::convert::Infallible;
+
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>>
+            {
+                std::task::Poll::Ready(None)
+            }
+        }
+
+        assert!(!has_content(&String::new()));
+        assert!(has_content(&String::from("a")));
+        assert!(has_content(&Unknown));
+        let empty = http_body_util::Empty::<bytes::Bytes>::new();
+        assert!(!has_content(&empty));
     }
 
     #[test]

@@ -102,6 +102,7 @@ macro_rules! cache_cases {
                 head_and_get_do_not_spoil_each_other,
                 a_method_override_passes_by,
                 a_post_is_not_cached,
+                a_request_with_content_passes_by,
                 an_unsafe_request_purges_its_path,
                 extensions_pass_in_both_directions,
                 garbage_under_a_key_is_a_miss;

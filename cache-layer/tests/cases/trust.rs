@@ -52,6 +52,23 @@ pub async fn a_method_override_passes_by(store: SharedStore) {
     assert!(!site.get("/?_method=DELETE").await.is_hit());
 }
 
+/// HTTP/2 needs neither `Content-Length` nor `Transfer-Encoding`.
+pub async fn a_request_with_content_passes_by(store: SharedStore) {
+    let site = Site::new(
+        &store,
+        Handler::text(&[FRESH], |request, _| request.body().clone()),
+    );
+    let get = |content: &str| Request::get("/").body(content.to_owned()).unwrap();
+    let reply = site.send(get("mine")).await;
+    assert_eq!(reply.cache_status(), "cache; fwd=bypass; detail=content");
+    // It is not stored for others, and is not answered with what is stored for others.
+    let reply = site.send(get("")).await;
+    assert_eq!(reply.cache_status(), "cache; fwd=uri-miss; stored");
+    assert_eq!(reply.body, "");
+    assert_eq!(site.send(get("yours")).await.body, "yours");
+    assert!(site.send(get("")).await.is_hit());
+}
+
 pub async fn a_post_is_not_cached(store: SharedStore) {
     let site = Site::new(
         &store,
