@@ -190,6 +190,9 @@ fn the_texts_of_keys_are_golden() {
     let vary = VaryFields::from_vec(["b", "a"].map(HeaderName::from_static).into());
     write(address.base());
     write(address.variant(&vary.variant(&request)));
+    let personal = EntryScopes::of_path("/cars").of_user(Some("ada".into()));
+    personal.keys().for_each(&mut write);
+    PurgeScope::user("ada").keys().for_each(&mut write);
     GOLDEN.check("keys.txt", texts.as_bytes());
 }
 

@@ -1,6 +1,7 @@
+mod keys;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::HeaderName;
 use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
@@ -76,7 +77,7 @@ impl CacheLayer {
 
     /// Sets the rules that decide what is stored and shared. By default [`Profile::Safe`].
     ///
-    /// Entries of two profiles are kept apart.
+    /// Layers of two profiles do not share entries.
     ///
     /// ```
     /// use cache_layer::{CacheLayer, Profile, store::{MemoryStore, SharedStore}};
@@ -88,41 +89,6 @@ impl CacheLayer {
     pub fn profile(mut self, profile: Profile) -> Self {
         self.settings.set_profile(profile);
         self
-    }
-
-    /// Adds request fields that are credentials, such as the name of a session header.
-    ///
-    /// A request with a credential goes to the handler, and its response is not stored, unless the response is marked with
-    /// `public` or `s-maxage`. The defaults are `Authorization`, `Cookie` and `X-Api-Key`.
-    ///
-    /// # Panics
-    ///
-    /// If one is not a header name.
-    #[must_use]
-    #[track_caller]
-    pub fn credential_headers<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
-        for name in names {
-            let name = header_name(name);
-            if !self.settings.credential_headers.contains(&name) {
-                self.settings.credential_headers.push(name);
-            }
-        }
-        self
-    }
-
-    /// Replaces the request fields that are credentials. See [`credential_headers`](Self::credential_headers).
-    ///
-    /// For routes that ignore some of the defaults: behind a gateway that has dealt with cookies, write
-    /// `.only_credential_headers(["authorization"])`.
-    ///
-    /// # Panics
-    ///
-    /// If one is not a header name.
-    #[must_use]
-    #[track_caller]
-    pub fn only_credential_headers<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
-        self.settings.credential_headers.clear();
-        self.credential_headers(names)
     }
 
     /// Sets the length of the longest body that is stored, in bytes. By default 2 MiB. A longer one passes through.
@@ -172,7 +138,12 @@ impl CacheLayer {
 
     /// Sets the name of this cache in `Cache-Status`. By default `cache`.
     ///
-    /// The name is also part of the place of the entries: layers with one name on one store share them.
+    /// The name is also part of the place of the entries. Layers with one name on one store share them if they have the same
+    /// [`profile`](Self::profile) and the same settings about keys, credentials and fields. So two layers without a name share
+    /// nothing that one of them would not have stored or sent. A purge reaches the entries of all layers.
+    ///
+    /// Functions cannot be compared. Give layers names of their own if they differ in the function of [`key`](Self::key) or
+    /// [`per_user`](Self::per_user).
     ///
     /// # Panics
     ///
@@ -232,14 +203,6 @@ impl fmt::Debug for CacheLayer {
     }
 }
 
-#[track_caller]
-fn header_name(name: &str) -> HeaderName {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(name) => name,
-        Err(_) => panic!("{name:?} is not a header name: write one such as \"cookie\""),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use layer_store::MemoryStore;
@@ -248,25 +211,6 @@ mod tests {
 
     fn layer() -> CacheLayer {
         CacheLayer::new(SharedStore::new(MemoryStore::new()))
-    }
-
-    #[test]
-    fn credential_headers_are_added_or_replaced() {
-        let added = layer().credential_headers(["X-Session", "cookie"]);
-        assert_eq!(
-            added.settings.credential_headers,
-            ["authorization", "cookie", "x-api-key", "x-session"]
-        );
-        let only = added.only_credential_headers(["authorization"]);
-        assert_eq!(only.settings.credential_headers, ["authorization"]);
-        let none = only.only_credential_headers([]);
-        assert!(none.settings.credential_headers.is_empty());
-    }
-
-    #[test]
-    #[should_panic(expected = "\"a b\" is not a header name")]
-    fn a_credential_header_that_is_none_is_a_panic() {
-        let _ = layer().credential_headers(["a b"]);
     }
 
     #[test]

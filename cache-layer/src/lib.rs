@@ -161,6 +161,7 @@ mod flight;
 mod golden;
 mod http;
 mod join;
+mod key;
 mod layer;
 mod metrics;
 mod plan;
@@ -180,7 +181,7 @@ mod testing;
 pub mod body;
 pub mod future;
 
-pub use layer_http::Body;
+pub use layer_http::{Body, RequestHead};
 pub use layer_store as store;
 
 #[cfg(feature = "metrics")]

@@ -182,6 +182,14 @@ impl ResponseCache {
         Purge::begin(&self.shared.purger, PurgeScope::key(pattern))
     }
 
+    /// Purges all responses that are kept for one user, on every path. See [`per_user`](crate::CacheLayer::per_user).
+    ///
+    /// `user` is the text that the layer's function gives. It is taken whole: no `*` stands for others. See
+    /// [`purge_path`](Self::purge_path).
+    pub fn purge_user(&self, user: &str) -> Purge {
+        Purge::begin(&self.shared.purger, Ok(PurgeScope::user(user)))
+    }
+
     /// Purges all responses and objects with a tag.
     ///
     /// See [`purge_path`](Self::purge_path).

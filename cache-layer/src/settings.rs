@@ -1,13 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, COOKIE},
-};
+use http::HeaderMap;
 use layer_store::{Clock, KeySpace};
 
 use crate::{
     http::cache_status::{CacheName, CacheStatus},
+    key::{fields::FieldRoles, rules::KeyRules},
     metrics::Requests,
 };
 
@@ -18,7 +16,9 @@ pub(crate) struct CacheSettings {
     /// The lifetime of responses that state none.
     pub(crate) ttl: Option<Duration>,
     pub(crate) profile: Profile,
-    pub(crate) credential_headers: Vec<HeaderName>,
+    pub(crate) keys: KeyRules,
+    /// The parts that fields play under the rules and the profile.
+    pub(crate) fields: Arc<FieldRoles>,
     /// In bytes.
     pub(crate) max_body: usize,
     pub(crate) max_fill_time: Duration,
@@ -50,17 +50,19 @@ pub enum Profile {
 
 impl CacheSettings {
     pub(crate) fn new(clock: Clock) -> Self {
+        let keys = KeyRules::default();
         Self {
             enabled: true,
             ttl: None,
             profile: Profile::Safe,
-            credential_headers: vec![AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")],
+            fields: Arc::new(keys.fields(true)),
             max_body: 2 * 1024 * 1024,
             max_fill_time: Duration::from_secs(30),
             fills_outlive_clients: true,
             name: "cache".into(),
             cache_name: CacheName::new("cache"),
-            space: space(Profile::Safe, "cache"),
+            space: space(Profile::Safe, &keys, "cache"),
+            keys,
             clock,
             requests: Requests::default(),
         }
@@ -89,24 +91,41 @@ impl CacheSettings {
         self.cache_name = CacheName::new(name);
         // They are counted under the name.
         self.requests = Requests::default();
-        self.space = space(self.profile, name);
+        self.settle();
     }
 
     pub(crate) fn set_profile(&mut self, profile: Profile) {
         self.profile = profile;
-        self.space = space(profile, &self.name);
+        self.settle();
+    }
+
+    /// Changes the rules of the key.
+    pub(crate) fn set_keys(&mut self, change: impl FnOnce(&mut KeyRules)) {
+        change(&mut self.keys);
+        self.settle();
+    }
+
+    /// Brings what follows from name, profile and rules up to date.
+    fn settle(&mut self) {
+        self.space = space(self.profile, &self.keys, &self.name);
+        self.fields = Arc::new(self.keys.fields(self.is_safe()));
     }
 }
 
-/// Returns the place of the entries: one for each name and profile, as one profile must not serve what the other stores.
+/// Returns the place of the entries: one for each name, profile and set of rules, as one layer must not serve what another
+/// one stores by other rules.
 ///
-/// The number is the version of the format. A stored format.
-fn space(profile: Profile, name: &str) -> Arc<KeySpace> {
+/// The number is the version of the address, of the bytes of an entry, and of the default rules. A stored format.
+fn space(profile: Profile, keys: &KeyRules, name: &str) -> Arc<KeySpace> {
     let profile = match profile {
-        Profile::Safe => "1",
-        Profile::Rfc => "1r",
+        Profile::Safe => "2",
+        Profile::Rfc => "2r",
     };
-    Arc::new(KeySpace::new("entry", &format!("{profile}/{name}")))
+    let place = match keys.digest() {
+        None => format!("{profile}/{name}"),
+        Some(digest) => format!("{profile}.{digest}/{name}"),
+    };
+    Arc::new(KeySpace::new("entry", &place))
 }
 
 #[cfg(test)]
@@ -122,21 +141,22 @@ mod tests {
         let settings = settings();
         assert!(settings.enabled && settings.is_safe());
         assert_eq!(settings.ttl, None);
-        assert_eq!(
-            settings.credential_headers,
-            ["authorization", "cookie", "x-api-key"]
-        );
         assert_eq!(settings.max_body, 2_097_152);
         assert_eq!(&*settings.name, "cache");
     }
 
     #[test]
-    fn each_name_and_profile_has_a_place_of_its_own() {
+    fn each_name_profile_and_set_of_rules_has_a_place_of_its_own() {
         let mut settings = settings();
-        assert_eq!(settings.space.name(), "1/cache");
+        assert_eq!(settings.space.name(), "2/cache");
         settings.set_profile(Profile::Rfc);
-        assert_eq!(settings.space.name(), "1r/cache");
+        assert_eq!(settings.space.name(), "2r/cache");
         settings.rename("pages");
-        assert_eq!(settings.space.name(), "1r/pages");
+        assert_eq!(settings.space.name(), "2r/pages");
+        settings.set_keys(|keys| keys.is_query_sorted = true);
+        let sorted = settings.space.name().to_owned();
+        assert!(sorted.starts_with("2r.") && sorted.ends_with("/pages"));
+        settings.set_keys(|keys| keys.is_query_sorted = false);
+        assert_eq!(settings.space.name(), "2r/pages");
     }
 }

@@ -108,7 +108,7 @@ impl World {
 /// The address of `/cars`, or of another text under the same scopes.
 pub(crate) fn address(text: &str) -> Address {
     Address {
-        space: Arc::new(KeySpace::new("entry", "1/cache")),
+        space: Arc::new(KeySpace::new("entry", "2/cache")),
         text: text.as_bytes().into(),
         scopes: EntryScopes::of_path("/cars").into_owned(),
         tags: Vec::new(),

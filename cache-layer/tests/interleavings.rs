@@ -189,7 +189,7 @@ impl World {
             ("stamp", "tag", "t"),
             ("stamp", "tag", "u"),
             ("stamp", "epoch", ""),
-            ("entry", "1/cache", PAGE),
+            ("entry", "2/cache", "///a/b"),
             ("entry", "1o", OBJECT),
         ];
         let (kind, space, text) = places[self.random.below(11) as usize];

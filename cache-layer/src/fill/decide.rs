@@ -56,6 +56,7 @@ where
     // The client gets all fields, the store those that do not concern the connection.
     let mut headers = received.parts.headers.clone();
     strip_hop_by_hop(&mut headers);
+    route.settings.keys.strip_unstored(&mut headers);
     let value = |name: &http::HeaderName| (name.clone(), vary::value(fields, name));
     let head = EntryHead {
         kind: EntryKind::Http {

@@ -55,7 +55,14 @@ pub(crate) enum Detail {
     MethodOverride,
     Content,
     Upgrade,
+    /// It has no usable host or path.
     Host,
+    /// The parts that name its host disagree.
+    Authority,
+    /// A field names another target than the request has.
+    Forwarded,
+    /// The layer's own key function made no key.
+    Key,
     Head,
     NoStore,
     NoCache,
@@ -211,6 +218,9 @@ impl Detail {
             Self::Content => "content",
             Self::Upgrade => "upgrade",
             Self::Host => "host",
+            Self::Authority => "authority",
+            Self::Forwarded => "forwarded",
+            Self::Key => "key",
             Self::Head => "head",
             Self::NoStore => "no-store",
             Self::NoCache => "no-cache",

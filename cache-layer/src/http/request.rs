@@ -1,11 +1,8 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Method,
-    header::{
-        CACHE_CONTROL, CONTENT_LENGTH, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
-        TRANSFER_ENCODING, UPGRADE,
-    },
+    HeaderMap, Method,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, PRAGMA},
 };
 use http_body::Body;
 use layer_http::RequestHead;
@@ -13,7 +10,7 @@ use layer_http::RequestHead;
 use crate::{
     http::cache_control::Directives,
     http::cache_status::{Detail, Fwd},
-    purge::scope::EntryScopes,
+    key::{fields::Roles, query::overrides_method},
     settings::CacheSettings,
     stored::address::Address,
 };
@@ -31,8 +28,10 @@ pub(crate) enum Cacheability {
 #[derive(Debug)]
 pub(crate) struct CacheRequest {
     pub(crate) address: Arc<Address>,
-    /// True if one of its fields is a credential for this layer.
+    /// True if one of its fields is a credential for this layer, and its address is not that of a user.
     pub(crate) credentialed: bool,
+    /// True if its address is that of one user, who may have responses of their own there.
+    pub(crate) is_personal: bool,
     pub(crate) is_head: bool,
     pub(crate) directives: Directives,
 }
@@ -47,22 +46,27 @@ pub(crate) struct Bypass {
 }
 
 impl Cacheability {
-    /// Decides from the request alone, before any store is asked.
+    /// Decides from the head of a request alone, before any store is asked.
     pub(crate) fn of(settings: &CacheSettings, head: &RequestHead<'_>) -> Self {
-        match bypass(settings, head) {
-            Some(bypass) => Self::Bypass(bypass),
-            None => match address(settings, head) {
-                Some(address) => Self::Cacheable(CacheRequest {
-                    address: Arc::new(address),
-                    credentialed: settings
-                        .credential_headers
-                        .iter()
-                        .any(|name| head.headers.contains_key(name)),
-                    is_head: head.method == Method::HEAD,
-                    directives: directives(head.headers),
-                }),
-                None => Self::Bypass(Bypass::because(Detail::Host)),
-            },
+        let roles = settings.fields.of(head.headers);
+        if let Some(bypass) = bypass(settings, head, roles) {
+            return Self::Bypass(bypass);
+        }
+        let rules = &settings.keys;
+        let user = rules.user(head);
+        let is_personal = user.is_some();
+        match rules.address(&settings.space, head, user) {
+            Ok(address) => Self::Cacheable(CacheRequest {
+                address: Arc::new(address),
+                credentialed: !is_personal && rules.are_credentials(roles, head.headers),
+                is_personal,
+                is_head: head.method == Method::HEAD,
+                directives: match roles.has(Roles::DIRECTIVES) {
+                    true => directives(head.headers),
+                    false => Directives::default(),
+                },
+            }),
+            Err(detail) => Self::Bypass(Bypass::because(detail)),
         }
     }
 }
@@ -79,8 +83,7 @@ impl Bypass {
 }
 
 /// Finds a reason in method and fields why the request passes by.
-fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
-    let has = |name: HeaderName| head.headers.contains_key(name);
+fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Option<Bypass> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return Some(Bypass {
             fwd: Fwd::Method,
@@ -92,18 +95,18 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
             ),
         });
     }
-    let detail = if has(RANGE) {
+    let detail = if roles.has(Roles::RANGE) {
         Detail::Range
-    } else if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
-        // Only the origin can check these (RFC 9111, section 4.3.2).
+    } else if roles.has(Roles::PRECONDITION) {
         Detail::Precondition
-    } else if has(UPGRADE) {
+    } else if roles.has(Roles::UPGRADE) {
         Detail::Upgrade
-    } else if states_content(head.headers) {
-        // The response may depend on the content, which is not part of the address.
+    } else if states_content(head.headers, roles) {
         Detail::Content
-    } else if settings.is_safe() && overrides_method(head) {
+    } else if roles.has(Roles::METHOD_OVERRIDE) || (settings.is_safe() && has_override(head)) {
         Detail::MethodOverride
+    } else if roles.has(Roles::FORWARDED) {
+        Detail::Forwarded
     } else {
         return None;
     };
@@ -111,10 +114,10 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Bypass> {
 }
 
 /// Returns true if the fields of a request say that it has content.
-fn states_content(headers: &HeaderMap) -> bool {
+fn states_content(headers: &HeaderMap, roles: Roles) -> bool {
     let empty = |length: &http::HeaderValue| length.as_bytes().trim_ascii() == b"0";
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.get(CONTENT_LENGTH).is_some_and(|l| !empty(l))
+    roles.has(Roles::TRANSFER_ENCODING)
+        || (roles.has(Roles::CONTENT_LENGTH) && !headers.get_all(CONTENT_LENGTH).iter().all(empty))
 }
 
 /// Returns true unless the body says that it is empty.
@@ -125,67 +128,10 @@ pub(crate) fn has_content(body: &impl Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact() != Some(0)
 }
 
-/// Returns true if a framework may take the request for another method than GET.
-fn overrides_method(head: &RequestHead<'_>) -> bool {
-    let query = head.original_uri().query().unwrap_or_default();
-    let in_query = query
-        .split('&')
-        .any(|pair| pair.split('=').next() == Some("_method"));
-    in_query
-        || OVERRIDES
-            .iter()
-            .any(|name| head.headers.contains_key(*name))
-}
-
-/// Makes the address: host, path as sent, query. `None` if the host is not one.
-fn address(settings: &CacheSettings, head: &RequestHead<'_>) -> Option<Address> {
-    let uri = head.original_uri();
-    let path = uri.path();
-    if !path.starts_with('/') {
-        return None;
-    }
-    let mut text = host(head)?;
-    text.push_str(path);
-    if let Some(query) = uri.query() {
-        text.push('?');
-        text.push_str(query);
-    }
-    Some(Address {
-        space: settings.space.clone(),
-        text: text.into_bytes().into(),
-        scopes: EntryScopes::of_path(path).into_owned(),
-        tags: Vec::new(),
-    })
-}
-
-/// Returns the host in lower case, without a default port. It is that of the URI, or else of the field `Host`.
-///
-/// It holds no slash, so that no two pairs of host and path make one address. A request without a host has the empty one.
-fn host(head: &RequestHead<'_>) -> Option<String> {
-    let authority = head
-        .original_uri()
-        .authority()
-        .or_else(|| head.uri.authority());
-    let host = match authority {
-        Some(authority) => authority.as_str(),
-        None => {
-            let mut lines = head.headers.get_all(HOST).iter();
-            let host = lines.next().map_or(Some(""), |line| line.to_str().ok())?;
-            if lines.next().is_some() {
-                return None;
-            }
-            host.trim_ascii()
-        }
-    };
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
-    if !host.bytes().all(is_host) {
-        return None;
-    }
-    let host = host
-        .strip_suffix(":80")
-        .or_else(|| host.strip_suffix(":443"))
-        .unwrap_or(host);
-    Some(host.to_ascii_lowercase())
+/// Returns true if the query, as sent or as the handler gets it, overrides the method.
+fn has_override(head: &RequestHead<'_>) -> bool {
+    let queries = [head.original_uri().query(), head.uri.query()];
+    queries.into_iter().flatten().any(overrides_method)
 }
 
 /// Reads the directives of the request. `Pragma` is read if there is no `Cache-Control` (RFC 9111, section 5.4).
@@ -202,12 +148,6 @@ fn directives(headers: &HeaderMap) -> Directives {
     }
 }
 
-const OVERRIDES: [&str; 3] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-];
-
 #[cfg(test)]
 mod tests {
     use http::Request;
@@ -215,6 +155,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::{
+        fields::{FORWARDED, METHOD_OVERRIDES},
+        names::{NamePattern, Names},
+        rules::KeyRules,
+    };
 
     fn text(request: http::request::Builder) -> Option<String> {
         let request = request.body(()).unwrap();
@@ -234,17 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_host_path_and_query_as_sent() {
-        assert_eq!(text(get("/a%2Fb/c?x=1")).unwrap(), "/a%2Fb/c?x=1");
+    fn a_key_is_scheme_host_path_and_query_as_sent() {
+        assert_eq!(text(get("/a%2Fb/c?x=1")).unwrap(), "///a%2Fb/c?x=1");
         assert_eq!(
             text(get("/a").header("host", "H.example:80")).unwrap(),
-            "h.example/a"
+            "//h.example:80/a"
         );
         assert_eq!(
-            text(get("http://h.example/a").header("host", "x")).unwrap(),
-            "h.example/a"
+            text(get("https://h.example/a").header("host", "H.example")).unwrap(),
+            "https://h.example/a"
         );
         assert_ne!(text(get("/a?")), text(get("/a")));
+        assert_ne!(text(get("http://h/a")), text(get("https://h/a")));
         assert_ne!(
             text(get("/a").header("host", "b")),
             text(get("/a").header("host", "b:81"))
@@ -252,11 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_none_has_no_key() {
+    fn a_host_that_is_none_or_two_has_no_key() {
         for odd in ["a/b", "a b", "a?b", "a@b", "a#b"] {
-            assert_eq!(text(get("/").header("host", odd)), None, "{odd}");
+            let detail = bypass_detail(get("/").header("host", odd));
+            assert_eq!(detail, Some(Detail::Host), "{odd}");
         }
-        assert_eq!(text(get("/").header("host", "a").header("host", "b")), None);
+        let two = get("/").header("host", "a").header("host", "b");
+        assert_eq!(bypass_detail(two), Some(Detail::Host));
+        let differ = get("http://a/").header("host", "b");
+        assert_eq!(bypass_detail(differ), Some(Detail::Authority));
     }
 
     #[test]
@@ -331,6 +281,9 @@ mod tests {
         assert_eq!((length("0"), length(" 0 ")), (None, None));
         assert_eq!(length("1"), Some(Detail::Content));
         assert_eq!(length(""), Some(Detail::Content));
+        let two = get("/").header("content-length", "0");
+        let two = two.header("content-length", "3");
+        assert_eq!(bypass_detail(two), Some(Detail::Content));
         let chunked = get("/").header("transfer-encoding", "chunked");
         assert_eq!(bypass_detail(chunked), Some(Detail::Content));
         let since = get("/").header("if-unmodified-since", "x");
@@ -339,15 +292,40 @@ mod tests {
 
     #[test]
     fn an_overridden_method_passes_by_in_the_safe_profile() {
-        for name in OVERRIDES {
+        for name in METHOD_OVERRIDES {
             let overriding = || get("/").header(name, "DELETE");
             assert_eq!(bypass_detail(overriding()), Some(Detail::MethodOverride));
-            let mut settings = CacheSettings::new(Clock::system());
-            settings.set_profile(crate::settings::Profile::Rfc);
-            let request = overriding().body(()).unwrap();
-            let read = Cacheability::of(&settings, &RequestHead::of(&request));
-            assert!(matches!(read, Cacheability::Cacheable(_)));
+            assert!(is_cacheable(&rfc(), overriding()), "{name}");
         }
+        assert!(is_cacheable(&rfc(), get("/?_method=DELETE")));
+    }
+
+    #[test]
+    fn a_forwarded_target_passes_by_in_the_safe_profile_unless_it_is_keyed_or_trusted() {
+        for name in FORWARDED {
+            let forwarded = || get("/").header(name, "evil");
+            assert_eq!(bypass_detail(forwarded()), Some(Detail::Forwarded));
+            assert!(is_cacheable(&rfc(), forwarded()), "{name}");
+            let with = |change: fn(&mut KeyRules) -> &mut Names| {
+                let mut settings = CacheSettings::new(Clock::system());
+                settings.set_keys(|keys| change(keys).insert(NamePattern::field(name)));
+                is_cacheable(&settings, forwarded())
+            };
+            assert!(with(|keys| &mut keys.key_headers), "{name}");
+            assert!(with(|keys| &mut keys.trusted_headers), "{name}");
+        }
+    }
+
+    fn rfc() -> CacheSettings {
+        let mut settings = CacheSettings::new(Clock::system());
+        settings.set_profile(crate::settings::Profile::Rfc);
+        settings
+    }
+
+    fn is_cacheable(settings: &CacheSettings, request: http::request::Builder) -> bool {
+        let request = request.body(()).unwrap();
+        let read = Cacheability::of(settings, &RequestHead::of(&request));
+        matches!(read, Cacheability::Cacheable(_))
     }
 
     #[test]
@@ -398,15 +376,6 @@ mod tests {
     #[test]
     fn a_target_that_is_no_path_has_no_address() {
         assert_eq!(bypass_detail(get("*")), Some(Detail::Host));
-    }
-
-    #[test]
-    fn both_default_ports_are_left_out() {
-        let host = |host: &str| text(get("/").header("host", host)).unwrap();
-        assert_eq!(host(" a:443 "), "a/");
-        assert_eq!(host("a:80"), "a/");
-        assert_eq!(host("a:8080"), "a:8080/");
-        assert_eq!(host("[::1]:80"), "[::1]/");
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub(crate) fn store_policy(
     if request.directives.no_store || directives.no_store {
         return Err(Detail::NoStore);
     }
-    // Section 5.2.2.7: for one client alone.
-    if directives.private {
+    // Section 5.2.2.7: for one client alone, who may have an address of their own.
+    if directives.private && !request.is_personal {
         return Err(Detail::Private);
     }
     // Such a response may be stored, but only sent after asking the origin again. This cache does not do that.
@@ -69,7 +69,7 @@ pub(crate) fn store_policy(
     let is_shared_explicitly = public || (!safe && directives.must_revalidate);
     let has_credential = match settings.profile {
         Profile::Safe => request.credentialed,
-        Profile::Rfc => fields.contains_key(AUTHORIZATION),
+        Profile::Rfc => !request.is_personal && fields.contains_key(AUTHORIZATION),
     };
     if has_credential && !is_shared_explicitly {
         return Err(Detail::Credentials);
@@ -242,10 +242,8 @@ mod tests {
         );
         assert!(asked(&rfc(), "authorization", "max-age=60, must-revalidate").is_ok());
         assert!(asked(&rfc(), "cookie", "max-age=60").is_ok());
-        let ignores = CacheSettings {
-            credential_headers: Vec::new(),
-            ..safe()
-        };
+        let mut ignores = safe();
+        ignores.set_keys(|keys| keys.credential_headers.clear());
         assert!(asked(&ignores, "cookie", "max-age=60").is_ok());
     }
 

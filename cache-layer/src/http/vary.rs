@@ -75,12 +75,8 @@ impl VaryFields {
     pub(crate) fn variant(&self, request: &HeaderMap) -> Vec<u8> {
         let mut variant = Vec::new();
         for name in &self.0 {
-            let value = value(request, name);
-            push(&mut variant, name.as_str().as_bytes());
-            match value {
-                Some(value) => push(&mut variant, &value),
-                None => variant.push(b'-'),
-            }
+            push_part(&mut variant, Some(name.as_str().as_bytes()));
+            push_part(&mut variant, value(request, name).as_deref());
         }
         variant
     }
@@ -98,10 +94,16 @@ pub(crate) fn value(request: &HeaderMap, name: &HeaderName) -> Option<Bytes> {
     Some(value.into())
 }
 
-fn push(out: &mut Vec<u8>, part: &[u8]) {
-    out.extend_from_slice(part.len().to_string().as_bytes());
-    out.push(b'.');
-    out.extend_from_slice(part);
+/// Appends a part of a key with its length, or a mark that it is missing. A stored format.
+pub(crate) fn push_part(out: &mut Vec<u8>, part: Option<&[u8]>) {
+    match part {
+        Some(part) => {
+            out.extend_from_slice(part.len().to_string().as_bytes());
+            out.push(b'.');
+            out.extend_from_slice(part);
+        }
+        None => out.push(b'-'),
+    }
 }
 
 /// Far more than a real response names.

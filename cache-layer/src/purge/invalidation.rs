@@ -34,6 +34,11 @@ impl Invalidation {
         Self::default().and_tag(tag)
     }
 
+    /// Purges the responses of a user. See [`ResponseCache::purge_user`](crate::ResponseCache::purge_user).
+    pub fn user(user: &str) -> Self {
+        Self::default().and_user(user)
+    }
+
     /// Adds the responses of a path.
     ///
     /// A malformed pattern purges everything and logs an error, as a purge that is too small would leave old entries.
@@ -48,6 +53,12 @@ impl Invalidation {
     #[must_use]
     pub fn and_key(self, pattern: &str) -> Self {
         self.and(PurgeScope::key(pattern))
+    }
+
+    /// Adds the responses of a user.
+    #[must_use]
+    pub fn and_user(self, user: &str) -> Self {
+        self.and(Ok(PurgeScope::user(user)))
     }
 
     /// Adds all entries with a tag.

@@ -68,7 +68,7 @@ const FILLED: usize = 3;
 
 impl Scenario {
     fn new(bug: KnownBug) -> Self {
-        let space = Arc::new(KeySpace::new("entry", "1/cache"));
+        let space = Arc::new(KeySpace::new("entry", "2/cache"));
         let address = |path: &'static str| Address {
             space: space.clone(),
             text: path.as_bytes().into(),

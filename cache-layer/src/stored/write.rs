@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Writes the batch as texts, such as `touch {/cars}:entry:1/cache 1s`.
+    /// Writes the batch as texts, such as `touch {/cars}:entry:2/cache 1s`.
     fn ops(variant: Option<&Variant>) -> Vec<String> {
         let (address, value) = (address("/cars"), Value::from("body"));
         let stamps = address.scopes.keys().zip(TOKENS).collect();
@@ -200,16 +200,16 @@ mod tests {
 
     #[test]
     fn the_stamps_come_first_and_the_entry_last() {
-        let entry = ["set {/cars}:entry:1/cache 1s"];
+        let entry = ["set {/cars}:entry:2/cache 1s"];
         assert_eq!(ops(None), [&STAMPS[..], &entry].concat());
         let written = [
-            "set {/cars}:entry:1/cache 1s",
-            "set {/cars}:entry:1/cache:1.x- 1s",
+            "set {/cars}:entry:2/cache 1s",
+            "set {/cars}:entry:2/cache:1.x- 1s",
         ];
         assert_eq!(ops(Some(&variant(false))), [&STAMPS[..], &written].concat());
         let prolonged = [
-            "touch {/cars}:entry:1/cache 1s",
-            "set {/cars}:entry:1/cache:1.x- 1s",
+            "touch {/cars}:entry:2/cache 1s",
+            "set {/cars}:entry:2/cache:1.x- 1s",
         ];
         assert_eq!(
             ops(Some(&variant(true))),

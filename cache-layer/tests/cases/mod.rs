@@ -13,6 +13,7 @@ pub mod bodies;
 pub mod directives;
 pub mod gate;
 pub mod isolation;
+pub mod keys;
 pub mod purges;
 pub mod schedules;
 pub mod single_flight;
@@ -77,6 +78,23 @@ macro_rules! cache_cases {
                 addresses_and_variants_do_not_collide,
                 a_request_with_a_malformed_host_is_not_cached,
                 other_peoples_keys_survive_a_purge;
+            keys:
+                a_target_and_a_host_that_differ_pass_by,
+                a_port_that_somebody_wrote_reaches_nobody_else,
+                schemes_do_not_share_an_entry,
+                a_forwarded_target_passes_by,
+                a_forwarded_target_may_be_keyed_or_trusted,
+                headers_in_the_key_do_not_collide,
+                a_key_of_ones_own_replaces_the_target,
+                ignored_parameters_and_their_order_share_an_entry,
+                ignored_cookies_make_no_request_personal,
+                identity_headers_are_credentials,
+                each_user_has_entries_of_their_own,
+                a_purge_of_a_user_reaches_that_user_alone,
+                a_purge_of_a_user_during_the_fill_is_seen,
+                fields_of_one_request_are_not_stored,
+                layers_with_other_rules_share_no_entry,
+                all_layers_of_a_store_are_purged_together;
             directives:
                 directives_are_read_as_they_are_meant,
                 requests_for_an_uncacheable_page_do_not_wait_for_each_other,

@@ -136,8 +136,8 @@ pub async fn extensions_pass_in_both_directions(store: SharedStore) {
 pub async fn garbage_under_a_key_is_a_miss(store: SharedStore) {
     let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
     let cx = Context::new("test");
-    let space = KeySpace::new("entry", "1/cache");
-    let page = Identity::from("/");
+    let space = KeySpace::new("entry", "2/cache");
+    let page = Identity::from("///");
     let key = Key::new(&space, page.as_ref());
     site.get("/").await;
     let stored = store
@@ -158,7 +158,8 @@ pub async fn garbage_under_a_key_is_a_miss(store: SharedStore) {
     }
     // A stamp that a later version wrote: nothing is known, so nothing is served and nothing stored.
     let stamps = KeySpace::new("stamp", "page");
-    let stamp = Key::new(&stamps, page.as_ref());
+    let path = Identity::from("/");
+    let stamp = Key::new(&stamps, path.as_ref());
     store
         .put(&cx, &stamp, &Value::from("2abcdefghijk"), minute)
         .await

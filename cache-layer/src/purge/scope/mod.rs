@@ -26,6 +26,8 @@ pub(crate) enum ScopeKind {
     Objects,
     /// One object.
     Object,
+    /// All responses of one user.
+    User,
     /// All entries with a tag.
     Tag,
     /// The epoch: deleted by every purge of a tag. No entry holds its stamp.
@@ -41,9 +43,16 @@ pub(crate) struct EntryScopes<'a> {
     /// The ends of the ancestors in the text. The root ends at 0.
     ends: [u32; MAX_DEPTH + 1],
     count: usize,
+    /// The user to whom the entry belongs, if it belongs to one.
+    user: Option<Box<str>>,
 }
 
 impl PurgeScope {
+    /// Returns the scope of a user.
+    pub(crate) fn user(user: &str) -> Self {
+        Self::new(ScopeKind::User, user)
+    }
+
     /// Returns the scope of a tag.
     pub(crate) fn tag(tag: &str) -> Self {
         Self::new(ScopeKind::Tag, tag)
@@ -139,6 +148,11 @@ impl<'a> EntryScopes<'a> {
         )
     }
 
+    /// Adds the scope of a user.
+    pub(crate) fn of_user(self, user: Option<Box<str>>) -> Self {
+        Self { user, ..self }
+    }
+
     /// Copies the text.
     pub(crate) fn into_owned(self) -> EntryScopes<'static> {
         EntryScopes {
@@ -149,14 +163,15 @@ impl<'a> EntryScopes<'a> {
 
     /// Returns the number of scopes.
     pub(crate) fn len(&self) -> usize {
-        self.count + 1
+        self.count + 1 + usize::from(self.user.is_some())
     }
 
-    /// Returns the keys of their stamps, from the root down.
+    /// Returns the keys of their stamps, from the root down, and last that of the user.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<'_>> {
         let ancestors = self.ends[..self.count].iter();
         let ancestors = ancestors.map(|&end| self.under.key(&self.text[..end as usize]));
-        ancestors.chain([self.itself.key(&self.text)])
+        let user = self.user.iter().map(|user| ScopeKind::User.key(user));
+        ancestors.chain([self.itself.key(&self.text)]).chain(user)
     }
 
     fn new(under: ScopeKind, itself: ScopeKind, text: Cow<'a, str>, separator: char) -> Self {
@@ -174,6 +189,7 @@ impl<'a> EntryScopes<'a> {
             text,
             ends,
             count,
+            user: None,
         }
     }
 }
@@ -186,6 +202,7 @@ impl ScopeKind {
             Self::Page => &spaces.page,
             Self::Objects => &spaces.objects,
             Self::Object => &spaces.object,
+            Self::User => &spaces.user,
             Self::Tag => &spaces.tag,
             Self::Epoch => &spaces.epoch,
         };
@@ -245,6 +262,7 @@ struct Spaces {
     page: KeySpace,
     objects: KeySpace,
     object: KeySpace,
+    user: KeySpace,
     tag: KeySpace,
     epoch: KeySpace,
 }
@@ -256,6 +274,7 @@ static SPACES: LazyLock<Spaces> = LazyLock::new(|| {
         page: space("page"),
         objects: space("objects"),
         object: space("object"),
+        user: space("user"),
         tag: space("tag"),
         epoch: space("epoch"),
     }

@@ -1,0 +1,251 @@
+use std::ops::{BitOr, BitOrAssign};
+
+use http::{HeaderMap, HeaderName};
+
+use crate::key::names::{NamePattern, Names};
+
+/// The parts that the fields of a request play for the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roles(u16);
+
+/// The names that play a part, by their first letters: each field of a request is looked up once.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldRoles {
+    by_letter: [Vec<(NamePattern, Roles)>; LETTERS],
+}
+
+impl Roles {
+    pub(crate) const RANGE: Self = Self(1);
+    /// Only the origin can check it (RFC 9111, section 4.3.2).
+    pub(crate) const PRECONDITION: Self = Self(1 << 1);
+    pub(crate) const UPGRADE: Self = Self(1 << 2);
+    pub(crate) const TRANSFER_ENCODING: Self = Self(1 << 3);
+    pub(crate) const CONTENT_LENGTH: Self = Self(1 << 4);
+    pub(crate) const METHOD_OVERRIDE: Self = Self(1 << 5);
+    /// It names another target than the request has.
+    pub(crate) const FORWARDED: Self = Self(1 << 6);
+    /// It tells who the client is.
+    pub(crate) const CREDENTIAL: Self = Self(1 << 7);
+    /// Its cookies are credentials, unless all of them are ignored.
+    pub(crate) const COOKIES: Self = Self(1 << 8);
+    pub(crate) const DIRECTIVES: Self = Self(1 << 9);
+
+    pub(crate) const fn has(self, role: Self) -> bool {
+        self.0 & role.0 != 0
+    }
+}
+
+impl BitOr for Roles {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Roles {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
+impl FieldRoles {
+    /// Begins with the fields that play the same part in every layer.
+    pub(crate) fn new() -> Self {
+        let mut roles = Self {
+            by_letter: Default::default(),
+        };
+        roles.add_all(&Names::known(&["range"]), Roles::RANGE);
+        let preconditions = Names::known(&["if-match", "if-unmodified-since"]);
+        roles.add_all(&preconditions, Roles::PRECONDITION);
+        roles.add_all(&Names::known(&["upgrade"]), Roles::UPGRADE);
+        let coded = Names::known(&["transfer-encoding"]);
+        roles.add_all(&coded, Roles::TRANSFER_ENCODING);
+        let length = Names::known(&["content-length"]);
+        roles.add_all(&length, Roles::CONTENT_LENGTH);
+        let directives = Names::known(&["cache-control", "pragma"]);
+        roles.add_all(&directives, Roles::DIRECTIVES);
+        roles
+    }
+
+    pub(crate) fn add_all(&mut self, names: &Names, role: Roles) {
+        for name in names.iter() {
+            self.add(name.clone(), role);
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: NamePattern, role: Roles) {
+        let letter = letter(name.parts().0);
+        self.by_letter[letter].push((name, role));
+    }
+
+    /// Returns the parts that the fields of a request play, all together.
+    pub(crate) fn of(&self, headers: &HeaderMap) -> Roles {
+        let fields = headers.keys().map(|name| self.of_field(name));
+        fields.fold(Roles::default(), BitOr::bitor)
+    }
+
+    fn of_field(&self, name: &HeaderName) -> Roles {
+        let name = name.as_str();
+        let mut roles = Roles::default();
+        for (pattern, role) in &self.by_letter[letter(name)] {
+            if pattern.matches(name.as_bytes()) {
+                roles |= *role;
+            }
+        }
+        roles
+    }
+}
+
+/// Returns the place of a name in the table. All that begin with no letter share one.
+fn letter(name: &str) -> usize {
+    let first = name.bytes().next().unwrap_or_default();
+    usize::from(first.wrapping_sub(b'a')).min(LETTERS - 1)
+}
+
+/// The fields by which a client overrides its method, for frameworks that do so.
+pub(crate) const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
+
+/// The fields by which a proxy tells a handler of another scheme, host, port or path than the request has.
+///
+/// Not `X-Forwarded-For` and its like: the client's address is in no key, as that of its connection.
+pub(crate) const FORWARDED: [&str; 19] = [
+    "forwarded",
+    "front-end-https",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// The fields by which a client, a gateway or an identity proxy tells who the client is.
+///
+/// The sources are the manuals of the AWS load balancer (`x-amzn-oidc-*`), Google IAP and Endpoints (`x-goog-*`,
+/// `x-endpoint-api-userinfo`), Azure (`x-ms-client-principal*`, `x-ms-token-*`), Cloudflare Access (`cf-access-*`),
+/// oauth2-proxy (`x-forwarded-*`, `x-auth-request-*`), Kong (`x-consumer-*`, `x-credential-*`), Envoy
+/// (`x-forwarded-client-cert`), Pomerium, authentik, Authelia (`remote-*`), Tailscale and Kubernetes (`x-remote-*`).
+pub(crate) const CREDENTIALS: [&str; 45] = [
+    "api-key",
+    "authorization",
+    "cf-access-*",
+    "cookie",
+    "private-token",
+    "proxy-authorization",
+    "remote-email",
+    "remote-groups",
+    "remote-name",
+    "remote-user",
+    "ssl-client-*",
+    "tailscale-user-*",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-amzn-oidc-*",
+    "x-api-key",
+    "x-api-token",
+    "x-auth-request-*",
+    "x-auth-token",
+    "x-authenticated-*",
+    "x-authentik-*",
+    "x-client-cert*",
+    "x-consumer-*",
+    "x-credential-*",
+    "x-endpoint-api-userinfo",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
+    "x-goog-authenticated-user-*",
+    "x-goog-iap-jwt-assertion",
+    "x-jwt-assertion",
+    "x-ms-client-principal*",
+    "x-ms-token-*",
+    "x-pomerium-*",
+    "x-remote-*",
+    "x-session*",
+    "x-ssl-client-*",
+    "x-user",
+    "x-user-email",
+    "x-user-id",
+    "x-username",
+    "x-webauth-*",
+];
+
+const LETTERS: usize = 27;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(names: &[&'static str]) -> Roles {
+        let mut table = FieldRoles::new();
+        table.add_all(&Names::known(&CREDENTIALS), Roles::CREDENTIAL);
+        table.add_all(&Names::known(&FORWARDED), Roles::FORWARDED);
+        let mut headers = HeaderMap::new();
+        for name in names {
+            headers.insert(*name, "1".parse().unwrap());
+        }
+        table.of(&headers)
+    }
+
+    #[test]
+    fn the_roles_of_all_fields_are_found_together() {
+        assert_eq!(roles(&[]), Roles::default());
+        assert_eq!(roles(&["accept", "user-agent", "1x"]), Roles::default());
+        let both = roles(&["range", "accept", "x-forwarded-host"]);
+        assert_eq!(both, Roles::RANGE | Roles::FORWARDED);
+        assert!(both.has(Roles::RANGE) && !both.has(Roles::CREDENTIAL));
+    }
+
+    #[test]
+    fn identity_headers_are_credentials_and_the_address_of_the_client_is_none() {
+        for name in [
+            "authorization",
+            "cookie",
+            "proxy-authorization",
+            "x-api-key",
+            "x-auth-token",
+            "cf-access-jwt-assertion",
+            "x-forwarded-user",
+            "x-amzn-oidc-identity",
+            "x-goog-authenticated-user-email",
+            "x-ms-client-principal",
+            "x-ms-client-principal-id",
+            "x-remote-user",
+        ] {
+            assert_eq!(roles(&[name]), Roles::CREDENTIAL, "{name}");
+        }
+        for name in ["x-forwarded-for", "x-real-ip", "x-request-id", "referer"] {
+            assert_eq!(roles(&[name]), Roles::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_known_field_plays_one_part() {
+        let forwarded = Names::known(&FORWARDED);
+        let credentials = Names::known(&CREDENTIALS);
+        for name in FORWARDED {
+            assert!(!credentials.contain(name.as_bytes()), "{name}");
+        }
+        assert_eq!(forwarded.iter().len(), FORWARDED.len());
+        assert_eq!(credentials.iter().len(), CREDENTIALS.len());
+    }
+}
