@@ -372,6 +372,38 @@ async fn one_layer_serves_routers_method_routers_and_stacks() {
     }
 }
 
+/// The client sends `/`, and a service between two routers makes it the path that a field names.
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn pages_of_one_url_that_an_outer_service_rewrites_are_told_apart() {
+    let rewrite = |mut request: Request<Body>| {
+        if let Some(to) = request.headers().get("to") {
+            *request.uri_mut() = to.to_str().unwrap().parse().unwrap();
+        }
+        request
+    };
+    let show = |uri: http::Uri| async move { uri.to_string() };
+    let layer = CacheLayer::new(store()).ttl(Duration::from_secs(9));
+    let inner = Router::new().fallback(get(show).layer(layer));
+    let rewriting = ServiceBuilder::new().map_request(rewrite).service(inner);
+    let app = Router::new().fallback_service(rewriting);
+    for round in 0..2 {
+        for (sent, to) in [
+            ("/a/b", "/a/b"),
+            // This one is the end of what was sent, as that of a nested router.
+            ("/a/b", "/b"),
+            ("/a/b", "/a/b?user=ada"),
+            ("/b", "/b"),
+        ] {
+            let asked = Request::get(sent).header("to", to).body(Body::empty());
+            let reply = app.clone().oneshot(asked.unwrap()).await.unwrap();
+            let status = reply.headers()["cache-status"].to_str().unwrap().to_owned();
+            assert_eq!(status.contains("hit"), round == 1, "{sent} {to}: {status}");
+            assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), to);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_hit_copies_no_body() {
     let site = Site::new(&store(), Handler::text(&[FRESH], |_, _| "x".repeat(65_536)));
