@@ -282,6 +282,46 @@ async fn the_proxy_answers_502_without_its_origin_and_says_what_to_write() {
     );
 }
 
+#[tokio::test]
+async fn the_proxy_takes_the_host_of_the_target_and_refuses_two() {
+    let (origin, asked) = origin().await;
+    let url = format!("http://{origin}");
+    let args = ["--listen", "127.0.0.1:0", "--origin", &url];
+    let proxy = Service::start("reverse-proxy", &args);
+    let host = |host: &str| format!("GET http://{host}/host HTTP/1.1\r\nhost: evil.example\r\n");
+    let reply = raw(&proxy, &host("site.example")).await;
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(reply.ends_with("site.example"), "{reply}");
+    // The same page for those who send only a path, and another one for the host that lost.
+    let visitor = "GET /host HTTP/1.1\r\nhost: site.example\r\n";
+    while !raw(&proxy, visitor).await.contains("; hit") {}
+    assert!(raw(&proxy, visitor).await.ends_with("site.example"));
+    let other = "GET /host HTTP/1.1\r\nhost: evil.example\r\n";
+    assert!(raw(&proxy, other).await.ends_with("evil.example"));
+    let calls = asked.load(SeqCst);
+    for lines in ["host: a\r\nhost: a\r\n", "", "host: a/b\r\n"] {
+        let reply = raw(&proxy, &format!("GET /host HTTP/1.1\r\n{lines}")).await;
+        assert!(reply.starts_with("HTTP/1.1 400"), "{lines:?}: {reply}");
+    }
+    assert_eq!(asked.load(SeqCst), calls);
+    assert!(proxy.stop().success());
+}
+
+/// Sends a request line and fields as they are, and reads the response to the end of the connection.
+async fn raw(proxy: &Service, head: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.address())
+        .await
+        .expect("it listens");
+    let request = format!("{head}connection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.expect("it answers");
+    reply
+}
+
 /// An HTTP/1.1 origin that counts its requests.
 async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0")
@@ -316,7 +356,12 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
             .split("accept-language: ")
             .nth(1)
             .and_then(|rest| rest.get(..2));
+        let host = text
+            .split("\r\nhost: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next());
         let (lines, body) = match path {
+            "/host" => ("cache-control: max-age=60\r\n", host.unwrap_or_default()),
             "/plain" => ("cache-control: max-age=60\r\n", "plain"),
             "/varies" => (
                 "cache-control: max-age=60\r\nvary: accept-language\r\n",

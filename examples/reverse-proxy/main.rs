@@ -7,26 +7,29 @@
 //! curl -i http://127.0.0.1:8100/
 //! ```
 //!
-//! A response is stored if its own headers give it a lifetime. `Cache-Status` says what the cache did with a request. On SIGTERM
-//! and ctrl-c the proxy answers the requests that have begun, and ends.
+//! A response is stored if its own headers give it a lifetime. `Cache-Status` says what the cache did with a request. A target
+//! in absolute form replaces the field `Host`; a request that names two hosts is refused with 400. On SIGTERM and ctrl-c the
+//! proxy answers the requests that have begun, and ends.
 
 mod args;
 mod origin;
+mod target;
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{convert::Infallible, error::Error, process::ExitCode, time::Duration};
 
-use cache_layer::{CacheLayer, store::Store};
+use cache_layer::{Body, Cache, CacheLayer, body::HandlerBody, store::Store};
 use clap::Parser;
 use examples::Shutdown;
-use hyper::server::conn::http1;
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tower::Layer;
+use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{args::Args, origin::Origin};
+use crate::{args::Args, origin::Origin, target::with_one_host};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -41,11 +44,25 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Answers with 400 what names no host or two, and all else from the cache or the origin.
+async fn answer(
+    cached: Cache<Origin>,
+    request: Request<Incoming>,
+) -> Result<Response<Body<HandlerBody<Body<Incoming>>>>, Infallible> {
+    if let Some(request) = with_one_host(request) {
+        return cached.oneshot(request).await;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    Ok(response)
+}
+
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let store = examples::open(args.store.as_deref()).await?;
     let name = store.info().name;
     let cache = args.profile.apply(CacheLayer::new(store));
-    let service = cache.layer(Origin::new(&args.origin)?);
+    let cached = cache.layer(Origin::new(&args.origin)?);
+    let service = service_fn(move |request| answer(cached.clone(), request));
     let listener = examples::listen(&args.listen.to_string()).await;
     let listener = listener.map_err(|error| format!("--listen: {error}"))?;
     let mut shutdown = Shutdown::listen()?;
