@@ -2,8 +2,8 @@
 //! A safe shared response cache for Tower services, over memory or Redis.
 //!
 //! It answers requests with stored responses (RFC 9111), stores responses while they stream to the clients, and calls the
-//! handler once for many concurrent requests. After a change, one command purges the stored responses of a path, an object
-//! or a tag, in every process on the store.
+//! handler once for many concurrent requests. After a change, one command purges the stored responses of a path, a user or a
+//! tag, or an object, in every process on the store.
 //!
 //! # Example
 //!
@@ -57,12 +57,13 @@
 //!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Range`); bodies that break
 //!   off, differ from their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the
 //!   rules that are not in the RFC.
-//! - **Address.** An entry is found by host, path as sent, query, and the request fields that its `Vary` names. Several
-//!   variants are kept beside each other. A response with `Content-Encoding` also varies by `Accept-Encoding`. `HEAD` is
-//!   answered from the entry of the `GET`.
+//! - **Address.** An entry is found by scheme, host, port, path and query as they were sent, and by the request fields that
+//!   its `Vary` names. Several variants are kept beside each other. A response with `Content-Encoding` also varies by
+//!   `Accept-Encoding`. `HEAD` is answered from the entry of the `GET`. See [keys](#keys).
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
-//!   method or a malformed host. `no-store`, `no-cache`, `max-age`, `min-fresh` and `only-if-cached` are honoured; the last
-//!   one may be refused with 504 and a [`CacheRefusal`].
+//!   method, a malformed host, an authority that is not the `Host`, or a forwarded host or scheme. A body that does not tell
+//!   if it is empty is content (`http_body::Body::is_end_stream`). `no-store`, `no-cache`, `max-age`, `min-fresh` and
+//!   `only-if-cached` are honoured; the last one may be refused with 504 and a [`CacheRefusal`].
 //! - **A fill belongs to the cache.** A response that may be stored is read by a task of the cache, and every client reads what
 //!   has arrived at its own pace. All get the first byte when the handler sends it. A client that reads slowly or leaves holds
 //!   up nobody, and the page is stored all the same. Trailers are kept.
@@ -80,15 +81,36 @@
 //! - **Task.** The handler of such a request runs in a task of its own, in the `tracing` span of the request. Its task-local
 //!   values are not those of the request. A panic goes on in the first client's future.
 //! - **Purges** ([`ResponseCache::purge_path`], [`purge_key`](ResponseCache::purge_key),
-//!   [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in the response's extensions) cost one command
-//!   at any number of entries. They reach every process on the store, and every host, query and variant. A request that
-//!   comes after a purge has ended is never answered with a response whose handler began before it. An unsafe request
-//!   (`PUT`, `POST`, ..) that succeeds purges its own path.
+//!   [`purge_user`](ResponseCache::purge_user), [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in
+//!   the response's extensions) cost one command at any number of entries. They reach every process on the store, and every
+//!   host, query and variant. A request that comes after a purge has ended is never answered with a response whose handler
+//!   began before it. An unsafe request (`PUT`, `POST`, ..) that succeeds purges its own path.
 //! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
 //!   stored.
-//! - **Two layers of one cache around each other.** Only the outer one is active.
+//! - **Two layers of one cache around each other.** Only the outer one is active, if both have one name and equal settings
+//!   about [keys](#keys).
 //! - **Always ready.** A hit needs no inner service, so `poll_ready` does not ask it. An outer `load_shed` does not see the
 //!   load of what is inside.
+//!
+//! # Keys
+//!
+//! Whatever a handler can read of the target of a request is in the key, or the request passes by. So no client can make a
+//! page for itself that others get.
+//!
+//! - **Scheme** and **host** are those of the URI (HTTP/2, or a target in absolute form), else of `Host`. If both are there and
+//!   differ, the request passes by with `detail=authority`. A default port makes no difference there if the scheme is known.
+//! - The **port** is in the key if it was sent, a default port too.
+//! - A **URI that was rewritten** on its way from the router is in the key beside the one that the client sent, also behind a
+//!   nested router. A purge reaches it by the path that the client sent.
+//! - **`X-Forwarded-Host`**, `X-Forwarded-Proto`, `Forwarded`, `X-Original-URL`, `X-Rewrite-URL` and their like name another
+//!   target. A request with one of them passes by with `detail=forwarded`. Behind a proxy that writes them, use
+//!   [`key_headers`](CacheLayer::key_headers) and [`trust_headers`](CacheLayer::trust_headers).
+//! - **Identity headers** are credentials: see [`credential_headers`](CacheLayer::credential_headers).
+//!   [`ignore_cookies`](CacheLayer::ignore_cookies) names cookies that are none, [`per_user`](CacheLayer::per_user) keeps
+//!   entries for each user.
+//! - **A layer's own rules** are [`key`](CacheLayer::key), [`key_headers`](CacheLayer::key_headers),
+//!   [`ignore_query`](CacheLayer::ignore_query) and [`sort_query`](CacheLayer::sort_query). Layers with other rules share no
+//!   entries: see [`name`](CacheLayer::name).
 //!
 //! # Defaults
 //!
@@ -96,7 +118,11 @@
 //! | --- | --- | --- |
 //! | lifetime of responses that state none | they are not stored | [`CacheLayer::ttl`] |
 //! | longest life of an entry | 24 hours | |
-//! | credentials | `Authorization`, `Cookie`, `X-Api-Key` | [`CacheLayer::credential_headers`] |
+//! | credentials | `Authorization`, `Cookie`, `X-Api-Key`, identity headers | [`CacheLayer::credential_headers`], [`CacheLayer::ignore_cookies`] |
+//! | fields that name another target | the request passes by | [`CacheLayer::key_headers`], [`CacheLayer::trust_headers`] |
+//! | key | the target as sent | [`CacheLayer::key`], [`CacheLayer::ignore_query`], [`CacheLayer::sort_query`] |
+//! | entries of users | none | [`CacheLayer::per_user`] |
+//! | response fields that are not stored | those of the connection | [`CacheLayer::unstored_headers`] |
 //! | longest body | 2 MiB | [`CacheLayer::max_body`] |
 //! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |
 //! | after the last client has left | the call goes on | [`CacheLayer::fills_outlive_clients`] |
@@ -146,7 +172,7 @@
 //!
 //! # Features
 //!
-//! - `axum` (default): reads `OriginalUri`, without which nested routers would share entries. [`PurgeError`] becomes a
+//! - `axum` (default): reads `OriginalUri`, without which nested routers share entries. [`PurgeError`] becomes a
 //!   response.
 //! - `metrics`: counts requests, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.

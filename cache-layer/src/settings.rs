@@ -39,7 +39,7 @@ pub enum Profile {
     ///
     /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
     /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
-    /// overrides its method passes by.
+    /// overrides its method, or whose fields name another target than it has, passes by.
     #[default]
     Safe,
     /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.

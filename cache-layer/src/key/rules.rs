@@ -90,10 +90,8 @@ impl KeyRules {
         head: &RequestHead<'_>,
         user: Option<Box<str>>,
     ) -> Result<Address, Detail> {
-        let path = head.path();
-        if !path.starts_with('/') {
-            return Err(Detail::Host);
-        }
+        // Also with a key of the layer's own: a target whose parts disagree is nobody's honest request.
+        let target = Target::of(head)?;
         let mut text = Vec::with_capacity(128);
         if self.user.is_some() {
             push_part(&mut text, user.as_deref().map(str::as_bytes));
@@ -109,12 +107,14 @@ impl KeyRules {
                 text.push(b'=');
                 text.extend_from_slice(key.as_bytes());
             }
-            None => self.push_target(&mut text, &Target::of(head)?),
+            None => self.push_target(&mut text, &target),
         }
         Ok(Address {
             space: space.clone(),
             text: text.into(),
-            scopes: EntryScopes::of_path(path).into_owned().of_user(user),
+            scopes: EntryScopes::of_path(target.uri.path())
+                .into_owned()
+                .of_user(user),
             tags: Vec::new(),
         })
     }

@@ -144,6 +144,9 @@ pub async fn a_key_of_ones_own_replaces_the_target(store: SharedStore) {
     assert_eq!(site.get("/?2").await.body, "4");
     // An entry of another path is out of reach of a purge, so it is not sent.
     assert_eq!(site.get("/other?1").await.body, "5");
+    // Parts of a target that disagree are no request of a browser.
+    let differ = site.get_with("http://a/?1", &[("host", "b")]).await;
+    assert!(differ.cache_status().ends_with("detail=authority"));
     // No key, no cache.
     let reply = site.get("/").await;
     assert_eq!(reply.cache_status(), "pages; fwd=bypass; detail=key");
