@@ -1,7 +1,7 @@
-use std::sync::Arc;
+use std::{ptr, sync::Arc};
 
 use http::{
-    HeaderMap, Method,
+    HeaderMap, Method, Uri,
     header::{CACHE_CONTROL, CONTENT_LENGTH, PRAGMA},
 };
 use http_body::Body;
@@ -130,8 +130,9 @@ pub(crate) fn has_content(body: &impl Body) -> bool {
 
 /// Returns true if the query, as sent or as the handler gets it, overrides the method.
 fn has_override(head: &RequestHead<'_>) -> bool {
-    let queries = [head.original_uri().query(), head.uri.query()];
-    queries.into_iter().flatten().any(overrides_method)
+    let (sent, seen) = (head.original_uri(), head.uri);
+    let overrides = |uri: &Uri| uri.query().is_some_and(overrides_method);
+    overrides(sent) || (!ptr::eq(sent, seen) && overrides(seen))
 }
 
 /// Reads the directives of the request. `Pragma` is read if there is no `Cache-Control` (RFC 9111, section 5.4).

@@ -8,10 +8,12 @@ use crate::key::names::{NamePattern, Names};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roles(u16);
 
-/// The names that play a part, by their first letters: each field of a request is looked up once.
+/// The names that play a part: each field of a request is looked up once.
+///
+/// They lie in shelves by their first letter, or by the letter after `x-`, so that a field is compared with few of them.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldRoles {
-    by_letter: [Vec<(NamePattern, Roles)>; LETTERS],
+    shelves: Box<[Vec<(NamePattern, Roles)>]>,
 }
 
 impl Roles {
@@ -53,7 +55,7 @@ impl FieldRoles {
     /// Begins with the fields that play the same part in every layer.
     pub(crate) fn new() -> Self {
         let mut roles = Self {
-            by_letter: Default::default(),
+            shelves: vec![Vec::new(); 2 * LETTERS].into(),
         };
         roles.add_all(&Names::known(&["range"]), Roles::RANGE);
         let preconditions = Names::known(&["if-match", "if-unmodified-since"]);
@@ -75,8 +77,14 @@ impl FieldRoles {
     }
 
     pub(crate) fn add(&mut self, name: NamePattern, role: Roles) {
-        let letter = letter(name.parts().0);
-        self.by_letter[letter].push((name, role));
+        let (text, is_open) = name.parts();
+        // `x*` and `x-*` have no letter after `x-`.
+        if is_open && "x-".starts_with(text) {
+            for shelf in &mut self.shelves[LETTERS..] {
+                shelf.push((name.clone(), role));
+            }
+        }
+        self.shelves[shelf(text)].push((name, role));
     }
 
     /// Returns the parts that the fields of a request play, all together.
@@ -88,7 +96,7 @@ impl FieldRoles {
     fn of_field(&self, name: &HeaderName) -> Roles {
         let name = name.as_str();
         let mut roles = Roles::default();
-        for (pattern, role) in &self.by_letter[letter(name)] {
+        for (pattern, role) in &self.shelves[shelf(name)] {
             if pattern.matches(name.as_bytes()) {
                 roles |= *role;
             }
@@ -97,10 +105,14 @@ impl FieldRoles {
     }
 }
 
-/// Returns the place of a name in the table. All that begin with no letter share one.
-fn letter(name: &str) -> usize {
-    let first = name.bytes().next().unwrap_or_default();
-    usize::from(first.wrapping_sub(b'a')).min(LETTERS - 1)
+/// Returns the shelf of a name. All without a letter at that place share one.
+fn shelf(name: &str) -> usize {
+    let (letter, offset) = match name.as_bytes() {
+        [b'x', b'-', letter, ..] => (*letter, LETTERS),
+        [letter, ..] => (*letter, 0),
+        [] => (0, 0),
+    };
+    offset + usize::from(letter.wrapping_sub(b'a')).min(LETTERS - 1)
 }
 
 /// The fields by which a client overrides its method, for frameworks that do so.
@@ -235,6 +247,27 @@ mod tests {
         }
         for name in ["x-forwarded-for", "x-real-ip", "x-request-id", "referer"] {
             assert_eq!(roles(&[name]), Roles::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_finds_its_names_however_short_it_is() {
+        for (pattern, found) in [
+            ("x*", &["x", "x-", "x-a", "x-1", "xa", "x-x-"][..]),
+            ("x-*", &["x-", "x-a", "x-1", "x-x-"]),
+            ("x-a*", &["x-a", "x-ab"]),
+            ("a", &["a"]),
+        ] {
+            let mut table = FieldRoles::new();
+            table.add_all(&Names::known(&[pattern]), Roles::FORWARDED);
+            for name in ["x", "x-", "x-a", "x-ab", "x-1", "xa", "x-x-", "a", "1"] {
+                let mut headers = HeaderMap::new();
+                headers.insert(name, "1".parse().unwrap());
+                let is_found = table.of(&headers) == Roles::FORWARDED;
+                let matches = Names::known(&[pattern]).contain(name.as_bytes());
+                assert_eq!(is_found, matches, "{pattern} {name}");
+                assert!(matches || !found.contains(&name));
+            }
         }
     }
 

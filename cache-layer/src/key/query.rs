@@ -27,9 +27,13 @@ pub(crate) fn push_query(text: &mut Vec<u8>, query: &str, ignored: &Names, is_so
 
 /// Returns true if a framework may take the request for another method than GET: `_method=DELETE`.
 pub(crate) fn overrides_method(query: &str) -> bool {
-    query.split(['&', ';']).any(|parameter| {
-        let name = name(parameter).as_bytes();
-        name == METHOD || (name.contains(&b'%') && percent_decode(name).eq(METHOD.iter().copied()))
+    let mut parameters = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
+    parameters.any(|parameter| match parameter.first() {
+        Some(b'_' | b'%') => {
+            let name = parameter.split(|byte| *byte == b'=').next();
+            percent_decode(name.unwrap_or_default()).eq(METHOD.iter().copied())
+        }
+        _ => false,
     })
 }
 

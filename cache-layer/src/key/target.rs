@@ -8,6 +8,8 @@
 //! - A URI that was changed on its way from the router to this layer is in the key beside the one that the client sent. A
 //!   nested router cuts its prefix, other services rewrite paths by what they please. The sent one alone would not tell.
 
+use std::ptr;
+
 use http::{HeaderMap, Uri, header::HOST};
 use layer_http::RequestHead;
 
@@ -42,13 +44,22 @@ impl<'a> Target<'a> {
             }
             (sent, seen) => sent.or(seen),
         };
-        let is_rewritten = uri.path() != inner.path() || uri.query() != inner.query();
+        let is_rewritten =
+            !ptr::eq(uri, inner) && (uri.path() != inner.path() || uri.query() != inner.query());
         Ok(Self {
             scheme,
             host: host(scheme, [uri, inner], head.headers)?,
             uri,
             rewritten: is_rewritten.then_some(inner),
         })
+    }
+
+    /// Returns the length of the target as text, if nothing is left out of it.
+    pub(crate) fn len(&self) -> usize {
+        let scheme = self.scheme.map_or(0, |scheme| scheme.len() + 1);
+        let len = |uri: &Uri| uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+        let rewritten = self.rewritten.map_or(0, |rewritten| len(rewritten) + 1);
+        scheme + 2 + self.host.len() + len(self.uri) + rewritten
     }
 
     /// Appends scheme and host: `https://example.com`, or `//example.com` if the scheme is not known.
