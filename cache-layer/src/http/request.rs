@@ -301,6 +301,14 @@ mod tests {
         assert!(is_cacheable(&rfc(), get("/?_method=DELETE")));
     }
 
+    #[cfg(feature = "axum")]
+    #[test]
+    fn an_override_that_an_outer_service_wrote_into_the_uri_passes_by() {
+        let sent = axum::extract::OriginalUri(Uri::from_static("/"));
+        let rewritten = get("/?_method=DELETE").extension(sent);
+        assert_eq!(bypass_detail(rewritten), Some(Detail::MethodOverride));
+    }
+
     #[test]
     fn a_forwarded_target_passes_by_in_the_safe_profile_unless_it_is_keyed_or_trusted() {
         for name in FORWARDED {

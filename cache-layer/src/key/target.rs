@@ -188,6 +188,8 @@ mod tests {
         assert_eq!(origin("http://A/", &["a:80"]), with_port);
         assert_eq!(origin("http://a:80/", &["a"]), with_port);
         assert_eq!(origin("http://a/", &["A"]), Ok("http://a".to_owned()));
+        let with_port = Ok("https://a:443".to_owned());
+        assert_eq!(origin("https://a/", &["a:443"]), with_port);
     }
 
     #[cfg(feature = "axum")]
@@ -210,5 +212,21 @@ mod tests {
         assert_eq!(target("http://h/a", "http://i/a"), differ);
         assert_eq!(target("http://h/a", "https://h/a"), differ);
         assert_eq!(target("/a", "*"), Err(Detail::Host));
+    }
+
+    #[cfg(feature = "axum")]
+    #[test]
+    fn the_origin_is_known_if_one_of_the_two_uris_tells_it() {
+        use axum::extract::OriginalUri;
+
+        for (sent, seen) in [("/", "http://a/"), ("http://a/", "/")] {
+            let mut request = Request::get(seen).body(()).unwrap();
+            let sent = OriginalUri(Uri::from_static(sent));
+            request.extensions_mut().insert(sent);
+            let mut text = Vec::new();
+            let target = Target::of(&RequestHead::of(&request)).unwrap();
+            target.push_origin(&mut text);
+            assert_eq!(text, b"http://a");
+        }
     }
 }

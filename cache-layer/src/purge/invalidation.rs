@@ -106,11 +106,15 @@ mod tests {
 
     #[test]
     fn a_handler_that_succeeds_invalidates_in_the_order_given() {
-        let invalidation = || Invalidation::tag("t").and_path("/a").and_key("b:*");
+        let invalidation = || {
+            let some = Invalidation::tag("t").and_path("/a");
+            some.and_key("b:*").and_user("ada")
+        };
         let expected = [
             PurgeScope::tag("t"),
             PurgeScope::path("/a").unwrap(),
             PurgeScope::key("b:*").unwrap(),
+            PurgeScope::user("ada"),
         ];
         for status in [200, 204, 302] {
             assert_eq!(scopes(status, invalidation()), expected);
@@ -119,7 +123,8 @@ mod tests {
             assert_eq!(scopes(status, invalidation()), []);
         }
         assert_eq!(scopes(200, Invalidation::path("/a")), expected[1..2]);
-        assert_eq!(scopes(200, Invalidation::key("b:*")), expected[2..]);
+        assert_eq!(scopes(200, Invalidation::key("b:*")), expected[2..3]);
+        assert_eq!(scopes(200, Invalidation::user("ada")), expected[3..]);
     }
 
     #[test]

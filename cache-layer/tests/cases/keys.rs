@@ -249,6 +249,17 @@ pub async fn each_user_has_entries_of_their_own(store: SharedStore) {
     }
 }
 
+pub async fn by_the_rfc_alone_a_user_has_entries_of_their_own_too(store: SharedStore) {
+    let site = Site::with(per_user(store).profile(Profile::Rfc), counting());
+    let ask = async |user| {
+        let lines = [("x-user", user), ("authorization", "a")];
+        site.get_with("/", &lines).await
+    };
+    assert_eq!(ask("ada").await.body, "1");
+    assert_eq!(ask("bob").await.body, "2");
+    assert!(ask("ada").await.is_hit() && ask("bob").await.is_hit());
+}
+
 pub async fn a_purge_of_a_user_reaches_that_user_alone(store: SharedStore) {
     let site = Site::with(per_user(store.clone()), counting());
     let elsewhere = Site::with(per_user(store), counting());

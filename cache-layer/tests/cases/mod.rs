@@ -90,6 +90,7 @@ macro_rules! cache_cases {
                 ignored_cookies_make_no_request_personal,
                 identity_headers_are_credentials,
                 each_user_has_entries_of_their_own,
+                by_the_rfc_alone_a_user_has_entries_of_their_own_too,
                 a_purge_of_a_user_reaches_that_user_alone,
                 a_purge_of_a_user_during_the_fill_is_seen,
                 fields_of_one_request_are_not_stored,
