@@ -151,14 +151,14 @@ fn directives(headers: &HeaderMap) -> Directives {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{HeaderName, Request};
     use layer_store::Clock;
     use proptest::prelude::*;
 
     use super::*;
     use crate::key::{
         fields::{FORWARDED, METHOD_OVERRIDES},
-        names::{NamePattern, Names},
+        names::NamePattern,
         rules::KeyRules,
     };
 
@@ -315,13 +315,17 @@ mod tests {
             let forwarded = || get("/").header(name, "evil");
             assert_eq!(bypass_detail(forwarded()), Some(Detail::Forwarded));
             assert!(is_cacheable(&rfc(), forwarded()), "{name}");
-            let with = |change: fn(&mut KeyRules) -> &mut Names| {
+            let with = |change: fn(&mut KeyRules, &'static str)| {
                 let mut settings = CacheSettings::new(Clock::system());
-                settings.set_keys(|keys| change(keys).insert(NamePattern::field(name)));
+                settings.set_keys(|keys| change(keys, name));
                 is_cacheable(&settings, forwarded())
             };
-            assert!(with(|keys| &mut keys.key_headers), "{name}");
-            assert!(with(|keys| &mut keys.trusted_headers), "{name}");
+            let keyed =
+                |keys: &mut KeyRules, name| keys.key_headers.add(HeaderName::from_static(name));
+            assert!(with(keyed), "{name}");
+            let trusted =
+                |keys: &mut KeyRules, name| keys.trusted_headers.insert(NamePattern::field(name));
+            assert!(with(trusted), "{name}");
         }
     }
 

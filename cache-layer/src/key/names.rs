@@ -41,6 +41,11 @@ impl Names {
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &NamePattern> {
         self.0.iter()
     }
+
+    /// Returns the texts in order, and if more may follow them.
+    pub(crate) fn parts(&self) -> Vec<(&str, bool)> {
+        self.0.iter().map(NamePattern::parts).collect()
+    }
 }
 
 impl NamePattern {

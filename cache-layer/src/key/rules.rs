@@ -8,7 +8,7 @@ use layer_store::KeySpace;
 use crate::{
     http::{
         cache_status::Detail,
-        vary::{self, push_part},
+        vary::{self, VaryFields, push_part},
     },
     key::{
         cookies,
@@ -28,7 +28,7 @@ pub(crate) struct KeyRules {
     pub(crate) ignored_cookies: Names,
     pub(crate) ignored_query: Names,
     pub(crate) is_query_sorted: bool,
-    pub(crate) key_headers: Names,
+    pub(crate) key_headers: VaryFields,
     pub(crate) trusted_headers: Names,
     /// The response fields that are not stored.
     pub(crate) unstored_headers: Names,
@@ -97,9 +97,7 @@ impl KeyRules {
             push_part(&mut text, user.as_deref().map(str::as_bytes));
         }
         for name in self.key_headers.iter() {
-            let name = HeaderName::from_bytes(name.parts().0.as_bytes());
-            let value = name.ok().and_then(|name| vary::value(head.headers, &name));
-            push_part(&mut text, value.as_deref());
+            push_part(&mut text, vary::value(head.headers, name).as_deref());
         }
         match &self.key {
             Some(key) => {
@@ -145,10 +143,9 @@ impl KeyRules {
 
     /// The fields by which a request names another target than it has, and which are neither keyed nor trusted.
     fn forwarded(&self) -> Names {
-        let is_free = |name: &&&str| {
-            let name = name.as_bytes();
-            !self.key_headers.contain(name) && !self.trusted_headers.contain(name)
-        };
+        let is_keyed = |name: &str| self.key_headers.iter().any(|keyed| keyed == name);
+        let is_free =
+            |name: &&&str| !is_keyed(name) && !self.trusted_headers.contain(name.as_bytes());
         let free: Vec<_> = FORWARDED.iter().filter(is_free).copied().collect();
         Names::known(&free)
     }
@@ -182,18 +179,18 @@ impl KeyRules {
             key,
             user,
         } = self;
-        let lists = [
-            credential_headers,
-            ignored_cookies,
-            ignored_query,
-            key_headers,
-            trusted_headers,
-            unstored_headers,
+        let lists: [Vec<(&str, bool)>; 6] = [
+            credential_headers.parts(),
+            ignored_cookies.parts(),
+            ignored_query.parts(),
+            key_headers.iter().map(|n| (n.as_str(), false)).collect(),
+            trusted_headers.parts(),
+            unstored_headers.parts(),
         ];
         let mut written = Vec::new();
         for list in lists {
-            push_part(&mut written, Some(list.iter().len().to_string().as_bytes()));
-            for (text, is_open) in list.iter().map(|name| name.parts()) {
+            push_part(&mut written, Some(list.len().to_string().as_bytes()));
+            for (text, is_open) in list {
                 push_part(&mut written, Some(text.as_bytes()));
                 written.push(u8::from(is_open));
             }
@@ -211,7 +208,7 @@ impl Default for KeyRules {
             ignored_cookies: Names::default(),
             ignored_query: Names::default(),
             is_query_sorted: false,
-            key_headers: Names::default(),
+            key_headers: VaryFields::default(),
             trusted_headers: Names::default(),
             unstored_headers: Names::default(),
             key: None,
@@ -247,7 +244,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::names::NamePattern;
 
     fn address(rules: &KeyRules, uri: &str, lines: &[(&str, &str)]) -> Result<Address, Detail> {
         let mut request = Request::get(uri);
@@ -278,7 +274,8 @@ mod tests {
         assert_eq!(text(&rules, uri, &[host]), "//a.example:81/cars?b&utm_x&a");
         rules.ignored_query = Names::known(&["utm_*"]);
         rules.is_query_sorted = true;
-        rules.key_headers = Names::known(&["x-b", "x-a"]);
+        let names = ["x-b", "x-a"].map(HeaderName::from_static);
+        rules.key_headers = VaryFields::from_vec(names.into());
         let keyed = text(&rules, uri, &[host, ("x-b", " 1 ")]);
         assert_eq!(keyed, "-1.1//a.example:81/cars?a&b");
         rules.user = Some(by_user());
@@ -364,7 +361,7 @@ mod tests {
             other in ("[12.-]{0,3}", "[12.-]{0,3}", "/[a/.=]{0,3}"),
         ) {
             let mut rules = KeyRules { user: Some(by_user()), ..KeyRules::default() };
-            rules.key_headers.insert(NamePattern::field("x-a"));
+            rules.key_headers.add(HeaderName::from_static("x-a"));
             let text = |(user, keyed, path): &(String, String, String)| {
                 text(&rules, path, &[("user", user), ("x-a", keyed)])
             };
