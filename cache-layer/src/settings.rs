@@ -16,7 +16,8 @@ pub(crate) struct CacheSettings {
     /// The lifetime of responses that state none.
     pub(crate) ttl: Option<Duration>,
     pub(crate) profile: Profile,
-    pub(crate) keys: KeyRules,
+    /// Shared, as the settings are cloned for each connection.
+    pub(crate) keys: Arc<KeyRules>,
     /// The parts that fields play under the rules and the profile.
     pub(crate) fields: Arc<FieldRoles>,
     /// In bytes.
@@ -50,7 +51,7 @@ pub enum Profile {
 
 impl CacheSettings {
     pub(crate) fn new(clock: Clock) -> Self {
-        let keys = KeyRules::default();
+        let keys = Arc::new(KeyRules::default());
         Self {
             enabled: true,
             ttl: None,
@@ -101,7 +102,7 @@ impl CacheSettings {
 
     /// Changes the rules of the key.
     pub(crate) fn set_keys(&mut self, change: impl FnOnce(&mut KeyRules)) {
-        change(&mut self.keys);
+        change(Arc::make_mut(&mut self.keys));
         self.settle();
     }
 
