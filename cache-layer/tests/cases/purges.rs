@@ -76,6 +76,10 @@ pub async fn patterns_reach_what_they_say(store: SharedStore) {
             "/cars/7*",
             &["/cars/7", "/cars/7?a=1", "/cars/7/photos", "/cars/70"],
         ),
+        (
+            "/cars/[7-8]",
+            &["/cars/7", "/cars/7?a=1", "/cars/7/photos", "/cars/70"],
+        ),
         ("/car*", &pages),
         ("*", &pages),
         ("/vans/8", &[]),

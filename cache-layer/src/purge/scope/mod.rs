@@ -3,7 +3,10 @@ use std::{borrow::Cow, sync::LazyLock};
 use layer_store::{IdentityRef, Key, KeySpace};
 use percent_encoding::percent_decode_str;
 
-use crate::purge::error::PurgeError;
+use crate::purge::{
+    error::PurgeError,
+    pattern::{Pattern, has_plain},
+};
 
 /// A set of entries that one stamp makes valid or invalid: everything under a path, one path, an object, a tag.
 ///
@@ -65,15 +68,15 @@ impl PurgeScope {
 
     /// Reads a pattern over paths: `/cars/7`, `/cars/*`, `*`.
     ///
-    /// A `*` elsewhere widens the pattern to everything under the segments before it.
+    /// A glob widens the pattern to everything under the segments before it.
     ///
     /// # Errors
     ///
     /// If the pattern has a query or does not begin with a slash.
     pub(crate) fn path(pattern: &str) -> Result<Self, PurgeError> {
-        if pattern.contains(['?', '#']) {
+        if has_plain(pattern, ['?', '#']) {
             return Err(PurgeError::Pattern(
-                "a path pattern has no query, as all queries of a path are purged together: write \"/cars/7\"",
+                "a path pattern has no query, as all queries of a path are purged together: write \"/cars/7\", or \"/cars/*\" for any characters",
             ));
         }
         if pattern == "*" {
@@ -84,15 +87,15 @@ impl PurgeScope {
                 "a path pattern begins with a slash: write \"/cars/*\"",
             ));
         }
-        Ok(match literal(pattern, '/') {
-            Some(under) => Self::new(ScopeKind::Pages, cut(&canonical(under), '/')),
-            None => Self::new(ScopeKind::Page, &canonical(pattern)),
+        Ok(match Pattern::of_path(pattern) {
+            Pattern::Under(under) => Self::new(ScopeKind::Pages, cut(&canonical(&under), '/')),
+            Pattern::Literal(path) => Self::new(ScopeKind::Page, &canonical(&path)),
         })
     }
 
     /// Reads a pattern over object keys: `user:7`, `user:*`, `*`.
     ///
-    /// A `*` elsewhere widens the pattern to everything under the segments before it.
+    /// A glob widens the pattern to everything under the segments before it.
     ///
     /// # Errors
     ///
@@ -103,9 +106,9 @@ impl PurgeScope {
                 "a key pattern is not empty: write \"user:7\", \"user:*\", or \"*\" for all",
             ));
         }
-        Ok(match literal(pattern, ':') {
-            Some(under) => Self::new(ScopeKind::Objects, cut(under, ':')),
-            None => Self::new(ScopeKind::Object, pattern),
+        Ok(match Pattern::of_key(pattern) {
+            Pattern::Under(under) => Self::new(ScopeKind::Objects, cut(&under, ':')),
+            Pattern::Literal(key) => Self::new(ScopeKind::Object, &key),
         })
     }
 
@@ -239,13 +242,6 @@ fn canonical(path: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-/// Returns the whole segments before the first one with a `*`. `None` if there is no `*`.
-fn literal(pattern: &str, separator: char) -> Option<&str> {
-    let star = pattern.find('*')?;
-    let end = pattern[..star].rfind(separator).unwrap_or(0);
-    Some(&pattern[..end])
 }
 
 /// Cuts a text after its eighth segment: all that is deeper shares the stamp of the eighth.

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn text(key: Key<'_>) -> String {
@@ -101,6 +103,12 @@ fn a_pattern_destroys_a_stamp_of_everything_it_covers() {
         ("/*", "{%}:stamp:pages"),
         ("*", "{%}:stamp:pages"),
         ("/a/%2A", "{/a/%2A}:stamp:page"),
+        ("/a/\\*", "{/a/%2A}:stamp:page"),
+        ("/cars/[0-9]", "{/cars}:stamp:pages"),
+        ("/cars/7[", "{/cars}:stamp:pages"),
+        ("/a%3Fb", "{/a%3Fb}:stamp:page"),
+        ("/a\\?b", "{/a%3Fb}:stamp:page"),
+        ("/a\\%37", "{/a%252537}:stamp:page"),
     ] {
         assert_eq!(purged(PurgeScope::path(pattern)), [stamp], "{pattern}");
     }
@@ -114,6 +122,9 @@ fn a_pattern_destroys_a_stamp_of_everything_it_covers() {
         ("ab*", "{%}:stamp:objects"),
         ("*:42", "{%}:stamp:objects"),
         ("*", "{%}:stamp:objects"),
+        ("user:?", "{user}:stamp:objects"),
+        ("user:[0-9]*", "{user}:stamp:objects"),
+        ("user:\\*", "{user%3A%2A}:stamp:object"),
     ] {
         assert_eq!(purged(PurgeScope::key(pattern)), [stamp], "{pattern}");
     }
@@ -121,9 +132,146 @@ fn a_pattern_destroys_a_stamp_of_everything_it_covers() {
 
 #[test]
 fn a_pattern_that_cannot_match_is_an_error_that_says_what_to_write() {
-    for odd in ["/cars?page=1", "/cars#a", "cars/*", ""] {
+    for odd in [
+        "/cars?page=1",
+        "/cars/?",
+        "/cars/*?",
+        "/cars#a",
+        "cars/*",
+        "[/]cars",
+        "",
+    ] {
         let error = PurgeScope::path(odd).unwrap_err().to_string();
         assert!(error.contains("write"), "{error}");
     }
     assert!(PurgeScope::key("").is_err());
+}
+
+/// Compares a text with a glob as Redis does, in the simplest way.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    match (glob, text) {
+        ([], text) => text.is_empty(),
+        ([b'*', rest @ ..], text) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
+        ([b'?', rest @ ..], [_, text @ ..]) => matches(rest, text),
+        ([b'[', class @ ..], [byte, text @ ..]) => {
+            let (is_in, rest) = in_class(class, *byte);
+            is_in && matches(rest, text)
+        }
+        ([b'\\', c, rest @ ..], [byte, text @ ..]) => c == byte && matches(rest, text),
+        ([c, rest @ ..], [byte, text @ ..]) => c == byte && matches(rest, text),
+        (_, []) => false,
+    }
+}
+
+/// Reads a class after its bracket. It ends at a bracket, or with the glob.
+fn in_class(class: &[u8], byte: u8) -> (bool, &[u8]) {
+    let (is_negated, mut class) = match class {
+        [b'^', rest @ ..] => (true, rest),
+        class => (false, class),
+    };
+    let mut is_in = false;
+    loop {
+        class = match class {
+            [] => return (is_in != is_negated, class),
+            [b']', rest @ ..] => return (is_in != is_negated, rest),
+            [b'\\', c, rest @ ..] => {
+                is_in |= *c == byte;
+                rest
+            }
+            [from, b'-', to, rest @ ..] => {
+                is_in |= (*from.min(to)..=*from.max(to)).contains(&byte);
+                rest
+            }
+            [c, rest @ ..] => {
+                is_in |= *c == byte;
+                rest
+            }
+        };
+    }
+}
+
+#[test]
+fn the_oracle_is_redis() {
+    for (glob, text, expected) in [
+        ("a*c", "abc", true),
+        ("a*c", "ab", false),
+        ("a?", "ab", true),
+        ("a?", "a", false),
+        ("[ab]c", "bc", true),
+        ("[^ab]c", "bc", false),
+        ("[a-c]", "b", true),
+        ("[c-a]", "b", true),
+        ("\\*", "*", true),
+        ("\\*", "a", false),
+        ("[\\]]", "]", true),
+        ("[ab", "b", true),
+        ("a\\", "a\\", true),
+    ] {
+        assert_eq!(
+            matches(glob.as_bytes(), text.as_bytes()),
+            expected,
+            "{glob} {text}"
+        );
+    }
+}
+
+/// A part of a glob, and a text that it matches.
+fn part() -> impl Strategy<Value = (String, String)> {
+    let plain = "[ab/:]".prop_map(|c| (c.clone(), c));
+    let special = "[*?\\[\\]^-]".prop_map(|c| (format!("\\{c}"), c));
+    prop_oneof![
+        6 => plain,
+        1 => special,
+        1 => "[ab/:]{0,3}".prop_map(|text| ("*".to_owned(), text)),
+        1 => "[ab/:]".prop_map(|c| ("?".to_owned(), c)),
+        1 => "[ab]".prop_map(|c| ("[a-b]".to_owned(), c)),
+        1 => "[ab]".prop_map(|c| ("[^x/]".to_owned(), c)),
+    ]
+}
+
+fn parts() -> impl Strategy<Value = (String, String)> {
+    proptest::collection::vec(part(), 0..9).prop_map(|parts| parts.into_iter().unzip())
+}
+
+/// If the glob matches, then the purge deletes a stamp of the address, or is an error.
+fn check(
+    glob: &str,
+    text: &str,
+    scope: Result<PurgeScope, PurgeError>,
+    stamps: &[String],
+) -> Result<(), TestCaseError> {
+    if let Ok(scope) = scope
+        && matches(glob.as_bytes(), text.as_bytes())
+    {
+        let purged = self::purged(Ok(scope));
+        prop_assert!(
+            purged.iter().any(|stamp| stamps.contains(stamp)),
+            "{glob} deletes {purged:?} and not one of {stamps:?}"
+        );
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_key_that_a_glob_matches_is_purged((glob, key) in parts()) {
+        prop_assert!(matches(glob.as_bytes(), key.as_bytes()), "{glob} {key}");
+        check(&glob, &key, PurgeScope::key(&glob), &of_key(&key))?;
+    }
+
+    #[test]
+    fn a_path_that_a_glob_matches_is_purged((glob, path) in parts()) {
+        let (glob, path) = (format!("/{glob}"), format!("/{path}"));
+        check(&glob, &path, PurgeScope::path(&glob), &of_path(&path))?;
+    }
+
+    #[test]
+    fn any_glob_purges_what_it_matches(
+        glob in "[ab:/*?^\\[\\]\\\\-]{0,7}",
+        text in "[ab:/*?^\\[\\]\\\\-]{0,4}",
+    ) {
+        check(&glob, &text, PurgeScope::key(&glob), &of_key(&text))?;
+        let (glob, text) = (format!("/{glob}"), format!("/{text}"));
+        check(&glob, &text, PurgeScope::path(&glob), &of_path(&text))?;
+    }
 }
