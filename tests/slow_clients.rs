@@ -1,5 +1,7 @@
 //! Clients that do not read what they asked for, over HTTP/1.1 and HTTP/2: nobody else notices.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -7,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,7 +26,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 use tower::{Layer, service_fn};
 
 /// The way in which a page is sent.

@@ -16,6 +16,7 @@ use crate::{
     fill::task::{FillRequest, fill},
     http::{
         cache_status::{CacheStatus, Detail, Fwd},
+        conditional,
         request::CacheRequest,
     },
     plan::{RequestPlan, plan},
@@ -29,7 +30,7 @@ use crate::{
 pub(crate) async fn fetch<S, ReqBody, ResBody>(
     route: Arc<Route>,
     inner: S,
-    request: Request<ReqBody>,
+    mut request: Request<ReqBody>,
     cache_request: CacheRequest,
     first: Option<Result<Found, StoreError>>,
 ) -> Result<CacheResponse<ResBody>, S::Error>
@@ -45,13 +46,17 @@ where
     let fields = request.headers().clone();
     let (fwd, pending, detail) = match plan(&route, &cache_request, &fields, first).await {
         RequestPlan::Serve(hit, status) => {
-            match stored_response(&route.settings, &hit, cache_request.is_head, status) {
+            let (settings, is_head) = (&route.settings, cache_request.is_head);
+            match stored_response(settings, &hit, is_head, &fields, status) {
                 Some(response) => return Ok(response),
+                None if cache_request.directives.only_if_cached => {
+                    return Ok(only_if_cached(settings));
+                }
                 None => (Fwd::Miss, None, None),
             }
         }
         RequestPlan::Join(joined, status) => {
-            return Ok(joined_response(&route.settings, joined, status));
+            return Ok(joined_response(&route.settings, joined, &fields, status));
         }
         RequestPlan::OnlyIfCached => return Ok(only_if_cached(&route.settings)),
         RequestPlan::Fill(fwd, pending) => (fwd, Some(pending), None),
@@ -63,6 +68,8 @@ where
         // ## A fill, if there is room for one more
         Some(pending) => match (route.shared.fills.begin(), Handle::try_current()) {
             (Some(permit), Ok(_)) => {
+                // What is stored must be whole. The client's condition is compared with what comes.
+                conditional::strip(request.headers_mut());
                 let request_to_fill = FillRequest {
                     route: route.clone(),
                     request: cache_request,

@@ -9,7 +9,7 @@ use layer_store::{Key, Value, conformance::Golden};
 use proptest::prelude::*;
 
 use crate::{
-    http::{freshness::Freshness, vary::VaryFields},
+    http::{freshness::Freshness, reuse::StaleTerms, vary::VaryFields},
     purge::{
         scope::{EntryScopes, PurgeScope},
         stamp::{Stamp, StampState},
@@ -41,6 +41,7 @@ fn http() -> EntryHead {
             age: Duration::from_secs(1),
             lifetime: Duration::from_millis(30_500),
         },
+        terms: StaleTerms::default(),
     }
 }
 
@@ -74,6 +75,7 @@ fn object() -> EntryHead {
         kind: EntryKind::Object,
         received_at: 1_800_000_000_123,
         freshness: Freshness::given(Duration::from_secs(60)),
+        terms: StaleTerms::default(),
     }
 }
 
@@ -113,6 +115,23 @@ fn the_bytes_of_an_http_entry_are_golden() {
         &written(&private, b"", &none, &none),
     );
     assert_eq!(Entry::read(&golden.into(), KEY).unwrap().head, private);
+}
+
+#[test]
+fn the_bytes_of_an_entry_with_stale_windows_are_golden() {
+    let stale = EntryHead {
+        terms: StaleTerms {
+            always_validate: false,
+            must_revalidate: true,
+            while_revalidate: Duration::from_secs(60),
+            if_error: Duration::from_millis(86_400_000),
+        },
+        ..http()
+    };
+    let none = HeaderMap::new();
+    let bytes = written(&stale, b"body", &headers(), &none);
+    let golden = GOLDEN.check("entry-http-stale-1.bin", &bytes);
+    assert_eq!(Entry::read(&golden.into(), KEY).unwrap().head, stale);
 }
 
 #[test]

@@ -2,10 +2,13 @@ mod keys;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
 use crate::{
+    client_directives::ClientDirectives,
+    http::storable::is_whole,
     response_cache::ResponseCache,
     route::Route,
     service::Cache,
@@ -58,7 +61,7 @@ impl CacheLayer {
 
     /// Sets the lifetime of responses that state none. By default they are not stored.
     ///
-    /// It applies to the statuses 200, 203, 204, 300, 301 and 308. A response that states a lifetime keeps that one. Every
+    /// It applies to the statuses 200, 203, 204, 300, 301 and 308; [`ttl_for`](Self::ttl_for) is for others. A response that states a lifetime keeps that one. Every
     /// entry ends after at most 24 hours.
     ///
     /// # Panics
@@ -72,6 +75,92 @@ impl CacheLayer {
             "a lifetime of {ttl:?} stores nothing: write at least Duration::from_millis(1), or leave out .ttl(..)"
         );
         self.settings.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the lifetime of responses with one status that state none, and stores that status in every profile.
+    ///
+    /// For statuses that [`ttl`](Self::ttl) leaves out, such as 404, and for failures and refusals (401, 403, 429, 5xx), which
+    /// the safe profile stores only if their status is named here. A response that states a lifetime keeps that one. The
+    /// second call for a status replaces the first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use cache_layer::{CacheLayer, store::{MemoryStore, SharedStore}};
+    /// use http::StatusCode;
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let cache = CacheLayer::new(store)
+    ///     .ttl(Duration::from_secs(60))
+    ///     .ttl_for(StatusCode::NOT_FOUND, Duration::from_secs(5))
+    ///     .ttl_for(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the lifetime is below a millisecond. If the status is 1xx, 206, 304, 412 or 416: such a response is no whole one, and
+    /// is never stored.
+    #[must_use]
+    #[track_caller]
+    pub fn ttl_for(mut self, status: StatusCode, ttl: Duration) -> Self {
+        assert!(
+            ttl >= Duration::from_millis(1),
+            "a lifetime of {ttl:?} stores nothing: write at least Duration::from_millis(1), or leave out .ttl_for({status}, ..)"
+        );
+        assert!(
+            is_whole(status),
+            "a response with status {status} is never stored: leave out .ttl_for({status}, ..)"
+        );
+        self.settings.ttls.retain(|(listed, _)| *listed != status);
+        self.settings.ttls.push((status, ttl));
+        self
+    }
+
+    /// Sets how long a stale response may be sent while a new one is fetched, for responses that do not say. By default 0.
+    ///
+    /// A response says it with `stale-while-revalidate` (RFC 5861, section 3). One with `must-revalidate`,
+    /// `proxy-revalidate`, `s-maxage` or `no-cache` is not sent stale by this setting.
+    #[must_use]
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.settings.grace.while_revalidate = window;
+        self
+    }
+
+    /// Sets how long a stale response may be sent if the handler fails, for responses that do not say. By default 0.
+    ///
+    /// A failure is a response with status 500, 502, 503 or 504, or an error of the inner service. A response says it with
+    /// `stale-if-error` (RFC 5861, section 4). One with `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache` is
+    /// not sent stale by this setting.
+    #[must_use]
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.settings.grace.if_error = window;
+        self
+    }
+
+    /// Sets the influence that clients have by `Cache-Control` and `Pragma`. By default [`ClientDirectives::Coalesce`].
+    ///
+    /// ```
+    /// use cache_layer::{CacheLayer, ClientDirectives, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let reports = CacheLayer::new(store).client_directives(ClientDirectives::Ignore);
+    /// ```
+    #[must_use]
+    pub fn client_directives(mut self, influence: ClientDirectives) -> Self {
+        self.settings.client_directives = influence;
+        self
+    }
+
+    /// Gives a strong `ETag` to stored responses with status 200 that have none: a hash of their body.
+    ///
+    /// For handlers that make no tags, so that clients with a copy get 304 (RFC 9110, section 13.1.2). The tag is known when
+    /// the body has ended, so the response that is being stored is sent without it. By default off.
+    ///
+    /// A compression layer belongs inside: outside it changes the bytes and keeps the tag.
+    #[must_use]
+    pub fn etag(mut self) -> Self {
+        self.settings.makes_etags = true;
         self
     }
 
@@ -217,6 +306,36 @@ mod tests {
     #[should_panic(expected = "write at least Duration::from_millis(1)")]
     fn a_lifetime_of_nothing_is_a_panic() {
         let _ = layer().ttl(Duration::from_micros(999));
+    }
+
+    #[test]
+    #[should_panic(expected = "leave out .ttl_for(404 Not Found, ..)")]
+    fn a_lifetime_of_nothing_for_a_status_is_a_panic() {
+        let _ = layer().ttl_for(StatusCode::NOT_FOUND, Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "status 206 Partial Content is never stored")]
+    fn a_lifetime_for_a_part_is_a_panic() {
+        let _ = layer().ttl_for(StatusCode::PARTIAL_CONTENT, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_last_lifetime_of_a_status_is_used() {
+        let missing = StatusCode::NOT_FOUND;
+        let layer = layer().ttl_for(missing, Duration::from_secs(1));
+        let layer = layer.ttl_for(missing, Duration::from_secs(2));
+        assert_eq!(layer.settings.ttls, [(missing, Duration::from_secs(2))]);
+    }
+
+    #[test]
+    fn grace_has_two_windows() {
+        let layer = layer()
+            .stale_while_revalidate(Duration::from_secs(1))
+            .stale_if_error(Duration::from_secs(2));
+        let grace = layer.settings.grace;
+        assert_eq!(grace.while_revalidate, Duration::from_secs(1));
+        assert_eq!(grace.if_error, Duration::from_secs(2));
     }
 
     #[test]

@@ -52,18 +52,26 @@
 //! # Behaviour
 //!
 //! - **What is stored.** Complete responses to `GET` that state a lifetime (`s-maxage`, `max-age` or `Expires`), or that get
-//!   one from [`CacheLayer::ttl`].
+//!   one from [`CacheLayer::ttl`] or [`CacheLayer::ttl_for`].
 //! - **What is never stored.** Responses with `no-store`, `private`, `no-cache`, `Vary: *` or `Set-Cookie`; responses to a
-//!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Range`); bodies that break
-//!   off, differ from their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the
-//!   rules that are not in the RFC.
+//!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Content-Range`); failures and
+//!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status; bodies that break off, differ from
+//!   their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not
+//!   in the RFC. The fields that `no-cache="x"` names are left out of what is stored.
+//! - **Time.** The age of a response begins when its request was sent (RFC 9111, section 4.2.3): the time of the handler counts
+//!   against the lifetime that the response states. A response without a `Date` gets the time of its arrival.
 //! - **Address.** An entry is found by scheme, host, port, path and query as they were sent, and by the request fields that
 //!   its `Vary` names. Several variants are kept beside each other. A response with `Content-Encoding` also varies by
 //!   `Accept-Encoding`. `HEAD` is answered from the entry of the `GET`. See [keys](#keys).
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
 //!   method, a malformed host, an authority that is not the `Host`, or a forwarded host or scheme. A body that does not tell
-//!   if it is empty is content (`http_body::Body::is_end_stream`). `no-store`, `no-cache`, `max-age`, `min-fresh` and
-//!   `only-if-cached` are honoured; the last one may be refused with 504 and a [`CacheRefusal`].
+//!   if it is empty is content (`http_body::Body::is_end_stream`).
+//! - **What a client may ask.** `no-store`, `no-cache`, `max-age`, `min-fresh`, `max-stale` and `only-if-cached` are
+//!   honoured; the last one may be refused with 504 and a [`CacheRefusal`]. Clients that want a new response at once share a
+//!   handler call. [`CacheLayer::client_directives`] changes both.
+//! - **304.** A client whose `If-None-Match` or `If-Modified-Since` tells that it has the response gets 304. On a miss the
+//!   handler does not see these two fields, so that its whole response can be stored; they are compared with what it sends.
+//!   [`CacheLayer::etag`] makes tags for handlers that have none.
 //! - **A fill belongs to the cache.** A response that may be stored is read by a task of the cache, and every client reads what
 //!   has arrived at its own pace. All get the first byte when the handler sends it. A client that reads slowly or leaves holds
 //!   up nobody, and the page is stored all the same. Trailers are kept.
@@ -116,9 +124,12 @@
 //!
 //! | setting | default | changed by |
 //! | --- | --- | --- |
-//! | lifetime of responses that state none | they are not stored | [`CacheLayer::ttl`] |
+//! | lifetime of responses that state none | they are not stored | [`CacheLayer::ttl`], [`CacheLayer::ttl_for`] |
+//! | stale use of responses that state no window | none | [`CacheLayer::stale_while_revalidate`], [`CacheLayer::stale_if_error`] |
 //! | longest life of an entry | 24 hours | |
 //! | credentials | `Authorization`, `Cookie`, `X-Api-Key`, identity headers | [`CacheLayer::credential_headers`], [`CacheLayer::ignore_cookies`] |
+//! | what a client may ask | [`ClientDirectives::Coalesce`] | [`CacheLayer::client_directives`] |
+//! | entity tags for responses without one | none | [`CacheLayer::etag`] |
 //! | fields that name another target | the request passes by | [`CacheLayer::key_headers`], [`CacheLayer::trust_headers`] |
 //! | key | the target as sent | [`CacheLayer::key`], [`CacheLayer::ignore_query`], [`CacheLayer::sort_query`] |
 //! | entries of users | none | [`CacheLayer::per_user`] |
@@ -179,6 +190,7 @@
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 
 mod call;
+mod client_directives;
 mod detach;
 mod fetch;
 mod fill;
@@ -213,6 +225,7 @@ pub use layer_store as store;
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
 pub use self::{
+    client_directives::ClientDirectives,
     layer::CacheLayer,
     purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},
     refusal::CacheRefusal,

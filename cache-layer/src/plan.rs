@@ -9,9 +9,10 @@ use crate::{
     body::reader::FillReader,
     flight::{FlightEnd, Follower, arriving::ArrivingEntry, flight_key},
     http::{
+        cache_control::Directives,
         cache_status::{CacheStatus, Detail, Fwd},
-        freshness::Reuse,
         request::CacheRequest,
+        reuse::{Reuse, decide_reuse},
         vary::VaryFields,
     },
     join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
@@ -44,8 +45,16 @@ pub(crate) struct Hit {
     pub(crate) entry: Arc<Entry>,
     /// The time since it was received.
     pub(crate) resident: Duration,
-    /// The time for which it stays fresh.
-    left: Duration,
+    use_as: UseAs,
+}
+
+/// The state in which a stored response is sent.
+#[derive(Clone, Copy, Debug)]
+enum UseAs {
+    /// It stays fresh for this long.
+    Fresh(Duration),
+    /// It has been stale for this long, which the client accepts.
+    Stale(Duration),
 }
 
 /// A response that is arriving for another request, and may be sent to this one.
@@ -74,7 +83,7 @@ pub(crate) fn plan_now(
     request: &CacheRequest,
     found: &Result<Found, StoreError>,
 ) -> Option<(Hit, CacheStatus)> {
-    let hit = judge(route, request, found.as_ref().ok()?).ok()?;
+    let hit = judge(route, request, found.as_ref().ok()?, None).ok()?;
     Some(serve(route, hit))
 }
 
@@ -89,11 +98,13 @@ pub(crate) async fn plan(
     let mut fwd = Fwd::Miss;
     let mut vary = VaryFields::default();
     let mut goes_alone = false;
+    let came = route.now();
+    let mut since = None;
     for _ in 0..MAX_ROUNDS {
         // ## Look up
         // Nothing may be served while a purge is outstanding.
         if !shared.purger.settle().await {
-            return store_down(route);
+            return store_down(route, request);
         }
         let found = match first.take() {
             Some(found) => found,
@@ -103,13 +114,13 @@ pub(crate) async fn plan(
             Ok(found) => found,
             Err(error) => {
                 tell_failed(&error);
-                return store_down(route);
+                return store_down(route, request);
             }
         };
 
         // ## Look up => (Serve | OnlyIfCached | Forward)
         // A fresh entry is sent. Without one it may be clear from the request that nothing will be stored.
-        fwd = match judge(route, request, &found) {
+        fwd = match judge(route, request, &found, since) {
             Ok(hit) => {
                 let (hit, status) = serve(route, hit);
                 return RequestPlan::Serve(hit, status);
@@ -127,12 +138,13 @@ pub(crate) async fn plan(
         // Another's response may have shown by which fields it varies, before the store knows.
         vary = found.vary.union(&vary).unwrap_or(vary);
         let key = flight_key(address, request.credentialed, &vary.variant(fields));
-        // A request that wants a fresher response than the stored one does not share another's call.
-        let alone =
-            goes_alone || fwd == Fwd::Request || shared.is_hit_for_miss(&key, &found.observed);
+        // What is stored from now on was fetched after this request came.
+        since = Some(came);
+        let wants_its_own = fwd == Fwd::Request && !route.settings.coalesces();
+        let alone = goes_alone || wants_its_own || shared.is_hit_for_miss(&key, &found.observed);
         let follower = match join_flight(shared, address, key, alone, &mut found).await {
             Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill),
-            Turn::StoreDown => return store_down(route),
+            Turn::StoreDown => return store_down(route, request),
             Turn::LookAgain => continue,
             Turn::Wait(follower) => follower,
         };
@@ -166,8 +178,13 @@ async fn follow(
         return Followed::Variant(entry.head.vary_fields());
     }
     // It may not be fresh enough for this request.
-    let Ok((resident, left)) = judge_head(route, request, &entry.head) else {
+    let is_new = route.settings.coalesces();
+    let Ok((resident, use_as)) = judge_head(route, request, &entry.head, is_new) else {
         return Followed::GoAlone;
+    };
+    let left = match use_as {
+        UseAs::Fresh(left) => left,
+        UseAs::Stale(_) => Duration::ZERO,
     };
     // It may have become too long meanwhile.
     let Some(body) = entry.body.reader() else {
@@ -182,28 +199,40 @@ async fn follow(
     Followed::Join(joined, CacheStatus::Collapsed { left, fwd })
 }
 
-fn judge(route: &Route, request: &CacheRequest, found: &Found) -> Result<Hit, Fwd> {
+/// Decides if the entry that was found may be sent.
+///
+/// `since` is the time, in Unix milliseconds, from which on a response is new to a request that wants a new one.
+fn judge(
+    route: &Route,
+    request: &CacheRequest,
+    found: &Found,
+    since: Option<u64>,
+) -> Result<Hit, Fwd> {
     let entry = match &found.entry {
         Ok(entry) => entry,
         Err(MissReason::Address) => return Err(Fwd::UriMiss),
         Err(MissReason::Variant) => return Err(Fwd::VaryMiss),
         Err(MissReason::Purged) => return Err(Fwd::Purged),
     };
-    let (resident, left) = judge_head(route, request, &entry.head)?;
+    let is_new = since.is_some_and(|since| entry.head.received_at >= since);
+    let is_new = is_new && route.settings.coalesces();
+    let (resident, use_as) = judge_head(route, request, &entry.head, is_new)?;
     Ok(Hit {
         entry: entry.clone(),
         resident,
-        left,
+        use_as,
     })
 }
 
-/// Decides if a valid entry may be sent to this request. Returns the time since it was received, and the time for which it
-/// stays fresh.
+/// Decides if a valid entry may be sent to this request. One that `is_new` is fresh enough for any client.
+///
+/// Returns the time since it was received, and the state in which it is sent.
 fn judge_head(
     route: &Route,
     request: &CacheRequest,
     head: &EntryHead,
-) -> Result<(Duration, Duration), Fwd> {
+    is_new: bool,
+) -> Result<(Duration, UseAs), Fwd> {
     let EntryKind::Http { public, .. } = head.kind else {
         return Err(Fwd::UriMiss);
     };
@@ -211,18 +240,31 @@ fn judge_head(
         return Err(Fwd::Bypass);
     }
     let resident = head.resident(route.now());
-    match head.freshness.decide(resident, &request.directives) {
-        Reuse::Serve(left) => Ok((resident, left)),
-        Reuse::Stale => Err(Fwd::Stale),
-        Reuse::Refetch => Err(Fwd::Request),
+    let nothing = Directives::default();
+    let asks = match is_new {
+        true => &nothing,
+        false => &request.directives,
+    };
+    // A stale response is not validated or refreshed yet, so it is all the same if it has a validator.
+    match decide_reuse(&head.freshness, &head.terms, || false, resident, asks) {
+        Reuse::Serve(left) => Ok((resident, UseAs::Fresh(left))),
+        Reuse::ServeStale {
+            over,
+            refresh: false,
+        } => Ok((resident, UseAs::Stale(over))),
+        Reuse::ServeStale { refresh: true, .. } => Err(Fwd::Stale),
+        Reuse::Validate(need) | Reuse::Fetch(need) => Err(need.fwd),
     }
 }
 
 /// Counts a hit, and describes it.
 fn serve(route: &Route, hit: Hit) -> (Hit, CacheStatus) {
     count(&route.shared.stats.hits);
-    let left = hit.left;
-    (hit, CacheStatus::Hit { left })
+    let status = match hit.use_as {
+        UseAs::Fresh(left) => CacheStatus::Hit { left },
+        UseAs::Stale(over) => CacheStatus::Stale { over },
+    };
+    (hit, status)
 }
 
 /// Returns a reason why no response to this request will be stored.
@@ -247,9 +289,12 @@ pub(crate) fn tell_failed(error: &StoreError) {
     );
 }
 
-fn store_down(route: &Route) -> RequestPlan {
+fn store_down(route: &Route, request: &CacheRequest) -> RequestPlan {
     count(&route.shared.stats.store_errors);
-    RequestPlan::Forward(Fwd::Miss, Some(Detail::StoreDown))
+    match request.directives.only_if_cached {
+        true => RequestPlan::OnlyIfCached,
+        false => RequestPlan::Forward(Fwd::Miss, Some(Detail::StoreDown)),
+    }
 }
 
 #[cfg(test)]
@@ -258,8 +303,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        body::buffer::FillBuffer, fill::commit::Fill, purge::scope::PurgeScope, settings::Profile,
-        stored::address::Address, testing::World,
+        body::buffer::FillBuffer, client_directives::ClientDirectives, fill::commit::Fill,
+        purge::scope::PurgeScope, settings::Profile, stored::address::Address, testing::World,
     };
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -283,6 +328,9 @@ mod tests {
     async fn decided(world: &World, lines: Lines<'_>) -> String {
         match decide(world, lines).await {
             RequestPlan::Serve(_, CacheStatus::Hit { left }) => format!("hit {}", left.as_secs()),
+            RequestPlan::Serve(_, CacheStatus::Stale { over }) => {
+                format!("stale {}", over.as_secs())
+            }
             RequestPlan::Serve(_, status) => format!("serve {status:?}"),
             RequestPlan::Join(_, status) => format!("join {status:?}"),
             RequestPlan::OnlyIfCached => "only if cached".into(),
@@ -335,12 +383,53 @@ mod tests {
         }
     }
 
+    const NO_CACHE: Lines<'_> = &[("cache-control", "no-cache")];
+
     #[tokio::test(start_paused = true)]
-    async fn a_request_for_a_fresher_response_shares_no_call() {
+    async fn a_request_for_a_fresher_response_shares_its_call_or_not() {
+        for (setting, expected) in [
+            (ClientDirectives::Honour, "fill Request false"),
+            (ClientDirectives::Coalesce, "fill Request true"),
+            (ClientDirectives::Ignore, "hit 60"),
+        ] {
+            let mut world = World::new();
+            world.route.settings.client_directives = setting;
+            store(&world, false).await;
+            assert_eq!(decided(&world, NO_CACHE).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_is_content_with_a_response_that_came_after_it() {
+        for asks in ["no-cache", "max-age=0", "min-fresh=3600"] {
+            let world = World::new();
+            store(&world, false).await;
+            let (fill, _) = lead(&world).await;
+            let lines = [("cache-control", asks)];
+            let (planned, ()) = tokio::join!(decided(&world, &lines), async {
+                fill.share(&FillBuffer::complete("body".into()));
+            });
+            assert!(planned.starts_with("join Collapsed"), "{asks}: {planned}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_came_during_the_lookup_is_new() {
         let world = World::new();
         store(&world, false).await;
-        let lines = [("cache-control", "no-cache")];
-        assert_eq!(decided(&world, &lines).await, "fill Request false");
+        let (request, fields) = world.request(NO_CACHE);
+        let early = world.shared().look_up(&request.address, &fields).await;
+        world.clock.advance(Duration::from_secs(1));
+        let mut second = world.fill(request.address.clone()).await;
+        second.head.received_at = world.route.now();
+        second.commit(&[], HeaderMap::new()).await;
+        let planned = plan(&world.route, &request, &fields, Some(early)).await;
+        assert!(
+            matches!(planned, RequestPlan::Serve(_, CacheStatus::Hit { .. })),
+            "{planned:?}"
+        );
+        // For the next request it is old.
+        assert_eq!(decided(&world, NO_CACHE).await, "fill Request true");
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,6 +439,31 @@ mod tests {
         assert_eq!(decided(&world, &lines).await, "only if cached");
         store(&world, false).await;
         assert_eq!(decided(&world, &lines).await, "hit 60");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_fetched_for_it_while_the_store_fails_either() {
+        let world = World::new();
+        let lines = [("cache-control", "only-if-cached")];
+        world.store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+        assert_eq!(decided(&world, &lines).await, "only if cached");
+        let purger = world.shared().purger.clone();
+        let failed = purger.purge(&[PurgeScope::page("/cars")]).await;
+        assert!(failed.is_err());
+        assert_eq!(decided(&world, &lines).await, "only if cached");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_accept_a_stale_response() {
+        let world = World::new();
+        let (request, _) = world.request(&[]);
+        let mut fill = world.fill(request.address).await;
+        fill.headers.insert("etag", "\"a\"".parse().unwrap());
+        fill.commit(&[], HeaderMap::new()).await;
+        world.clock.advance(Duration::from_secs(65));
+        let lines = [("cache-control", "max-stale=5")];
+        assert_eq!(decided(&world, &lines).await, "stale 5");
+        assert_eq!(decided(&world, &[]).await, "fill Stale true");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,24 +1,30 @@
-//! Responses that the cache makes itself: a stored one, and the refusal of `only-if-cached`.
+//! Responses that the cache makes itself: a stored one, a 304, and the refusal of `only-if-cached`.
 
-use http::{Response, StatusCode, header};
+use std::time::SystemTime;
+
+use http::{HeaderMap, Response, StatusCode, header};
 use layer_http::{Body, Content};
 
 use crate::{
     body::{CacheResponse, HandlerBody},
-    http::cache_status::{CacheStatus, Detail, Fwd},
+    http::{
+        cache_status::{CacheStatus, Detail, Fwd},
+        conditional,
+    },
     plan::{Hit, JoinedResponse},
     refusal::CacheRefusal,
     settings::CacheSettings,
     stored::entry::EntryKind,
 };
 
-/// Makes the response of a hit. `None` if the entry's fields cannot be read.
+/// Makes the response of a hit to a request with these fields. `None` if the entry's fields cannot be read.
 ///
 /// A `HEAD` gets the fields of the `GET` and no body (RFC 9110, section 9.3.2).
 pub(crate) fn stored_response<B>(
     settings: &CacheSettings,
     hit: &Hit,
     is_head: bool,
+    fields: &HeaderMap,
     status: CacheStatus,
 ) -> Option<CacheResponse<B>> {
     let entry = &hit.entry;
@@ -40,16 +46,37 @@ pub(crate) fn stored_response<B>(
         }
         false => Content::new(entry.body.clone()).with_trailers(entry.trailers()?),
     };
+    if code == StatusCode::NO_CONTENT {
+        // It states no length, whatever the handler wrote (RFC 9110, section 8.6).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let mut response = Response::new(Body::own(content));
     *response.status_mut() = code;
     *response.headers_mut() = headers;
-    Some(response)
+    Some(or_not_modified(fields, entry.head.received_at(), response))
 }
 
-/// Makes the response of a request that joins another one's.
+/// Makes a 304 of the response if the client has it already (RFC 9111, section 4.3.2).
+///
+/// `fields` are those of the request. The response was received at `received`.
+pub(crate) fn or_not_modified<B>(
+    fields: &HeaderMap,
+    received: SystemTime,
+    mut response: CacheResponse<B>,
+) -> CacheResponse<B> {
+    if conditional::is_unchanged(fields, response.status(), response.headers(), received) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        conditional::keep_fields_of_304(response.headers_mut());
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+/// Makes the response of a request with these fields that joins another one's.
 pub(crate) fn joined_response<B>(
     settings: &CacheSettings,
     joined: JoinedResponse,
+    fields: &HeaderMap,
     status: CacheStatus,
 ) -> CacheResponse<B> {
     let head = &joined.entry.head;
@@ -62,7 +89,7 @@ pub(crate) fn joined_response<B>(
         *response.status_mut() = status;
     }
     *response.headers_mut() = headers;
-    response
+    or_not_modified(fields, head.received_at(), response)
 }
 
 /// Makes the response to a request whose handler call was lost with its runtime.
@@ -105,8 +132,18 @@ mod tests {
 
     /// Stores a body of four bytes that was 5 s old, and finds it 10 s later.
     async fn hit(world: &World) -> (Hit, CacheStatus) {
+        hit_of(world, StatusCode::OK).await
+    }
+
+    async fn hit_of(world: &World, code: StatusCode) -> (Hit, CacheStatus) {
         let (request, fields) = world.request(&[]);
         let mut fill = world.fill(request.address.clone()).await;
+        if let EntryKind::Http { status, .. } = &mut fill.head.kind {
+            *status = code;
+        }
+        if code == StatusCode::NO_CONTENT {
+            fill.headers.insert(header::CONTENT_LENGTH, 0.into());
+        }
         fill.head.freshness.age = Duration::from_secs(5);
         fill.headers.insert("x-a", "1".parse().unwrap());
         let trailers = [("x-t".parse().unwrap(), "2".parse().unwrap())];
@@ -123,8 +160,14 @@ mod tests {
     async fn a_stored_response_has_its_age_its_body_and_its_trailers() {
         let world = World::new();
         let (hit, status) = hit(&world).await;
-        let response =
-            stored_response::<Inner>(&world.route.settings, &hit, false, status).unwrap();
+        let response = stored_response::<Inner>(
+            &world.route.settings,
+            &hit,
+            false,
+            &HeaderMap::new(),
+            status,
+        )
+        .unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["age"], "15");
         assert_eq!(response.headers()["x-a"], "1");
@@ -139,10 +182,52 @@ mod tests {
     async fn a_head_gets_the_length_and_no_body() {
         let world = World::new();
         let (hit, status) = hit(&world).await;
-        let response = stored_response::<Inner>(&world.route.settings, &hit, true, status).unwrap();
+        let response =
+            stored_response::<Inner>(&world.route.settings, &hit, true, &HeaderMap::new(), status)
+                .unwrap();
         assert_eq!(response.headers()["content-length"], "4");
         let body = response.into_body().collect().await.unwrap();
         assert!(body.to_bytes().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_204_has_no_length() {
+        let world = World::new();
+        let (hit, status) = hit_of(&world, StatusCode::NO_CONTENT).await;
+        let (settings, fields) = (&world.route.settings, HeaderMap::new());
+        for is_head in [true, false] {
+            let response = stored_response::<Inner>(settings, &hit, is_head, &fields, status);
+            assert!(!response.unwrap().headers().contains_key("content-length"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_the_response_gets_304_and_no_body() {
+        let world = World::new();
+        let (hit, status) = hit(&world).await;
+        let settings = &world.route.settings;
+        let mut fields = HeaderMap::new();
+        // It was received at `NOW` and has neither a date nor a tag.
+        fields.insert(
+            "if-modified-since",
+            "Fri, 15 Jan 2027 08:00:00 GMT".parse().unwrap(),
+        );
+        for is_head in [false, true] {
+            let response =
+                stored_response::<Inner>(settings, &hit, is_head, &fields, status).unwrap();
+            assert_eq!(response.status(), 304);
+            assert_eq!(response.headers()["age"], "15");
+            assert_eq!(response.headers()["cache-status"], "cache; hit; ttl=45");
+            assert!(!response.headers().contains_key("content-length"));
+            let body = response.into_body().collect().await.unwrap();
+            assert!(body.trailers().is_none() && body.to_bytes().is_empty());
+        }
+        fields.insert(
+            "if-modified-since",
+            "Fri, 15 Jan 2027 07:59:59 GMT".parse().unwrap(),
+        );
+        let response = stored_response::<Inner>(settings, &hit, false, &fields, status).unwrap();
+        assert_eq!(response.status(), 200);
     }
 
     #[test]

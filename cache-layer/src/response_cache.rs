@@ -13,7 +13,7 @@ use crate::{
     detach::detach,
     fill::commit::Fill,
     flight::{FlightEnd, flight_key},
-    http::freshness::Freshness,
+    http::{freshness::Freshness, reuse::StaleTerms},
     join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
     metrics::count_object,
     plan::tell_failed,
@@ -166,8 +166,19 @@ impl ResponseCache {
 
     /// Purges the responses of the paths of a pattern.
     ///
-    /// `/cars/7` is one path, `/cars/*` all paths under `/cars/` (and not `/cars` itself), `*` all paths. A `*` elsewhere
-    /// widens the pattern to everything under the segments before it: `/cars/*/photos` is `/cars/*`.
+    /// `/cars/7` is one path, `/cars/*` all paths under `/cars/` (and not `/cars` itself), `*` all paths.
+    ///
+    /// A pattern is a glob as in Redis: `*` is any text, `[0-9]` one character of a class, and a backslash makes the next
+    /// character plain. A glob widens the pattern to everything under the segments before it: `/cars/*/photos` and
+    /// `/cars/[0-9]` are `/cars/*`. A `?` would begin a query and is an error, for which the text says what to write.
+    ///
+    /// | pattern | purges |
+    /// | --- | --- |
+    /// | `/cars/7` | `/cars/7`, with all its queries |
+    /// | `/cars/*`, `/cars/7*`, `/cars/[0-9]` | all under `/cars/` |
+    /// | `/a\*b`, `/a%2Ab` | the path `/a*b` |
+    /// | `/a\?b`, `/a%3Fb` | the path `/a%3Fb` |
+    /// | `/cars?page=1`, `/cars/?`, `cars/*` | nothing: an error |
     ///
     /// All hosts, queries and variants of a path are purged, in every process on the store. It costs one command, whatever
     /// the number of entries. Call it after the change is committed: responses from before it are then never served.
@@ -177,7 +188,9 @@ impl ResponseCache {
 
     /// Purges the objects of a pattern: `user:7`, `user:*` for all under it, `*` for all objects.
     ///
-    /// See [`purge_path`](Self::purge_path).
+    /// A pattern is a glob as in Redis, as in [`purge_path`](Self::purge_path); here `?` is one character. A glob widens the
+    /// pattern to everything under the segments before it: `user:?`, `user:[0-9]*` and `user:*:profile` are `user:*`. For a
+    /// key that holds one of `*?[\`, put a backslash before that character: `user:\*` is the key `user:*` alone.
     pub fn purge_key(&self, pattern: &str) -> Purge {
         Purge::begin(&self.shared.purger, PurgeScope::key(pattern))
     }
@@ -286,8 +299,10 @@ impl ResponseCache {
                 kind: EntryKind::Object,
                 received_at: self.clock.now() / 1_000,
                 freshness: Freshness::given(ttl),
+                terms: StaleTerms::default(),
             },
             headers: HeaderMap::new(),
+            makes_etag: false,
             tags: Vec::new(),
             variant: None,
         };

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::Extensions;
 use layer_store::KeySpace;
@@ -25,6 +28,10 @@ impl Route {
     /// Returns the time, in Unix milliseconds.
     pub(crate) fn now(&self) -> u64 {
         self.settings.clock.now() / 1_000
+    }
+
+    pub(crate) fn time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.now())
     }
 
     /// Marks a request that goes to the handler.

@@ -16,11 +16,11 @@ use crate::{
     future::{BypassNote, ResponseFuture},
     http::{
         cache_status::Detail,
-        request::{Bypass, CacheRequest, Cacheability, has_content},
+        request::{Bypass, CacheRequest, Cacheability, has_content, wants_only_stored},
     },
     plan::plan_now,
     purge::scope::PurgeScope,
-    respond::stored_response,
+    respond::{only_if_cached, stored_response},
     route::Route,
     stored::lookup::Found,
 };
@@ -102,6 +102,11 @@ where
         // A request that passes by is known without a store.
         let cacheable = match self.cacheability(&request) {
             Cacheability::Cacheable(cacheable) => cacheable,
+            Cacheability::Bypass(_)
+                if wants_only_stored(&route.settings, &RequestHead::of(&request)) =>
+            {
+                return ResponseFuture::ready(only_if_cached(&route.settings));
+            }
             Cacheability::Bypass(bypass) => {
                 let path = RequestHead::of(&request).path();
                 let changed = bypass.is_unsafe.then(|| PurgeScope::page(path));
@@ -112,8 +117,13 @@ where
         // A hit on a store that needs no waiting ends here, without a task or a box.
         let found = self.look_up_now(&cacheable, request.headers());
         if let Some((hit, status)) = found.as_ref().and_then(|f| plan_now(route, &cacheable, f))
-            && let Some(response) =
-                stored_response(&route.settings, &hit, cacheable.is_head, status)
+            && let Some(response) = stored_response(
+                &route.settings,
+                &hit,
+                cacheable.is_head,
+                request.headers(),
+                status,
+            )
         {
             return ResponseFuture::ready(response);
         }

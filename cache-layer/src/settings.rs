@@ -1,10 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use layer_store::{Clock, KeySpace};
 
 use crate::{
-    http::cache_status::{CacheName, CacheStatus},
+    client_directives::ClientDirectives,
+    http::{
+        cache_status::{CacheName, CacheStatus},
+        reuse::Grace,
+    },
     key::{fields::FieldRoles, rules::KeyRules},
     metrics::Requests,
 };
@@ -15,6 +19,13 @@ pub(crate) struct CacheSettings {
     pub(crate) enabled: bool,
     /// The lifetime of responses that state none.
     pub(crate) ttl: Option<Duration>,
+    /// The same for one status each. A status that is listed is stored in every profile.
+    pub(crate) ttls: Vec<(StatusCode, Duration)>,
+    /// The stale windows of responses that state none.
+    pub(crate) grace: Grace,
+    /// True if a stored response without an entity tag gets one.
+    pub(crate) makes_etags: bool,
+    pub(crate) client_directives: ClientDirectives,
     pub(crate) profile: Profile,
     /// Shared, as the settings are cloned for each connection.
     pub(crate) keys: Arc<KeyRules>,
@@ -40,7 +51,8 @@ pub enum Profile {
     ///
     /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
     /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
-    /// overrides its method, or whose fields name another target than it has, passes by.
+    /// overrides its method, or whose fields name another target than it has, passes by. A response with the status 401, 403,
+    /// 429 or 5xx is not stored, unless [`CacheLayer::ttl_for`](crate::CacheLayer::ttl_for) names the status.
     #[default]
     Safe,
     /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.
@@ -55,6 +67,10 @@ impl CacheSettings {
         Self {
             enabled: true,
             ttl: None,
+            ttls: Vec::new(),
+            grace: Grace::default(),
+            makes_etags: false,
+            client_directives: ClientDirectives::default(),
             profile: Profile::Safe,
             fields: Arc::new(keys.fields(true)),
             max_body: 2 * 1024 * 1024,
@@ -80,6 +96,33 @@ impl CacheSettings {
             fwd = status.fwd(),
             "cache answered"
         );
+    }
+
+    /// Returns the lifetime that the route gives to a response that states none.
+    pub(crate) fn lifetime_of(&self, status: StatusCode) -> Option<Duration> {
+        self.listed(status).or_else(|| {
+            let ttl = self.ttl?;
+            matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then_some(ttl)
+        })
+    }
+
+    /// Returns true if responses with this status may be stored at all.
+    ///
+    /// A failure or a refusal is mostly for one client or one moment, so the safe profile wants them to be listed.
+    pub(crate) fn stores(&self, status: StatusCode) -> bool {
+        let is_refusal = matches!(status.as_u16(), 401 | 403 | 429) || status.is_server_error();
+        !self.is_safe() || !is_refusal || self.listed(status).is_some()
+    }
+
+    fn listed(&self, status: StatusCode) -> Option<Duration> {
+        let mut ttls = self.ttls.iter();
+        ttls.find(|(listed, _)| *listed == status)
+            .map(|(_, ttl)| *ttl)
+    }
+
+    /// Returns true if a request that wants a new response may share one that comes for another.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.client_directives == ClientDirectives::Coalesce
     }
 
     pub(crate) fn is_safe(&self) -> bool {
@@ -142,6 +185,9 @@ mod tests {
         let settings = settings();
         assert!(settings.enabled && settings.is_safe());
         assert_eq!(settings.ttl, None);
+        assert!(settings.coalesces());
+        assert!(settings.ttls.is_empty() && !settings.makes_etags);
+        assert_eq!(settings.grace, Grace::default());
         assert_eq!(settings.max_body, 2_097_152);
         assert_eq!(&*settings.name, "cache");
     }

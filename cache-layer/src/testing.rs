@@ -14,6 +14,7 @@ use crate::{
     http::{
         freshness::Freshness,
         request::{CacheRequest, Cacheability},
+        reuse::StaleTerms,
         vary::VaryFields,
     },
     join::{PendingFill, Turn, join_flight},
@@ -99,6 +100,7 @@ impl World {
             lease,
             head: head(Duration::from_secs(60)),
             headers: HeaderMap::new(),
+            makes_etag: false,
             tags: Vec::new(),
             variant: None,
         }
@@ -125,6 +127,7 @@ pub(crate) fn head(lifetime: Duration) -> EntryHead {
         },
         received_at: NOW / 1_000,
         freshness: Freshness::given(lifetime),
+        terms: StaleTerms::default(),
     }
 }
 

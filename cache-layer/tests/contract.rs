@@ -18,8 +18,8 @@ use std::{
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use cache_layer::{
-    Cache, CacheLayer, CacheRefusal, Invalidation, Profile, Purge, PurgeError, ResponseCache,
-    Stats, Tags,
+    Cache, CacheLayer, CacheRefusal, ClientDirectives, Invalidation, Profile, Purge, PurgeError,
+    ResponseCache, Stats, Tags,
     body::HandlerBody,
     future::ResponseFuture,
     store::{MemoryStore, SharedStore},
@@ -496,8 +496,47 @@ fn public_types_are_send_and_sync() {
     check::<PurgeError>();
     check::<CacheRefusal>();
     check::<Profile>();
+    check::<ClientDirectives>();
     fn is_send<T: Send>() {}
     is_send::<Purge>();
     is_send::<HandlerBody<Frames>>();
     is_send::<ResponseFuture<Handler, String, Frames>>();
+}
+
+/// A client that needs no body is not one that has left.
+#[tokio::test]
+async fn a_page_is_stored_though_its_only_client_got_304() {
+    let layer = CacheLayer::new(store()).fills_outlive_clients(false);
+    let handler = Handler::new(|_, _| async {
+        let (sender, body) = cases::frames();
+        tokio::spawn(async move {
+            for part in ["a", "b"] {
+                tokio::task::yield_now().await;
+                let _ = sender.send(Ok(http_body::Frame::data(part.into())));
+            }
+        });
+        response(&[FRESH, ("etag", "\"a\"")], "").map(|_| body)
+    });
+    let site = Site::with(layer, handler);
+    let reply = site.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((reply.status.as_u16(), reply.body.as_str()), (304, ""));
+    let reply = site.get("/").await;
+    assert_eq!((reply.is_hit(), reply.body.as_str()), (true, "ab"));
+}
+
+#[test]
+fn a_length_that_is_a_lie_makes_no_room() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let lie = &[FRESH, ("content-length", "18446744073709551615")];
+    let layer = CacheLayer::new(store()).max_body(usize::MAX);
+    let site = Site::with(layer, Handler::text(lie, |_, _| "short".into()));
+    let made = allocation_counter::measure(|| {
+        let reply = runtime.block_on(site.try_send(request("/", &[]))).unwrap();
+        assert_eq!(reply.body, "short");
+    });
+    assert!(made.bytes_max < 256 * 1024, "{} bytes", made.bytes_max);
+    assert_eq!(site.cache.stats().stored, 0);
 }

@@ -7,16 +7,17 @@
 //!
 //! If one fails, nothing is stored. Those who share the response have it all the same.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode, header::ETAG};
 use layer_store::{Clock, Ttl, Value};
 
 use crate::{
     body::buffer::FillBuffer,
     fill::lease::FillLease,
     flight::{FlightKey, Leader, arriving::ArrivingEntry},
+    http::etag,
     metrics::count_fill,
     purge::{
         plant::LearnTags,
@@ -27,7 +28,7 @@ use crate::{
     stored::{
         address::Address,
         codec::EntryWriter,
-        entry::{EntryHead, MAX_LIFE},
+        entry::{EntryHead, EntryKind},
         hints::Hint,
         write::{Variant, WriteEntry},
     },
@@ -47,6 +48,8 @@ pub(crate) struct Fill {
     pub(crate) lease: Option<FillLease>,
     pub(crate) head: EntryHead,
     pub(crate) headers: HeaderMap,
+    /// True if it gets an entity tag where it has none.
+    pub(crate) makes_etag: bool,
     /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
     /// `None` if the address has one entry for all requests.
@@ -101,6 +104,7 @@ impl Fill {
     ) -> Result<Written, &'static str> {
         let deadline = self.shared.caller.deadline();
         let tags = self.learn_tags(deadline).await.ok_or("tags")?;
+        let headers = self.headers_with_tag(body);
         let (snapshot, text) = (&self.snapshot, &self.address.text);
         let length = body.iter().map(Bytes::len).sum();
         let mut writer = EntryWriter::new(length);
@@ -110,7 +114,7 @@ impl Fill {
         let bytes = writer.finish(
             text,
             &self.head,
-            &self.headers,
+            &headers,
             &trailers,
             &snapshot.scopes,
             &tags,
@@ -122,6 +126,23 @@ impl Fill {
         }
         self.remember(&tags);
         Ok(self.write(deadline, &value, ttl, &tags).await)
+    }
+
+    /// Returns the fields to store: those of the response, and an entity tag if it is to have one.
+    fn headers_with_tag(&self, body: &[Bytes]) -> Cow<'_, HeaderMap> {
+        let is_ok = matches!(
+            self.head.kind,
+            EntryKind::Http {
+                status: StatusCode::OK,
+                ..
+            }
+        );
+        if !self.makes_etag || !is_ok || self.headers.contains_key(ETAG) {
+            return Cow::Borrowed(&self.headers);
+        }
+        let mut headers = self.headers.clone();
+        headers.insert(ETAG, etag::of_body(&headers, body));
+        Cow::Owned(headers)
     }
 
     /// Returns the tags of the entry with their stamps: those of the snapshot, and new ones for the tags that are not in it.
@@ -152,8 +173,8 @@ impl Fill {
     pub(crate) fn ttl(&self) -> Option<Ttl> {
         let now = self.clock.now() / 1_000;
         let resident = now.saturating_sub(self.head.received_at);
-        let left = self.head.freshness.left().min(MAX_LIFE);
-        let left = u64::try_from(left.as_millis()).ok()?;
+        let life = self.head.life(&self.headers);
+        let left = u64::try_from(life.as_millis()).ok()?;
         Ttl::from_millis(left.checked_sub(resident)?)
     }
 
@@ -335,6 +356,42 @@ mod tests {
         assert_eq!(left(&fill), Some(86_400_000 - 60_001));
         commit(fill).await;
         assert!(stored(&world).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_lives_on_while_it_may_be_sent_stale_or_validated() {
+        let world = World::new();
+        let mut fill = world.fill(cars()).await;
+        let left = |fill: &Fill| fill.ttl().unwrap().as_duration().as_secs();
+        fill.head.terms.while_revalidate = Duration::from_secs(30);
+        assert_eq!(left(&fill), 90);
+        fill.head.terms.if_error = Duration::from_secs(40);
+        assert_eq!(left(&fill), 100);
+        fill.headers.insert(ETAG, "\"a\"".parse().unwrap());
+        assert_eq!(left(&fill), 3_660);
+        fill.head.terms.if_error = Duration::from_secs(1_000_000);
+        assert_eq!(left(&fill), 86_400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entity_tag_is_made_of_a_200_that_has_none() {
+        let world = World::new();
+        let tag = |fill: &Fill| fill.headers_with_tag(&["body".into()]).get(ETAG).cloned();
+        let mut fill = world.fill(cars()).await;
+        assert_eq!(tag(&fill), None);
+        fill.makes_etag = true;
+        assert_eq!(
+            tag(&fill),
+            Some(etag::of_body(&HeaderMap::new(), &["body".into()]))
+        );
+        let own = http::HeaderValue::from_static("\"own\"");
+        fill.headers.insert(ETAG, own.clone());
+        assert_eq!(tag(&fill), Some(own));
+        fill.headers.clear();
+        if let EntryKind::Http { status, .. } = &mut fill.head.kind {
+            *status = StatusCode::NOT_FOUND;
+        }
+        assert_eq!(tag(&fill), None);
     }
 
     #[tokio::test(start_paused = true)]

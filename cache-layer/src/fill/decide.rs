@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::CONTENT_TYPE};
-use layer_http::strip_hop_by_hop;
 
 use super::commit::Fill;
 use crate::{
     call::Received,
     http::{
         cache_status::Detail,
+        date,
         request::CacheRequest,
         storable::{StorePolicy, is_lasting, store_policy},
         vary::{self, VaryAny},
@@ -39,7 +39,8 @@ where
     B: http_body::Body,
 {
     let now = route.now();
-    let decided = policy(route, request, fields, received, now)
+    let received_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
+    let decided = policy(route, request, fields, received, received_at)
         .and_then(|policy| Ok((variant(&pending, &policy, fields)?, policy)));
     let (variant, policy) = match decided {
         Ok(decided) => decided,
@@ -53,10 +54,9 @@ where
             return Err(detail);
         }
     };
-    // The client gets all fields, the store those that do not concern the connection.
-    let mut headers = received.parts.headers.clone();
-    strip_hop_by_hop(&mut headers);
+    let mut headers = policy.stored_fields(&received.parts.headers);
     route.settings.keys.strip_unstored(&mut headers);
+    date::record(&mut headers, received_at);
     let value = |name: &http::HeaderName| (name.clone(), vary::value(fields, name));
     let head = EntryHead {
         kind: EntryKind::Http {
@@ -66,6 +66,7 @@ where
         },
         received_at: now,
         freshness: policy.freshness,
+        terms: policy.terms,
     };
     Ok(Fill {
         shared: route.shared.clone(),
@@ -77,22 +78,24 @@ where
         lease: pending.lease,
         head,
         headers,
+        makes_etag: route.settings.makes_etags,
         tags: policy.tags,
         variant,
     })
 }
 
-/// Decides if the response may be stored. It arrived at `now`, in Unix milliseconds.
+/// Decides if the response may be stored. It arrived at `now`.
 fn policy<B: http_body::Body>(
     route: &Route,
     request: &CacheRequest,
     fields: &HeaderMap,
     received: &Received<B>,
-    now: u64,
+    now: SystemTime,
 ) -> Result<StorePolicy, Detail> {
     let Received { parts, body, delay } = received;
-    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
     let policy = store_policy(&route.settings, request, fields, parts, now, *delay)?;
+    // One that has to be validated before each use is not stored yet.
+    policy.is_ever_fresh()?;
     if is_endless(&parts.headers) {
         return Err(Detail::Endless);
     }

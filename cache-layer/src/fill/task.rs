@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, header::CONTENT_LENGTH};
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Frame;
 use layer_http::{Body, BoxError};
 use tokio::{
@@ -43,9 +43,11 @@ use crate::{
     call::{call_handler, pass_on},
     http::{
         cache_status::{CacheStatus, Fwd},
+        date,
         request::CacheRequest,
     },
     join::PendingFill,
+    respond::or_not_modified,
     route::Route,
 };
 
@@ -137,7 +139,9 @@ async fn run<S, ReqBody, ResBody>(
         Err(detail) => {
             let detail = Some(detail);
             let status = CacheStatus::Forwarded { fwd, detail };
-            return drop(answer.send(Ok(Ok(pass_on(&route, status, received)))));
+            let response = pass_on(&route, status, received);
+            let response = or_not_modified(&fill.fields, route.time(), response);
+            return drop(answer.send(Ok(Ok(response))));
         }
     };
 
@@ -152,18 +156,25 @@ async fn run<S, ReqBody, ResBody>(
     route
         .settings
         .mark(&mut parts.headers, CacheStatus::Stored { fwd });
+    let received_at = entry.head.received_at();
+    date::record(&mut parts.headers, received_at);
     let length = body.size_hint().exact();
+    let mut needs_no_body = false;
     if let Some(reader) = buffer.reader() {
         let body = Body::inner(HandlerBody::read(reader.stating(length)));
+        let response = Response::from_parts(parts, body);
+        let response = or_not_modified(&fill.fields, received_at, response);
+        needs_no_body = response.status() == StatusCode::NOT_MODIFIED;
         // A client that has left drops its reader with it.
-        let _ = answer.send(Ok(Ok(Response::from_parts(parts, body))));
+        let _ = answer.send(Ok(Ok(response)));
     }
     let arriving = Arriving {
         length: stated_length(&entry.headers).or(length),
         buffer,
         fill: Some(entry),
         timer,
-        outlives_clients: route.settings.fills_outlive_clients,
+        // A client that needs no body has not left.
+        outlives_clients: needs_no_body || route.settings.fills_outlive_clients,
     };
     arriving.drive(body).await;
 }

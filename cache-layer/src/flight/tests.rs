@@ -4,7 +4,7 @@ use layer_store::KeySpace;
 use super::*;
 use crate::{
     body::buffer::FillBuffer,
-    http::freshness::Freshness,
+    http::{freshness::Freshness, reuse::StaleTerms},
     purge::stamp::{Stamp, StampState},
     stored::entry::{EntryHead, EntryKind},
     testing::address,
@@ -35,6 +35,7 @@ fn entry() -> Arc<ArrivingEntry> {
             kind: EntryKind::Object,
             received_at: 0,
             freshness: Freshness::given(Duration::from_secs(1)),
+            terms: StaleTerms::default(),
         },
         headers: HeaderMap::new(),
         body: FillBuffer::complete("body".into()),

@@ -1,19 +1,31 @@
-use http::{HeaderMap, HeaderName};
+use http::{
+    HeaderMap, HeaderName,
+    header::{CACHE_CONTROL, PRAGMA},
+};
 
-/// The `Cache-Control` directives on which this cache acts (RFC 9111, section 5.2).
+/// The `Cache-Control` directives on which this cache acts (RFC 9111, section 5.2, and RFC 5861).
 ///
-/// A directive with a list of field names, such as `private="x"`, is read as the bare one, which forbids more.
+/// `private="x"` is read as `private`, which forbids more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) no_store: bool,
+    /// Without a list of fields.
     pub(crate) no_cache: bool,
+    /// The fields of `no-cache="x, y"`: the rest of the response may be used without asking the origin.
+    pub(crate) no_cache_fields: Vec<HeaderName>,
     pub(crate) private: bool,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
+    pub(crate) proxy_revalidate: bool,
+    pub(crate) must_understand: bool,
     /// In seconds. A value that cannot be read is 0, which is stale at once (section 4.2.1).
     pub(crate) max_age: Option<u64>,
     pub(crate) s_maxage: Option<u64>,
     pub(crate) min_fresh: Option<u64>,
+    /// Without a number, any.
+    pub(crate) max_stale: Option<u64>,
+    pub(crate) stale_while_revalidate: Option<u64>,
+    pub(crate) stale_if_error: Option<u64>,
     pub(crate) only_if_cached: bool,
 }
 
@@ -29,6 +41,26 @@ impl Directives {
         directives
     }
 
+    /// Reads the directives of a request. `Pragma` is read if there is no `Cache-Control` (section 5.4).
+    pub(crate) fn of_request(headers: &HeaderMap) -> Self {
+        let mut directives = if headers.contains_key(CACHE_CONTROL) {
+            Self::of(headers, &CACHE_CONTROL)
+        } else if headers.contains_key(PRAGMA) {
+            let pragma = Self::of(headers, &PRAGMA);
+            Self {
+                no_cache: pragma.no_cache,
+                no_cache_fields: pragma.no_cache_fields,
+                ..Self::default()
+            }
+        } else {
+            return Self::default();
+        };
+        // In a request it takes no fields.
+        directives.no_cache |= !directives.no_cache_fields.is_empty();
+        directives.no_cache_fields.clear();
+        directives
+    }
+
     fn add(&mut self, member: &[u8]) {
         let (name, argument) = match member.iter().position(|byte| *byte == b'=') {
             Some(at) => (&member[..at], Some(&member[at + 1..])),
@@ -37,15 +69,28 @@ impl Directives {
         let seconds = || Some(argument.and_then(seconds).unwrap_or(0));
         match name.trim_ascii().to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,
-            b"no-cache" => self.no_cache = true,
+            b"no-cache" => match argument.and_then(fields) {
+                Some(fields) => self.no_cache_fields.extend(fields),
+                None => self.no_cache = true,
+            },
             b"private" => self.private = true,
             b"public" => self.public = true,
             b"must-revalidate" => self.must_revalidate = true,
+            b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"must-understand" => self.must_understand = true,
             b"only-if-cached" => self.only_if_cached = true,
             // Of two with one name the first is used (section 4.2.1).
             b"max-age" => self.max_age = self.max_age.or_else(seconds),
             b"s-maxage" => self.s_maxage = self.s_maxage.or_else(seconds),
             b"min-fresh" => self.min_fresh = self.min_fresh.or_else(seconds),
+            b"max-stale" if argument.is_none() => {
+                self.max_stale = self.max_stale.or(Some(MAX_SECONDS));
+            }
+            b"max-stale" => self.max_stale = self.max_stale.or_else(seconds),
+            b"stale-while-revalidate" => {
+                self.stale_while_revalidate = self.stale_while_revalidate.or_else(seconds);
+            }
+            b"stale-if-error" => self.stale_if_error = self.stale_if_error.or_else(seconds),
             _ => {}
         }
     }
@@ -63,6 +108,16 @@ pub(crate) fn seconds(text: &[u8]) -> Option<u64> {
     }
     let add = |sum: u64, digit: &u8| (sum * 10 + u64::from(digit - b'0')).min(MAX_SECONDS);
     Some(digits.iter().fold(0, add))
+}
+
+/// Reads a quoted list of field names. `None` if it is empty, or if one of them is none.
+fn fields(text: &[u8]) -> Option<Vec<HeaderName>> {
+    let [b'"', inside @ .., b'"'] = text.trim_ascii() else {
+        return None;
+    };
+    let names = members(inside).map(|name| HeaderName::from_bytes(name).ok());
+    let names: Vec<_> = names.collect::<Option<_>>()?;
+    (!names.is_empty()).then_some(names)
 }
 
 /// Splits a list at the commas that are not inside a quoted string.
@@ -89,7 +144,7 @@ const MAX_SECONDS: u64 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
-    use http::header::CACHE_CONTROL;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -111,7 +166,56 @@ mod tests {
     #[test]
     fn an_argument_does_not_weaken_a_prohibition() {
         assert!(of(&["private=\"x\""]).private);
-        assert!(of(&["no-cache=\"set-cookie, x\""]).no_cache);
+    }
+
+    #[test]
+    fn no_cache_may_be_for_some_fields_alone() {
+        let read = of(&["no-cache=\"Set-Cookie, x\", no-cache=\"y\""]);
+        assert!(!read.no_cache);
+        assert_eq!(read.no_cache_fields, ["set-cookie", "x", "y"]);
+        // A list that cannot be read forbids more.
+        for odd in [
+            "no-cache=\"\"",
+            "no-cache=x",
+            "no-cache=\"a b\"",
+            "no-cache=",
+        ] {
+            assert!(of(&[odd]).no_cache, "{odd}");
+        }
+        let both = of(&["no-cache, no-cache=\"x\""]);
+        assert!(both.no_cache && !both.no_cache_fields.is_empty());
+    }
+
+    #[test]
+    fn a_request_is_read_with_its_pragma() {
+        let request = |lines: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().unwrap());
+            }
+            Directives::of_request(&headers)
+        };
+        assert_eq!(request(&[]), Directives::default());
+        assert!(request(&[("pragma", "no-cache")]).no_cache);
+        assert!(!request(&[("pragma", "no-store")]).no_store);
+        let both = request(&[("pragma", "no-cache"), ("cache-control", "max-age=1")]);
+        assert_eq!((both.no_cache, both.max_age), (false, Some(1)));
+        // Fields are for responses.
+        let fields = request(&[("cache-control", "no-cache=\"x\"")]);
+        assert!(fields.no_cache && fields.no_cache_fields.is_empty());
+    }
+
+    #[test]
+    fn the_directives_for_stale_responses_are_read() {
+        let read = of(&["stale-while-revalidate=5, stale-if-error=6, max-stale=7"]);
+        assert_eq!(read.stale_while_revalidate, Some(5));
+        assert_eq!(read.stale_if_error, Some(6));
+        assert_eq!(read.max_stale, Some(7));
+        let read = of(&["max-stale, stale-if-error=soon, proxy-revalidate, must-understand"]);
+        assert_eq!(read.max_stale, Some(MAX_SECONDS));
+        assert_eq!(read.stale_if_error, Some(0));
+        assert!(read.proxy_revalidate && read.must_understand && !read.must_revalidate);
+        assert_eq!(of(&["max-stale=a"]).max_stale, Some(0));
     }
 
     #[test]
@@ -177,5 +281,36 @@ mod tests {
         assert_eq!(split(r"a\, b"), [r"a\", "b"]);
         // Outside of a string a backslash escapes nothing.
         assert_eq!(split(r#"a\", b""#), [r#"a\", b""#]);
+    }
+
+    /// Text that may stand between commas: it has no open quote.
+    fn member() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z=0-9 -]{0,12}",
+            "[a-z-]{1,9}=\"([^\"\\\\]|\\\\[\"\\\\])*\"".prop_filter("it is sendable", |text| {
+                http::HeaderValue::from_str(text).is_ok()
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..60)) {
+            if let Ok(value) = http::HeaderValue::from_bytes(&bytes) {
+                let headers = HeaderMap::from_iter([(CACHE_CONTROL, value)]);
+                let _ = (Directives::of(&headers, &CACHE_CONTROL), Directives::of_request(&headers));
+            }
+        }
+
+        /// Whatever stands before and behind it.
+        #[test]
+        fn a_prohibition_is_never_lost(
+            before in proptest::collection::vec(member(), 0..4),
+            after in proptest::collection::vec(member(), 0..4),
+            forbids in "[Nn][Oo]-[Ss][Tt][Oo][Rr][Ee]",
+        ) {
+            let line = [before, vec![forbids], after].concat().join(",");
+            prop_assert!(of(&[&line]).no_store, "{line}");
+        }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct CacheName(Box<str>);
 pub(crate) enum CacheStatus {
     /// A stored response was sent.
     Hit { left: Duration },
+    /// A stored response was sent that has been stale for `over`.
+    Stale { over: Duration },
     /// The request waited for another one's handler call and got its response.
     Collapsed { left: Duration, fwd: Fwd },
     /// The handler was called, and its response is being stored.
@@ -122,6 +124,10 @@ impl CacheName {
                 text.push_str("; hit; ttl=");
                 text.push_str(&left.as_secs().to_string());
             }
+            CacheStatus::Stale { over } => {
+                text.push_str("; hit; ttl=-");
+                text.push_str(&over.as_secs().to_string());
+            }
             CacheStatus::Collapsed { left, fwd } => {
                 push_fwd(&mut text, fwd);
                 text.push_str("; collapsed; ttl=");
@@ -151,7 +157,7 @@ impl CacheStatus {
     /// Returns the way in which the request was answered, for events and metrics.
     pub(crate) const fn result(self) -> &'static str {
         match self {
-            Self::Hit { .. } => "hit",
+            Self::Hit { .. } | Self::Stale { .. } => "hit",
             Self::Collapsed { .. } => "collapsed",
             Self::Forwarded {
                 fwd: Fwd::Bypass | Fwd::Method,
@@ -166,6 +172,7 @@ impl CacheStatus {
     pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Hit { .. } => "fresh",
+            Self::Stale { .. } => "stale",
             Self::Stored { fwd: Fwd::Purged } => "purged",
             Self::Collapsed { fwd, .. }
             | Self::Stored { fwd }
@@ -184,7 +191,7 @@ impl CacheStatus {
             Self::Collapsed { fwd, .. } | Self::Stored { fwd } | Self::Forwarded { fwd, .. } => {
                 Some(fwd.as_str())
             }
-            Self::Hit { .. } | Self::OnlyIfCached => None,
+            Self::Hit { .. } | Self::Stale { .. } | Self::OnlyIfCached => None,
         }
     }
 }
@@ -257,6 +264,8 @@ mod tests {
         let text = |status| CacheName::new("pages").text(status);
         let left = Duration::from_millis(29_900);
         assert_eq!(text(CacheStatus::Hit { left }), "pages; hit; ttl=29");
+        let over = left;
+        assert_eq!(text(CacheStatus::Stale { over }), "pages; hit; ttl=-29");
         let fwd = Fwd::UriMiss;
         assert_eq!(
             text(CacheStatus::Stored { fwd }),
@@ -305,6 +314,7 @@ mod tests {
         let (fwd, detail) = (Fwd::UriMiss, Some(Detail::SetCookie));
         for (status, expected) in [
             (CacheStatus::Hit { left }, ("hit", "fresh", None)),
+            (CacheStatus::Stale { over: left }, ("hit", "stale", None)),
             (
                 CacheStatus::Collapsed { left, fwd },
                 ("collapsed", "uri-miss", Some("uri-miss")),

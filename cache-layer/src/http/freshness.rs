@@ -5,7 +5,10 @@ use http::{
     header::{AGE, DATE, EXPIRES},
 };
 
-use crate::http::cache_control::{Directives, members, seconds};
+use crate::http::{
+    cache_control::{Directives, members, seconds},
+    date,
+};
 
 /// The age of a response when it arrived, and its freshness lifetime (RFC 9111, section 4.2).
 ///
@@ -15,17 +18,6 @@ pub(crate) struct Freshness {
     /// On arrival.
     pub(crate) age: Duration,
     pub(crate) lifetime: Duration,
-}
-
-/// The use that one request may make of a stored response (RFC 9111, section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reuse {
-    /// It is fresh, and stays fresh for this long.
-    Serve(Duration),
-    /// It is stale.
-    Stale,
-    /// It is fresh, but the request asks for a fresher one.
-    Refetch,
 }
 
 impl Freshness {
@@ -38,18 +30,31 @@ impl Freshness {
         now: SystemTime,
         delay: Duration,
     ) -> Option<Self> {
-        let date = date(headers, &DATE);
         let lifetime = match directives.s_maxage.or(directives.max_age) {
             Some(seconds) => Duration::from_secs(seconds),
-            None => expires(headers, date.unwrap_or(now))?,
+            None => expires(headers, now)?,
         };
         Some(Self {
-            age: initial_age(headers, date, now, delay),
+            age: initial_age(headers, now, delay),
             lifetime,
         })
     }
 
-    /// The freshness of a response, or an object, that gets its lifetime from the settings. It begins now.
+    /// The freshness of a response that states no lifetime. It gets `lifetime`, which begins at its arrival.
+    pub(crate) fn granted(
+        headers: &HeaderMap,
+        lifetime: Duration,
+        now: SystemTime,
+        delay: Duration,
+    ) -> Self {
+        let age = initial_age(headers, now, delay);
+        Self {
+            age,
+            lifetime: age + lifetime,
+        }
+    }
+
+    /// The freshness of an object. It begins now.
     pub(crate) const fn given(lifetime: Duration) -> Self {
         Self {
             age: Duration::ZERO,
@@ -61,54 +66,29 @@ impl Freshness {
     pub(crate) fn left(&self) -> Duration {
         self.lifetime.saturating_sub(self.age)
     }
-
-    /// Decides what one request may do with the response, `resident` after its arrival.
-    ///
-    /// The `Cache-Control` of the request may ask for more than freshness (section 5.2.1).
-    pub(crate) fn decide(&self, resident: Duration, request: &Directives) -> Reuse {
-        let age = self.age + resident;
-        let left = self.lifetime.saturating_sub(age);
-        // Sections 5.2.1.1 to 5.2.1.4.
-        let max_age = request.max_age.map(Duration::from_secs);
-        let min_left = Duration::from_secs(request.min_fresh.unwrap_or(0));
-        if left.is_zero() {
-            Reuse::Stale
-        } else if request.no_cache || max_age.is_some_and(|max| age >= max) || left < min_left {
-            Reuse::Refetch
-        } else {
-            Reuse::Serve(left)
-        }
-    }
 }
 
 /// Computes the age on arrival (section 4.2.3).
 ///
-/// It is the `Age` that the caches before this one state plus the delay, or the time since `Date` if that is longer.
-fn initial_age(
-    headers: &HeaderMap,
-    date: Option<SystemTime>,
-    now: SystemTime,
-    delay: Duration,
-) -> Duration {
+/// It is the `Age` that the caches before this one state, or zero, plus the time on the way; or the time since `Date` if that
+/// is longer.
+fn initial_age(headers: &HeaderMap, now: SystemTime, delay: Duration) -> Duration {
     let stated = headers
         .get(AGE)
         .and_then(|line| members(line.as_bytes()).next().and_then(seconds))
-        .map_or(Duration::ZERO, |age| Duration::from_secs(age) + delay);
-    let apparent = date
+        .map_or(Duration::ZERO, Duration::from_secs);
+    let apparent = date::read(headers, &DATE, now)
         .and_then(|date| now.duration_since(date).ok())
         .unwrap_or_default();
-    stated.max(apparent)
+    (stated + delay).max(apparent)
 }
 
 /// Returns the lifetime that `Expires` gives. A value that is not a date is in the past (section 5.3).
-fn expires(headers: &HeaderMap, date: SystemTime) -> Option<Duration> {
+fn expires(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     headers.get(EXPIRES)?;
-    let until = self::date(headers, &EXPIRES).and_then(|at| at.duration_since(date).ok());
+    let date = date::read(headers, &DATE, now).unwrap_or(now);
+    let until = date::read(headers, &EXPIRES, now).and_then(|at| at.duration_since(date).ok());
     Some(until.unwrap_or_default())
-}
-
-fn date(headers: &HeaderMap, name: &http::HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -176,36 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn decides_by_age_and_by_what_the_client_asks() {
-        let stored = Freshness {
-            age: Duration::from_secs(10),
-            lifetime: Duration::from_secs(60),
-        };
-        let asks = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CACHE_CONTROL, text.parse().unwrap());
-            Directives::of(&headers, &CACHE_CONTROL)
-        };
-        let after = |seconds, text| stored.decide(Duration::from_secs(seconds), &asks(text));
-        assert_eq!(after(0, ""), Reuse::Serve(Duration::from_secs(50)));
-        assert_eq!(after(49, ""), Reuse::Serve(Duration::from_secs(1)));
-        assert_eq!(after(50, ""), Reuse::Stale);
-        assert_eq!(after(0, "no-cache"), Reuse::Refetch);
-        assert_eq!(after(0, "max-age=0"), Reuse::Refetch);
-        assert_eq!(after(0, "max-age=10"), Reuse::Refetch);
-        assert_eq!(
-            after(0, "max-age=11"),
-            Reuse::Serve(Duration::from_secs(50))
-        );
-        assert_eq!(
-            after(0, "min-fresh=50"),
-            Reuse::Serve(Duration::from_secs(50))
-        );
-        assert_eq!(after(0, "min-fresh=51"), Reuse::Refetch);
+    fn dates_are_read_in_every_form_and_case() {
+        for expires in [
+            "Fri, 15 Jan 2027 08:00:05 GMT",
+            "FRI, 15 JAN 2027 08:00:05 gmt",
+            "Friday, 15-Jan-27 08:00:05 GMT",
+            "Fri Jan 15 08:00:05 2027",
+        ] {
+            assert_eq!(stated(&[("expires", expires)]), Some((0, 5)), "{expires}");
+        }
     }
 
     #[test]
-    fn the_time_on_the_way_adds_to_the_stated_age() {
+    fn the_time_on_the_way_adds_to_the_age() {
         let mut headers = HeaderMap::new();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
         let age = |headers: &HeaderMap| {
@@ -217,9 +180,22 @@ mod tests {
             let stated = Freshness::stated(headers, &max_age, now, delay).unwrap();
             stated.age.as_secs()
         };
-        assert_eq!(age(&headers), 0, "a response without an age is new");
+        assert_eq!(age(&headers), 5, "it was made when its request was sent");
         headers.insert(AGE, "20".parse().unwrap());
         assert_eq!(age(&headers), 25);
+        headers.insert(DATE, at(-30).parse().unwrap());
+        assert_eq!(age(&headers), 30);
+    }
+
+    #[test]
+    fn a_granted_lifetime_begins_at_the_arrival() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AGE, "20".parse().unwrap());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        let (lifetime, delay) = (Duration::from_secs(60), Duration::from_secs(5));
+        let granted = Freshness::granted(&headers, lifetime, now, delay);
+        assert_eq!(granted.age, Duration::from_secs(25));
+        assert_eq!(granted.left(), lifetime);
     }
 
     #[test]

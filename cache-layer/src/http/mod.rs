@@ -2,7 +2,19 @@
 
 pub(crate) mod cache_control;
 pub(crate) mod cache_status;
+pub(crate) mod conditional;
+pub(crate) mod date;
+pub(crate) mod etag;
 pub(crate) mod freshness;
 pub(crate) mod request;
+pub(crate) mod reuse;
 pub(crate) mod storable;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the origin is not asked yet; the rules are here and tested"
+    )
+)]
+pub(crate) mod validation;
 pub(crate) mod vary;

@@ -1,9 +1,6 @@
 use std::{ptr, sync::Arc};
 
-use http::{
-    HeaderMap, Method, Uri,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, PRAGMA},
-};
+use http::{HeaderMap, Method, Uri, header::CONTENT_LENGTH};
 use http_body::Body;
 use layer_http::RequestHead;
 
@@ -62,13 +59,22 @@ impl Cacheability {
                 is_personal,
                 is_head: head.method == Method::HEAD,
                 directives: match roles.has(Roles::DIRECTIVES) {
-                    true => directives(head.headers),
+                    true => settings.client_directives.read(head.headers),
                     false => Directives::default(),
                 },
             }),
             Err(detail) => Self::Bypass(Bypass::because(detail)),
         }
     }
+}
+
+/// Returns true if the request wants a stored response or none, and may be answered without its handler (RFC 9111, section
+/// 5.2.1.7).
+///
+/// An unsafe request always reaches its handler (section 4).
+pub(crate) fn wants_only_stored(settings: &CacheSettings, head: &RequestHead<'_>) -> bool {
+    let is_read = head.method == Method::GET || head.method == Method::HEAD;
+    is_read && settings.client_directives.read(head.headers).only_if_cached
 }
 
 impl Bypass {
@@ -133,20 +139,6 @@ fn has_override(head: &RequestHead<'_>) -> bool {
     let (sent, seen) = (head.original_uri(), head.uri);
     let overrides = |uri: &Uri| uri.query().is_some_and(overrides_method);
     overrides(sent) || (!ptr::eq(sent, seen) && overrides(seen))
-}
-
-/// Reads the directives of the request. `Pragma` is read if there is no `Cache-Control` (RFC 9111, section 5.4).
-fn directives(headers: &HeaderMap) -> Directives {
-    if headers.contains_key(CACHE_CONTROL) {
-        return Directives::of(headers, &CACHE_CONTROL);
-    }
-    match headers.contains_key(PRAGMA) {
-        true => Directives {
-            no_cache: Directives::of(headers, &PRAGMA).no_cache,
-            ..Directives::default()
-        },
-        false => Directives::default(),
-    }
 }
 
 #[cfg(test)]
@@ -364,6 +356,18 @@ mod tests {
         assert!(has_content(&Unknown));
         let empty = http_body_util::Empty::<bytes::Bytes>::new();
         assert!(!has_content(&empty));
+    }
+
+    #[test]
+    fn only_a_read_may_be_answered_without_its_handler() {
+        let wants = |method: &str, line: &str| {
+            let request = Request::builder().method(method).uri("/");
+            let request = request.header("cache-control", line).body(()).unwrap();
+            let settings = CacheSettings::new(Clock::system());
+            wants_only_stored(&settings, &RequestHead::of(&request))
+        };
+        assert!(wants("GET", "only-if-cached") && wants("HEAD", "only-if-cached"));
+        assert!(!wants("GET", "no-cache") && !wants("POST", "only-if-cached"));
     }
 
     #[test]

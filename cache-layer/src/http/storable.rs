@@ -1,16 +1,22 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, StatusCode,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, SET_COOKIE},
+    HeaderMap, HeaderName, StatusCode,
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE,
+        PROXY_AUTHORIZATION, SET_COOKIE,
+    },
     response,
 };
+use layer_http::strip_hop_by_hop;
 
 use crate::{
     http::cache_control::Directives,
     http::cache_status::Detail,
     http::freshness::Freshness,
     http::request::CacheRequest,
+    http::reuse::StaleTerms,
+    http::validation::has_validator,
     http::vary::VaryFields,
     purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
     settings::{CacheSettings, Profile},
@@ -20,11 +26,42 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StorePolicy {
     pub(crate) freshness: Freshness,
+    pub(crate) terms: StaleTerms,
     /// True if it may also be sent to requests with credentials.
     pub(crate) public: bool,
     pub(crate) vary: VaryFields,
     /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
+    /// The fields that are not stored, by `no-cache="x"`.
+    left_out: Vec<HeaderName>,
+}
+
+impl StorePolicy {
+    /// Returns the fields that are stored: all but those of the connection, and those that the response excepts (section 3.1).
+    pub(crate) fn stored_fields(&self, response: &HeaderMap) -> HeaderMap {
+        let mut fields = response.clone();
+        strip_hop_by_hop(&mut fields);
+        fields.remove(PROXY_AUTHORIZATION);
+        for name in &self.left_out {
+            fields.remove(name);
+        }
+        fields
+    }
+
+    /// Checks that the response may be sent to another request as it is, if only for a moment.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the origin has to be asked first.
+    pub(crate) fn is_ever_fresh(&self) -> Result<(), Detail> {
+        if self.terms.always_validate {
+            return Err(Detail::NoCache);
+        }
+        match self.freshness.left() < SHORTEST_LIFE {
+            true => Err(Detail::Expired),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Decides if the response to `request` may be stored and shared (RFC 9111, section 3).
@@ -45,23 +82,28 @@ pub(crate) fn store_policy(
     let headers = &response.headers;
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let safe = settings.profile == Profile::Safe;
+    // Section 5.2.2.3: it limits the response to caches that know the status, and replaces `no-store` for them.
+    let understood = directives.must_understand && is_understood(response.status);
     // Sections 5.2.1.5 and 5.2.2.5.
-    if request.directives.no_store || directives.no_store {
+    if request.directives.no_store || (directives.no_store && !understood) {
         return Err(Detail::NoStore);
     }
     // Section 5.2.2.7: for one client alone, who may have an address of their own.
     if directives.private && !request.is_personal {
         return Err(Detail::Private);
     }
-    // Such a response may be stored, but only sent after asking the origin again. This cache does not do that.
-    if directives.no_cache {
-        return Err(Detail::NoCache);
-    }
     // A cookie is for one client, though the RFC allows to share it.
     if safe && headers.contains_key(SET_COOKIE) {
         return Err(Detail::SetCookie);
     }
-    if !is_whole(response.status) {
+    if !is_whole(response.status) || (directives.must_understand && !understood) {
+        return Err(Detail::StatusCode);
+    }
+    // A part, whatever its status says (RFC 9110, section 14.4).
+    if headers.contains_key(CONTENT_RANGE) {
+        return Err(Detail::Range);
+    }
+    if !settings.stores(response.status) {
         return Err(Detail::StatusCode);
     }
     // Section 3.5: a response to a credential is shared only if it is marked.
@@ -87,19 +129,27 @@ pub(crate) fn store_policy(
     if !within_bounds(tags.as_slice(), MAX_NAMED_TAGS) {
         return Err(Detail::TooManyTags);
     }
-    // Section 4.2.1. A response without a lifetime is not stored, unless the layer gives it one.
+    // Section 4.2.1. A response without a lifetime is not stored, unless the layer gives it one, or it is to be validated.
     let freshness = Freshness::stated(headers, &directives, now, delay)
-        .or_else(|| default_lifetime(settings, response.status))
+        .or_else(|| {
+            let validated = directives.no_cache.then_some(Duration::ZERO);
+            let lifetime = validated.or(settings.lifetime_of(response.status))?;
+            Some(Freshness::granted(headers, lifetime, now, delay))
+        })
         .ok_or(Detail::NoLifetime)?;
-    if freshness.left() < Duration::from_millis(1) {
-        return Err(Detail::Expired);
-    }
-    Ok(StorePolicy {
+    let policy = StorePolicy {
         freshness,
+        terms: StaleTerms::of(&directives, settings.grace),
         public,
         vary,
         tags: tags.as_slice().to_vec(),
-    })
+        left_out: directives.no_cache_fields,
+    };
+    // One that is never fresh is of use if it may be validated, or sent stale.
+    match policy.is_ever_fresh() {
+        Err(detail) if policy.terms.kept_stale(has_validator(headers)).is_zero() => Err(detail),
+        _ => Ok(policy),
+    }
 }
 
 /// Returns true if the next response will probably not be storable either.
@@ -111,7 +161,7 @@ pub(crate) fn is_lasting(detail: Detail, request: &CacheRequest, status: StatusC
 }
 
 /// Returns true if the response is the whole of what is at the address, and not a part of it or the result of a condition.
-fn is_whole(status: StatusCode) -> bool {
+pub(crate) fn is_whole(status: StatusCode) -> bool {
     let partial = [
         StatusCode::PARTIAL_CONTENT,
         StatusCode::NOT_MODIFIED,
@@ -121,11 +171,15 @@ fn is_whole(status: StatusCode) -> bool {
     !status.is_informational() && !partial.contains(&status)
 }
 
-/// Returns the default lifetime, for the statuses that get one.
-fn default_lifetime(settings: &CacheSettings, status: StatusCode) -> Option<Freshness> {
-    let lifetime = settings.ttl?;
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then(|| Freshness::given(lifetime))
+/// Returns true for a status whose rules for caches this cache follows: those of RFC 9110.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 500..=505
+    )
 }
+
+const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -198,11 +252,9 @@ mod tests {
                 Detail::Private,
             ),
             (("cache-control", "no-store, max-age=60"), Detail::NoStore),
-            (
-                ("cache-control", "no-cache=\"a\", max-age=60"),
-                Detail::NoCache,
-            ),
+            (("cache-control", "no-cache, max-age=60"), Detail::NoCache),
             (("vary", "*"), Detail::VaryAny),
+            (("content-range", "bytes 0-1/2"), Detail::Range),
         ] {
             for settings in [safe(), rfc(), with_ttl()] {
                 assert_eq!(
@@ -272,12 +324,103 @@ mod tests {
             Err(Detail::Expired)
         );
         assert_eq!(lifetime(404, &[]), Err(Detail::NoLifetime));
-        assert_eq!(lifetime(500, &[]), Err(Detail::NoLifetime));
+        assert_eq!(lifetime(500, &[]), Err(Detail::StatusCode));
         assert_eq!(decide(&safe(), &[], 200, &[]), Err(Detail::NoLifetime));
         assert_eq!(
             decide(&safe(), &[], 200, &[FRESH, ("age", "60")]),
             Err(Detail::Expired)
         );
+    }
+
+    #[test]
+    fn the_safe_profile_stores_failures_and_refusals_only_if_they_are_named() {
+        let named = |mut settings: CacheSettings, status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            settings.ttls = vec![(status, Duration::from_secs(7))];
+            settings
+        };
+        for status in [401, 403, 429, 500, 502, 503, 504, 599] {
+            let refused = decide(&safe(), &[], status, &[FRESH]);
+            assert_eq!(refused, Err(Detail::StatusCode), "{status}");
+            assert!(decide(&rfc(), &[], status, &[FRESH]).is_ok());
+            let settings = named(safe(), status);
+            let lifetime = |lines| {
+                let policy = decide(&settings, &[], status, lines).unwrap();
+                policy.freshness.left().as_secs()
+            };
+            assert_eq!((lifetime(&[]), lifetime(&[FRESH])), (7, 60));
+        }
+        let missing = decide(&named(with_ttl(), 404), &[], 404, &[]).unwrap();
+        assert_eq!(missing.freshness.left().as_secs(), 7);
+        let other = decide(&named(with_ttl(), 404), &[], 200, &[]).unwrap();
+        assert_eq!(other.freshness.left().as_secs(), 5);
+    }
+
+    #[test]
+    fn must_understand_replaces_no_store_for_a_known_status() {
+        let answered = |status, line| decide(&rfc(), &[], status, &[("cache-control", line)]);
+        let both = "no-store, must-understand, max-age=60";
+        assert!(answered(200, both).is_ok());
+        assert_eq!(answered(299, both), Err(Detail::NoStore));
+        let alone = "must-understand, max-age=60";
+        assert!(answered(404, alone).is_ok());
+        assert_eq!(answered(299, alone), Err(Detail::StatusCode));
+        assert!(answered(299, "max-age=60").is_ok());
+    }
+
+    #[test]
+    fn what_is_never_fresh_is_stored_to_be_validated_or_sent_stale() {
+        let tag = ("etag", "\"a\"");
+        let fresh = |lines: Lines<'_>| decide(&safe(), &[], 200, lines)?.is_ever_fresh();
+        let stored = |lines: Lines<'_>| decide(&safe(), &[], 200, lines).map(|_| ());
+        for (line, detail) in [
+            ("no-cache", Detail::NoCache),
+            ("no-cache, max-age=60", Detail::NoCache),
+            ("max-age=0", Detail::Expired),
+        ] {
+            let line = ("cache-control", line);
+            assert_eq!(stored(&[line]), Err(detail));
+            assert_eq!(stored(&[line, tag]), Ok(()));
+            assert_eq!(fresh(&[line, tag]), Err(detail));
+        }
+        let stale = ("cache-control", "max-age=0, stale-while-revalidate=5");
+        assert_eq!(stored(&[stale]), Ok(()));
+        assert_eq!(fresh(&[stale]), Err(Detail::Expired));
+        assert_eq!(fresh(&[FRESH]), Ok(()));
+        assert_eq!(stored(&[tag]), Err(Detail::NoLifetime));
+    }
+
+    #[test]
+    fn the_fields_of_the_connection_and_those_that_are_excepted_are_not_stored() {
+        let lines = [
+            ("cache-control", "max-age=60, no-cache=\"X-Once\""),
+            ("x-once", "1"),
+            ("x-kept", "1"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("proxy-authorization", "1"),
+        ];
+        let mut response = Response::builder();
+        for (name, value) in lines {
+            response = response.header(name, value);
+        }
+        let response = response.body(()).unwrap();
+        let policy = decide(&safe(), &[], 200, &lines).unwrap();
+        let stored = policy.stored_fields(response.headers());
+        let names: Vec<_> = stored.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["cache-control", "x-kept"]);
+    }
+
+    #[test]
+    fn the_stale_windows_are_those_of_the_response_or_of_the_route() {
+        let mut settings = safe();
+        settings.grace.if_error = Duration::from_secs(9);
+        let terms = |line| {
+            let policy = decide(&settings, &[], 200, &[("cache-control", line)]);
+            policy.unwrap().terms
+        };
+        assert_eq!(terms("max-age=60").if_error.as_secs(), 9);
+        assert_eq!(terms("max-age=60, stale-if-error=5").if_error.as_secs(), 5);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use layer_store::{
 use crate::{
     http::{
         freshness::Freshness,
+        reuse::StaleTerms,
         vary::{self, VaryFields},
     },
     purge::{
@@ -313,6 +314,7 @@ fn entry(
         },
         received_at: 0,
         freshness: Freshness::given(Duration::from_secs(60)),
+        terms: StaleTerms::default(),
     };
     let mut writer = EntryWriter::new(20);
     writer.push(version.to_string().as_bytes());

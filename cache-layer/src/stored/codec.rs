@@ -1,7 +1,7 @@
 //! The bytes of stored values.
 //!
 //! Layout: magic, version, encoding of the body, kind, three zero bytes, and the lengths of body and rest; the body; the
-//! rest. The body comes first, so that it is copied once, and that what is learnt while it streams (trailers, tags) can
+//! rest, which ends with the terms of a stale response if it has any. The body comes first, so that it is copied once, and that what is learnt while it streams (trailers, tags) can
 //! follow it. This is a stored format: processes of all versions read it.
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use layer_store::Value;
 
 use crate::{
-    http::{freshness::Freshness, vary::VaryFields},
+    http::{freshness::Freshness, reuse::StaleTerms, vary::VaryFields},
     purge::{
         snapshot::TagStamp,
         stamp::{Stamp, StampToken},
@@ -87,6 +87,7 @@ impl EntryWriter {
         }
         put_headers(&mut out, headers);
         put_headers(&mut out, trailers);
+        put_terms(&mut out, &head.terms);
         seal(&mut out, ENTRY, body);
         out.into()
     }
@@ -179,21 +180,40 @@ impl Reader {
                 vary_values,
             },
         };
+        let scopes = self.list(Self::stamp)?;
+        let tags = self.list(|this| {
+            let tag = this.part()?;
+            Some((std::str::from_utf8(&tag).ok()?.into(), this.stamp()?))
+        })?;
+        let headers = self.part()?;
+        let trailers = self.part()?;
         let head = EntryHead {
             kind,
             received_at,
             freshness: Freshness { age, lifetime },
+            terms: self.terms()?,
         };
         Some(Entry {
             head,
-            scopes: self.list(Self::stamp)?,
-            tags: self.list(|this| {
-                let tag = this.part()?;
-                Some((std::str::from_utf8(&tag).ok()?.into(), this.stamp()?))
-            })?,
-            headers: self.part()?,
-            trailers: self.part()?,
+            scopes,
+            tags,
+            headers,
+            trailers,
             body,
+        })
+    }
+
+    /// Reads the terms of a stale response, which may be left out.
+    fn terms(&mut self) -> Option<StaleTerms> {
+        if self.0.is_empty() {
+            return Some(StaleTerms::default());
+        }
+        let flags = self.0.try_get_u8().ok()?;
+        Some(StaleTerms {
+            always_validate: flags & ALWAYS_VALIDATE != 0,
+            must_revalidate: flags & MUST_REVALIDATE != 0,
+            while_revalidate: self.duration()?,
+            if_error: self.duration()?,
         })
     }
 
@@ -251,6 +271,19 @@ fn put_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
     out[start..start + 4].copy_from_slice(&cut(len).to_be_bytes());
 }
 
+/// Writes the terms of a stale response, if it has any. An entry with terms is a miss for versions that do not know them.
+fn put_terms(out: &mut Vec<u8>, terms: &StaleTerms) {
+    if *terms == StaleTerms::default() {
+        return;
+    }
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags =
+        flag(terms.always_validate, ALWAYS_VALIDATE) | flag(terms.must_revalidate, MUST_REVALIDATE);
+    out.put_u8(flags);
+    put_duration(out, terms.while_revalidate);
+    put_duration(out, terms.if_error);
+}
+
 fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
     out.extend_from_slice(&stamp.token);
     out.put_u16(stamp.len);
@@ -291,6 +324,8 @@ const ENTRY: u8 = b'E';
 const RULE: u8 = b'V';
 /// The status of an object. No response has it.
 const OBJECT: u16 = 0;
+const ALWAYS_VALIDATE: u8 = 1;
+const MUST_REVALIDATE: u8 = 2;
 const PREFIX: usize = 16;
 /// The bytes of a field with a name of one byte and no value.
 const MIN_FIELD: usize = 4 + 1 + 4;
@@ -318,6 +353,7 @@ mod tests {
                 age: Duration::from_secs(1),
                 lifetime: Duration::from_millis(30_500),
             },
+            terms: StaleTerms::default(),
         }
     }
 
@@ -362,12 +398,43 @@ mod tests {
             kind: EntryKind::Object,
             received_at: 1_800_000_000_123,
             freshness: Freshness::given(Duration::from_secs(60)),
+            terms: StaleTerms::default(),
         };
         let none = HeaderMap::new();
         let mut writer = EntryWriter::new(0);
         writer.push(b"Ada");
         let stamp = Stamp::planted(*b"abcdefghijk");
         writer.finish(b"user:7", &head, &none, &none, &[stamp], &[])
+    }
+
+    #[test]
+    fn the_terms_of_a_stale_response_survive_and_cost_nothing_if_there_are_none() {
+        let none = HeaderMap::new();
+        let bytes = |terms| {
+            let head = EntryHead { terms, ..head() };
+            EntryWriter::new(0).finish(b"key", &head, &none, &none, &[], &[])
+        };
+        let plain = bytes(StaleTerms::default());
+        for (always_validate, must_revalidate, while_revalidate, if_error) in [
+            (true, false, 0, 0),
+            (false, true, 0, 0),
+            (false, false, 5, 0),
+            (false, false, 0, 6),
+            (true, true, 5, 6),
+        ] {
+            let terms = StaleTerms {
+                always_validate,
+                must_revalidate,
+                while_revalidate: Duration::from_secs(while_revalidate),
+                if_error: Duration::from_secs(if_error),
+            };
+            let bytes = bytes(terms);
+            assert_eq!(bytes.len(), plain.len() + 17);
+            let entry = Entry::read(&bytes.into(), b"key").unwrap();
+            assert_eq!(entry.head.terms, terms);
+        }
+        let entry = Entry::read(&plain.into(), b"key").unwrap();
+        assert_eq!(entry.head.terms, StaleTerms::default());
     }
 
     #[test]

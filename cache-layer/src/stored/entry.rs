@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -6,6 +9,8 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use crate::{
     http::{
         freshness::Freshness,
+        reuse::StaleTerms,
+        validation::has_validator,
         vary::{self, VaryFields},
     },
     purge::{snapshot::TagStamp, stamp::Stamp},
@@ -40,6 +45,7 @@ pub(crate) struct EntryHead {
     /// In Unix milliseconds.
     pub(crate) received_at: u64,
     pub(crate) freshness: Freshness,
+    pub(crate) terms: StaleTerms,
 }
 
 /// The two kinds of entries.
@@ -58,6 +64,17 @@ pub(crate) enum EntryKind {
 }
 
 impl EntryHead {
+    pub(crate) fn received_at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.received_at)
+    }
+
+    /// Returns how long an entry with these fields is kept after its arrival: while it is fresh, and while it may still be
+    /// sent stale or validated.
+    pub(crate) fn life(&self, headers: &HeaderMap) -> Duration {
+        let stale = self.terms.kept_stale(has_validator(headers));
+        (self.freshness.left() + stale).min(MAX_LIFE)
+    }
+
     /// Returns true if the entry may answer this request: the fields of its `Vary` have the same values.
     pub(crate) fn matches(&self, fields: &HeaderMap) -> bool {
         match &self.kind {

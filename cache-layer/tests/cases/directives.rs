@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cache_layer::{
-    CacheLayer,
+    CacheLayer, ClientDirectives,
     store::{Clock, SharedStore},
 };
 use futures_util::future::join_all;
@@ -17,7 +17,8 @@ pub async fn directives_are_read_as_they_are_meant(store: SharedStore) {
         (&["PRIVATE, max-age=60"][..], 2),
         (&["max-age=60, No-Store"], 2),
         (&["private=\"x\", max-age=60"], 2),
-        (&["no-cache=\"set-cookie, x\", max-age=60"], 2),
+        (&["no-cache, max-age=60"], 2),
+        (&["no-cache=\"set-cookie, x\", max-age=60"], 1),
         (&["max-age=60", "private"], 2),
         (&["max-age=\"60\""], 1),
         (&["MAX-AGE=60"], 1),
@@ -154,6 +155,119 @@ pub async fn a_lifetime_ends(store: SharedStore) {
         (reply.body.as_str(), reply.cache_status().as_str()),
         ("2", "cache; fwd=stale; stored")
     );
+}
+
+pub async fn clients_that_want_a_new_answer_at_once_make_one_call(store: SharedStore) {
+    let gate = Arc::new(Semaphore::new(0));
+    let inside = gate.clone();
+    let handler = Handler::new(move |_, n| {
+        let gate = inside.clone();
+        async move {
+            if n > 1 {
+                gate.acquire().await.unwrap().forget();
+            }
+            response(&[FRESH], n.to_string())
+        }
+    });
+    let site = Site::new(&store, handler);
+    assert_eq!(site.get("/").await.body, "1");
+    for lines in [
+        [("cache-control", "no-cache")],
+        [("cache-control", "max-age=0")],
+        [("pragma", "no-cache")],
+    ] {
+        let before = site.calls();
+        let replies = join_all((0..10).map(|_| site.get_with("/", &lines)));
+        let release = async {
+            eventually("one is in the handler", || site.calls() == before + 1).await;
+            gate.add_permits(1);
+        };
+        let (replies, ()) = tokio::join!(replies, release);
+        assert_eq!(site.calls(), before + 1, "{lines:?}");
+        let new = site.calls().to_string();
+        assert!(replies.iter().all(|reply| reply.body == new), "{lines:?}");
+    }
+}
+
+pub async fn clients_may_be_ignored(store: SharedStore) {
+    let layer = CacheLayer::new(store).client_directives(ClientDirectives::Ignore);
+    let site = Site::with(layer, Handler::text(&[FRESH], |_, n| n.to_string()));
+    for line in ["only-if-cached", "no-store", "no-cache", "max-age=0"] {
+        let reply = site.get_with("/", &[("cache-control", line)]).await;
+        assert_eq!(reply.body, "1", "{line}");
+    }
+}
+
+pub async fn a_client_may_accept_an_old_answer(store: SharedStore) {
+    let (clock, hand) = Clock::manual(1_800_000_000_000_000);
+    let handler = Handler::text(&[FRESH, ("etag", "\"a\"")], |_, n| n.to_string());
+    let site = Site::with(CacheLayer::new(store).clock(clock), handler);
+    site.get("/").await;
+    hand.advance(Duration::from_secs(65));
+    let reply = site
+        .get_with("/", &[("cache-control", "max-stale=5")])
+        .await;
+    assert_eq!(
+        (reply.body.as_str(), reply.cache_status().as_str()),
+        ("1", "cache; hit; ttl=-5")
+    );
+    assert_eq!(reply.headers["age"], "65");
+    let reply = site
+        .get_with("/", &[("cache-control", "max-stale=4")])
+        .await;
+    assert_eq!(reply.body, "2");
+}
+
+pub async fn a_strict_answer_is_never_sent_stale(store: SharedStore) {
+    let (clock, hand) = Clock::manual(1_800_000_000_000_000);
+    let headers = &[
+        ("cache-control", "max-age=60, must-revalidate"),
+        ("etag", "\"a\""),
+    ];
+    let handler = Handler::text(headers, |_, n| n.to_string());
+    let site = Site::with(CacheLayer::new(store).clock(clock), handler);
+    site.get("/").await;
+    hand.advance(Duration::from_secs(65));
+    let reply = site.get_with("/", &[("cache-control", "max-stale")]).await;
+    assert_eq!(
+        (reply.body.as_str(), reply.cache_status().as_str()),
+        ("2", "cache; fwd=stale; stored")
+    );
+}
+
+pub async fn an_answer_that_must_be_validated_is_not_sent_to_others(store: SharedStore) {
+    for (line, detail) in [("no-cache", "no-cache"), ("max-age=0", "expired")] {
+        let handler = Handler::new(move |_, n| async move {
+            response(&[("cache-control", line), ("etag", "\"a\"")], n.to_string())
+        });
+        let site = Site::with(CacheLayer::new(store.clone()).name(line), handler);
+        let status = site.get("/").await.cache_status();
+        assert!(status.ends_with(detail), "{status}");
+        assert_eq!(site.get("/").await.body, "2");
+    }
+}
+
+pub async fn failures_are_stored_if_the_route_says_so(store: SharedStore) {
+    let handler = Handler::new(|_, n| async move {
+        let mut answer = response(&[], n.to_string());
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    });
+    let minute = Duration::from_secs(60);
+    let plain = CacheLayer::new(store.clone()).name("plain").ttl(minute);
+    let site = Site::with(plain, handler.clone());
+    let status = site.get("/").await.cache_status();
+    assert_eq!(status, "plain; fwd=uri-miss; detail=status");
+    assert!(!site.get("/").await.is_hit());
+    let named = CacheLayer::new(store).ttl_for(StatusCode::SERVICE_UNAVAILABLE, minute);
+    let site = Site::with(named, handler);
+    assert_eq!(
+        site.get("/").await.cache_status(),
+        "cache; fwd=uri-miss; stored"
+    );
+    let reply = site.get("/").await;
+    assert!(reply.is_hit());
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 pub async fn the_client_may_ask_for_a_fresh_answer(store: SharedStore) {

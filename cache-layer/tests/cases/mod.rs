@@ -10,6 +10,7 @@
 )]
 
 pub mod bodies;
+pub mod conditional;
 pub mod directives;
 pub mod gate;
 pub mod isolation;
@@ -102,6 +103,12 @@ macro_rules! cache_cases {
                 one_answer_that_is_not_stored_switches_nothing_off,
                 a_purge_lets_requests_queue_up_again,
                 a_lifetime_ends,
+                clients_that_want_a_new_answer_at_once_make_one_call,
+                clients_may_be_ignored,
+                a_client_may_accept_an_old_answer,
+                a_strict_answer_is_never_sent_stale,
+                an_answer_that_must_be_validated_is_not_sent_to_others,
+                failures_are_stored_if_the_route_says_so,
                 the_client_may_ask_for_a_fresh_answer;
             vary:
                 vary_star_is_never_reused,
@@ -117,6 +124,15 @@ macro_rules! cache_cases {
                 connection_fields_are_not_stored,
                 a_body_over_the_limit_passes_and_is_not_stored,
                 trailers_are_kept;
+            conditional:
+                a_client_that_has_the_response_gets_304_from_the_store,
+                a_condition_on_a_miss_gives_304_and_fills,
+                an_uncacheable_page_gives_the_same_304,
+                each_follower_has_its_own_condition,
+                a_tag_is_made_on_request,
+                nothing_is_fetched_for_a_client_that_wants_what_is_stored,
+                the_date_is_that_of_the_arrival_and_agrees_with_the_age,
+                a_part_is_not_stored_whatever_its_status;
             trust:
                 head_and_get_do_not_spoil_each_other,
                 a_method_override_passes_by,
@@ -124,7 +140,8 @@ macro_rules! cache_cases {
                 a_request_with_content_passes_by,
                 an_unsafe_request_purges_its_path,
                 extensions_pass_in_both_directions,
-                garbage_under_a_key_is_a_miss;
+                garbage_under_a_key_is_a_miss,
+                an_entry_whose_fields_cannot_be_read_is_a_miss;
             single_flight:
                 the_first_byte_does_not_wait_for_the_last,
                 two_hundred_requests_make_one_call,

@@ -172,3 +172,33 @@ pub async fn garbage_under_a_key_is_a_miss(store: SharedStore) {
         );
     }
 }
+
+pub async fn an_entry_whose_fields_cannot_be_read_is_a_miss(store: SharedStore) {
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    let cx = Context::new("test");
+    let space = KeySpace::new("entry", "2/cache");
+    let page = Identity::from("///");
+    let key = Key::new(&space, page.as_ref());
+    site.get("/").await;
+    let mut bytes = store
+        .get(&cx, &key)
+        .await
+        .unwrap()
+        .unwrap()
+        .to_bytes()
+        .to_vec();
+    let name = bytes.windows(13).position(|part| part == b"cache-control");
+    bytes[name.unwrap()] = b' ';
+    let minute = Ttl::from_millis(60_000).unwrap();
+    store
+        .put(&cx, &key, &Value::from(bytes), minute)
+        .await
+        .unwrap();
+    // Who wants what is stored gets nothing else.
+    let only = [("cache-control", "only-if-cached")];
+    assert_eq!(
+        site.get_with("/", &only).await.status,
+        StatusCode::GATEWAY_TIMEOUT
+    );
+    assert_eq!(site.get("/").await.body, "2");
+}

@@ -8,7 +8,7 @@ use layer_store::{ErrorKind, Key};
 
 use super::*;
 use crate::{
-    http::freshness::Freshness,
+    http::{freshness::Freshness, reuse::StaleTerms},
     purge::stamp::Stamp,
     stored::{
         codec::EntryWriter,
@@ -52,6 +52,7 @@ fn entry(said: Option<&'static str>, tags: &[(&str, Stamp)]) -> Value {
         },
         received_at: 0,
         freshness: Freshness::given(Duration::from_secs(1)),
+        terms: StaleTerms::default(),
     };
     let tags: Vec<_> = tags
         .iter()
