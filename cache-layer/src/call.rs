@@ -4,16 +4,10 @@ use std::{future::poll_fn, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, response};
-use layer_http::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{
-    body::{CacheResponse, HandlerBody},
-    http::cache_status::CacheStatus,
-    purge::invalidation::invalidated,
-    route::Route,
-};
+use crate::{http::cache_status::CacheStatus, purge::invalidation::invalidated, route::Route};
 
 /// A handler's response, taken apart.
 pub(crate) struct Received<B> {
@@ -45,14 +39,13 @@ where
     Ok(Received { parts, body, delay })
 }
 
-/// Sends the response on with the handler's own body.
+/// Sends a response on of which nothing is stored.
 pub(crate) fn pass_on<B>(
     route: &Route,
     status: CacheStatus,
     mut received: Received<B>,
-) -> CacheResponse<B> {
+) -> Response<B> {
     let headers = &mut received.parts.headers;
     route.settings.mark(headers, status);
-    let body = Body::inner(HandlerBody::passed(received.body));
-    Response::from_parts(received.parts, body)
+    Response::from_parts(received.parts, received.body)
 }

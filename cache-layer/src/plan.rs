@@ -7,12 +7,13 @@ use layer_store::StoreError;
 
 use crate::{
     body::reader::FillReader,
-    flight::{FlightEnd, Follower, arriving::ArrivingEntry, flight_key},
+    fill::validate::StaleEntry,
+    flight::{FlightEnd, FlightKey, Follower, arriving::ArrivingEntry, flight_key},
     http::{
         cache_control::Directives,
         cache_status::{CacheStatus, Detail, Fwd},
         request::CacheRequest,
-        reuse::{Reuse, decide_reuse},
+        reuse::{Need, Reuse, decide_reuse},
         vary::VaryFields,
     },
     join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
@@ -29,12 +30,14 @@ use crate::{
 pub(crate) enum RequestPlan {
     /// With a stored response.
     Serve(Hit, CacheStatus),
+    /// With a stored response that is stale, while a new one is fetched behind it (RFC 5861, section 3).
+    ServeAndRefresh(Hit, CacheStatus, Box<Refresh>),
     /// With the response of another request, which is arriving.
     Join(JoinedResponse, CacheStatus),
     /// With 504: the request asked for a stored response or nothing, and there is none.
     OnlyIfCached,
     /// By the handler, whose response may be stored.
-    Fill(Fwd, PendingFill),
+    Fill(Fwd, PendingFill, Option<StaleEntry>),
     /// By the handler, whose response is not stored.
     Forward(Fwd, Option<Detail>),
 }
@@ -55,6 +58,22 @@ enum UseAs {
     Fresh(Duration),
     /// It has been stale for this long, which the client accepts.
     Stale(Duration),
+}
+
+/// The fetch of a new response behind a stale one.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    pub(crate) found: Found,
+    pub(crate) key: FlightKey,
+    pub(crate) stale: StaleEntry,
+}
+
+/// What a stored response is to a request.
+enum Judged {
+    Serve(Hit),
+    ServeAndRefresh(Hit),
+    /// It is not sent as it is.
+    Miss(Fwd, Option<StaleEntry>),
 }
 
 /// A response that is arriving for another request, and may be sent to this one.
@@ -83,8 +102,11 @@ pub(crate) fn plan_now(
     request: &CacheRequest,
     found: &Result<Found, StoreError>,
 ) -> Option<(Hit, CacheStatus)> {
-    let hit = judge(route, request, found.as_ref().ok()?, None).ok()?;
-    Some(serve(route, hit))
+    match judge(route, request, found.as_ref().ok()?, None) {
+        Judged::Serve(hit) => Some(serve(route, hit)),
+        // A fetch behind it needs the request.
+        Judged::ServeAndRefresh(_) | Judged::Miss(..) => None,
+    }
 }
 
 /// Decides, beginning with `first` if the store has answered already. `fields` are those of the request.
@@ -120,12 +142,16 @@ pub(crate) async fn plan(
 
         // ## Look up => (Serve | OnlyIfCached | Forward)
         // A fresh entry is sent. Without one it may be clear from the request that nothing will be stored.
-        fwd = match judge(route, request, &found, since) {
-            Ok(hit) => {
+        let stale;
+        (fwd, stale) = match judge(route, request, &found, since) {
+            Judged::Serve(hit) => {
                 let (hit, status) = serve(route, hit);
                 return RequestPlan::Serve(hit, status);
             }
-            Err(fwd) => fwd,
+            Judged::ServeAndRefresh(hit) => {
+                return serve_and_refresh(route, request, fields, hit, found);
+            }
+            Judged::Miss(fwd, stale) => (fwd, stale),
         };
         if request.directives.only_if_cached {
             return RequestPlan::OnlyIfCached;
@@ -143,7 +169,7 @@ pub(crate) async fn plan(
         let wants_its_own = fwd == Fwd::Request && !route.settings.coalesces();
         let alone = goes_alone || wants_its_own || shared.is_hit_for_miss(&key, &found.observed);
         let follower = match join_flight(shared, address, key, alone, &mut found).await {
-            Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill),
+            Turn::Fill(fill) => return RequestPlan::Fill(fwd, fill, stale),
             Turn::StoreDown => return store_down(route, request),
             Turn::LookAgain => continue,
             Turn::Wait(follower) => follower,
@@ -159,6 +185,38 @@ pub(crate) async fn plan(
         }
     }
     RequestPlan::Forward(fwd, None)
+}
+
+/// Serves a stale response, and has a new one fetched if nobody does yet.
+fn serve_and_refresh(
+    route: &Route,
+    request: &CacheRequest,
+    fields: &HeaderMap,
+    hit: Hit,
+    found: Found,
+) -> RequestPlan {
+    let key = flight_key(
+        &request.address,
+        request.credentialed,
+        &found.vary.variant(fields),
+    );
+    let is_fetched = never_stored(request, &found).is_none()
+        && !request.directives.only_if_cached
+        && !route.shared.is_hit_for_miss(&key, &found.observed);
+    let stale = StaleEntry {
+        is_validated: hit.entry.has_validator(),
+        entry: hit.entry.clone(),
+        // Nobody waits for it.
+        if_error: Duration::ZERO,
+    };
+    let (hit, status) = serve(route, hit);
+    match is_fetched {
+        false => RequestPlan::Serve(hit, status),
+        true => {
+            let refresh = Refresh { found, key, stale };
+            RequestPlan::ServeAndRefresh(hit, status, Box::new(refresh))
+        }
+    }
 }
 
 /// Waits for another request's response.
@@ -178,13 +236,28 @@ async fn follow(
         return Followed::Variant(entry.head.vary_fields());
     }
     // It may not be fresh enough for this request.
+    let resident = entry.head.resident(route.now());
     let is_new = route.settings.coalesces();
-    let Ok((resident, use_as)) = judge_head(route, request, &entry.head, is_new) else {
-        return Followed::GoAlone;
-    };
-    let left = match use_as {
-        UseAs::Fresh(left) => left,
-        UseAs::Stale(_) => Duration::ZERO,
+    let status = match reuse(route, request, &entry.head, || false, is_new) {
+        Ok(Reuse::Serve(left)) => CacheStatus::Collapsed { left, fwd },
+        Ok(Reuse::ServeStale { .. }) => CacheStatus::Collapsed {
+            left: Duration::ZERO,
+            fwd,
+        },
+        // The handler has failed for all who wait.
+        Ok(Reuse::Validate(need) | Reuse::Fetch(need))
+            if entry.handler_failed && !need.if_error.is_zero() =>
+        {
+            CacheStatus::Stale {
+                over: entry.head.over(route.now()),
+            }
+        }
+        // It was never fresh, and it was fetched for all who wait.
+        Ok(_) if is_new && !entry.handler_failed => CacheStatus::Collapsed {
+            left: Duration::ZERO,
+            fwd,
+        },
+        _ => return Followed::GoAlone,
     };
     // It may have become too long meanwhile.
     let Some(body) = entry.body.reader() else {
@@ -196,65 +269,86 @@ async fn follow(
         body,
         resident,
     };
-    Followed::Join(joined, CacheStatus::Collapsed { left, fwd })
+    Followed::Join(joined, status)
 }
 
 /// Decides if the entry that was found may be sent.
 ///
 /// `since` is the time, in Unix milliseconds, from which on a response is new to a request that wants a new one.
-fn judge(
-    route: &Route,
-    request: &CacheRequest,
-    found: &Found,
-    since: Option<u64>,
-) -> Result<Hit, Fwd> {
+fn judge(route: &Route, request: &CacheRequest, found: &Found, since: Option<u64>) -> Judged {
     let entry = match &found.entry {
         Ok(entry) => entry,
-        Err(MissReason::Address) => return Err(Fwd::UriMiss),
-        Err(MissReason::Variant) => return Err(Fwd::VaryMiss),
-        Err(MissReason::Purged) => return Err(Fwd::Purged),
+        Err(MissReason::Address) => return Judged::Miss(Fwd::UriMiss, None),
+        Err(MissReason::Variant) => return Judged::Miss(Fwd::VaryMiss, None),
+        Err(MissReason::Purged) => return Judged::Miss(Fwd::Purged, None),
     };
     let is_new = since.is_some_and(|since| entry.head.received_at >= since);
     let is_new = is_new && route.settings.coalesces();
-    let (resident, use_as) = judge_head(route, request, &entry.head, is_new)?;
-    Ok(Hit {
+    let hit = |use_as| Hit {
         entry: entry.clone(),
-        resident,
+        resident: entry.head.resident(route.now()),
         use_as,
-    })
+    };
+    let stale = |is_validated, need: Need| {
+        let entry = entry.clone();
+        let stale = StaleEntry {
+            entry,
+            is_validated,
+            if_error: need.if_error,
+        };
+        Judged::Miss(need.fwd, Some(stale))
+    };
+    match reuse(
+        route,
+        request,
+        &entry.head,
+        || entry.has_validator(),
+        is_new,
+    ) {
+        Err(fwd) => Judged::Miss(fwd, None),
+        Ok(Reuse::Serve(left)) => Judged::Serve(hit(UseAs::Fresh(left))),
+        Ok(Reuse::ServeStale { over, refresh }) => match refresh {
+            true => Judged::ServeAndRefresh(hit(UseAs::Stale(over))),
+            false => Judged::Serve(hit(UseAs::Stale(over))),
+        },
+        // It was never fresh, and it was fetched after this request came.
+        Ok(_) if is_new => Judged::Serve(hit(UseAs::Stale(entry.head.over(route.now())))),
+        Ok(Reuse::Validate(need)) => stale(true, need),
+        Ok(Reuse::Fetch(need)) => stale(false, need),
+    }
 }
 
-/// Decides if a valid entry may be sent to this request. One that `is_new` is fresh enough for any client.
+/// Decides on the use of a valid entry. One that `is_new` is fresh enough for any client.
 ///
-/// Returns the time since it was received, and the state in which it is sent.
-fn judge_head(
+/// # Errors
+///
+/// It is not for this client.
+fn reuse(
     route: &Route,
     request: &CacheRequest,
     head: &EntryHead,
+    has_validator: impl FnOnce() -> bool,
     is_new: bool,
-) -> Result<(Duration, UseAs), Fwd> {
+) -> Result<Reuse, Fwd> {
     let EntryKind::Http { public, .. } = head.kind else {
         return Err(Fwd::UriMiss);
     };
     if route.settings.is_safe() && request.credentialed && !public {
         return Err(Fwd::Bypass);
     }
-    let resident = head.resident(route.now());
     let nothing = Directives::default();
     let asks = match is_new {
         true => &nothing,
         false => &request.directives,
     };
-    // A stale response is not validated or refreshed yet, so it is all the same if it has a validator.
-    match decide_reuse(&head.freshness, &head.terms, || false, resident, asks) {
-        Reuse::Serve(left) => Ok((resident, UseAs::Fresh(left))),
-        Reuse::ServeStale {
-            over,
-            refresh: false,
-        } => Ok((resident, UseAs::Stale(over))),
-        Reuse::ServeStale { refresh: true, .. } => Err(Fwd::Stale),
-        Reuse::Validate(need) | Reuse::Fetch(need) => Err(need.fwd),
-    }
+    let resident = head.resident(route.now());
+    Ok(decide_reuse(
+        &head.freshness,
+        &head.terms,
+        has_validator,
+        resident,
+        asks,
+    ))
 }
 
 /// Counts a hit, and describes it.
@@ -332,9 +426,10 @@ mod tests {
                 format!("stale {}", over.as_secs())
             }
             RequestPlan::Serve(_, status) => format!("serve {status:?}"),
+            RequestPlan::ServeAndRefresh(_, status, _) => format!("refresh {status:?}"),
             RequestPlan::Join(_, status) => format!("join {status:?}"),
             RequestPlan::OnlyIfCached => "only if cached".into(),
-            RequestPlan::Fill(fwd, fill) => format!("fill {fwd:?} {}", fill.leader.is_some()),
+            RequestPlan::Fill(fwd, fill, _) => format!("fill {fwd:?} {}", fill.leader.is_some()),
             RequestPlan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
         }
     }
@@ -407,7 +502,7 @@ mod tests {
             let (fill, _) = lead(&world).await;
             let lines = [("cache-control", asks)];
             let (planned, ()) = tokio::join!(decided(&world, &lines), async {
-                fill.share(&FillBuffer::complete("body".into()));
+                fill.share(&FillBuffer::complete("body".into(), None));
             });
             assert!(planned.starts_with("join Collapsed"), "{asks}: {planned}");
         }
@@ -518,7 +613,7 @@ mod tests {
         let world = World::new();
         let (fill, _) = lead(&world).await;
         let (planned, ()) = tokio::join!(decided(&world, &[]), async {
-            fill.share(&FillBuffer::complete("body".into()));
+            fill.share(&FillBuffer::complete("body".into(), None));
         });
         assert!(planned.starts_with("join Collapsed"), "{planned}");
         assert_eq!(world.shared().stats.read().collapsed, 1);
@@ -533,7 +628,7 @@ mod tests {
         }
         let lines = [("x", "b")];
         let (planned, ()) = tokio::join!(decided(&world, &lines), async {
-            fill.share(&FillBuffer::complete("body".into()));
+            fill.share(&FillBuffer::complete("body".into(), None));
         });
         // Though the store does not know yet that there are variants.
         assert_eq!(planned, "fill UriMiss true");
@@ -564,7 +659,7 @@ mod tests {
         fill.commit(&[], HeaderMap::new()).await;
         let planned = plan(&world.route, &request, &fields, None).await;
         assert!(
-            matches!(planned, RequestPlan::Fill(Fwd::UriMiss, _)),
+            matches!(planned, RequestPlan::Fill(Fwd::UriMiss, ..)),
             "{planned:?}"
         );
     }

@@ -25,4 +25,6 @@ pub enum CacheRefusal {
     OnlyIfCached,
     /// 503: the runtime ended while the handler ran.
     Interrupted,
+    /// 502: asked if the stored response still holds, the handler has confirmed another one (RFC 9111, section 4.3.4).
+    Mistaken,
 }

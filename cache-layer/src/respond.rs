@@ -105,6 +105,19 @@ pub(crate) fn interrupted<B>(settings: &CacheSettings) -> CacheResponse<B> {
     response
 }
 
+/// Makes the response to a request whose handler has confirmed a response that is not the stored one.
+pub(crate) fn mistaken<B>(settings: &CacheSettings, fwd: Fwd) -> CacheResponse<B> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response.extensions_mut().insert(CacheRefusal::Mistaken);
+    let detail = Some(Detail::Mistaken);
+    settings.mark(
+        response.headers_mut(),
+        CacheStatus::Forwarded { fwd, detail },
+    );
+    response
+}
+
 /// Makes the response to a request that wants a stored response or none (RFC 9111, section 5.2.1.7).
 pub(crate) fn only_if_cached<B>(settings: &CacheSettings) -> CacheResponse<B> {
     let mut response = Response::new(Body::empty());

@@ -310,7 +310,7 @@ impl ResponseCache {
         if fill.ttl().is_none() {
             return fill.not_shared();
         }
-        fill.share(&FillBuffer::complete(object.clone()));
+        fill.share(&FillBuffer::complete(object.clone(), None));
         detach(async move { fill.commit(&[object], HeaderMap::new()).await });
     }
 }

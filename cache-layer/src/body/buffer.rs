@@ -95,10 +95,12 @@ impl FillBuffer {
     }
 
     /// Makes a body that is complete.
-    pub(crate) fn complete(body: Bytes) -> Arc<Self> {
+    pub(crate) fn complete(body: Bytes, trailers: Option<HeaderMap>) -> Arc<Self> {
         let mut state = State::new(body.len(), None);
-        state.append(body);
-        state.end = Some(End::Whole(None));
+        if !body.is_empty() {
+            state.append(body);
+        }
+        state.end = Some(End::Whole(trailers));
         Arc::new(Self(Mutex::new(state)))
     }
 
@@ -128,7 +130,9 @@ impl FillBuffer {
     pub(crate) fn object(&self) -> Option<Bytes> {
         let state = self.0.lock();
         match state.end {
-            Some(End::Whole(_)) if !state.is_passing => state.frames.front().cloned(),
+            Some(End::Whole(_)) if !state.is_passing => {
+                Some(state.frames.front().cloned().unwrap_or_default())
+            }
             _ => None,
         }
     }

@@ -64,6 +64,7 @@ impl Fill {
                 head: self.head.clone(),
                 headers: self.headers.clone(),
                 body: body.clone(),
+                handler_failed: false,
             };
             leader.share(Arc::new(arriving), self.snapshot.clone());
         }
@@ -405,7 +406,7 @@ mod tests {
         let crate::join::Turn::Wait(follower) = turn else {
             panic!("it follows: {turn:?}");
         };
-        fill.share(&FillBuffer::complete("body".into()));
+        fill.share(&FillBuffer::complete("body".into(), None));
         let FlightEnd::Shared(entry) = follower.end().await else {
             panic!("it is shared");
         };

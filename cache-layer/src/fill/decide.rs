@@ -94,8 +94,10 @@ fn policy<B: http_body::Body>(
 ) -> Result<StorePolicy, Detail> {
     let Received { parts, body, delay } = received;
     let policy = store_policy(&route.settings, request, fields, parts, now, *delay)?;
-    // One that has to be validated before each use is not stored yet.
-    policy.is_ever_fresh()?;
+    // An application whose handlers are not written for it gains nothing from a response that is asked for each time.
+    if route.settings.is_safe() && policy.terms.kept_stale(false).is_zero() {
+        policy.is_ever_fresh()?;
+    }
     if is_endless(&parts.headers) {
         return Err(Detail::Endless);
     }

@@ -4,7 +4,10 @@
 //! client waits, reads slowly, or leaves. [`commit`] writes the entry. The clients read the body from a
 //! [buffer](crate::body::buffer).
 
+mod answer;
+mod arrival;
 pub(crate) mod commit;
 mod decide;
 pub(crate) mod lease;
 pub(crate) mod task;
+pub(crate) mod validate;

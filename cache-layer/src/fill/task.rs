@@ -1,6 +1,6 @@
 //! The task that drives a handler call and its body.
 //!
-//! Its states:
+//! Its states, of which `answer` and `arrival` have the last three:
 //!
 //! 1. *Calling*. The handler runs. After `max_fill_time` those who wait for it are sent away, and the call goes on for its own
 //!    client alone.
@@ -9,23 +9,21 @@
 //!    frame when a reader needs one.
 //! 4. *Committing*. The body has arrived whole. The entry is written.
 //!
-//! A response that may not be stored leaves the task at the end of 1: its client gets the handler's own body.
+//! A response that may not be stored leaves the task at the end of 1: its client gets the handler's own body. If the handler
+//! confirms a stored response, that one goes on from there. If the handler fails, a stored response may be sent instead.
 
 use std::{
-    any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, resume_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::Poll,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_LENGTH};
-use http_body::Frame;
-use layer_http::{Body, BoxError};
+use http::{HeaderMap, Request, Response};
+use layer_http::BoxError;
 use tokio::{
     sync::oneshot,
     time::{Instant, Sleep, sleep_until},
@@ -33,21 +31,15 @@ use tokio::{
 use tower_service::Service;
 use tracing::Instrument;
 
-use super::{commit::Fill, decide::decide};
+use super::{
+    answer::{Answer, Answering},
+    validate::{StaleEntry, Validated},
+};
 use crate::{
-    body::{
-        CacheResponse, HandlerBody,
-        budget::FillPermit,
-        buffer::{FillBuffer, Growth},
-    },
-    call::{call_handler, pass_on},
-    http::{
-        cache_status::{CacheStatus, Fwd},
-        date,
-        request::CacheRequest,
-    },
+    body::{CacheResponse, budget::FillPermit},
+    call::call_handler,
+    http::{cache_status::Fwd, conditional, request::CacheRequest},
     join::PendingFill,
-    respond::or_not_modified,
     route::Route,
 };
 
@@ -59,12 +51,12 @@ pub(crate) struct FillRequest {
     pub(crate) fields: HeaderMap,
     pub(crate) fwd: Fwd,
     pub(crate) pending: PendingFill,
+    /// A stored response that does not hold for this request, or not without being asked for.
+    pub(crate) stale: Option<StaleEntry>,
     pub(crate) permit: FillPermit,
+    /// False if the call ends with its last client.
+    pub(crate) outlives_clients: bool,
 }
-
-/// What the client of the call gets: a response, the handler's error, or its panic.
-type Answer<B, E> = Result<Result<CacheResponse<B>, E>, Panic>;
-type Panic = Box<dyn Any + Send>;
 
 /// Calls the handler in a task of its own. Returns its response when that has begun. `None`: the runtime is ending.
 ///
@@ -100,7 +92,7 @@ where
 async fn run<S, ReqBody, ResBody>(
     fill: FillRequest,
     inner: S,
-    request: Request<ReqBody>,
+    mut request: Request<ReqBody>,
     mut answer: oneshot::Sender<Answer<ResBody, S::Error>>,
 ) where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
@@ -112,12 +104,19 @@ async fn run<S, ReqBody, ResBody>(
     let timer = sleep_until(Instant::now() + route.settings.max_fill_time);
     let mut timer = Box::pin(timer);
 
+    // What is stored must be whole. The client's condition is compared with what comes.
+    conditional::strip(request.headers_mut());
+    if let Some(stale) = &fill.stale {
+        stale.ask(request.headers_mut());
+    }
+
     // ## Calling => (Sharing | end)
     let calling = call_handler(&route, inner, request);
     let called = {
         let mut calling = pin!(AssertUnwindSafe(calling).catch_unwind());
         called(
             &route,
+            fill.outlives_clients,
             &mut pending,
             &mut answer,
             calling.as_mut(),
@@ -125,63 +124,39 @@ async fn run<S, ReqBody, ResBody>(
         )
         .await
     };
-    let received = match called {
-        // Nobody waits, and nothing would come of it.
-        None => return,
-        Some(Ok(Ok(received))) => received,
-        Some(Ok(Err(error))) => return drop(answer.send(Ok(Err(error)))),
-        Some(Err(panic)) => return drop(answer.send(Err(panic))),
-    };
-    let fwd = fill.fwd;
-    let fill_or_detail = decide(&route, &fill.request, &fill.fields, pending, &received);
-    let entry = match fill_or_detail {
-        Ok(entry) => entry,
-        Err(detail) => {
-            let detail = Some(detail);
-            let status = CacheStatus::Forwarded { fwd, detail };
-            let response = pass_on(&route, status, received);
-            let response = or_not_modified(&fill.fields, route.time(), response);
-            return drop(answer.send(Ok(Ok(response))));
-        }
-    };
-
-    // ## Sharing
-    let (mut parts, body) = (received.parts, received.body);
-    let buffer = FillBuffer::new(route.settings.max_body, fill.permit);
-    if body.is_end_stream() {
-        // An empty body ends with its head.
-        buffer.finish(None);
-    }
-    entry.share(&buffer);
-    route
-        .settings
-        .mark(&mut parts.headers, CacheStatus::Stored { fwd });
-    let received_at = entry.head.received_at();
-    date::record(&mut parts.headers, received_at);
-    let length = body.size_hint().exact();
-    let mut needs_no_body = false;
-    if let Some(reader) = buffer.reader() {
-        let body = Body::inner(HandlerBody::read(reader.stating(length)));
-        let response = Response::from_parts(parts, body);
-        let response = or_not_modified(&fill.fields, received_at, response);
-        needs_no_body = response.status() == StatusCode::NOT_MODIFIED;
-        // A client that has left drops its reader with it.
-        let _ = answer.send(Ok(Ok(response)));
-    }
-    let arriving = Arriving {
-        length: stated_length(&entry.headers).or(length),
-        buffer,
-        fill: Some(entry),
+    let answering = Answering {
+        route,
+        request: fill.request,
+        fields: fill.fields,
+        fwd: fill.fwd,
+        pending,
+        permit: fill.permit,
         timer,
-        // A client that needs no body has not left.
-        outlives_clients: needs_no_body || route.settings.fills_outlive_clients,
+        outlives_clients: fill.outlives_clients,
+        answer,
     };
-    arriving.drive(body).await;
+    match (called, fill.stale) {
+        // Nobody waits, and nothing would come of it.
+        (None, _) => {}
+        (Some(Err(panic)), _) => answering.panic(panic),
+        (Some(Ok(Err(error))), stale) => match stale.and_then(|stale| stale.failed()) {
+            Some(entry) => answering.send_stale(entry),
+            None => answering.fail(error),
+        },
+        (Some(Ok(Ok(received))), None) => answering.replace(received).await,
+        (Some(Ok(Ok(received))), Some(stale)) => match stale.compare(&answering.route, received) {
+            Validated::Replaced(received) => answering.replace(received).await,
+            Validated::Confirmed(received) => answering.confirm(received, &stale).await,
+            Validated::Failed(entry) => answering.send_stale(entry),
+            Validated::Mistaken => answering.refuse(),
+        },
+    }
 }
 
 /// Waits for the handler. `None`: nobody waits for its response any more.
 async fn called<T, A>(
     route: &Route,
+    outlives_clients: bool,
     pending: &mut PendingFill,
     answer: &mut oneshot::Sender<A>,
     mut calling: Pin<&mut impl Future<Output = T>>,
@@ -205,8 +180,7 @@ async fn called<T, A>(
                 Poll::Ready(Waited::Called(called))
             } else if timer.as_mut().poll(cx).is_ready() {
                 Poll::Ready(Waited::TooLong)
-            } else if !route.settings.fills_outlive_clients && deserted.as_mut().poll(cx).is_ready()
-            {
+            } else if !outlives_clients && deserted.as_mut().poll(cx).is_ready() {
                 Poll::Ready(Waited::Deserted)
             } else {
                 Poll::Pending
@@ -232,129 +206,3 @@ async fn called<T, A>(
     })
     .await
 }
-
-/// A response whose body is on its way.
-struct Arriving {
-    buffer: Arc<FillBuffer>,
-    /// `None`: it is passing, and will not be stored.
-    fill: Option<Fill>,
-    /// That it has to have to be stored, if it is known.
-    length: Option<u64>,
-    /// The end of the fill. While it is passing, the next look for a reader that holds others up.
-    timer: Pin<Box<Sleep>>,
-    outlives_clients: bool,
-}
-
-/// The next event in the life of a body.
-enum Event {
-    Frame(Option<Result<Frame<Bytes>, BoxError>>),
-    TooLong,
-    /// Nobody reads it, and it will not be stored.
-    Deserted,
-}
-
-impl Arriving {
-    async fn drive<B>(mut self, body: B)
-    where
-        B: http_body::Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let mut body = pin!(body);
-        loop {
-            let event = poll_fn(|cx| self.poll_event(body.as_mut(), cx)).await;
-            match event {
-                Event::Frame(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.push(data),
-                    Err(frame) => return self.finish(frame.into_trailers().ok()).await,
-                },
-                // ## (Sharing | Passing) => end. The leader is dropped, and the next request calls the handler.
-                Event::Frame(Some(Err(error))) => return self.buffer.break_off(error),
-                Event::Frame(None) => return self.finish(None).await,
-                Event::TooLong => self.pass("too-long"),
-                Event::Deserted => return,
-            }
-        }
-    }
-
-    fn poll_event<B>(&mut self, body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Event>
-    where
-        B: http_body::Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let is_passing = self.fill.is_none();
-        if is_passing && !ready!(self.poll_room(cx)) {
-            return Poll::Ready(Event::Deserted);
-        }
-        // Before the timer: what has arrived in time is stored, however late this task is.
-        if let Poll::Ready(frame) = body.poll_frame(cx) {
-            let frame = frame.map(|frame| frame.map_err(Into::into));
-            return Poll::Ready(Event::Frame(frame));
-        }
-        if !is_passing && self.timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::TooLong);
-        }
-        let may_be_deserted = is_passing || !self.outlives_clients;
-        if may_be_deserted && self.buffer.poll_unread(cx).is_ready() {
-            return Poll::Ready(Event::Deserted);
-        }
-        Poll::Pending
-    }
-
-    /// Waits until a reader needs a frame, and cuts off those that hold it up for too long.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        loop {
-            if let Poll::Ready(is_read) = self.buffer.poll_room(cx) {
-                return Poll::Ready(is_read);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            self.buffer.cut_stalled();
-            self.timer.as_mut().reset(Instant::now() + LOOK);
-        }
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.buffer.push(data) == Growth::TooLarge {
-            self.pass("too-large");
-        }
-    }
-
-    /// ## Sharing => Passing
-    ///
-    /// Who reads the body reads on. Nobody joins any more, and the next requests do not queue up.
-    fn pass(&mut self, reason: &'static str) {
-        self.buffer.pass();
-        if let Some(fill) = self.fill.take() {
-            fill.give_up(reason);
-        }
-        self.timer.as_mut().reset(Instant::now() + LOOK);
-    }
-
-    /// ## Sharing => Committing
-    ///
-    /// The readers have all of it before the store has.
-    async fn finish(mut self, trailers: Option<HeaderMap>) {
-        let length = self.buffer.len();
-        let is_whole = self.length.is_none_or(|stated| stated == length);
-        let frames = self.buffer.finish(trailers.clone());
-        if let (Some(frames), Some(fill), true) = (frames, self.fill.take(), is_whole) {
-            fill.commit(&frames, trailers.unwrap_or_default()).await;
-        }
-    }
-}
-
-impl Drop for Arriving {
-    /// After a panic of the body, or the end of the runtime. After any other end it changes nothing.
-    fn drop(&mut self) {
-        self.buffer
-            .break_off("the handler's body panicked, or the runtime ended".into());
-    }
-}
-
-/// Returns the length that the response states.
-fn stated_length(headers: &HeaderMap) -> Option<u64> {
-    let length = headers.get(CONTENT_LENGTH)?;
-    length.to_str().ok()?.trim().parse().ok()
-}
-
-/// The time between two looks for a reader that holds others up.
-const LOOK: Duration = Duration::from_secs(1);

@@ -11,4 +11,6 @@ pub(crate) struct ArrivingEntry {
     /// Those that will be stored. Empty for an object.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Arc<FillBuffer>,
+    /// True if it is a stored response that is sent because the handler has failed.
+    pub(crate) handler_failed: bool,
 }

@@ -38,7 +38,8 @@ fn entry() -> Arc<ArrivingEntry> {
             terms: StaleTerms::default(),
         },
         headers: HeaderMap::new(),
-        body: FillBuffer::complete("body".into()),
+        body: FillBuffer::complete("body".into(), None),
+        handler_failed: false,
     })
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum CacheStatus {
     Collapsed { left: Duration, fwd: Fwd },
     /// The handler was called, and its response is being stored.
     Stored { fwd: Fwd },
+    /// The handler was called, and has confirmed the stored response.
+    Confirmed { fwd: Fwd },
     /// The handler was called, and nothing is stored.
     Forwarded { fwd: Fwd, detail: Option<Detail> },
     /// The handler was not called, as the request asked for.
@@ -48,6 +50,8 @@ pub(crate) enum Detail {
     NoRoom,
     /// The runtime ended while the handler ran.
     Interrupted,
+    /// The handler has confirmed another response than the stored one.
+    Mistaken,
     /// The store failed, or a purge is outstanding.
     StoreDown,
     /// A stamp was written by a later version.
@@ -140,6 +144,10 @@ impl CacheName {
                     text.push_str("; detail=purged");
                 }
             }
+            CacheStatus::Confirmed { fwd } => {
+                push_fwd(&mut text, fwd);
+                text.push_str("; fwd-status=304; stored");
+            }
             CacheStatus::Forwarded { fwd, detail } => {
                 push_fwd(&mut text, fwd);
                 if let Some(detail) = detail {
@@ -163,6 +171,7 @@ impl CacheStatus {
                 fwd: Fwd::Bypass | Fwd::Method,
                 ..
             } => "bypass",
+            Self::Confirmed { .. } => "confirmed",
             Self::Stored { .. } | Self::Forwarded { .. } => "miss",
             Self::OnlyIfCached => "only-if-cached",
         }
@@ -176,6 +185,7 @@ impl CacheStatus {
             Self::Stored { fwd: Fwd::Purged } => "purged",
             Self::Collapsed { fwd, .. }
             | Self::Stored { fwd }
+            | Self::Confirmed { fwd }
             | Self::Forwarded { fwd, detail: None } => fwd.as_str(),
             Self::Forwarded {
                 detail: Some(detail),
@@ -188,9 +198,10 @@ impl CacheStatus {
     /// Returns why the handler was called. `None`: it was not.
     pub(crate) const fn fwd(self) -> Option<&'static str> {
         match self {
-            Self::Collapsed { fwd, .. } | Self::Stored { fwd } | Self::Forwarded { fwd, .. } => {
-                Some(fwd.as_str())
-            }
+            Self::Collapsed { fwd, .. }
+            | Self::Stored { fwd }
+            | Self::Confirmed { fwd }
+            | Self::Forwarded { fwd, .. } => Some(fwd.as_str()),
             Self::Hit { .. } | Self::Stale { .. } | Self::OnlyIfCached => None,
         }
     }
@@ -217,6 +228,7 @@ impl Detail {
             Self::Endless => "endless",
             Self::NoRoom => "no-room",
             Self::Interrupted => "interrupted",
+            Self::Mistaken => "mistaken",
             Self::StoreDown => "store-down",
             Self::Stamps => "stamps",
             Self::Range => "range",

@@ -9,12 +9,5 @@ pub(crate) mod freshness;
 pub(crate) mod request;
 pub(crate) mod reuse;
 pub(crate) mod storable;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the origin is not asked yet; the rules are here and tested"
-    )
-)]
 pub(crate) mod validation;
 pub(crate) mod vary;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use layer_store::Value;
 
 use crate::{
-    http::{freshness::Freshness, reuse::StaleTerms, vary::VaryFields},
+    http::{freshness::Freshness, reuse::StaleTerms, validation::has_validator, vary::VaryFields},
     purge::{
         snapshot::TagStamp,
         stamp::{Stamp, StampToken},
@@ -143,6 +143,12 @@ impl Entry {
             StoredValue::Entry(entry) => Some(entry),
             StoredValue::VaryRule(_) => None,
         }
+    }
+
+    /// Returns true if a handler can be asked whether it still holds.
+    pub(crate) fn has_validator(&self) -> bool {
+        self.headers()
+            .is_some_and(|headers| has_validator(&headers))
     }
 
     /// Reads the header fields.

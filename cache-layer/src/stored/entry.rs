@@ -75,6 +75,12 @@ impl EntryHead {
         (self.freshness.left() + stale).min(MAX_LIFE)
     }
 
+    /// Returns how long it has been stale, at `now` in Unix milliseconds.
+    pub(crate) fn over(&self, now: u64) -> Duration {
+        let age = self.freshness.age + self.resident(now);
+        age.saturating_sub(self.freshness.lifetime)
+    }
+
     /// Returns true if the entry may answer this request: the fields of its `Vary` have the same values.
     pub(crate) fn matches(&self, fields: &HeaderMap) -> bool {
         match &self.kind {

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod purges;
 pub mod schedules;
 pub mod single_flight;
+pub mod stale;
 pub mod trust;
 pub mod vary;
 
@@ -142,6 +143,15 @@ macro_rules! cache_cases {
                 extensions_pass_in_both_directions,
                 garbage_under_a_key_is_a_miss,
                 an_entry_whose_fields_cannot_be_read_is_a_miss;
+            stale:
+                a_page_that_just_expired_holds_up_nobody,
+                the_window_of_the_layer_is_for_responses_that_state_none,
+                a_handler_that_fails_leaves_the_stale_response,
+                a_response_that_is_gone_is_no_failure,
+                a_stale_response_that_still_holds_is_not_sent_again,
+                a_purge_during_a_validation_is_seen,
+                a_handler_that_confirms_another_response_is_not_believed,
+                what_is_never_fresh_is_confirmed_each_time_in_the_profile_of_the_rfc;
             single_flight:
                 the_first_byte_does_not_wait_for_the_last,
                 two_hundred_requests_make_one_call,

@@ -1,0 +1,111 @@
+//! Asking the handler if a stored response still holds, and using it if the handler fails.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, StatusCode, response};
+
+use crate::{
+    body::{buffer::FillBuffer, reader::FillReader},
+    call::Received,
+    flight::arriving::ArrivingEntry,
+    http::validation,
+    route::Route,
+    stored::entry::{Entry, EntryKind},
+};
+
+/// A stored response that may not be sent to a request as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct StaleEntry {
+    pub(crate) entry: Arc<Entry>,
+    /// True if the handler is asked whether it still holds.
+    pub(crate) is_validated: bool,
+    /// The time from the lookup on in which it may be sent if the handler fails. Zero: it may not.
+    pub(crate) if_error: Duration,
+}
+
+/// What the handler's response says of the stored one.
+pub(super) enum Validated<B> {
+    /// Another response takes its place, or there was none.
+    Replaced(Received<B>),
+    /// It holds, with new fields.
+    Confirmed(Received<FillReader>),
+    /// The handler failed, and the stored response may be sent.
+    Failed(Arc<ArrivingEntry>),
+    /// The handler confirms another response than was asked for. Nothing can be sent.
+    Mistaken,
+}
+
+impl StaleEntry {
+    /// Makes the request of a validation, if it is one. The client's conditions are left out.
+    pub(crate) fn ask(&self, request: &mut HeaderMap) {
+        if let Some(stored) = self.entry.headers()
+            && self.is_validated
+        {
+            validation::ask_if_changed(&stored, request);
+        }
+    }
+
+    /// Compares the handler's response with the stored one (RFC 9111, section 4.3.3).
+    pub(super) fn compare<B>(&self, route: &Route, received: Received<B>) -> Validated<B> {
+        let status = received.parts.status;
+        if self.is_validated && status == StatusCode::NOT_MODIFIED {
+            return match self.confirmed(route, received.parts, received.delay) {
+                Some(confirmed) => Validated::Confirmed(confirmed),
+                None => self.failed().map_or(Validated::Mistaken, Validated::Failed),
+            };
+        }
+        match validation::is_failure(status)
+            .then(|| self.failed())
+            .flatten()
+        {
+            Some(entry) => Validated::Failed(entry),
+            None => Validated::Replaced(received),
+        }
+    }
+
+    /// Returns the stored response if it may be sent although the handler failed.
+    pub(super) fn failed(&self) -> Option<Arc<ArrivingEntry>> {
+        if self.if_error.is_zero() {
+            return None;
+        }
+        Some(Arc::new(ArrivingEntry {
+            head: self.entry.head.clone(),
+            headers: self.entry.headers()?,
+            body: self.body()?,
+            handler_failed: true,
+        }))
+    }
+
+    /// Returns the names of its tags.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.entry.tags.iter().map(|(tag, _)| &**tag)
+    }
+
+    /// Makes a whole response of the stored one and a 304. `None`: the 304 is about another one.
+    fn confirmed(
+        &self,
+        route: &Route,
+        not_modified: response::Parts,
+        delay: Duration,
+    ) -> Option<Received<FillReader>> {
+        let EntryKind::Http { status, .. } = self.entry.head.kind else {
+            return None;
+        };
+        let stored = self.entry.headers()?;
+        let headers = validation::update(&stored, &not_modified.headers, route.time())?;
+        let mut parts = not_modified;
+        parts.status = status;
+        parts.headers = headers;
+        Some(Received {
+            parts,
+            body: self.body()?.reader()?,
+            delay,
+        })
+    }
+
+    fn body(&self) -> Option<Arc<FillBuffer>> {
+        let trailers = self.entry.trailers()?;
+        let trailers = (!trailers.is_empty()).then_some(trailers);
+        Some(FillBuffer::complete(self.entry.body.clone(), trailers))
+    }
+}
