@@ -72,6 +72,12 @@
 //! - **304.** A client whose `If-None-Match` or `If-Modified-Since` tells that it has the response gets 304. On a miss the
 //!   handler does not see these two fields, so that its whole response can be stored; they are compared with what it sends.
 //!   [`CacheLayer::etag`] makes tags for handlers that have none.
+//! - **Stale responses.** Within its stale window a response is sent at once, and one request fetches a new one behind it
+//!   (RFC 5861, [`CacheLayer::stale_while_revalidate`]). Outside of it, a response with an `ETag` or a `Last-Modified` is kept
+//!   for an hour longer, and the handler is asked if it still holds: its 304 gives the stored response new fields. If the
+//!   handler fails (an error, 500, 502, 503 or 504), all who wait get the stale response, as long as
+//!   [`CacheLayer::stale_if_error`] or the response itself allows it. What is never fresh (`no-cache`, `max-age=0`) is stored
+//!   to be confirmed in [`Profile::Rfc`] alone.
 //! - **A fill belongs to the cache.** A response that may be stored is read by a task of the cache, and every client reads what
 //!   has arrived at its own pace. All get the first byte when the handler sends it. A client that reads slowly or leaves holds
 //!   up nobody, and the page is stored all the same. Trailers are kept.
@@ -175,7 +181,7 @@
 //!
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
-//! | `cache_requests_total` | counter | `cache`, `result`, `reason` | requests; `result` is `hit`, `collapsed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status` |
+//! | `cache_requests_total` | counter | `cache`, `result`, `reason` | requests; `result` is `hit`, `collapsed`, `confirmed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status` |
 //! | `cache_fills_total` | counter | `outcome` | responses and objects that arrived whole, grew too large or took too long; `outcome` is `stored`, or why it was not |
 //! | `cache_objects_total` | counter | `result` | requests for objects; `result` is `hit`, `collapsed` or `miss` |
 //!

@@ -56,7 +56,7 @@ pub(crate) fn count_object(result: &'static str) {
 const REQUESTS: Metric = Metric::counter(
     "cache_requests_total",
     &["cache", "result", "reason"],
-    "requests; `result` is `hit`, `collapsed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status`",
+    "requests; `result` is `hit`, `collapsed`, `confirmed`, `miss`, `bypass` or `only-if-cached`, `reason` is as in `Cache-Status`",
 );
 
 /// Responses and objects on their way into the store.

@@ -197,6 +197,33 @@ impl Drop for OnDrop {
     }
 }
 
+#[tokio::test]
+async fn an_error_of_the_inner_service_is_a_failure() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let inner = tower::service_fn(move |_: Request<String>| {
+        ready(match calls.fetch_add(1, SeqCst) {
+            0 => Ok(response(
+                &[("cache-control", "max-age=60, stale-if-error=60")],
+                "1",
+            )),
+            _ => Err("it fails"),
+        })
+    });
+    let (clock, hand) = cache_layer::store::Clock::manual(1_800_000_000_000_000);
+    let layer = CacheLayer::new(store()).clock(clock);
+    let cache = layer.layer(inner);
+    let get = || cache.clone().oneshot(request("/", &[]));
+    let first = get().await.unwrap().into_body().collect().await;
+    assert_eq!(first.unwrap().to_bytes(), "1");
+    cases::eventually("it is stored", || layer.handle().stats().stored == 1).await;
+    hand.advance(Duration::from_secs(60));
+    let stale = get().await.unwrap();
+    assert_eq!(stale.headers()["cache-status"], "cache; hit; ttl=-0");
+    assert_eq!(stale.into_body().collect().await.unwrap().to_bytes(), "1");
+    hand.advance(Duration::from_secs(60));
+    assert_eq!(get().await.unwrap_err(), "it fails");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_without_an_end_is_passed_on_after_half_a_minute() {
     let handler = Handler::new(|_, n| async move {

@@ -340,6 +340,12 @@ impl Site {
         Self::with(CacheLayer::new(store.clone()), handler)
     }
 
+    /// A site for the order of what is done with stamps. It claims no leases, which would be held up with them.
+    pub fn of_stamps(store: &SharedStore, handler: Handler) -> Self {
+        let cache = ResponseCache::new(store.clone()).coalesce_over_instances(false);
+        Self::with(CacheLayer::with_cache(cache), handler)
+    }
+
     pub fn with(layer: CacheLayer, handler: Handler) -> Self {
         Self {
             service: layer.layer(handler.clone()),

@@ -55,8 +55,8 @@ impl World {
             })
         };
         Self {
-            a: Site::new(&way_a.store(), handler(&version, &answers)),
-            b: Site::new(store, handler(&version, &answers)),
+            a: Site::of_stamps(&way_a.store(), handler(&version, &answers)),
+            b: Site::of_stamps(store, handler(&version, &answers)),
             x: ResponseCache::new(way_x.store()),
             version,
             answers,
@@ -283,8 +283,8 @@ pub async fn scopes_are_purged_in_the_order_given(store: SharedStore) {
             .insert(Invalidation::key("inner").and_tag("t").and_path("/outer"));
         answer
     });
-    let site = Site::new(&way.store(), handler);
-    let watching = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    let site = Site::of_stamps(&way.store(), handler);
+    let watching = Site::of_stamps(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
     let object = || {
         let minute = std::time::Duration::from_secs(60);
         let loads = Arc::new(AtomicUsize::new(0));
@@ -336,7 +336,7 @@ pub async fn an_invalidation_waits_for_the_handler(store: SharedStore) {
             answer
         }
     });
-    let site = Site::new(&way.store(), handler);
+    let site = Site::of_stamps(&way.store(), handler);
     way.close();
     let posting = tokio::spawn({
         let site = site.clone();
