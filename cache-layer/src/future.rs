@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     body::{CacheResponse, HandlerBody},
-    http::{cache_status::CacheStatus, request::Bypass},
+    http::{cache_status::CacheStatus, located::ChangedTarget, request::Bypass},
     purge::{
         invalidation::{invalidated, succeeded},
         scope::PurgeScope,
@@ -65,8 +65,8 @@ type Work<ResBody, E> = Pin<Box<dyn Future<Output = Result<CacheResponse<ResBody
 pub(crate) struct BypassNote {
     route: Arc<Route>,
     bypass: Bypass,
-    /// For an unsafe request.
-    purge: Option<PendingPurge>,
+    /// For an unsafe request: what it may have changed.
+    changed: Option<(ChangedTarget, PendingPurge)>,
 }
 
 impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
@@ -101,14 +101,19 @@ where
 }
 
 impl BypassNote {
-    /// `changed` is the path of an unsafe request.
-    pub(crate) fn new(route: Arc<Route>, bypass: Bypass, changed: Option<PurgeScope>) -> Self {
-        let purger = || route.shared.purger.clone();
-        let purge = changed.map(|scope| PendingPurge::new(purger(), scope));
+    /// `changed` is the target of an unsafe request.
+    pub(crate) fn new(route: Arc<Route>, bypass: Bypass, changed: Option<ChangedTarget>) -> Self {
+        let changed = changed.map(|target| {
+            let scope = PurgeScope::page(&target.path);
+            (
+                target,
+                PendingPurge::new(route.shared.purger.clone(), scope),
+            )
+        });
         Self {
             route,
             bypass,
-            purge,
+            changed,
         }
     }
 
@@ -123,9 +128,13 @@ impl BypassNote {
         let (mut parts, body) = response.into_parts();
         let mut scopes = invalidated(&parts);
         // Taken in any case: the response came, so the background need not purge.
-        let changed = self.purge.take().and_then(PendingPurge::response_came);
-        if succeeded(parts.status) {
-            scopes.extend(changed);
+        if let Some((target, purge)) = self.changed.take()
+            && let Some(scope) = purge.response_came()
+            && succeeded(parts.status)
+        {
+            scopes.push(scope);
+            let named = target.named_by(&parts.headers);
+            scopes.extend(named.map(|path| PurgeScope::page(&path)));
         }
         let Bypass { fwd, detail, .. } = self.bypass;
         let status = CacheStatus::Forwarded { fwd, detail };

@@ -16,10 +16,11 @@ use crate::{
     future::{BypassNote, ResponseFuture},
     http::{
         cache_status::Detail,
-        request::{Bypass, CacheRequest, Cacheability, has_content, wants_only_stored},
+        request::{
+            Bypass, CacheRequest, Cacheability, changed_target, has_content, wants_only_stored,
+        },
     },
     plan::plan_now,
-    purge::scope::PurgeScope,
     respond::{only_if_cached, stored_response},
     route::Route,
     stored::lookup::Found,
@@ -108,8 +109,9 @@ where
                 return ResponseFuture::ready(only_if_cached(&route.settings));
             }
             Cacheability::Bypass(bypass) => {
-                let path = RequestHead::of(&request).path();
-                let changed = bypass.is_unsafe.then(|| PurgeScope::page(path));
+                let changed = bypass
+                    .is_unsafe
+                    .then(|| changed_target(&RequestHead::of(&request)));
                 let note = BypassNote::new(route.clone(), bypass, changed);
                 return ResponseFuture::passing(self.inner.clone(), request, Some(note));
             }

@@ -51,7 +51,9 @@ impl StaleEntry {
         if self.is_validated && status == StatusCode::NOT_MODIFIED {
             return match self.confirmed(route, received.parts, received.delay) {
                 Some(confirmed) => Validated::Confirmed(confirmed),
-                None => self.failed().map_or(Validated::Mistaken, Validated::Failed),
+                None => self
+                    .unconfirmed()
+                    .map_or(Validated::Mistaken, Validated::Failed),
             };
         }
         match validation::is_failure(status)
@@ -65,9 +67,24 @@ impl StaleEntry {
 
     /// Returns the stored response if it may be sent although the handler failed.
     pub(super) fn failed(&self) -> Option<Arc<ArrivingEntry>> {
-        if self.if_error.is_zero() {
-            return None;
+        match self.if_error.is_zero() {
+            true => None,
+            false => self.as_it_is(),
         }
+    }
+
+    /// Returns the stored response if it may be sent although the handler has confirmed another one.
+    ///
+    /// The handler was asked about this one alone, so it has probably named the wrong validator. The fields of its 304 may
+    /// not be taken.
+    fn unconfirmed(&self) -> Option<Arc<ArrivingEntry>> {
+        match self.entry.head.terms.must_revalidate {
+            true => None,
+            false => self.as_it_is(),
+        }
+    }
+
+    fn as_it_is(&self) -> Option<Arc<ArrivingEntry>> {
         Some(Arc::new(ArrivingEntry {
             head: self.entry.head.clone(),
             headers: self.entry.headers()?,

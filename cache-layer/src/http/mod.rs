@@ -6,6 +6,7 @@ pub(crate) mod conditional;
 pub(crate) mod date;
 pub(crate) mod etag;
 pub(crate) mod freshness;
+pub(crate) mod located;
 pub(crate) mod request;
 pub(crate) mod reuse;
 pub(crate) mod storable;

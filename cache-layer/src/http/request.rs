@@ -1,12 +1,17 @@
 use std::{ptr, sync::Arc};
 
-use http::{HeaderMap, Method, Uri, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, Method, Uri,
+    header::{CONTENT_LENGTH, HOST},
+    uri::Authority,
+};
 use http_body::Body;
 use layer_http::RequestHead;
 
 use crate::{
     http::cache_control::Directives,
     http::cache_status::{Detail, Fwd},
+    http::located::ChangedTarget,
     key::{fields::Roles, query::overrides_method},
     settings::CacheSettings,
     stored::address::Address,
@@ -117,6 +122,17 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Opt
         return None;
     };
     Some(Bypass::because(detail))
+}
+
+/// Returns the target of an unsafe request.
+pub(crate) fn changed_target(head: &RequestHead<'_>) -> ChangedTarget {
+    let authority = head.original_uri().authority();
+    let field = || head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = authority.map(Authority::as_str).or_else(field);
+    ChangedTarget {
+        path: head.path().into(),
+        host: host.map(Into::into),
+    }
 }
 
 /// Returns true if the fields of a request say that it has content.

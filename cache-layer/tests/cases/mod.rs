@@ -140,6 +140,7 @@ macro_rules! cache_cases {
                 a_post_is_not_cached,
                 a_request_with_content_passes_by,
                 an_unsafe_request_purges_its_path,
+                an_unsafe_request_purges_what_its_response_names,
                 extensions_pass_in_both_directions,
                 garbage_under_a_key_is_a_miss,
                 an_entry_whose_fields_cannot_be_read_is_a_miss;

@@ -226,21 +226,34 @@ pub async fn a_purge_during_a_validation_is_seen(store: SharedStore) {
 }
 
 pub async fn a_handler_that_confirms_another_response_is_not_believed(store: SharedStore) {
-    let handler = Handler::new(|_, n| async move {
-        let mut answer = response(&[FRESH, ("etag", "\"a\"")], n.to_string());
-        if n == 2 {
-            answer = response(&[FRESH, ("etag", "\"other\"")], "");
+    let handler = Handler::new(|request: Request<String>, n| async move {
+        let line = match request.uri().path() {
+            "/strict" => ("cache-control", "max-age=60, must-revalidate"),
+            _ => FRESH,
+        };
+        let mut answer = response(&[line, ("etag", "\"a\"")], n.to_string());
+        if request.headers().contains_key("if-none-match") {
+            answer = response(&[line, ("etag", "\"other\""), ("x-new", "1")], "");
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
         }
         answer
     });
     let (site, hand) = site(store, handler);
     site.get("/").await;
+    site.get("/strict").await;
     hand.advance(MINUTE);
-    let reply = site.get("/").await;
+    // The stored one is sent as it is, and stays stale.
+    for _ in 0..2 {
+        let reply = site.get("/").await;
+        assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "1"));
+        assert_eq!(reply.cache_status(), "cache; hit; ttl=-0");
+        assert!(!reply.headers.contains_key("x-new"));
+    }
+    assert_eq!(site.calls(), 4);
+    // Unless it says that it must not.
+    let reply = site.get("/strict").await;
     assert_eq!(reply.status, StatusCode::BAD_GATEWAY);
     assert_eq!(reply.cache_status(), "cache; fwd=stale; detail=mistaken");
-    assert_eq!(site.get("/").await.body, "3");
 }
 
 pub async fn what_is_never_fresh_is_confirmed_each_time_in_the_profile_of_the_rfc(

@@ -117,6 +117,30 @@ pub async fn an_unsafe_request_purges_its_path(store: SharedStore) {
     assert!(site.get("/cars/8").await.is_hit());
 }
 
+pub async fn an_unsafe_request_purges_what_its_response_names(store: SharedStore) {
+    let handler = Handler::new(|request: Request<String>, n| async move {
+        let mut answer = response(&[FRESH], n.to_string());
+        if let Some(named) = request.headers().get("x-name") {
+            answer.headers_mut().insert("location", named.clone());
+        }
+        answer
+    });
+    let site = Site::new(&store, handler);
+    let post = async |named: &str| {
+        let request = Request::post("/cars").header("host", "h.example");
+        let request = request.header("x-name", named).body(String::new());
+        site.send(request.unwrap()).await;
+    };
+    site.get("/cars/8").await;
+    post("https://other.example/cars/8").await;
+    assert!(site.get("/cars/8").await.is_hit());
+    for named in ["/cars/8", "cars/8?x=1", "https://h.example/cars/8"] {
+        post(named).await;
+        assert!(!site.get("/cars/8").await.is_hit(), "{named}");
+        assert!(site.get("/cars/8").await.is_hit());
+    }
+}
+
 pub async fn extensions_pass_in_both_directions(store: SharedStore) {
     #[derive(Clone)]
     struct Seen(u32);
