@@ -40,6 +40,11 @@ async fn a_hit_is_one_command_and_a_miss_two_or_three() {
     let here = Site::new(&store, handler.clone());
     let there = Site::new(&store, handler);
     let ask = [("accept-language", "de")];
+    // The first look-up also finds out which server it is.
+    for site in [&here, &there] {
+        site.get("/first").await;
+    }
+    cases::eventually("all is given back", || leases(&server).is_empty()).await;
     let mut monitor = server.monitor();
     here.get_with("/cars/7", &ask).await;
     // The entry is there before the lease of its handler call is given back.
@@ -124,6 +129,44 @@ async fn back(site: &Site) {
     tokio::time::timeout(Duration::from_secs(5), waiting)
         .await
         .expect("it comes back");
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_with_old_data_serves_nothing_of_it() {
+    let mut server = RedisServer::start();
+    let replica = RedisServer::start_replica_of(&server);
+    let store = patient(&server).await;
+    let site = Site::new(&store, Handler::text(&[FRESH], |_, n| n.to_string()));
+    let other = Site::new(&store, site.handler.clone());
+    assert_eq!(site.get("/").await.body, "1");
+    assert!(other.get("/").await.is_hit());
+    let has_entry = |server: &RedisServer| {
+        let keys: Vec<String> = server.command(&["KEYS", "*entry*"]);
+        !keys.is_empty()
+    };
+    cases::eventually("it is copied", || has_entry(&replica)).await;
+    let _: String = replica.command(&["REPLICAOF", "NO", "ONE"]);
+    site.cache.purge_path("/").await.unwrap();
+    // The copy has the entry, and the stamp that the purge has destroyed.
+    server.kill();
+    server.restart();
+    let port = replica.port().to_string();
+    let _: String = server.command(&["REPLICAOF", "127.0.0.1", &port]);
+    cases::eventually("the old data is back", || has_entry(&server)).await;
+    let _: String = server.command(&["REPLICAOF", "NO", "ONE"]);
+    for site in [&other, &site] {
+        let waiting = async {
+            loop {
+                let reply = site.get("/").await;
+                assert_ne!(reply.body, "1", "{}", reply.cache_status());
+                if reply.is_hit() {
+                    return;
+                }
+            }
+        };
+        let came_back = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        came_back.expect("it comes back");
+    }
 }
 
 #[tokio::test]

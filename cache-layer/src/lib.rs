@@ -98,7 +98,8 @@
 //!   [`purge_user`](ResponseCache::purge_user), [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in
 //!   the response's extensions) cost one command at any number of entries. They reach every process on the store, and every
 //!   host, query and variant. A request that comes after a purge has ended is never answered with a response whose handler
-//!   began before it. An unsafe request (`PUT`, `POST`, ..) that succeeds purges its own path.
+//!   began before it. An unsafe request (`PUT`, `POST`, ..) that succeeds purges its own path, and
+//!   the paths that `Location` and `Content-Location` name on its host.
 //! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
 //!   stored.
 //! - **Two layers of one cache around each other.** Only the outer one is active, if both have one name and equal settings
@@ -162,7 +163,9 @@
 //! - A purge that fails is an error to its caller. This instance serves nothing from the cache until it has repeated the
 //!   purge. Another instance that still reaches the store may serve old entries until then.
 //! - An evicted entry or stamp is a miss.
-//! - A Redis that comes back with old data (from a snapshot, or as a lagging replica) may bring back what was purged.
+//! - A Redis that comes back with old data (from a snapshot, or as a replica that took over) brings back what was purged. The
+//!   first process that meets another server than before makes all entries invalid. So a failover costs misses. It is not
+//!   seen through a user who may not call `INFO`, and not while two servers both take writes.
 //!
 //! The memory store counts entries, not bytes. On Redis, the eviction policy `allkeys-lru` fits.
 //!

@@ -8,13 +8,14 @@ use std::{
 };
 
 use http::HeaderMap;
-use layer_store::{Caller, SharedStore, StoreError};
+use layer_store::{Caller, ErrorKind, SharedStore, StoreError};
 use tokio::time::Instant;
 
 use crate::{
     body::budget::FillBudget,
     flight::{FlightKey, Flights},
     purge::{
+        old_data::OldDataCheck,
         purger::Purger,
         snapshot::{ObservedStamps, StampSnapshot},
         stamp::StampToken,
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) caller: Caller,
     pub(crate) flights: Arc<Flights>,
     pub(crate) purger: Arc<Purger>,
+    old_data: OldDataCheck,
     pub(crate) stats: Counters,
     hints: Bounded<Arc<Hint>>,
     /// The flights whose last response could not be shared, until when that is remembered, and under which stamps.
@@ -50,6 +52,7 @@ impl Shared {
         let caller = Caller::new(store, "cache");
         Self {
             purger: Arc::new(Purger::new(caller.clone())),
+            old_data: OldDataCheck::new(caller.clone()),
             flights: Arc::default(),
             stats: Counters::default(),
             hints: Bounded::new(MAX_HINTS),
@@ -80,6 +83,27 @@ impl Shared {
 
     /// Looks up, within the limit of a call.
     pub(crate) async fn look_up(
+        &self,
+        address: &Address,
+        fields: &HeaderMap,
+    ) -> Result<Found, StoreError> {
+        if !self.old_data.is_done() {
+            self.old_data.run().await?;
+        }
+        let found = self.look_up_once(address, fields).await;
+        if self.old_data.is_done() {
+            return found;
+        }
+        // ## The reply may be of a server that was not checked
+        self.old_data.run().await?;
+        let found = self.look_up_once(address, fields).await;
+        match self.old_data.is_done() {
+            true => found,
+            false => Err(StoreError::not_applied(ErrorKind::Unavailable)),
+        }
+    }
+
+    async fn look_up_once(
         &self,
         address: &Address,
         fields: &HeaderMap,

@@ -6,6 +6,7 @@
 
 pub(crate) mod error;
 pub(crate) mod invalidation;
+pub(crate) mod old_data;
 pub(crate) mod pattern;
 pub(crate) mod plant;
 pub(crate) mod purger;

@@ -172,6 +172,8 @@ impl Store for Gate {
         // A call waits until the gate is opened.
         info.answers_now = false;
         info.keeps_deadlines = false;
+        // It is asked for nothing but what a test names.
+        info.incarnation = None;
         info
     }
 }
