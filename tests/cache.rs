@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use cache_layer::store::{Options, SharedStore, connect};
+use cache_layer::{
+    CacheLayer, ResponseCache,
+    store::{Options, SharedStore, connect},
+};
 use cases::{FRESH, Handler, Site};
 use futures_util::future::join_all;
 use http::Request;
@@ -69,6 +72,37 @@ async fn a_hit_is_one_command_and_a_miss_two_or_three() {
         .await;
     here.get_with("/cars/7", &[("range", "bytes=0-1")]).await;
     assert_eq!(monitor.names(&server), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_hit_on_a_local_copy_is_no_command() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let handler = Handler::text(&[FRESH, ("vary", "x")], |_, n| n.to_string());
+    let bound = Duration::from_millis(500);
+    let cached = || {
+        let cache = ResponseCache::new(store.clone()).local_copies(bound);
+        Site::with(CacheLayer::with_cache(cache), handler.clone())
+    };
+    let (here, there) = (cached(), cached());
+    here.get("/").await;
+    cases::eventually("all is given back", || leases(&server).is_empty()).await;
+    for site in [&here, &there] {
+        assert!(site.get("/").await.is_hit());
+    }
+    let mut monitor = server.monitor();
+    for _ in 0..100 {
+        assert!(there.get("/").await.is_hit());
+    }
+    // A slow machine may need a look or two.
+    assert!(monitor.names(&server).len() <= 5);
+    // A purge of its own is seen at once, one of another process after the bound.
+    here.cache.purge_path("/").await.unwrap();
+    let purged = tokio::time::Instant::now();
+    assert_eq!(here.get("/").await.body, "2");
+    while there.get("/").await.body == "1" {
+        assert!(purged.elapsed() <= bound + Duration::from_millis(100));
+    }
 }
 
 #[tokio::test]

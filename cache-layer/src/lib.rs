@@ -145,6 +145,7 @@
 //! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |
 //! | after the last client has left | the call goes on | [`CacheLayer::fills_outlive_clients`] |
 //! | all responses on their way into the store | 64 MiB, 1,000 calls | [`ResponseCache::fill_budget`] |
+//! | copies in this process | none | [`ResponseCache::local_copies`] |
 //! | one call over all instances | yes, on a shared store | [`ResponseCache::coalesce_over_instances`] |
 //! | rules | [`Profile::Safe`] | [`CacheLayer::profile`] |
 //! | name | `cache` | [`CacheLayer::name`] |
@@ -200,6 +201,7 @@
 
 mod call;
 mod client_directives;
+mod copies;
 mod detach;
 mod fetch;
 mod fill;

@@ -109,6 +109,19 @@ pub(crate) fn plan_now(
     }
 }
 
+/// Decides without a command, from a copy that was verified a moment ago. `None` if it is not a hit.
+pub(crate) fn plan_copy(
+    route: &Route,
+    request: &CacheRequest,
+    fields: &HeaderMap,
+) -> Option<(Hit, CacheStatus)> {
+    let entry = route.shared.copy(&request.address, fields)?;
+    match judge_entry(route, request, &entry, false) {
+        Judged::Serve(hit) => Some(serve(route, hit)),
+        Judged::ServeAndRefresh(_) | Judged::Miss(..) => None,
+    }
+}
+
 /// Decides, beginning with `first` if the store has answered already. `fields` are those of the request.
 pub(crate) async fn plan(
     route: &Route,
@@ -283,7 +296,10 @@ fn judge(route: &Route, request: &CacheRequest, found: &Found, since: Option<u64
         Err(MissReason::Purged) => return Judged::Miss(Fwd::Purged, None),
     };
     let is_new = since.is_some_and(|since| entry.head.received_at >= since);
-    let is_new = is_new && route.settings.coalesces();
+    judge_entry(route, request, entry, is_new && route.settings.coalesces())
+}
+
+fn judge_entry(route: &Route, request: &CacheRequest, entry: &Arc<Entry>, is_new: bool) -> Judged {
     let hit = |use_as| Hit {
         entry: entry.clone(),
         resident: entry.head.resident(route.now()),

@@ -103,6 +103,27 @@ impl ResponseCache {
         self
     }
 
+    /// Keeps copies of entries in this process for this long, so that a hit on one costs no command. By default none.
+    ///
+    /// For a networked store and pages that are asked for many times a second. A copy was verified by a lookup, and its time
+    /// counts from the sending of that. A purge of this process ends all copies at once. **Another process may still serve
+    /// what was purged for this long.** At most 10,000 copies of 64 MiB are kept; a body above an eighth of that has none.
+    /// Objects have no copies. It applies to all clones.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use cache_layer::{ResponseCache, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let cache = ResponseCache::new(store).local_copies(Duration::from_secs(1));
+    /// ```
+    #[must_use]
+    pub fn local_copies(self, bound: Duration) -> Self {
+        self.shared.copies.set_bound(bound);
+        self
+    }
+
     /// Sets if one process calls the handler for a missing entry while the others on the store wait for it. By default true.
     ///
     /// It needs a store that processes share, such as Redis, and costs two commands for each handler call. The others wait for

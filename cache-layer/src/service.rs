@@ -20,7 +20,7 @@ use crate::{
             Bypass, CacheRequest, Cacheability, changed_target, has_content, wants_only_stored,
         },
     },
-    plan::plan_now,
+    plan::{plan_copy, plan_now},
     respond::{only_if_cached, stored_response},
     route::Route,
     stored::lookup::Found,
@@ -119,6 +119,18 @@ where
         // A hit on a store that needs no waiting ends here, without a task or a box.
         let found = self.look_up_now(&cacheable, request.headers());
         if let Some((hit, status)) = found.as_ref().and_then(|f| plan_now(route, &cacheable, f))
+            && let Some(response) = stored_response(
+                &route.settings,
+                &hit,
+                cacheable.is_head,
+                request.headers(),
+                status,
+            )
+        {
+            return ResponseFuture::ready(response);
+        }
+        // So does a hit on a copy of a moment ago.
+        if let Some((hit, status)) = plan_copy(route, &cacheable, request.headers())
             && let Some(response) = stored_response(
                 &route.settings,
                 &hit,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::budget::FillBudget,
+    copies::Copies,
     flight::{FlightKey, Flights},
     purge::{
         old_data::OldDataCheck,
@@ -23,7 +24,7 @@ use crate::{
     stats::Counters,
     stored::{
         address::Address,
-        entry::MAX_LIFE,
+        entry::{Entry, MAX_LIFE},
         hints::{Bounded, Hint},
         lookup::{Found, Lookup},
     },
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     /// The flights whose last response could not be shared, until when that is remembered, and under which stamps.
     hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
     pub(crate) fills: Arc<FillBudget>,
+    pub(crate) copies: Arc<Copies>,
     claims_leases: AtomicBool,
     /// True if other processes use the store.
     is_shared: bool,
@@ -50,14 +52,16 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(store: SharedStore) -> Self {
         let caller = Caller::new(store, "cache");
+        let copies = Arc::new(Copies::default());
         Self {
-            purger: Arc::new(Purger::new(caller.clone())),
+            purger: Arc::new(Purger::new(caller.clone(), copies.clone())),
             old_data: OldDataCheck::new(caller.clone()),
             flights: Arc::default(),
             stats: Counters::default(),
             hints: Bounded::new(MAX_HINTS),
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
+            copies,
             claims_leases: AtomicBool::new(true),
             is_shared: caller.info().shared,
             caller,
@@ -110,8 +114,28 @@ impl Shared {
     ) -> Result<Found, StoreError> {
         let hint = self.hints.get(&address.text);
         let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
+        let sent = self.copies.sent();
         let found = self.caller.run(&mut lookup).await;
-        self.learn(address, found)
+        let found = self.learn(address, found);
+        if let Ok(found) = &found
+            && let Ok(entry) = &found.entry
+            && self.copies.are_kept()
+        {
+            let variant = found.vary.variant(fields);
+            self.copies.keep(address, &variant, entry, sent);
+        }
+        found
+    }
+
+    /// Returns a copy that may still be sent, without a command. `None`: the store has to be asked.
+    pub(crate) fn copy(&self, address: &Address, fields: &HeaderMap) -> Option<Arc<Entry>> {
+        if !self.copies.are_kept() || self.purger.is_behind() {
+            return None;
+        }
+        let hint = self.hints.get(&address.text);
+        let variant = hint.map(|hint| hint.vary.variant(fields));
+        let variant = variant.unwrap_or_default();
+        self.copies.get(address, &variant, fields)
     }
 
     /// Returns true if a handler call is claimed among all processes on the store.

@@ -101,7 +101,7 @@ mod tests {
 
     fn purger(store: &FaultInjector<MemoryStore>) -> Arc<Purger> {
         let caller = Caller::new(SharedStore::new(store.clone()), "test");
-        Arc::new(Purger::new(caller))
+        Arc::new(Purger::new(caller, Arc::default()))
     }
 
     fn tag() -> Result<PurgeScope, PurgeError> {

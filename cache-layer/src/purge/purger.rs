@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::{
+    copies::Copies,
     detach::{Detached, detach},
     purge::scope::PurgeScope,
 };
@@ -28,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Purger {
     caller: Caller,
+    copies: Arc<Copies>,
     outstanding: Mutex<Outstanding>,
     /// True if something is outstanding: read by every request.
     is_behind: AtomicBool,
@@ -45,9 +47,10 @@ struct Outstanding {
 }
 
 impl Purger {
-    pub(crate) fn new(caller: Caller) -> Self {
+    pub(crate) fn new(caller: Caller, copies: Arc<Copies>) -> Self {
         Self {
             caller,
+            copies,
             outstanding: Mutex::default(),
             is_behind: AtomicBool::new(false),
             repeating: tokio::sync::Mutex::default(),
@@ -121,7 +124,10 @@ impl Purger {
 
     async fn delete_stamps(&self, scopes: &[PurgeScope]) -> Result<(), StoreError> {
         let keys: Vec<Key<'_>> = scopes.iter().flat_map(PurgeScope::keys).collect();
+        // Copies of what a lookup reads before the stamps are gone must not outlive this.
+        self.copies.purge();
         let reply = self.caller.call(&Op::DeleteMany(&keys)).await;
+        self.copies.purge();
         reply.and_then(Reply::into_count).map(drop)
     }
 
@@ -181,7 +187,7 @@ mod tests {
     fn purger() -> (Arc<Purger>, FaultInjector<MemoryStore>) {
         let store = FaultInjector::new(MemoryStore::new()).networked();
         let caller = Caller::new(SharedStore::new(store.clone()), "test");
-        (Arc::new(Purger::new(caller)), store)
+        (Arc::new(Purger::new(caller, Arc::default())), store)
     }
 
     fn fail(store: &FaultInjector<MemoryStore>) {
