@@ -1,19 +1,22 @@
-//! A caching reverse proxy in front of any HTTP/1.1 origin: hyper, the cache layer, and a client.
+//! A caching reverse proxy for HTTP/1.1 and HTTP/2 in front of any HTTP/1.1 origin: hyper, the cache layer, and a client.
 //!
 //! ```text
 //! cargo run --release --example reverse-proxy -- --listen 127.0.0.1:8100 --origin http://127.0.0.1:8000
 //! cargo run --release --example reverse-proxy -- --origin http://127.0.0.1:8000 --store redis://127.0.0.1 --profile rfc
 //!
 //! curl -i http://127.0.0.1:8100/
+//! curl -i --http2-prior-knowledge http://127.0.0.1:8100/
 //! ```
 //!
 //! A response is stored if its own headers give it a lifetime. `Cache-Status` says what the cache did with a request. A target
 //! in absolute form replaces the field `Host`; a request that names two hosts is refused with 400. On SIGTERM and ctrl-c the
-//! proxy answers the requests that have begun, and ends.
+//! proxy answers the requests that have begun, and ends. A request to upgrade, as of a WebSocket, passes by the cache, and its
+//! connection becomes a tunnel to the origin.
 
 mod args;
 mod origin;
 mod target;
+mod tunnel;
 
 use std::{convert::Infallible, error::Error, process::ExitCode, time::Duration};
 
@@ -21,10 +24,10 @@ use cache_layer::{Body, Cache, CacheLayer, body::HandlerBody, store::Store};
 use clap::Parser;
 use examples::Shutdown;
 use http::{Request, Response, StatusCode};
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
 use tower::{Layer, ServiceExt, service_fn};
@@ -70,6 +73,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     println!("reverse-proxy on http://{address}, its store is {name}. Try:");
     println!("  curl -i http://{address}/");
 
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new());
+    http.http2().timer(TokioTimer::new());
     let connections = GracefulShutdown::new();
     loop {
         let (stream, _) = tokio::select! {
@@ -86,12 +92,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         };
         // Without this a small response may wait for more data.
         let _ = stream.set_nodelay(true);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(service.clone()),
-            );
+        let service = TowerToHyperService::new(service.clone());
+        let connection = http
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
         tokio::spawn(connections.watch(connection));
     }
     drop(listener);

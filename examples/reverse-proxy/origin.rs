@@ -6,8 +6,8 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
-    header::{EXPECT, VIA},
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{EXPECT, UPGRADE, VIA},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
@@ -17,6 +17,8 @@ use hyper_util::{
 };
 use layer_http::{Body, strip_hop_by_hop};
 use tower::Service;
+
+use crate::tunnel::Tunnel;
 
 /// Forwards requests to the origin. Answers 502 if the origin does not.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ impl Origin {
 
     /// Returns the request as this proxy sends it: to the origin, for the host that the client asked for.
     fn forwarded(&self, mut request: Request<Incoming>) -> Request<Incoming> {
+        // Whatever its client speaks.
+        *request.version_mut() = Version::HTTP_11;
         let path = request.uri().path_and_query().cloned();
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
@@ -71,7 +75,13 @@ impl Service<Request<Incoming>> for Origin {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let answer = self.client.request(self.forwarded(request));
+        let mut request = request;
+        let tunnel = Tunnel::of(&mut request);
+        let mut forwarded = self.forwarded(request);
+        if let Some(tunnel) = &tunnel {
+            tunnel.ask(forwarded.headers_mut());
+        }
+        let answer = self.client.request(forwarded);
         Box::pin(async move {
             let mut response = match answer.await {
                 Ok(response) => response.map(Body::inner),
@@ -82,7 +92,11 @@ impl Service<Request<Incoming>> for Origin {
                     return Ok(response);
                 }
             };
+            let protocol = response.headers().get(UPGRADE).cloned();
             strip_hop_by_hop(response.headers_mut());
+            if let Some(tunnel) = tunnel {
+                tunnel.join(&mut response, protocol);
+            }
             response
                 .headers_mut()
                 .append(VIA, HeaderValue::from_static("1.1 reverse-proxy"));
