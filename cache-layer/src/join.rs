@@ -8,7 +8,10 @@ use crate::{
     fill::lease::{Claim, FillLease},
     flight::{FlightKey, Flights, Follower, Joined, Leader},
     http::vary::VaryFields,
-    purge::{plant::PlantStamps, snapshot::StampSnapshot},
+    purge::{
+        plant::PlantStamps,
+        snapshot::{ObservedStamps, StampSnapshot},
+    },
     shared::Shared,
     stored::{address::Address, lookup::Found},
 };
@@ -69,7 +72,10 @@ pub(crate) async fn join_flight(
                 Joined::Follow(follower) => return Turn::Wait(follower),
                 Joined::LookAgain => return Turn::LookAgain,
                 Joined::PlantFirst => {
-                    if plant(shared, address, found, deadline).await.is_none() {
+                    if plant(shared, address, &mut found.observed, deadline)
+                        .await
+                        .is_none()
+                    {
                         return Turn::StoreDown;
                     }
                 }
@@ -83,7 +89,8 @@ pub(crate) async fn join_flight(
             false => Claim::Unknown,
         }
     };
-    let (snapshot, claim) = join(plant(shared, address, found, deadline), claim).await;
+    let (snapshot, claim) =
+        join(plant(shared, address, &mut found.observed, deadline), claim).await;
     let Some(snapshot) = snapshot else {
         if let Some(leader) = leader {
             leader.not_shared();
@@ -116,21 +123,21 @@ fn join_once(flights: &Arc<Flights>, address: &Address, key: &FlightKey, found: 
     flights.join(address, key.clone(), observed, found.fills_completed)
 }
 
-/// Plants the stamps that the lookup did not find, and takes the snapshot.
+/// Plants the stamps that a lookup did not find, and takes the snapshot.
 ///
 /// `None`: a stamp has an unknown format, or the store did not answer. Nothing may be stored then.
-async fn plant(
+pub(crate) async fn plant(
     shared: &Shared,
     address: &Address,
-    found: &mut Found,
+    observed: &mut ObservedStamps,
     deadline: Option<std::time::Instant>,
 ) -> Option<StampSnapshot> {
-    if found.observed.is_incomplete() {
-        let mut plant = PlantStamps::new(found.observed.missing(address))?;
+    if observed.is_incomplete() {
+        let mut plant = PlantStamps::new(observed.missing(address))?;
         let planted = shared.caller.run_by(&mut plant, deadline).await?;
-        found.observed.fill(planted);
+        observed.fill(planted);
     }
-    found.observed.snapshot()
+    observed.snapshot()
 }
 
 /// The number of lookups for one request.

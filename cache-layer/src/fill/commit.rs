@@ -71,15 +71,17 @@ impl Fill {
     }
 
     /// Stores the entry, now that its body has arrived whole.
-    pub(crate) async fn commit(mut self, body: &[Bytes], trailers: HeaderMap) {
+    pub(crate) async fn commit(mut self, body: &[Bytes], trailers: HeaderMap) -> FillEnd {
         let leader = self.leader.take();
         let committed = self.try_commit(body, trailers).await;
-        tell(committed.map_or_else(|reason| reason, Written::as_str));
         if let (Ok(_), Some(leader)) = (committed, leader) {
             leader.complete();
         }
         // Not before: those who wait for it look for the entry.
         drop(self.lease.take());
+        let end = committed.unwrap_or_else(|end| end);
+        tell(end.as_str());
+        end
     }
 
     /// Gives up an entry that is for its own client alone.
@@ -97,14 +99,10 @@ impl Fill {
         tell(reason);
     }
 
-    /// Fails with the reason why the entry is not stored.
-    async fn try_commit(
-        &self,
-        body: &[Bytes],
-        trailers: HeaderMap,
-    ) -> Result<Written, &'static str> {
+    /// Fails if the entry may not be written.
+    async fn try_commit(&self, body: &[Bytes], trailers: HeaderMap) -> Result<FillEnd, FillEnd> {
         let deadline = self.shared.caller.deadline();
-        let tags = self.learn_tags(deadline).await.ok_or("tags")?;
+        let tags = self.learn_tags(deadline).await.ok_or(FillEnd::Tags)?;
         let headers = self.headers_with_tag(body);
         let (snapshot, text) = (&self.snapshot, &self.address.text);
         let length = body.iter().map(Bytes::len).sum();
@@ -121,9 +119,9 @@ impl Fill {
             &tags,
         );
         let value = Value::from(bytes);
-        let ttl = self.ttl().ok_or("expired")?;
+        let ttl = self.ttl().ok_or(FillEnd::Expired)?;
         if value.len() > self.shared.caller.info().max_value {
-            return Err(TOO_LARGE);
+            return Err(FillEnd::TooLarge);
         }
         self.remember(&tags);
         Ok(self.write(deadline, &value, ttl, &tags).await)
@@ -197,7 +195,7 @@ impl Fill {
         value: &Value,
         ttl: Ttl,
         tags: &[TagStamp],
-    ) -> Written {
+    ) -> FillEnd {
         // In the order of `Address::stamps`. The epoch, which comes last there, is not prolonged: no entry holds it.
         let stamps = self.snapshot.scopes.iter();
         let stamps = stamps.chain(tags.iter().map(|(_, stamp)| stamp));
@@ -215,26 +213,35 @@ impl Fill {
         match written.is_stored {
             true => {
                 count(&self.shared.stats.stored);
-                Written::Stored
+                FillEnd::Stored
             }
-            false => Written::SharedOnly,
+            false => FillEnd::StoreDown,
         }
     }
 }
 
-/// The end of an entry that is complete.
-#[derive(Clone, Copy)]
-enum Written {
+/// The end of an entry whose body has arrived whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FillEnd {
     Stored,
     /// The store failed. Those who waited have it all the same.
-    SharedOnly,
+    StoreDown,
+    /// A tag that the handler named was purged meanwhile, or the store failed before it was clear.
+    Tags,
+    /// Nothing is left of its life.
+    Expired,
+    /// The store takes no value of this size.
+    TooLarge,
 }
 
-impl Written {
+impl FillEnd {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",
-            Self::SharedOnly => "store-down",
+            Self::StoreDown => "store-down",
+            Self::Tags => "tags",
+            Self::Expired => "expired",
+            Self::TooLarge => TOO_LARGE,
         }
     }
 }
