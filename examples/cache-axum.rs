@@ -1,15 +1,17 @@
-//! A response cache on an axum router, and handlers that purge what they change.
+//! A response cache on an axum router, objects beside it, and handlers that purge what they change.
 //!
 //! ```text
 //! cargo run --example cache-axum
 //!
 //! curl -i http://127.0.0.1:3000/cars                          # takes a second, the next time nothing: see Cache-Status
 //! curl -i http://127.0.0.1:3000/cars -H 'cookie: id=ada'      # never from the cache: the response may be ada's own
-//! curl -i http://127.0.0.1:3000/cars/7 -X PUT -d 95           # changes a price, and purges both paths
+//! curl -i http://127.0.0.1:3000/cars/7                        # made from the same object: takes no second any more
+//! curl -i http://127.0.0.1:3000/cars/7 -X PUT -d 95           # changes a price, and purges the object and both paths
 //! curl -i http://127.0.0.1:3000/cars                          # takes a second again, and shows the new price
 //! ```
 
 use std::{
+    convert::Infallible,
     error::Error,
     net::SocketAddr,
     sync::{
@@ -19,15 +21,17 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
-use cache_layer::{CacheLayer, ResponseCache, store};
+use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::get};
+use cache_layer::{CacheLayer, PurgeError, ResponseCache, store};
 
 #[derive(Clone)]
 struct Cars {
     /// The price of car 7. A real service has a database here.
     price: Arc<AtomicU32>,
-    pages: ResponseCache,
+    cache: ResponseCache,
 }
+
+const KEPT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -35,10 +39,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = store::connect_from_env_or_memory().await?;
 
     // Responses without a lifetime of their own are kept for 30 s. Those with `Cache-Control: no-store` never are.
-    let cache = CacheLayer::new(store).ttl(Duration::from_secs(30));
+    let cache = CacheLayer::new(store).ttl(KEPT);
     let cars = Cars {
         price: Arc::new(AtomicU32::new(90)),
-        pages: cache.handle(),
+        cache: cache.handle(),
     };
 
     let app = Router::new()
@@ -49,10 +53,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     examples::serve(app.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
-async fn list(State(cars): State<Cars>) -> String {
-    // Of many requests at once, one waits here. The others get its response.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    format!("car 7: {} a day\n", cars.price.load(Ordering::Relaxed))
+async fn list(State(cars): State<Cars>) -> Result<Bytes, Infallible> {
+    // Both pages show one object. Of many requests at once, one waits here. The others get what it loads.
+    let load = || async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let price = cars.price.load(Ordering::Relaxed);
+        Ok(format!("car 7: {price} a day\n").into())
+    };
+    let objects = cars.cache.objects();
+    objects.get_or_insert_with("car:7", KEPT, &[], load).await
 }
 
 async fn change(State(cars): State<Cars>, body: String) -> Result<&'static str, StatusCode> {
@@ -60,10 +69,16 @@ async fn change(State(cars): State<Cars>, body: String) -> Result<&'static str, 
         return Err(StatusCode::BAD_REQUEST);
     };
     cars.price.store(price, Ordering::Relaxed);
-    // A `PUT` that succeeds purges its own path. The list is another one.
-    match cars.pages.purge_path("/cars").await {
+    match purge(&cars).await {
         Ok(()) => Ok("changed\n"),
         // The price is changed, but others may serve the old list for up to 30 s.
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
     }
+}
+
+/// Purges what shows the price. The object goes first, as the pages are made from it.
+async fn purge(cars: &Cars) -> Result<(), PurgeError> {
+    cars.cache.objects().remove("car:7").await?;
+    // A `PUT` that succeeds purges its own path. The list is another one.
+    cars.cache.purge_path("/cars").await
 }

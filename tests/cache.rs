@@ -114,9 +114,10 @@ async fn no_key_is_without_a_life() {
         Handler::text(&[FRESH, ("vary", "x")], |_, n| n.to_string()),
     );
     site.get("/cars/7").await;
-    let load = || async { Ok::<_, ()>("object") };
+    let load = || async { Ok::<_, ()>("object".into()) };
     site.cache
-        .get_or_set("a:b", Duration::from_secs(60), &["t"], load)
+        .objects()
+        .get_or_insert_with("a:b", Duration::from_secs(60), &["t"], load)
         .await
         .unwrap();
     cases::eventually("both are stored", || site.cache.stats().stored == 2).await;

@@ -100,6 +100,8 @@
 //!   host, query and variant. A request that comes after a purge has ended is never answered with a response whose handler
 //!   began before it. An unsafe request (`PUT`, `POST`, ..) that succeeds purges its own path, and
 //!   the paths that `Location` and `Content-Location` name on its host.
+//! - **Objects** ([`ResponseCache::objects`]) are values without HTTP under keys of your own, on the same store and with the
+//!   same purges. See [`ObjectCache`].
 //! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
 //!   stored.
 //! - **Two layers of one cache around each other.** Only the outer one is active, if both have one name and equal settings
@@ -195,6 +197,7 @@
 //!
 //! - `axum` (default): reads `OriginalUri`, without which nested routers share entries. [`PurgeError`] becomes a
 //!   response.
+//! - `json`: `Json`, the codec of typed objects.
 //! - `metrics`: counts requests, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
@@ -213,6 +216,7 @@ mod join;
 mod key;
 mod layer;
 mod metrics;
+mod object;
 mod plan;
 mod purge;
 mod refusal;
@@ -235,9 +239,16 @@ pub use layer_store as store;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
+#[cfg(feature = "json")]
+pub use self::object::codec::Json;
 pub use self::{
     client_directives::ClientDirectives,
     layer::CacheLayer,
+    object::{
+        codec::{Codec, Raw},
+        insert::InsertError,
+        object_cache::ObjectCache,
+    },
     purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},
     refusal::CacheRefusal,
     response_cache::ResponseCache,

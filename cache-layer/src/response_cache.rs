@@ -1,71 +1,35 @@
-use std::{
-    future::Future,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::HeaderMap;
-use layer_store::{Clock, KeySpace, SharedStore};
+use layer_store::{Clock, SharedStore};
 
 use crate::{
-    body::buffer::FillBuffer,
-    detach::detach,
-    fill::commit::Fill,
-    flight::{FlightEnd, flight_key},
-    http::{freshness::Freshness, reuse::StaleTerms},
-    join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
-    metrics::count_object,
-    plan::tell_failed,
-    purge::{
-        Purge,
-        scope::{EntryScopes, PurgeScope},
-        tags::{MAX_OBJECT_TAGS, within_bounds},
-    },
+    object::object_cache::ObjectCache,
+    purge::{Purge, scope::PurgeScope},
     shared::Shared,
-    stats::{Stats, count},
-    stored::{
-        address::Address,
-        entry::{Entry, EntryHead, EntryKind},
-    },
+    stats::Stats,
 };
 
 /// A cache without HTTP: for objects, purges and statistics. Also the handle of a [`CacheLayer`](crate::CacheLayer).
 ///
-/// Clones share everything.
+/// Clones share everything. [`objects`](Self::objects) has the objects.
 ///
 /// ```
-/// use std::time::Duration;
-///
 /// use cache_layer::{ResponseCache, store::{MemoryStore, SharedStore}};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let cache = ResponseCache::new(SharedStore::new(MemoryStore::new()));
-/// let minute = Duration::from_secs(60);
 ///
-/// let load = || async { Ok::<_, std::io::Error>("Ada") };
-/// assert_eq!(cache.get_or_set("user:7", minute, &["users"], load).await?, "Ada");
-///
-/// cache.purge_key("user:*").await.unwrap();
-/// let load = || async { Ok::<_, std::io::Error>("Ada Lovelace") };
-/// assert_eq!(cache.get_or_set("user:7", minute, &["users"], load).await?, "Ada Lovelace");
-/// # Ok::<_, std::io::Error>(())
+/// // After the change is committed:
+/// cache.purge_path("/cars/*").await?;
+/// cache.purge_tag("car:7").await?;
+/// # Ok::<_, cache_layer::PurgeError>(())
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct ResponseCache {
     shared: Arc<Shared>,
-    /// The place of objects.
-    objects: Arc<KeySpace>,
+    /// The clock of objects.
     clock: Clock,
-}
-
-/// The way in which an object is got.
-enum LoadPlan {
-    /// It is stored, or another call has just loaded it.
-    Found(Bytes),
-    /// It is loaded, and stored if there is a fill.
-    Load(Option<PendingFill>),
 }
 
 impl ResponseCache {
@@ -73,8 +37,6 @@ impl ResponseCache {
     pub fn new(store: impl Into<SharedStore>) -> Self {
         Self {
             shared: Arc::new(Shared::new(store.into())),
-            // A stored format. No layer's name gives this one.
-            objects: Arc::new(KeySpace::new("entry", "1o")),
             clock: Clock::system(),
         }
     }
@@ -134,55 +96,9 @@ impl ResponseCache {
         self
     }
 
-    /// Returns the object under `key`, or loads it with `load` and keeps it for `ttl`.
-    ///
-    /// Concurrent calls in this process share one load. An object lives for at most 24 hours; a `ttl` below a millisecond
-    /// stores nothing. If the store fails, `load` is called.
-    ///
-    /// [`purge_key`](Self::purge_key) splits keys at `:`. [`purge_tag`](Self::purge_tag) reaches the object by its `tags`.
-    /// It has at most 16 of at most 256 bytes each; with more or longer tags it is not stored.
-    ///
-    /// A page or an object may be built from objects. After a change, purge the inner ones first, or give both one tag.
-    ///
-    /// # Errors
-    ///
-    /// That of `load`. Nothing is stored then, and the next call that waits loads.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the next call that waits loads.
-    pub async fn get_or_set<F, Fut, B, E>(
-        &self,
-        key: &str,
-        ttl: Duration,
-        tags: &[&str],
-        load: F,
-    ) -> Result<Bytes, E>
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<B, E>>,
-        B: Into<Bytes>,
-    {
-        let address = Arc::new(Address {
-            space: self.objects.clone(),
-            text: key.as_bytes().into(),
-            scopes: EntryScopes::of_key(key).into_owned(),
-            tags: tags.iter().map(|tag| (*tag).into()).collect(),
-        });
-        let plan = match within_bounds(tags, MAX_OBJECT_TAGS) {
-            true => self.plan(&address).await,
-            false => LoadPlan::Load(None),
-        };
-        let fill = match plan {
-            LoadPlan::Found(object) => return Ok(object),
-            LoadPlan::Load(fill) => fill,
-        };
-        Self::tell_object("miss", &self.shared.stats.misses);
-        let object: Bytes = load().await?.into();
-        if let Some(fill) = fill {
-            self.store_object(address, fill, ttl, object.clone());
-        }
-        Ok(object)
+    /// Returns the objects of this cache: those of the default place.
+    pub fn objects(&self) -> ObjectCache {
+        ObjectCache::new(self.shared.clone(), self.clock.clone())
     }
 
     /// Purges the responses of the paths of a pattern.
@@ -208,6 +124,9 @@ impl ResponseCache {
     }
 
     /// Purges the objects of a pattern: `user:7`, `user:*` for all under it, `*` for all objects.
+    ///
+    /// It names keys of the default place, as [`ObjectCache::purge`] does there. Only `*` reaches the
+    /// [namespaces](ObjectCache::namespace) too.
     ///
     /// A pattern is a glob as in Redis, as in [`purge_path`](Self::purge_path); here `?` is one character. A glob widens the
     /// pattern to everything under the segments before it: `user:?`, `user:[0-9]*` and `user:*:profile` are `user:*`. For a
@@ -247,159 +166,5 @@ impl ResponseCache {
 
     pub(crate) fn clock_of_objects(&self) -> &Clock {
         &self.clock
-    }
-
-    /// Finds the object in the store or with another call, or the right to load and store it.
-    async fn plan(&self, address: &Address) -> LoadPlan {
-        let shared = &self.shared;
-        let fields = HeaderMap::new();
-        for _ in 0..MAX_ROUNDS {
-            // ## Look up => (Found | Load | Wait)
-            // Nothing may be served while a purge is outstanding.
-            let found = match shared.purger.settle().await {
-                true => {
-                    let found = shared.look_up(address, &fields).await;
-                    found.inspect_err(tell_failed).ok()
-                }
-                false => None,
-            };
-            let Some(mut found) = found else {
-                return self.store_down();
-            };
-            if let Some(object) = found.entry.as_deref().ok().and_then(object) {
-                Self::tell_object("hit", &shared.stats.hits);
-                return LoadPlan::Found(object);
-            }
-            // Objects have no variants and no credentials.
-            let key = flight_key(address, false, &[]);
-            let follower = match join_flight(shared, address, key, false, &mut found).await {
-                Turn::Fill(fill) => return LoadPlan::Load(Some(fill)),
-                // Not counted as an error of the store: the lookup succeeded.
-                Turn::StoreDown => return LoadPlan::Load(None),
-                Turn::LookAgain => continue,
-                Turn::Wait(follower) => follower,
-            };
-            // ## Wait => (Found | Load | Look up)
-            match follower.end().await {
-                FlightEnd::Shared(entry) => {
-                    if let Some(object) = entry.body.object() {
-                        Self::tell_object("collapsed", &shared.stats.collapsed);
-                        return LoadPlan::Found(object);
-                    }
-                }
-                FlightEnd::Abandoned => {}
-                FlightEnd::NotShared | FlightEnd::TooLong => return LoadPlan::Load(None),
-            }
-        }
-        LoadPlan::Load(None)
-    }
-
-    /// Counts a request for an object, and tells of it.
-    fn tell_object(result: &'static str, counter: &AtomicU64) {
-        count(counter);
-        count_object(result);
-        tracing::debug!(result, "object answered");
-    }
-
-    fn store_down(&self) -> LoadPlan {
-        count(&self.shared.stats.store_errors);
-        LoadPlan::Load(None)
-    }
-
-    /// Stores an object, without waiting for the store.
-    fn store_object(&self, address: Arc<Address>, fill: PendingFill, ttl: Duration, object: Bytes) {
-        let fill = Fill {
-            shared: self.shared.clone(),
-            clock: self.clock.clone(),
-            address,
-            key: fill.key,
-            snapshot: fill.snapshot,
-            leader: fill.leader,
-            lease: fill.lease,
-            head: EntryHead {
-                kind: EntryKind::Object,
-                received_at: self.clock.now() / 1_000,
-                freshness: Freshness::given(ttl),
-                terms: StaleTerms::default(),
-            },
-            headers: HeaderMap::new(),
-            makes_etag: false,
-            tags: Vec::new(),
-            variant: None,
-        };
-        // One that lives for no time is for its own caller.
-        if fill.ttl().is_none() {
-            return fill.not_shared();
-        }
-        fill.share(&FillBuffer::complete(object.clone(), None));
-        detach(async move { fill.commit(&[object], HeaderMap::new()).await });
-    }
-}
-
-/// Returns the object of an entry. `None` if the entry is a response.
-fn object(entry: &Entry) -> Option<Bytes> {
-    match entry.head.kind {
-        EntryKind::Object => Some(entry.body.clone()),
-        EntryKind::Http { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use layer_store::{Context, IdentityRef, Key, MemoryStore, StoreExt};
-
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn cache() -> ResponseCache {
-        ResponseCache::new(SharedStore::new(MemoryStore::new()))
-    }
-
-    async fn load(cache: &ResponseCache, ttl: Duration, tags: &[&str], object: &str) -> Bytes {
-        let load = || async { Ok::<_, ()>(object.to_owned()) };
-        cache.get_or_set("user:7", ttl, tags, load).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_object_is_dated_by_the_clock_of_the_cache() {
-        let (clock, _) = Clock::manual(1_700_000_000_000_000);
-        let cache = cache().clock(clock);
-        load(&cache, MINUTE, &[], "Ada").await;
-        let key = Key::new(&cache.objects, IdentityRef::Text(b"user:7"));
-        let value = cache.store().get(&Context::new("test"), &key).await;
-        let entry = Entry::read(&value.unwrap().unwrap(), b"user:7").unwrap();
-        assert_eq!(entry.head.received_at, 1_700_000_000_000);
-        assert_eq!(entry.head.kind, EntryKind::Object);
-        assert_eq!(entry.head.freshness.lifetime, MINUTE);
-    }
-
-    #[tokio::test]
-    async fn an_object_is_loaded_once_and_counted() {
-        let cache = cache();
-        assert_eq!(load(&cache, MINUTE, &["t"], "Ada").await, "Ada");
-        assert_eq!(load(&cache, MINUTE, &["t"], "Bob").await, "Ada");
-        let stats = cache.stats();
-        assert_eq!((stats.misses, stats.hits, stats.stored), (1, 1, 1));
-    }
-
-    #[tokio::test]
-    async fn no_lifetime_or_too_many_tags_store_nothing() {
-        let cache = cache();
-        load(&cache, Duration::ZERO, &[], "Ada").await;
-        load(&cache, MINUTE, &["t"; 17], "Ada").await;
-        load(&cache, MINUTE, &[&"t".repeat(257)], "Ada").await;
-        assert_eq!(cache.stats().stored, 0);
-        assert_eq!(load(&cache, MINUTE, &[], "Bob").await, "Bob");
-    }
-
-    #[tokio::test]
-    async fn a_response_is_no_object() {
-        let head = crate::testing::head(MINUTE);
-        let none = HeaderMap::new();
-        let bytes =
-            crate::stored::codec::EntryWriter::new(0).finish(b"a", &head, &none, &none, &[], &[]);
-        let entry = Entry::read(&bytes.into(), b"a").unwrap();
-        assert_eq!(object(&entry), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     body::budget::FillBudget,
     copies::Copies,
     flight::{FlightKey, Flights},
+    object::{nesting::Waits, shared_error::SharedErrors},
     purge::{
         old_data::OldDataCheck,
         purger::Purger,
@@ -42,6 +43,10 @@ pub(crate) struct Shared {
     hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
     pub(crate) fills: Arc<FillBudget>,
     pub(crate) copies: Arc<Copies>,
+    /// The loads of objects that wait for others.
+    pub(crate) waits: Waits,
+    /// Those of objects.
+    pub(crate) errors: SharedErrors,
     claims_leases: AtomicBool,
     /// True if other processes use the store.
     is_shared: bool,
@@ -62,6 +67,8 @@ impl Shared {
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
             copies,
+            waits: Waits::default(),
+            errors: SharedErrors::new(MAX_HINTS),
             claims_leases: AtomicBool::new(true),
             is_shared: caller.info().shared,
             caller,
@@ -91,9 +98,7 @@ impl Shared {
         address: &Address,
         fields: &HeaderMap,
     ) -> Result<Found, StoreError> {
-        if !self.old_data.is_done() {
-            self.old_data.run().await?;
-        }
+        self.check_old_data().await?;
         let found = self.look_up_once(address, fields).await;
         if self.old_data.is_done() {
             return found;
@@ -104,6 +109,15 @@ impl Shared {
         match self.old_data.is_done() {
             true => found,
             false => Err(StoreError::not_applied(ErrorKind::Unavailable)),
+        }
+    }
+
+    /// Checks the server of the last reply, if that was not done. Otherwise the next lookup would make invalid what is stored
+    /// meanwhile.
+    pub(crate) async fn check_old_data(&self) -> Result<(), StoreError> {
+        match self.old_data.is_done() {
+            true => Ok(()),
+            false => self.old_data.run().await,
         }
     }
 

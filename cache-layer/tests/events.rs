@@ -95,10 +95,9 @@ async fn an_object_tells_if_it_was_there() {
     let logs = Logs::debug("cache_layer");
     let site = site(&[]);
     for _ in 0..2 {
-        let load = || async { Ok::<_, ()>("object") };
-        let loaded = site
-            .cache
-            .get_or_set(SECRET, Duration::from_secs(9), &[], load);
+        let load = || async { Ok::<_, ()>("object".into()) };
+        let objects = site.cache.objects();
+        let loaded = objects.get_or_insert_with(SECRET, Duration::from_secs(9), &[], load);
         assert_eq!(loaded.await.unwrap(), "object");
     }
     check(

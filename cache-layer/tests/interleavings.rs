@@ -142,11 +142,12 @@ impl World {
                 let (answer, may_answer) = tokio::sync::oneshot::channel();
                 handlers.lock().unwrap().push_back(answer);
                 let _ = may_answer.await;
-                Ok::<_, ()>(read.to_string())
+                Ok::<_, ()>(read.to_string().into())
             };
             let minute = Duration::from_secs(60);
             let object = cache
-                .get_or_set(OBJECT, minute, &["t"], load)
+                .objects()
+                .get_or_insert_with(OBJECT, minute, &["t"], load)
                 .await
                 .unwrap();
             let seen: usize = std::str::from_utf8(&object).unwrap().parse().unwrap();

@@ -33,10 +33,11 @@ async fn a_store_that_hangs_costs_its_limit_once() {
         (reply.body.as_str(), reply.cache_status().as_str()),
         ("1", "cache; fwd=miss; detail=store-down")
     );
-    let load = || async { Ok::<_, ()>("object") };
+    let load = || async { Ok::<_, ()>("object".into()) };
     assert_eq!(
         site.cache
-            .get_or_set("a", Duration::from_secs(1), &[], load)
+            .objects()
+            .get_or_insert_with("a", Duration::from_secs(1), &[], load)
             .await
             .unwrap(),
         "object"

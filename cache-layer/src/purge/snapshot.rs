@@ -44,6 +44,16 @@ pub(crate) enum Validity {
 }
 
 impl ObservedStamps {
+    /// No stamp was read: all of them have to be planted where there are none.
+    pub(crate) fn unread(address: &Address) -> Self {
+        let tags = address.tags.iter();
+        Self {
+            scopes: vec![StampState::Missing; address.scopes.len()],
+            tags: tags.map(|tag| (tag.clone(), StampState::Missing)).collect(),
+            epoch: StampState::Missing,
+        }
+    }
+
     /// Compares the stamps of an entry with those in the store.
     ///
     /// A missing stamp makes the entry invalid: it may have been purged. An entry without one of the `wanted` tags is

@@ -59,7 +59,7 @@ pub(crate) enum EntryKind {
         /// The request fields of its `Vary`, with their values in the request that the handler got. `None`: no such field.
         vary_values: Vec<(HeaderName, Option<Bytes>)>,
     },
-    /// An object of `get_or_set`.
+    /// An object of an [`ObjectCache`](crate::ObjectCache).
     Object,
 }
 

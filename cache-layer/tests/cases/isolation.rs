@@ -179,11 +179,12 @@ pub async fn addresses_and_variants_do_not_collide(store: SharedStore) {
     }
     let objects = [("a", "b:c"), ("a:b", "c")];
     for (key, tag) in objects {
-        let load = || async { Ok::<_, ()>(format!("{key} {tag}")) };
+        let load = || async { Ok::<_, ()>(format!("{key} {tag}").into()) };
         let minute = Duration::from_secs(60);
         assert_eq!(
             site.cache
-                .get_or_set(key, minute, &[tag], load)
+                .objects()
+                .get_or_insert_with(key, minute, &[tag], load)
                 .await
                 .unwrap(),
             format!("{key} {tag}")

@@ -15,6 +15,7 @@ pub mod directives;
 pub mod gate;
 pub mod isolation;
 pub mod keys;
+pub mod objects;
 pub mod purges;
 pub mod schedules;
 pub mod single_flight;
@@ -165,6 +166,20 @@ macro_rules! cache_cases {
                 variants_at_once_make_one_call_each,
                 two_hundred_loads_make_one,
                 a_load_that_fails_is_not_kept;
+            objects:
+                what_is_inserted_is_there_until_it_is_removed,
+                objects_are_purged_by_pattern_and_tag,
+                namespaces_are_apart,
+                an_insert_with_too_many_tags_changes_nothing,
+                what_the_codec_cannot_read_is_missing,
+                what_the_codec_cannot_write_is_not_stored,
+                a_load_that_began_before_an_insert_is_not_kept_over_it,
+                a_purge_after_an_insert_began_reaches_it,
+                a_load_of_its_own_key_loads_at_once,
+                a_ring_of_two_keys_loads_at_once,
+                a_ring_of_two_tasks_loads_at_once,
+                an_error_is_shared_with_those_who_wait,
+                what_is_inserted_is_what_all_read;
         }
     };
 }

@@ -163,9 +163,11 @@ pub async fn objects_are_purged_by_key_and_tag(store: SharedStore) {
         let loaded = value.get().to_string();
         let cache = site.cache.clone();
         async move {
-            let load = || async move { Ok::<_, ()>(loaded) };
+            let load = || async move { Ok::<_, ()>(loaded.into()) };
             let before = cache.stats();
-            let object = cache.get_or_set(key, minute, tags, load).await.unwrap();
+            let objects = cache.objects();
+            let object = objects.get_or_insert_with(key, minute, tags, load).await;
+            let object = object.unwrap();
             if cache.stats().misses > before.misses {
                 eventually("it is stored", || cache.stats().stored > before.stored).await;
             }
@@ -259,13 +261,10 @@ pub async fn invalidations_of_the_handler_are_applied_before_the_answer(store: S
     for page in pages {
         site.get(page).await;
     }
+    let objects = site.cache.objects();
     let load = |text: &'static str| {
-        site.cache.get_or_set(
-            "car:7",
-            minute,
-            &[],
-            move || async move { Ok::<_, ()>(text) },
-        )
+        let load = move || async move { Ok::<_, ()>(text.into()) };
+        objects.get_or_insert_with("car:7", minute, &[], load)
     };
     load("old").await.unwrap();
     site.send(Request::post("/bookings").body(String::new()).unwrap())

@@ -292,9 +292,13 @@ pub async fn scopes_are_purged_in_the_order_given(store: SharedStore) {
         async move {
             let load = || async move {
                 loads.fetch_add(1, SeqCst);
-                Ok::<_, ()>("object")
+                Ok::<_, ()>("object".into())
             };
-            cache.get_or_set("inner", minute, &[], load).await.unwrap();
+            cache
+                .objects()
+                .get_or_insert_with("inner", minute, &[], load)
+                .await
+                .unwrap();
             seen.load(SeqCst) == 0
         }
     };

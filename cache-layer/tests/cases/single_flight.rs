@@ -260,11 +260,12 @@ pub async fn two_hundred_loads_make_one(store: SharedStore) {
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
-        Ok::<_, ()>("object")
+        Ok::<_, ()>("object".into())
     };
     let minute = Duration::from_secs(60);
-    let objects =
-        join_all((0..200).map(|_| site.cache.get_or_set("user:7", minute, &["users"], load))).await;
+    let objects = site.cache.objects();
+    let calls = (0..200).map(|_| objects.get_or_insert_with("user:7", minute, &["users"], load));
+    let objects = join_all(calls).await;
     assert!(
         objects
             .iter()
@@ -278,21 +279,24 @@ pub async fn a_load_that_fails_is_not_kept(store: SharedStore) {
     let minute = Duration::from_secs(60);
     let failed = site
         .cache
-        .get_or_set("a", minute, &[], || async { Err::<&str, _>("no") })
+        .objects()
+        .get_or_insert_with("a", minute, &[], || async { Err("no") })
         .await;
     assert_eq!(failed, Err("no"));
     let object = site
         .cache
-        .get_or_set("a", minute, &[], || async { Ok::<_, &str>("yes") })
+        .objects()
+        .get_or_insert_with("a", minute, &[], || async { Ok::<_, &str>("yes".into()) })
         .await;
     assert_eq!(object.unwrap(), "yes");
     // One with more tags than are allowed is loaded each time.
     let tags = ["t"; 17];
     for object in ["1", "2"] {
-        let load = || async { Ok::<_, ()>(object) };
+        let load = || async { Ok::<_, ()>(object.into()) };
         assert_eq!(
             site.cache
-                .get_or_set("b", minute, &tags, load)
+                .objects()
+                .get_or_insert_with("b", minute, &tags, load)
                 .await
                 .unwrap(),
             object

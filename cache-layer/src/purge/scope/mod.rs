@@ -101,15 +101,30 @@ impl PurgeScope {
     ///
     /// If the pattern is empty.
     pub(crate) fn key(pattern: &str) -> Result<Self, PurgeError> {
+        Self::key_in("", pattern)
+    }
+
+    /// As [`key`](Self::key), for the keys behind a segment. An empty one is none.
+    pub(crate) fn key_in(segment: &str, pattern: &str) -> Result<Self, PurgeError> {
         if pattern.is_empty() {
             return Err(PurgeError::Pattern(
                 "a key pattern is not empty: write \"user:7\", \"user:*\", or \"*\" for all",
             ));
         }
+        let behind = |key: String| match (segment, &*key) {
+            ("", _) => key,
+            (_, "") => segment.into(),
+            _ => format!("{segment}:{key}"),
+        };
         Ok(match Pattern::of_key(pattern) {
-            Pattern::Under(under) => Self::new(ScopeKind::Objects, cut(&under, ':')),
-            Pattern::Literal(key) => Self::new(ScopeKind::Object, &key),
+            Pattern::Under(under) => Self::new(ScopeKind::Objects, cut(&behind(under), ':')),
+            Pattern::Literal(key) => Self::object(&behind(key)),
         })
+    }
+
+    /// Returns the scope of an object by its key.
+    pub(crate) fn object(key: &str) -> Self {
+        Self::new(ScopeKind::Object, key)
     }
 
     /// Returns the scopes that hold all entries together.
