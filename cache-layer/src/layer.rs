@@ -117,6 +117,39 @@ impl CacheLayer {
         self
     }
 
+    /// Shares errors with those who wait for them, and for this time after. By default none is shared.
+    ///
+    /// An error is a response with status 404, 410 or 5xx that states no lifetime, and that may be stored otherwise. So many
+    /// requests at once for a page that fails are one handler call, and not one after the other. A second is enough for that.
+    /// [`ttl_for`](Self::ttl_for) comes first for its status. An error with a lifetime is treated as without this setting, and
+    /// an error of the inner service, which is no response, is not shared.
+    ///
+    /// An error is not stored in place of a response that is fresh, or that may be sent stale: see
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate) and [`stale_if_error`](Self::stale_if_error).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use cache_layer::{CacheLayer, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let cache = CacheLayer::new(store).share_errors(Duration::from_secs(1));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the time is below a millisecond.
+    #[must_use]
+    #[track_caller]
+    pub fn share_errors(mut self, time: Duration) -> Self {
+        assert!(
+            time >= Duration::from_millis(1),
+            "a time of {time:?} shares nothing: write at least Duration::from_millis(1), or leave out .share_errors(..)"
+        );
+        self.settings.shared_errors = Some(time);
+        self
+    }
+
     /// Sets how long a stale response may be sent while a new one is fetched, for responses that do not say. By default 0.
     ///
     /// A response says it with `stale-while-revalidate` (RFC 5861, section 3). One with `must-revalidate`,
@@ -306,6 +339,12 @@ mod tests {
     #[should_panic(expected = "write at least Duration::from_millis(1)")]
     fn a_lifetime_of_nothing_is_a_panic() {
         let _ = layer().ttl(Duration::from_micros(999));
+    }
+
+    #[test]
+    #[should_panic(expected = "leave out .share_errors(..)")]
+    fn errors_that_are_shared_for_no_time_are_a_panic() {
+        let _ = layer().share_errors(Duration::from_micros(999));
     }
 
     #[test]

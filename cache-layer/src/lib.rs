@@ -55,7 +55,8 @@
 //!   one from [`CacheLayer::ttl`] or [`CacheLayer::ttl_for`].
 //! - **What is never stored.** Responses with `no-store`, `private`, `no-cache`, `Vary: *` or `Set-Cookie`; responses to a
 //!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Content-Range`); failures and
-//!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status; bodies that break off, differ from
+//!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status or errors are
+//!   [shared](CacheLayer::share_errors); bodies that break off, differ from
 //!   their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not
 //!   in the RFC. The fields that `no-cache="x"` names are left out of what is stored.
 //! - **Time.** The age of a response begins when its request was sent (RFC 9111, section 4.2.3): the time of the handler counts
@@ -134,6 +135,7 @@
 //! | setting | default | changed by |
 //! | --- | --- | --- |
 //! | lifetime of responses that state none | they are not stored | [`CacheLayer::ttl`], [`CacheLayer::ttl_for`] |
+//! | errors that are shared | none | [`CacheLayer::share_errors`] |
 //! | stale use of responses that state no window | none | [`CacheLayer::stale_while_revalidate`], [`CacheLayer::stale_if_error`] |
 //! | longest life of an entry | 24 hours | |
 //! | credentials | `Authorization`, `Cookie`, `X-Api-Key`, identity headers | [`CacheLayer::credential_headers`], [`CacheLayer::ignore_cookies`] |

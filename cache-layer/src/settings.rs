@@ -21,6 +21,8 @@ pub(crate) struct CacheSettings {
     pub(crate) ttl: Option<Duration>,
     /// The same for one status each. A status that is listed is stored in every profile.
     pub(crate) ttls: Vec<(StatusCode, Duration)>,
+    /// The lifetime of errors that state none.
+    pub(crate) shared_errors: Option<Duration>,
     /// The stale windows of responses that state none.
     pub(crate) grace: Grace,
     /// True if a stored response without an entity tag gets one.
@@ -68,6 +70,7 @@ impl CacheSettings {
             enabled: true,
             ttl: None,
             ttls: Vec::new(),
+            shared_errors: None,
             grace: Grace::default(),
             makes_etags: false,
             client_directives: ClientDirectives::default(),
@@ -100,18 +103,32 @@ impl CacheSettings {
 
     /// Returns the lifetime that the route gives to a response that states none.
     pub(crate) fn lifetime_of(&self, status: StatusCode) -> Option<Duration> {
-        self.listed(status).or_else(|| {
+        let of_any = || {
             let ttl = self.ttl?;
             matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308).then_some(ttl)
-        })
+        };
+        let listed = self.listed(status);
+        listed.or_else(of_any).or_else(|| self.shared_error(status))
     }
 
-    /// Returns true if responses with this status may be stored at all.
+    /// Returns for how long an error is shared that states no lifetime. `None` for other statuses, and for those that the route
+    /// gives a lifetime of their own.
+    pub(crate) fn shared_error(&self, status: StatusCode) -> Option<Duration> {
+        let is_error = matches!(status.as_u16(), 404 | 410) || status.is_server_error();
+        let is_shared = is_error && self.listed(status).is_none();
+        self.shared_errors.filter(|_| is_shared)
+    }
+
+    /// Returns true if responses with this status, that state a lifetime or do not, may be stored at all.
     ///
-    /// A failure or a refusal is mostly for one client or one moment, so the safe profile wants them to be listed.
-    pub(crate) fn stores(&self, status: StatusCode) -> bool {
+    /// A failure or a refusal is mostly for one client or one moment, so the safe profile wants them to be listed. An error is
+    /// shared for the time of the route alone.
+    pub(crate) fn stores(&self, status: StatusCode, states_lifetime: bool) -> bool {
         let is_refusal = matches!(status.as_u16(), 401 | 403 | 429) || status.is_server_error();
-        !self.is_safe() || !is_refusal || self.listed(status).is_some()
+        !self.is_safe()
+            || !is_refusal
+            || self.listed(status).is_some()
+            || (!states_lifetime && self.shared_error(status).is_some())
     }
 
     fn listed(&self, status: StatusCode) -> Option<Duration> {
@@ -187,6 +204,7 @@ mod tests {
         assert_eq!(settings.ttl, None);
         assert!(settings.coalesces());
         assert!(settings.ttls.is_empty() && !settings.makes_etags);
+        assert_eq!(settings.shared_errors, None);
         assert_eq!(settings.grace, Grace::default());
         assert_eq!(settings.max_body, 2_097_152);
         assert_eq!(&*settings.name, "cache");

@@ -15,7 +15,7 @@ use crate::{
     call::{Received, pass_on},
     flight::arriving::ArrivingEntry,
     http::{
-        cache_status::{CacheStatus, Fwd},
+        cache_status::{CacheStatus, Detail, Fwd},
         date,
         request::CacheRequest,
     },
@@ -55,6 +55,18 @@ where
         let stored = CacheStatus::Stored { fwd };
         self.store_or_pass_on(received, &[], stored, HandlerBody::passed)
             .await;
+    }
+
+    /// Sends an error that is not stored, as what is stored may still be sent.
+    pub(super) fn pass(self, received: Received<B>) {
+        let status = CacheStatus::Forwarded {
+            fwd: self.fwd,
+            detail: Some(Detail::StatusCode),
+        };
+        let response = pass_on(&self.route, status, received);
+        self.pending.not_shared();
+        let response = response.map(|body| Body::inner(HandlerBody::passed(body)));
+        let _ = self.answer.send(Ok(Ok(response)));
     }
 
     /// Sends the stored response that the handler has confirmed, and stores it with its new fields.

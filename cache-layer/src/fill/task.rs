@@ -145,6 +145,11 @@ async fn run<S, ReqBody, ResBody>(
         },
         (Some(Ok(Ok(received))), None) => answering.replace(received).await,
         (Some(Ok(Ok(received))), Some(stale)) => match stale.compare(&answering.route, received) {
+            Validated::Replaced(received)
+                if stale.outlasts(&answering.route, received.parts.status) =>
+            {
+                answering.pass(received);
+            }
             Validated::Replaced(received) => answering.replace(received).await,
             Validated::Confirmed(received) => answering.confirm(received, &stale).await,
             Validated::Failed(entry) => answering.send_stale(entry),

@@ -93,6 +93,18 @@ impl StaleEntry {
         }))
     }
 
+    /// Returns true if a response with this status is an error that does not take the place of the stored one: that one is no
+    /// error, and may still be sent to others as it is.
+    pub(super) fn outlasts(&self, route: &Route, status: StatusCode) -> bool {
+        let head = &self.entry.head;
+        let EntryKind::Http { status: stored, .. } = head.kind else {
+            return false;
+        };
+        let is_shared = |status| route.settings.shared_error(status).is_some();
+        let sent_for = head.freshness.left() + head.terms.while_revalidate;
+        is_shared(status) && !is_shared(stored) && head.resident(route.now()) < sent_for
+    }
+
     /// Returns the names of its tags.
     pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
         self.entry.tags.iter().map(|(tag, _)| &**tag)

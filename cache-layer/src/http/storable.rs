@@ -15,7 +15,7 @@ use crate::{
     http::cache_status::Detail,
     http::freshness::Freshness,
     http::request::CacheRequest,
-    http::reuse::StaleTerms,
+    http::reuse::{Grace, StaleTerms},
     http::validation::has_validator,
     http::vary::VaryFields,
     purge::tags::{MAX_NAMED_TAGS, Tags, within_bounds},
@@ -103,7 +103,8 @@ pub(crate) fn store_policy(
     if headers.contains_key(CONTENT_RANGE) {
         return Err(Detail::Range);
     }
-    if !settings.stores(response.status) {
+    let stated = Freshness::stated(headers, &directives, now, delay);
+    if !settings.stores(response.status, stated.is_some()) {
         return Err(Detail::StatusCode);
     }
     // Section 3.5: a response to a credential is shared only if it is marked.
@@ -130,16 +131,22 @@ pub(crate) fn store_policy(
         return Err(Detail::TooManyTags);
     }
     // Section 4.2.1. A response without a lifetime is not stored, unless the layer gives it one, or it is to be validated.
-    let freshness = Freshness::stated(headers, &directives, now, delay)
+    let freshness = stated
         .or_else(|| {
             let validated = directives.no_cache.then_some(Duration::ZERO);
             let lifetime = validated.or(settings.lifetime_of(response.status))?;
             Some(Freshness::granted(headers, lifetime, now, delay))
         })
         .ok_or(Detail::NoLifetime)?;
+    // The time of a shared error is short: the windows of the route would prolong it.
+    let is_shared_error = stated.is_none() && settings.shared_error(response.status).is_some();
+    let grace = match is_shared_error {
+        true => Grace::default(),
+        false => settings.grace,
+    };
     let policy = StorePolicy {
         freshness,
-        terms: StaleTerms::of(&directives, settings.grace),
+        terms: StaleTerms::of(&directives, grace),
         public,
         vary,
         tags: tags.as_slice().to_vec(),
@@ -354,6 +361,42 @@ mod tests {
         assert_eq!(missing.freshness.left().as_secs(), 7);
         let other = decide(&named(with_ttl(), 404), &[], 200, &[]).unwrap();
         assert_eq!(other.freshness.left().as_secs(), 5);
+    }
+
+    #[test]
+    fn errors_without_a_lifetime_are_shared_for_that_of_the_route() {
+        let mut sharing = with_ttl();
+        sharing.shared_errors = Some(Duration::from_secs(2));
+        sharing.grace.while_revalidate = Duration::from_secs(60);
+        let shared = |status, lines: Lines<'_>| {
+            let policy = decide(&sharing, &[], status, lines)?;
+            assert_eq!(policy.terms.while_revalidate, Duration::ZERO, "{status}");
+            Ok(policy.freshness.left().as_secs())
+        };
+        for status in [404, 410, 500, 502, 503, 504, 599] {
+            assert_eq!(shared(status, &[]), Ok(2), "{status}");
+            let no_store = [("cache-control", "no-store")];
+            assert_eq!(shared(status, &no_store), Err(Detail::NoStore));
+            let cookie = [("set-cookie", "a=b")];
+            assert_eq!(shared(status, &cookie), Err(Detail::SetCookie));
+        }
+        for status in [401, 403, 429] {
+            assert_eq!(shared(status, &[]), Err(Detail::StatusCode), "{status}");
+        }
+        assert_eq!(shared(400, &[]), Err(Detail::NoLifetime));
+        // One that states a lifetime is treated as without the setting.
+        assert_eq!(shared(503, &[FRESH]), Err(Detail::StatusCode));
+        let missing = decide(&sharing, &[], 404, &[FRESH]).unwrap();
+        assert_eq!(missing.freshness.left().as_secs(), 60);
+        assert_eq!(missing.terms.while_revalidate.as_secs(), 60);
+        // So is one whose status has a lifetime of its own.
+        sharing.ttls = vec![(StatusCode::NOT_FOUND, Duration::from_secs(7))];
+        let missing = decide(&sharing, &[], 404, &[]).unwrap();
+        assert_eq!(missing.freshness.left().as_secs(), 7);
+        assert_eq!(missing.terms.while_revalidate.as_secs(), 60);
+        sharing.set_profile(Profile::Rfc);
+        let failed = decide(&sharing, &[], 503, &[]).unwrap();
+        assert_eq!(failed.freshness.left().as_secs(), 2);
     }
 
     #[test]

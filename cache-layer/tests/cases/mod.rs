@@ -12,6 +12,7 @@
 pub mod bodies;
 pub mod conditional;
 pub mod directives;
+pub mod errors;
 pub mod gate;
 pub mod isolation;
 pub mod keys;
@@ -112,6 +113,10 @@ macro_rules! cache_cases {
                 an_answer_that_must_be_validated_is_not_sent_to_others,
                 failures_are_stored_if_the_route_says_so,
                 the_client_may_ask_for_a_fresh_answer;
+            errors:
+                a_hundred_requests_for_a_page_that_fails_make_one_call,
+                errors_are_not_shared_unless_the_route_says_so,
+                an_error_does_not_take_the_place_of_a_page_that_is_of_use;
             vary:
                 vary_star_is_never_reused,
                 both_lines_of_vary_are_used,

@@ -137,7 +137,8 @@ impl Codec<u32> for Number {
 
     fn decode(&self, object: &Bytes) -> Result<u32, String> {
         let text = std::str::from_utf8(object).map_err(|error| error.to_string())?;
-        text.parse().map_err(|_error| format!("{text} is no number"))
+        text.parse()
+            .map_err(|_error| format!("{text} is no number"))
     }
 }
 
