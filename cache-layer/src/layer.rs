@@ -229,6 +229,29 @@ impl CacheLayer {
         self
     }
 
+    /// Sets how many variants of one address are stored at once. By default 64.
+    ///
+    /// A response that names a request field in `Vary` has a variant for each value that clients send. The next one beyond the
+    /// bound is not stored, with `detail=variants`; those that are stored are served as before. So a client that makes up
+    /// values cannot fill the store with one page.
+    ///
+    /// Each process counts what it has stored itself, for as long as that would live. Several processes on a store may keep as
+    /// many variants each, if they are not the same ones, and a process that has begun anew has counted none.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn max_variants(mut self, variants: usize) -> Self {
+        assert!(
+            variants > 0,
+            "0 variants store no response with a Vary: write at least 1"
+        );
+        self.settings.max_variants = variants;
+        self
+    }
+
     /// Sets how long a handler call and its body may take to be stored. By default 30 s, counted from the call.
     ///
     /// A call that takes longer goes on for the clients that read its response, and is not stored. Requests that wait for it
@@ -384,7 +407,14 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "write at least 1")]
+    fn no_variants_are_a_panic() {
+        let _ = layer().max_variants(0);
+    }
+
+    #[test]
     fn the_smallest_settings_are_accepted() {
-        let _ = layer().ttl(Duration::from_millis(1)).max_body(1);
+        let smallest = layer().ttl(Duration::from_millis(1));
+        let _ = smallest.max_body(1).max_variants(1);
     }
 }

@@ -62,7 +62,7 @@
 //! - **Time.** The age of a response begins when its request was sent (RFC 9111, section 4.2.3): the time of the handler counts
 //!   against the lifetime that the response states. A response without a `Date` gets the time of its arrival.
 //! - **Address.** An entry is found by scheme, host, port, path and query as they were sent, and by the request fields that
-//!   its `Vary` names. Several variants are kept beside each other. A response with `Content-Encoding` also varies by
+//!   its `Vary` names. Several variants are kept beside each other, at most [`CacheLayer::max_variants`]. A response with `Content-Encoding` also varies by
 //!   `Accept-Encoding`. `HEAD` is answered from the entry of the `GET`. See [keys](#keys).
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
 //!   method, a malformed host, an authority that is not the `Host`, or a forwarded host or scheme. A body that does not tell
@@ -146,6 +146,7 @@
 //! | entries of users | none | [`CacheLayer::per_user`] |
 //! | response fields that are not stored | those of the connection | [`CacheLayer::unstored_headers`] |
 //! | longest body | 2 MiB | [`CacheLayer::max_body`] |
+//! | variants of one address | 64 | [`CacheLayer::max_variants`] |
 //! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |
 //! | after the last client has left | the call goes on | [`CacheLayer::fills_outlive_clients`] |
 //! | all responses on their way into the store | 64 MiB, 1,000 calls | [`ResponseCache::fill_budget`] |

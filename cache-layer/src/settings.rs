@@ -35,6 +35,8 @@ pub(crate) struct CacheSettings {
     pub(crate) fields: Arc<FieldRoles>,
     /// In bytes.
     pub(crate) max_body: usize,
+    /// For each address.
+    pub(crate) max_variants: usize,
     pub(crate) max_fill_time: Duration,
     pub(crate) fills_outlive_clients: bool,
     pub(crate) name: Box<str>,
@@ -77,6 +79,7 @@ impl CacheSettings {
             profile: Profile::Safe,
             fields: Arc::new(keys.fields(true)),
             max_body: 2 * 1024 * 1024,
+            max_variants: 64,
             max_fill_time: Duration::from_secs(30),
             fills_outlive_clients: true,
             name: "cache".into(),
@@ -207,6 +210,7 @@ mod tests {
         assert_eq!(settings.shared_errors, None);
         assert_eq!(settings.grace, Grace::default());
         assert_eq!(settings.max_body, 2_097_152);
+        assert_eq!(settings.max_variants, 64);
         assert_eq!(&*settings.name, "cache");
     }
 

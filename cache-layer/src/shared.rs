@@ -28,6 +28,7 @@ use crate::{
         entry::{Entry, MAX_LIFE},
         hints::{Bounded, Hint},
         lookup::{Found, Lookup},
+        variants::StoredVariants,
     },
 };
 
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
     pub(crate) fills: Arc<FillBudget>,
     pub(crate) copies: Arc<Copies>,
+    pub(crate) variants: StoredVariants,
     /// The loads of objects that wait for others.
     pub(crate) waits: Waits,
     /// Those of objects.
@@ -67,6 +69,7 @@ impl Shared {
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
             copies,
+            variants: StoredVariants::new(MAX_HINTS),
             waits: Waits::default(),
             errors: SharedErrors::new(MAX_HINTS),
             claims_leases: AtomicBool::new(true),

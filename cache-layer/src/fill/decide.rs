@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, header::CONTENT_TYPE, response};
 
 use super::commit::Fill;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     join::PendingFill,
     route::Route,
     stored::{
-        entry::{EntryHead, EntryKind},
+        entry::{EntryHead, EntryKind, life},
         write::Variant,
     },
 };
@@ -40,8 +40,11 @@ where
 {
     let now = route.now();
     let received_at = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
-    let decided = policy(route, request, fields, received, received_at)
-        .and_then(|policy| Ok((variant(&pending, &policy, fields)?, policy)));
+    let decided = policy(route, request, fields, received, received_at).and_then(|policy| {
+        let variant = variant(&pending, &policy, fields)?;
+        admit(route, request, &policy, variant.as_ref(), &received.parts)?;
+        Ok((variant, policy))
+    });
     let (variant, policy) = match decided {
         Ok(decided) => decided,
         Err(detail) => {
@@ -135,6 +138,25 @@ fn variant(
         has_rule: pending.has_rule && vary == pending.vary,
         vary,
     }))
+}
+
+/// Checks that the address has room for one more variant, and counts it in.
+fn admit(
+    route: &Route,
+    request: &CacheRequest,
+    policy: &StorePolicy,
+    variant: Option<&Variant>,
+    response: &response::Parts,
+) -> Result<(), Detail> {
+    let Some(variant) = variant else {
+        return Ok(());
+    };
+    let life = life(&policy.freshness, &policy.terms, &response.headers);
+    let (variants, max) = (&route.shared.variants, route.settings.max_variants);
+    match variants.admit(&request.address, &variant.rest, life, max) {
+        true => Ok(()),
+        false => Err(Detail::TooManyVariants),
+    }
 }
 
 /// Server-sent events, and parts that replace each other, as cameras send them.

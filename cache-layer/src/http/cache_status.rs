@@ -80,6 +80,8 @@ pub(crate) enum Detail {
     Expired,
     TooLarge,
     TooManyTags,
+    /// The address has as many variants as it may have.
+    TooManyVariants,
 }
 
 impl CacheName {
@@ -251,6 +253,7 @@ impl Detail {
             Self::Expired => "expired",
             Self::TooLarge => "too-large",
             Self::TooManyTags => "tags",
+            Self::TooManyVariants => "variants",
         }
     }
 }

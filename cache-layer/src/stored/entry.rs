@@ -71,8 +71,7 @@ impl EntryHead {
     /// Returns how long an entry with these fields is kept after its arrival: while it is fresh, and while it may still be
     /// sent stale or validated.
     pub(crate) fn life(&self, headers: &HeaderMap) -> Duration {
-        let stale = self.terms.kept_stale(has_validator(headers));
-        (self.freshness.left() + stale).min(MAX_LIFE)
+        life(&self.freshness, &self.terms, headers)
     }
 
     /// Returns how long it has been stale, at `now` in Unix milliseconds.
@@ -105,6 +104,12 @@ impl EntryHead {
     pub(crate) fn resident(&self, now: u64) -> Duration {
         Duration::from_millis(now.saturating_sub(self.received_at))
     }
+}
+
+/// As [`EntryHead::life`], before there is a head.
+pub(crate) fn life(freshness: &Freshness, terms: &StaleTerms, headers: &HeaderMap) -> Duration {
+    let stale = terms.kept_stale(has_validator(headers));
+    (freshness.left() + stale).min(MAX_LIFE)
 }
 
 /// An entry lives at most 24 hours, whatever its `s-maxage` says.

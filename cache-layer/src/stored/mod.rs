@@ -5,4 +5,5 @@ pub(crate) mod codec;
 pub(crate) mod entry;
 pub(crate) mod hints;
 pub(crate) mod lookup;
+pub(crate) mod variants;
 pub(crate) mod write;

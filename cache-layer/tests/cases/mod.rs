@@ -121,6 +121,7 @@ macro_rules! cache_cases {
                 vary_star_is_never_reused,
                 both_lines_of_vary_are_used,
                 several_variants_are_kept,
+                an_address_has_a_bounded_number_of_variants,
                 fields_named_later_join_the_vary_rule,
                 an_encoded_response_is_not_sent_to_a_client_that_cannot_read_it;
             bodies:

@@ -124,3 +124,29 @@ pub async fn an_encoded_response_is_not_sent_to_a_client_that_cannot_read_it(sto
         assert_eq!(site.get("/").await.body, "plain");
     }
 }
+
+pub async fn an_address_has_a_bounded_number_of_variants(store: SharedStore) {
+    let handler = Handler::text(&[FRESH, ("vary", "user-agent")], |_, n| n.to_string());
+    let site = Site::new(&store, handler);
+    for agent in 0..2_000 {
+        let text = agent.to_string();
+        let reply = site.get_with("/", &[("user-agent", &text)]).await;
+        let status = reply.cache_status();
+        match agent {
+            0 => assert_eq!(status, "cache; fwd=uri-miss; stored"),
+            1..64 => assert_eq!(status, "cache; fwd=vary-miss; stored", "{agent}"),
+            _ => assert_eq!(status, "cache; fwd=vary-miss; detail=variants", "{agent}"),
+        }
+    }
+    assert_eq!(site.cache.stats().stored, 64);
+    for agent in ["0", "63"] {
+        let reply = site.get_with("/", &[("user-agent", agent)]).await;
+        assert!(reply.is_hit(), "{agent}");
+    }
+    // A purge makes no room, as the entries are still there. Those of before have their places.
+    site.cache.purge_path("/").await.unwrap();
+    for (agent, is_stored) in [("0", true), ("2000", false)] {
+        let status = site.get_with("/", &[("user-agent", agent)]).await;
+        assert_eq!(status.cache_status().contains("stored"), is_stored);
+    }
+}
