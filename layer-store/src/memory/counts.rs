@@ -29,6 +29,8 @@ pub(super) struct Counts {
     cursor: AtomicUsize,
     /// In Unix microseconds.
     full_until: AtomicU64,
+    /// The shard that the next patrol looks at.
+    patrol: AtomicUsize,
 }
 
 /// The room that a write needs.
@@ -59,6 +61,7 @@ impl Counts {
             evictable: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
             full_until: AtomicU64::new(UNKNOWN),
+            patrol: AtomicUsize::new(0),
         }
     }
 
@@ -138,6 +141,11 @@ impl Counts {
     pub(super) fn begin_search(&self) -> usize {
         self.full_until.store(u64::MAX, Relaxed);
         self.cursor.fetch_add(1, Relaxed)
+    }
+
+    /// Returns the number of the shard that a patrol looks at next, to be taken modulo their count.
+    pub(super) fn next_patrol(&self) -> usize {
+        self.patrol.fetch_add(1, Relaxed)
     }
 
     /// Ends a search that found room.

@@ -15,6 +15,7 @@ use crate::{
 mod counts;
 mod listing;
 mod operations;
+mod patrol;
 mod programs;
 mod room;
 mod shard;
@@ -23,7 +24,9 @@ mod write;
 
 /// A store in the memory of this process. It is sharded and bounded, and its calls never wait.
 ///
-/// An entry stays until it expires, or until its place is needed. Expired entries go first, then
+/// An entry stays until it expires, or until its place is needed. Expired entries are removed by later writes: each new entry
+/// looks at its own shard, and each write of 1 KiB or more at some of the others. After 128 such writes, all that had expired
+/// before them is gone. Without writes it stays. If room is needed, expired entries go first, then
 /// [`Evictable`](crate::Retention::Evictable) ones that were not read lately. A [`Pinned`](crate::Retention::Pinned) entry is
 /// never dropped early: if all entries are pinned, a write that needs room fails with [`Full`](crate::ErrorKind::Full). Clones
 /// share their entries. Nothing outlives the process.

@@ -216,7 +216,8 @@ impl Shard {
         delta
     }
 
-    fn sweep(&mut self, now: u64, watchers: &Watchers<Id>) -> CountDelta {
+    /// Removes all entries that have expired.
+    pub(super) fn sweep(&mut self, now: u64, watchers: &Watchers<Id>) -> CountDelta {
         let mut delta = CountDelta::default();
         self.soonest = u64::MAX;
         let mut at = 0;

@@ -26,7 +26,11 @@ pub(super) enum Listed {
 enum Attempt<T> {
     /// There was nothing to write.
     Unwritten(T),
-    Written(T),
+    Written {
+        reply: T,
+        /// True if the write pays for a patrol.
+        pays: bool,
+    },
     /// Nothing was changed. The write needs this room.
     NoRoom(Room),
 }
@@ -49,9 +53,12 @@ impl Shared {
             };
             match attempt {
                 Attempt::Unwritten(reply) => return Ok(reply),
-                Attempt::Written(reply) => {
+                Attempt::Written { reply, pays } => {
                     drop(shard);
                     self.watchers.hint(&id);
+                    if pays {
+                        self.patrol(write.now);
+                    }
                     return Ok(reply);
                 }
                 Attempt::NoRoom(room) => self.make_room(shard, room, write.now)?,
@@ -78,6 +85,7 @@ impl Shared {
             return Ok(Attempt::Unwritten(reply));
         }
         let (ends, growth) = (slot.ends(), before.growth(slot));
+        let pays = Self::pays_for_patrol(slot);
         let (size, holds) = (
             self.check_size(slot),
             before.holds_for(slot, write.retention),
@@ -106,7 +114,7 @@ impl Shared {
             let delta = shard.rewritten(at, before, write.retention);
             self.counts.settle(delta, ends);
         }
-        Ok(Attempt::Written(reply))
+        Ok(Attempt::Written { reply, pays })
     }
 
     /// Writes a slot for a key that has no entry, aside, and inserts it if there is room.
@@ -132,13 +140,13 @@ impl Shared {
             text: write.text(),
             retention: write.retention,
         };
-        let room = entry.room();
+        let (room, pays) = (entry.room(), Self::pays_for_patrol(&entry.slot));
         if !self.counts.reserve(room) {
             return Ok(Attempt::NoRoom(room));
         }
         let delta = shard.insert(entry, write.now, &self.watchers);
         self.counts.settle(delta, ends);
-        Ok(Attempt::Written(reply))
+        Ok(Attempt::Written { reply, pays })
     }
 
     /// Checks that a value is not too large for the bound in bytes.

@@ -128,6 +128,52 @@ static CLEAR_ONE: Program = Program::new("clear", "", Retention::Pinned, |transa
     Output::new()
 });
 
+/// Bodies of a cache: they expire, and their keys are not asked for again. Writes of others remove them, in all shards.
+#[test]
+fn bodies_that_have_expired_go_with_the_writes_of_others() {
+    let (store, clock) = store(1_000_000);
+    let (body, life) = (200_000, Duration::from_secs(1));
+    for number in 0..500 {
+        put(&store, number, body, Retention::Evictable).unwrap();
+    }
+    put(&store, 1_000, 952, Retention::Pinned).unwrap();
+    assert!(store.bytes() > 500 * body);
+    clock.advance(life);
+    // Small values are not made to pay.
+    for _ in 0..1_000 {
+        put(&store, 1_000, 952, Retention::Pinned).unwrap();
+    }
+    assert_eq!(store.len(), 501);
+    for writes in 1..=128 {
+        let before = store.bytes();
+        put(&store, 1_000, 1_024, Retention::Pinned).unwrap();
+        assert!(store.bytes() < before + 100);
+        // About an eighth of the shards, and so of the bodies.
+        assert!(writes != 16 || (2..501).contains(&store.len()));
+    }
+    assert_eq!(store.len(), 1);
+    assert!(store.bytes() < 2_000);
+}
+
+#[test]
+fn what_is_written_meanwhile_is_not_removed() {
+    let (store, clock) = store(1_000_000);
+    for number in 0..100 {
+        put(&store, number, 2_000, Retention::Evictable).unwrap();
+    }
+    clock.advance(Duration::from_millis(999));
+    for number in 0..50 {
+        put(&store, number, 2_000, Retention::Evictable).unwrap();
+    }
+    assert_eq!(store.len(), 100);
+    clock.advance(Duration::from_millis(1));
+    for _ in 0..128 {
+        put(&store, 1_000, 2_000, Retention::Evictable).unwrap();
+    }
+    assert_eq!(store.len(), 51);
+    assert!((0..50).all(|number| len(&store, number) == Some(2_000)));
+}
+
 #[test]
 fn what_a_program_deletes_is_taken_off() {
     let (store, _clock) = store(100);
