@@ -173,7 +173,8 @@
 //!   first process that meets another server than before makes all entries invalid. So a failover costs misses. It is not
 //!   seen through a user who may not call `INFO`, and not while two servers both take writes.
 //!
-//! The memory store counts entries, not bytes. On Redis, the eviction policy `allkeys-lru` fits.
+//! The memory store is bounded in entries, and in bytes if [`with_bounds`](store::MemoryStore::with_bounds) made it. On Redis,
+//! the eviction policy `allkeys-lru` fits.
 //!
 //! # Cancellation
 //!

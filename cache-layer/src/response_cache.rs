@@ -96,7 +96,7 @@ impl ResponseCache {
         self
     }
 
-    /// Returns the objects of this cache: those of the default place.
+    /// Returns the objects of this cache: those of the default namespace.
     pub fn objects(&self) -> ObjectCache {
         ObjectCache::new(self.shared.clone(), self.clock.clone())
     }
@@ -125,7 +125,7 @@ impl ResponseCache {
 
     /// Purges the objects of a pattern: `user:7`, `user:*` for all under it, `*` for all objects.
     ///
-    /// It names keys of the default place, as [`ObjectCache::purge`] does there. Only `*` reaches the
+    /// It names keys of the default namespace, as [`ObjectCache::purge`] does there. Only `*` reaches the
     /// [namespaces](ObjectCache::namespace) too.
     ///
     /// A pattern is a glob as in Redis, as in [`purge_path`](Self::purge_path); here `?` is one character. A glob widens the

@@ -6,7 +6,7 @@
 pub(crate) mod codec;
 pub(crate) mod insert;
 mod load;
+pub(crate) mod namespace;
 pub(crate) mod nesting;
 pub(crate) mod object_cache;
-pub(crate) mod place;
 pub(crate) mod shared_error;

@@ -13,8 +13,8 @@ use super::{
     codec::{Codec, Raw},
     insert::{InsertError, NewObject},
     load::LoadPlan,
+    namespace::Namespace,
     nesting,
-    place::Place,
     shared_error::ErrorTerms,
 };
 use crate::{
@@ -67,18 +67,18 @@ use crate::{
 pub struct ObjectCache<T = Bytes, C = Raw> {
     pub(super) shared: Arc<Shared>,
     clock: Clock,
-    place: Place,
+    namespace: Namespace,
     pub(super) codec: C,
     values: PhantomData<fn() -> T>,
 }
 
 impl ObjectCache {
-    /// Makes the objects of the default place.
+    /// Makes the objects of the default namespace.
     pub(crate) fn new(shared: Arc<Shared>, clock: Clock) -> Self {
         Self {
             shared,
             clock,
-            place: Place::default(),
+            namespace: Namespace::default(),
             codec: Raw,
             values: PhantomData,
         }
@@ -88,10 +88,10 @@ impl ObjectCache {
 impl<T, C> ObjectCache<T, C> {
     /// Returns the objects of a namespace, whose keys are apart from those of all others.
     ///
-    /// [`purge`](Self::purge) and [`remove`](Self::remove) stay in their namespace. `*` in the default place reaches all of
+    /// [`purge`](Self::purge) and [`remove`](Self::remove) stay in their namespace. `*` in the default namespace reaches all of
     /// them, and so does [`purge_tag`](Self::purge_tag). A namespace of a namespace replaces it.
     ///
-    /// A purge of the key `@name:..` in the default place reaches the namespace `name` too.
+    /// A purge of the key `@name:..` in the default namespace reaches the namespace `name` too.
     ///
     /// # Panics
     ///
@@ -100,12 +100,12 @@ impl<T, C> ObjectCache<T, C> {
     #[track_caller]
     pub fn namespace(self, name: &str) -> Self {
         Self {
-            place: Place::named(name),
+            namespace: Namespace::named(name),
             ..self
         }
     }
 
-    /// Returns the same place as a cache of other values.
+    /// Returns the same namespace as a cache of other values.
     ///
     #[cfg_attr(feature = "json", doc = "See [`Json`](crate::Json) for an example.")]
     #[cfg_attr(not(feature = "json"), doc = "See [`Codec`] for an example.")]
@@ -116,7 +116,7 @@ impl<T, C> ObjectCache<T, C> {
         ObjectCache {
             shared: self.shared,
             clock: self.clock,
-            place: self.place,
+            namespace: self.namespace,
             codec,
             values: PhantomData,
         }
@@ -127,7 +127,7 @@ impl<T, C> ObjectCache<T, C> {
     /// It is a [purge](Self::purge): when it has ended, no process serves the object, nor what a load that began before it
     /// stores.
     pub fn remove(&self, key: &str) -> Purge {
-        Purge::begin(&self.shared.purger, Ok(self.place.object(key)))
+        Purge::begin(&self.shared.purger, Ok(self.namespace.object(key)))
     }
 
     /// Purges the objects of a pattern: `user:7`, `user:*` for all under it, `*` for all.
@@ -135,7 +135,7 @@ impl<T, C> ObjectCache<T, C> {
     /// A glob widens the pattern to everything under the segments before it, see
     /// [`ResponseCache::purge_key`](crate::ResponseCache::purge_key). It costs one command, whatever the number of objects.
     pub fn purge(&self, pattern: &str) -> Purge {
-        Purge::begin(&self.shared.purger, self.place.pattern(pattern))
+        Purge::begin(&self.shared.purger, self.namespace.pattern(pattern))
     }
 
     /// Purges all objects with a tag, in all namespaces, and all responses with it.
@@ -157,7 +157,7 @@ impl<T, C: Codec<T>> ObjectCache<T, C> {
     /// It costs one command. The first one for an object with tags costs two in each process.
     pub async fn get(&self, key: &str) -> Option<T> {
         let stats = &self.shared.stats;
-        let found = self.look_up(&self.place.address(key, &[])).await;
+        let found = self.look_up(&self.namespace.address(key, &[])).await;
         let value = found.and_then(|found| self.read(&found));
         match &value {
             Some(_) => Self::tell("hit", &stats.hits),
@@ -168,7 +168,7 @@ impl<T, C: Codec<T>> ObjectCache<T, C> {
 
     /// Returns true if [`get`](Self::get) would return an object now. It is not counted.
     pub async fn contains(&self, key: &str) -> bool {
-        let found = self.look_up(&self.place.address(key, &[])).await;
+        let found = self.look_up(&self.namespace.address(key, &[])).await;
         found.is_some_and(|found| self.read(&found).is_some())
     }
 
@@ -206,10 +206,10 @@ impl<T, C: Codec<T>> ObjectCache<T, C> {
         }
         let encoded = self.codec.encode(value);
         let object = encoded.map_err(|error| InsertError::Codec(error.into()))?;
-        let address = Arc::new(self.place.address(key, tags));
+        let address = Arc::new(self.namespace.address(key, tags));
         let flight = flight_key(&address, false, &[]);
         let object = self.new_object(address, flight, ttl, object);
-        object.insert(self.place.object(key)).await
+        object.insert(self.namespace.object(key)).await
     }
 
     /// Returns the object under `key`, or loads it with `load` and keeps it for `ttl`.
@@ -306,7 +306,7 @@ impl<T, C: Codec<T>> ObjectCache<T, C> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let address = Arc::new(self.place.address(key, tags));
+        let address = Arc::new(self.namespace.address(key, tags));
         let flight = flight_key(&address, false, &[]);
         let plan = match within_bounds(tags, MAX_OBJECT_TAGS) {
             true => self.plan(&address, &flight, errors.as_ref()).await,
@@ -368,7 +368,7 @@ impl<T, C: Clone> Clone for ObjectCache<T, C> {
         Self {
             shared: self.shared.clone(),
             clock: self.clock.clone(),
-            place: self.place.clone(),
+            namespace: self.namespace.clone(),
             codec: self.codec.clone(),
             values: PhantomData,
         }
@@ -378,7 +378,7 @@ impl<T, C: Clone> Clone for ObjectCache<T, C> {
 impl<T, C> fmt::Debug for ObjectCache<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectCache")
-            .field("place", &self.place)
+            .field("namespace", &self.namespace)
             .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
@@ -420,7 +420,7 @@ mod tests {
         let (clock, _) = Clock::manual(1_700_000_000_000_000);
         let cache = cache().clock(clock);
         load(&cache, MINUTE, &[], "Ada").await;
-        let address = cache.objects().place.address("user:7", &[]);
+        let address = cache.objects().namespace.address("user:7", &[]);
         let (context, key) = (Context::new("test"), address.base());
         let value = cache.store().get(&context, &key).await.unwrap();
         let entry = Entry::read(&value.unwrap(), b"user:7").unwrap();

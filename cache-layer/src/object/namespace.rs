@@ -10,17 +10,17 @@ use crate::{
     stored::address::Address,
 };
 
-/// The place of the objects of one namespace: the space of their entries, and the first segment of their purge scopes.
+/// A namespace of objects: the space of their entries, and the first segment of their purge scopes.
 ///
 /// Both are stored formats. The segment is under the root of all objects, so a purge of everything reaches every namespace.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Namespace {
     space: Arc<KeySpace>,
-    /// `@name`. Empty for the default place, whose scopes have the keys as they are.
+    /// `@name`. Empty for the default namespace, whose scopes have the keys as they are.
     segment: Arc<str>,
 }
 
-impl Place {
+impl Namespace {
     /// Checks the name of a namespace.
     #[track_caller]
     pub(crate) fn named(name: &str) -> Self {
@@ -52,7 +52,7 @@ impl Place {
         PurgeScope::object(&self.scoped(key))
     }
 
-    /// Reads a pattern over the keys of this place.
+    /// Reads a pattern over the keys of this namespace.
     pub(crate) fn pattern(&self, pattern: &str) -> Result<PurgeScope, PurgeError> {
         PurgeScope::key_in(&self.segment, pattern)
     }
@@ -65,7 +65,7 @@ impl Place {
     }
 }
 
-impl Default for Place {
+impl Default for Namespace {
     fn default() -> Self {
         Self {
             // A stored format. No layer's name gives this one.
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_namespace_has_entries_and_stamps_of_its_own_under_the_root_of_all() {
         assert_eq!(
-            texts(&Place::default().address("user:7", &[])),
+            texts(&Namespace::default().address("user:7", &[])),
             [
                 "{user%3A7}:entry:1o",
                 "{%}:stamp:objects",
@@ -109,7 +109,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            texts(&Place::named("a").address("user:7", &[])),
+            texts(&Namespace::named("a").address("user:7", &[])),
             [
                 "{user%3A7}:entry:1o/a",
                 "{%}:stamp:objects",
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_purge_names_a_stamp_of_the_addresses_that_it_reaches() {
-        for place in [Place::default(), Place::named("a")] {
+        for namespace in [Namespace::default(), Namespace::named("a")] {
             for (pattern, key, is_reached) in [
                 ("*", "user:7", true),
                 ("*", "", true),
@@ -132,17 +132,21 @@ mod tests {
                 ("user:7", "user:8", false),
                 ("a:b:c:d:e:f:g:h:i:*", "a:b:c:d:e:f:g:h:i:j", true),
             ] {
-                let purged: Vec<_> = place
+                let purged: Vec<_> = namespace
                     .pattern(pattern)
                     .unwrap()
                     .keys()
                     .map(|key| text(&key))
                     .collect();
-                let reached = texts(&place.address(key, &[])).contains(&purged[0]);
+                let reached = texts(&namespace.address(key, &[])).contains(&purged[0]);
                 assert_eq!(reached, is_reached, "{pattern} {key}");
             }
-            let removed: Vec<_> = place.object("a*").keys().map(|key| text(&key)).collect();
-            assert!(texts(&place.address("a*", &[])).contains(&removed[0]));
+            let removed: Vec<_> = namespace
+                .object("a*")
+                .keys()
+                .map(|key| text(&key))
+                .collect();
+            assert!(texts(&namespace.address("a*", &[])).contains(&removed[0]));
         }
     }
 
@@ -150,7 +154,7 @@ mod tests {
     fn a_malformed_name_is_a_panic() {
         for name in ["", "a:b", "a b", "ä"] {
             assert!(
-                std::panic::catch_unwind(|| Place::named(name)).is_err(),
+                std::panic::catch_unwind(|| Namespace::named(name)).is_err(),
                 "{name}"
             );
         }
