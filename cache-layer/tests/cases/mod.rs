@@ -182,6 +182,7 @@ macro_rules! cache_cases {
                 a_load_that_began_before_an_insert_is_not_kept_over_it,
                 a_purge_after_an_insert_began_reaches_it,
                 a_load_of_its_own_key_loads_at_once,
+                a_load_that_purges_its_own_key_loads_at_once,
                 a_ring_of_two_keys_loads_at_once,
                 a_ring_of_two_tasks_loads_at_once,
                 an_error_is_shared_with_those_who_wait,

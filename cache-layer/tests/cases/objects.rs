@@ -224,6 +224,18 @@ pub async fn a_load_of_its_own_key_loads_at_once(store: SharedStore) {
     assert_eq!(loaded.unwrap().unwrap(), "inner outer");
 }
 
+/// The purge makes the flight of the load one that the inner call may not join. The lease of the load is its own, too.
+pub async fn a_load_that_purges_its_own_key_loads_at_once(store: SharedStore) {
+    let objects = objects(&store);
+    let loaded = objects.get_or_insert_with("a", MINUTE, &[], || async {
+        objects.remove("a").await.unwrap();
+        let inner = || async { Ok::<_, ()>("inner".into()) };
+        objects.get_or_insert_with("a", MINUTE, &[], inner).await
+    });
+    let loaded = tokio::time::timeout(Duration::from_secs(4), loaded).await;
+    assert_eq!(loaded.unwrap().unwrap(), "inner");
+}
+
 pub async fn a_ring_of_two_keys_loads_at_once(store: SharedStore) {
     let objects = objects(&store);
     let loaded = objects.get_or_insert_with("a", MINUTE, &[], || async {
