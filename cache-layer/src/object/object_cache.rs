@@ -178,7 +178,8 @@ impl<T, C: Codec<T>> ObjectCache<T, C> {
     ///
     /// # What it promises
     ///
-    /// A purge that begins after this call does reaches the object. A load that began before this call is not kept over it.
+    /// A purge that begins after this call has ended reaches the object. Of one that runs at the same time, either may come
+    /// first. A load that began before this call is not kept over it.
     ///
     /// It cannot know when the value was read. If you read it from a database, and the key or one of its tags is purged after
     /// that and before this call, then the object is stored all the same and is **out of date** until its time is over. A load

@@ -180,7 +180,7 @@ macro_rules! cache_cases {
                 what_the_codec_cannot_read_is_missing,
                 what_the_codec_cannot_write_is_not_stored,
                 a_load_that_began_before_an_insert_is_not_kept_over_it,
-                a_purge_after_an_insert_began_reaches_it,
+                a_purge_after_an_insert_reaches_it,
                 a_load_of_its_own_key_loads_at_once,
                 a_load_that_purges_its_own_key_loads_at_once,
                 a_ring_of_two_keys_loads_at_once,
