@@ -129,6 +129,27 @@ async fn no_key_is_without_a_life() {
     }
 }
 
+/// Two caches on one server are as two processes.
+#[tokio::test]
+async fn an_object_is_loaded_once_over_all_instances() {
+    let store = patient(&SERVER).await;
+    let objects: Vec<_> = (0..3)
+        .map(|_| ResponseCache::new(store.clone()).objects())
+        .collect();
+    let loads = AtomicUsize::new(0);
+    let load = || async {
+        loads.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok::<_, ()>("object".into())
+    };
+    let minute = Duration::from_secs(60);
+    let calls = (0..200).map(|i| objects[i % 3].get_or_insert_with("a", minute, &["t"], load));
+    for object in join_all(calls).await {
+        assert_eq!(object.unwrap(), "object");
+    }
+    assert_eq!(loads.load(SeqCst), 1);
+}
+
 #[tokio::test]
 async fn a_redis_that_stands_still_or_dies_costs_little_and_fails_nothing() {
     let mut server = RedisServer::start();

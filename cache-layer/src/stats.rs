@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Stats {
     /// Answered with a stored response or object.
     pub hits: u64,
-    /// Answered by the handler, as no usable entry was stored.
+    /// Answered by the handler or a load, as no usable entry was stored. Also an object that `get` did not find.
     pub misses: u64,
-    /// Answered with the response of another request's handler call.
+    /// Answered with the response of another request's handler call, or with another call's load or its error.
     pub collapsed: u64,
     /// Passed by the cache, such as another method than `GET`, or a range.
     pub bypassed: u64,
-    /// Answered by the handler because the store failed.
+    /// Answered by the handler or a load, or not at all, because the store failed.
     pub store_errors: u64,
     /// Entries written to the store.
     pub stored: u64,
