@@ -25,7 +25,7 @@ use crate::{
     stats::Counters,
     stored::{
         address::Address,
-        entry::{Entry, MAX_LIFE},
+        entry::{Entry, EntryKind, MAX_LIFE},
         hints::{Bounded, Hint},
         lookup::{Found, Lookup},
         variants::StoredVariants,
@@ -137,6 +137,8 @@ impl Shared {
         if let Ok(found) = &found
             && let Ok(entry) = &found.entry
             && self.copies.are_kept()
+            // Nobody asks for a copy of an object.
+            && entry.head.kind != EntryKind::Object
         {
             let variant = found.vary.variant(fields);
             self.copies.keep(address, &variant, entry, sent);

@@ -18,8 +18,8 @@ use std::{
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use cache_layer::{
-    Cache, CacheLayer, CacheRefusal, ClientDirectives, Invalidation, Profile, Purge, PurgeError,
-    ResponseCache, Stats, Tags,
+    Cache, CacheLayer, CacheRefusal, ClientDirectives, InsertError, Invalidation, ObjectCache,
+    Profile, Purge, PurgeError, Raw, ResponseCache, Stats, Tags,
     body::HandlerBody,
     future::ResponseFuture,
     store::{MemoryStore, SharedStore},
@@ -517,6 +517,9 @@ fn public_types_are_send_and_sync() {
     check::<CacheLayer>();
     check::<Cache<Handler>>();
     check::<ResponseCache>();
+    check::<ObjectCache>();
+    check::<InsertError>();
+    check::<Raw>();
     check::<Stats>();
     check::<Tags>();
     check::<Invalidation>();

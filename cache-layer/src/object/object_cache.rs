@@ -536,6 +536,20 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::from_secs(30));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_object_takes_no_room_among_the_copies() {
+        let (store, cache) = on_a_store_that_fails();
+        let objects = cache.local_copies(MINUTE).objects();
+        objects.insert("a", &"1".into(), MINUTE, &[]).await.unwrap();
+        store.take_calls();
+        assert!(objects.contains("a").await);
+        let address = objects.namespace.address("a", &[]);
+        let copy = objects.shared.copy(&address, &http::HeaderMap::new());
+        assert!(copy.is_none());
+        assert!(objects.contains("a").await);
+        assert_eq!(store.take_calls(), ["get_many"; 2]);
+    }
+
     #[test]
     fn futures_and_caches_may_go_to_other_threads() {
         fn is_send<T: Send>(_: &T) {}
