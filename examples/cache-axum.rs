@@ -4,6 +4,7 @@
 //! cargo run --example cache-axum
 //!
 //! curl -i http://127.0.0.1:3000/cars                          # takes a second, the next time nothing: see Cache-Status
+//! curl -i http://127.0.0.1:3000/cars -H 'if-none-match: ..'   # with the ETag of the last: 304
 //! curl -i http://127.0.0.1:3000/cars -H 'cookie: id=ada'      # never from the cache: the response may be ada's own
 //! curl -i http://127.0.0.1:3000/cars/7                        # made from the same object: takes no second any more
 //! curl -i http://127.0.0.1:3000/cars/7 -X PUT -d 95           # changes a price, and purges the object and both paths
@@ -38,8 +39,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     examples::log();
     let store = store::connect_from_env_or_memory().await?;
 
-    // Responses without a lifetime of their own are kept for 30 s. Those with `Cache-Control: no-store` never are.
-    let cache = CacheLayer::new(store).ttl(KEPT);
+    // Responses without a lifetime of their own are kept for 30 s. Those with `Cache-Control: no-store` never are. Stored ones
+    // get a tag, so that a client that has one gets no body.
+    let cache = CacheLayer::new(store).ttl(KEPT).etag();
     let cars = Cars {
         price: Arc::new(AtomicU32::new(90)),
         cache: cache.handle(),
