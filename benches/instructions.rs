@@ -1,9 +1,10 @@
 //! The program that `cargo xtask instructions` runs under valgrind.
 //!
 //! `instructions list` prints names, each with the maximum number of instructions of a request, those of the bare service
-//! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`.
+//! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`, or `drive_pages` if they are for a
+//! page: to a service that returns nothing, to a handler of a page of 1 KiB, and to the cache, which has stored it.
 
-use contenders::{Bare, FloorLayer, Setting, drive, limited};
+use contenders::{Bare, FloorLayer, Page, Setting, cached, drive, drive_pages, limited};
 use rate_limit_layer::Quota;
 use tower_layer::Layer;
 
@@ -16,6 +17,9 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing-wrapped", 1_720),
     ("passing-headers", 3_280),
     ("refused", 5_000),
+    ("page-empty", 1_400),
+    ("page-bare", 2_520),
+    ("cache-hit", 17_500),
 ];
 
 /// A quota that no loop uses up.
@@ -77,6 +81,9 @@ fn send(name: &str, requests: u32) {
                 requests,
             );
         }
+        "page-empty" => drive_pages(&mut Bare, requests, 0),
+        "page-bare" => drive_pages(&mut Page::default(), requests, 1_024),
+        "cache-hit" => drive_pages(&mut cached(), requests, 1_024),
         #[cfg(feature = "peers")]
         "governor" => drive(&mut contenders::governor(UNSPENT), requests),
         _ => panic!("no contender is named {name:?}"),

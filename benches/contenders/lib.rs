@@ -2,6 +2,7 @@
 //! ours.
 
 mod bare;
+mod cached;
 mod floor;
 mod limited;
 #[cfg(feature = "peers")]
@@ -14,6 +15,7 @@ mod rounds;
 pub use self::peers::{governor, governor_with_headers};
 pub use self::{
     bare::Bare,
+    cached::{Page, cached, drive_pages},
     floor::{Floor, FloorFuture, FloorLayer},
     limited::{Setting, limited},
     redis::{bare_connection, cpu_time, time_of_tasks},

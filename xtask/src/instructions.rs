@@ -119,7 +119,7 @@ fn total(log: &str) -> Option<u64> {
 }
 
 const BINARY: &str = "instructions";
-/// The function that sends the requests. The `*` matches its type parameters.
-const DRIVE: &str = "contenders::request::drive*";
+/// The functions that send the requests. The last `*` matches their type parameters.
+const DRIVE: &str = "contenders::*::drive*";
 const LONG: u64 = 4_000;
 const SHORT: u64 = 1_000;
