@@ -17,7 +17,7 @@ use crate::{
     stored::entry::EntryKind,
 };
 
-/// Makes the response of a hit to a request with these fields. `None` if the entry's fields cannot be read.
+/// Makes the response of a hit to a request with these fields. `None` if the entry is an object.
 ///
 /// A `HEAD` gets the fields of the `GET` and no body (RFC 9110, section 9.3.2).
 pub(crate) fn stored_response<B>(
@@ -31,7 +31,7 @@ pub(crate) fn stored_response<B>(
     let EntryKind::Http { status: code, .. } = entry.head.kind else {
         return None;
     };
-    let mut headers = entry.headers()?;
+    let mut headers = entry.headers.clone();
     // RFC 9111, section 5.1.
     let age = (entry.head.freshness.age + hit.resident).as_secs();
     headers.insert(header::AGE, age.into());
@@ -44,7 +44,7 @@ pub(crate) fn stored_response<B>(
                 .or_insert_with(|| length.into());
             Content::default()
         }
-        false => Content::new(entry.body.clone()).with_trailers(entry.trailers()?),
+        false => Content::new(entry.body.clone()).with_trailers(entry.trailers.clone()),
     };
     if code == StatusCode::NO_CONTENT {
         // It states no length, whatever the handler wrote (RFC 9110, section 8.6).

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use layer_store::{Caller, ErrorKind, SharedStore, StoreError};
+use layer_store::{Caller, ErrorKind, SharedStore, StoreError, Value};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         address::Address,
         entry::{Entry, EntryKind, MAX_LIFE},
         hints::{Bounded, Hint},
+        kept::NewEntry,
         lookup::{Found, Lookup},
         variants::StoredVariants,
     },
@@ -155,6 +156,16 @@ impl Shared {
         let variant = hint.map(|hint| hint.vary.variant(fields));
         let variant = variant.unwrap_or_default();
         self.copies.get(address, &variant, fields)
+    }
+
+    /// Makes the value of an entry, and returns its size. A store in memory keeps the entry as it is, others its bytes.
+    pub(crate) fn value_of(&self, entry: &NewEntry<'_>) -> (Value, usize) {
+        if self.caller.answers_now() {
+            return entry.keep();
+        }
+        let bytes = entry.encode();
+        let size = bytes.len();
+        (bytes, size)
     }
 
     /// Returns true if a handler call is claimed among all processes on the store.

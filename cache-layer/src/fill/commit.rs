@@ -27,9 +27,9 @@ use crate::{
     stats::count,
     stored::{
         address::Address,
-        codec::EntryWriter,
         entry::{EntryHead, EntryKind},
         hints::Hint,
+        kept::NewEntry,
         write::{Variant, WriteEntry},
     },
 };
@@ -105,22 +105,18 @@ impl Fill {
         let tags = self.learn_tags(deadline).await.ok_or(FillEnd::Tags)?;
         let headers = self.headers_with_tag(body);
         let (snapshot, text) = (&self.snapshot, &self.address.text);
-        let length = body.iter().map(Bytes::len).sum();
-        let mut writer = EntryWriter::new(length);
-        for frame in body {
-            writer.push(frame);
-        }
-        let bytes = writer.finish(
+        let entry = NewEntry {
             text,
-            &self.head,
-            &headers,
-            &trailers,
-            &snapshot.scopes,
-            &tags,
-        );
-        let value = Value::from(bytes);
+            head: &self.head,
+            headers: &headers,
+            trailers: &trailers,
+            scopes: &snapshot.scopes,
+            tags: &tags,
+            body,
+        };
+        let (value, size) = self.shared.value_of(&entry);
         let ttl = self.ttl().ok_or(FillEnd::Expired)?;
-        if value.len() > self.shared.caller.info().max_value {
+        if size > self.shared.caller.info().max_value {
             return Err(FillEnd::TooLarge);
         }
         self.remember(&tags);

@@ -38,10 +38,8 @@ pub(super) enum Validated<B> {
 impl StaleEntry {
     /// Makes the request of a validation, if it is one. The client's conditions are left out.
     pub(crate) fn ask(&self, request: &mut HeaderMap) {
-        if let Some(stored) = self.entry.headers()
-            && self.is_validated
-        {
-            validation::ask_if_changed(&stored, request);
+        if self.is_validated {
+            validation::ask_if_changed(&self.entry.headers, request);
         }
     }
 
@@ -69,7 +67,7 @@ impl StaleEntry {
     pub(super) fn failed(&self) -> Option<Arc<ArrivingEntry>> {
         match self.if_error.is_zero() {
             true => None,
-            false => self.as_it_is(),
+            false => Some(self.as_it_is()),
         }
     }
 
@@ -80,17 +78,17 @@ impl StaleEntry {
     fn unconfirmed(&self) -> Option<Arc<ArrivingEntry>> {
         match self.entry.head.terms.must_revalidate {
             true => None,
-            false => self.as_it_is(),
+            false => Some(self.as_it_is()),
         }
     }
 
-    fn as_it_is(&self) -> Option<Arc<ArrivingEntry>> {
-        Some(Arc::new(ArrivingEntry {
+    fn as_it_is(&self) -> Arc<ArrivingEntry> {
+        Arc::new(ArrivingEntry {
             head: self.entry.head.clone(),
-            headers: self.entry.headers()?,
-            body: self.body()?,
+            headers: self.entry.headers.clone(),
+            body: self.body(),
             handler_failed: true,
-        }))
+        })
     }
 
     /// Returns true if a response with this status is an error that does not take the place of the stored one: that one is no
@@ -120,21 +118,21 @@ impl StaleEntry {
         let EntryKind::Http { status, .. } = self.entry.head.kind else {
             return None;
         };
-        let stored = self.entry.headers()?;
-        let headers = validation::update(&stored, &not_modified.headers, route.time())?;
+        let stored = &self.entry.headers;
+        let headers = validation::update(stored, &not_modified.headers, route.time())?;
         let mut parts = not_modified;
         parts.status = status;
         parts.headers = headers;
         Some(Received {
             parts,
-            body: self.body()?.reader()?,
+            body: self.body().reader()?,
             delay,
         })
     }
 
-    fn body(&self) -> Option<Arc<FillBuffer>> {
-        let trailers = self.entry.trailers()?;
-        let trailers = (!trailers.is_empty()).then_some(trailers);
-        Some(FillBuffer::complete(self.entry.body.clone(), trailers))
+    fn body(&self) -> Arc<FillBuffer> {
+        let trailers = &self.entry.trailers;
+        let trailers = (!trailers.is_empty()).then(|| trailers.clone());
+        FillBuffer::complete(self.entry.body.clone(), trailers)
     }
 }

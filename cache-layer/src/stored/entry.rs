@@ -25,16 +25,16 @@ pub(crate) enum StoredValue {
     VaryRule(VaryFields),
 }
 
-/// A stored response or object. Its body, header values and names are slices of the stored value.
+/// A stored response or object. If it was read from bytes, its body and the values of its fields are slices of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) head: EntryHead,
     /// The stamps of the snapshot, from the root down.
     pub(crate) scopes: Vec<Stamp>,
     pub(crate) tags: Vec<TagStamp>,
-    /// As stored: read when they are sent. Empty for an object.
-    pub(super) headers: Bytes,
-    pub(super) trailers: Bytes,
+    /// Empty for an object, as are the trailers.
+    pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
     pub(crate) body: Bytes,
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod codec;
 pub(crate) mod entry;
 pub(crate) mod hints;
+pub(crate) mod kept;
 pub(crate) mod lookup;
 pub(crate) mod variants;
 pub(crate) mod write;
