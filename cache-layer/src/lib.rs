@@ -223,6 +223,7 @@ mod metrics;
 mod object;
 mod plan;
 mod purge;
+mod recall;
 mod refusal;
 mod respond;
 mod response_cache;

@@ -11,16 +11,18 @@ use layer_store::StoreError;
 use tower_service::Service;
 
 use crate::{
-    body::HandlerBody,
+    body::{CacheResponse, HandlerBody},
     fetch::fetch,
     future::{BypassNote, ResponseFuture},
     http::{
         cache_status::Detail,
         request::{
-            Bypass, CacheRequest, Cacheability, changed_target, has_content, wants_only_stored,
+            Bypass, CacheRequest, KeyedRequest, changed_target, has_content, wants_only_stored,
         },
     },
-    plan::{plan_copy, plan_now},
+    plan::{Hit, plan_copy, plan_now},
+    purge::count::PurgeCount,
+    recall,
     respond::{only_if_cached, stored_response},
     route::Route,
     stored::lookup::Found,
@@ -67,13 +69,47 @@ impl<S> Cache<S> {
     }
 
     /// Finds out from the request alone if the cache takes part.
-    fn cacheability<ReqBody: http_body::Body>(&self, request: &Request<ReqBody>) -> Cacheability {
-        match Cacheability::of(&self.route.settings, &RequestHead::of(request)) {
-            Cacheability::Cacheable(_) if has_content(request.body()) => {
-                Cacheability::Bypass(Bypass::because(Detail::Content))
-            }
-            other => other,
+    fn read<ReqBody>(&self, request: &Request<ReqBody>) -> Result<KeyedRequest, Bypass>
+    where
+        ReqBody: http_body::Body,
+    {
+        let keyed = KeyedRequest::of(&self.route.settings, &RequestHead::of(request))?;
+        match has_content(request.body()) {
+            true => Err(Bypass::because(Detail::Content)),
+            false => Ok(keyed),
         }
+    }
+
+    /// Answers with what was sent of an entry in this second, from a store that needs no waiting.
+    fn recall<B>(&self, keyed: &KeyedRequest, fields: &HeaderMap) -> Option<CacheResponse<B>> {
+        match self.route.shared.purger.is_behind() {
+            true => None,
+            false => recall::recall(&self.route, keyed, fields),
+        }
+    }
+
+    /// Answers with a stored response that needs no waiting: one that the store has found, or a copy of a moment ago.
+    fn answer_now<B>(
+        &self,
+        request: &CacheRequest,
+        fields: &HeaderMap,
+        found: Option<&Result<Found, StoreError>>,
+        purges: PurgeCount,
+    ) -> Option<CacheResponse<B>> {
+        let route = &*self.route;
+        let respond = |hit: &Hit, status| {
+            stored_response(&route.settings, hit, request.is_head, fields, status)
+        };
+        if let Some((hit, status)) = found.and_then(|found| plan_now(route, request, found))
+            && let Some(response) = respond(&hit, status)
+        {
+            if !request.is_head {
+                recall::remember(route, &hit, status, purges, &response);
+            }
+            return Some(response);
+        }
+        let (hit, status) = plan_copy(route, request, fields)?;
+        respond(&hit, status)
     }
 }
 
@@ -101,14 +137,12 @@ where
             return ResponseFuture::passing(self.inner.clone(), request, None);
         }
         // A request that passes by is known without a store.
-        let cacheable = match self.cacheability(&request) {
-            Cacheability::Cacheable(cacheable) => cacheable,
-            Cacheability::Bypass(_)
-                if wants_only_stored(&route.settings, &RequestHead::of(&request)) =>
-            {
+        let keyed = match self.read(&request) {
+            Ok(keyed) => keyed,
+            Err(_) if wants_only_stored(&route.settings, &RequestHead::of(&request)) => {
                 return ResponseFuture::ready(only_if_cached(&route.settings));
             }
-            Cacheability::Bypass(bypass) => {
+            Err(bypass) => {
                 let changed = bypass
                     .is_unsafe
                     .then(|| changed_target(&RequestHead::of(&request)));
@@ -117,28 +151,15 @@ where
             }
         };
         // A hit on a store that needs no waiting ends here, without a task or a box.
-        let found = self.look_up_now(&cacheable, request.headers());
-        if let Some((hit, status)) = found.as_ref().and_then(|f| plan_now(route, &cacheable, f))
-            && let Some(response) = stored_response(
-                &route.settings,
-                &hit,
-                cacheable.is_head,
-                request.headers(),
-                status,
-            )
-        {
+        if let Some(response) = self.recall(&keyed, request.headers()) {
             return ResponseFuture::ready(response);
         }
-        // So does a hit on a copy of a moment ago.
-        if let Some((hit, status)) = plan_copy(route, &cacheable, request.headers())
-            && let Some(response) = stored_response(
-                &route.settings,
-                &hit,
-                cacheable.is_head,
-                request.headers(),
-                status,
-            )
-        {
+        // Before the stamps are read.
+        let purges = PurgeCount::now();
+        let cacheable = keyed.with_scopes(&route.settings.space, &RequestHead::of(&request));
+        let found = self.look_up_now(&cacheable, request.headers());
+        let answer = self.answer_now(&cacheable, request.headers(), found.as_ref(), purges);
+        if let Some(response) = answer {
             return ResponseFuture::ready(response);
         }
         // The clone is made ready by the future: this service was never asked if it is.

@@ -94,6 +94,11 @@ impl CacheSettings {
     /// Writes the `Cache-Status` of a response, and tells how its request was answered.
     pub(crate) fn mark(&self, headers: &mut HeaderMap, status: CacheStatus) {
         self.cache_name.append(headers, status);
+        self.tell(status);
+    }
+
+    /// Tells how a request was answered.
+    pub(crate) fn tell(&self, status: CacheStatus) {
         self.requests.count(&self.name, status);
         tracing::debug!(
             cache = &*self.name,

@@ -8,7 +8,9 @@ use std::{
 };
 
 use http::HeaderMap;
-use layer_store::{Caller, ErrorKind, SharedStore, StoreError, Value};
+use layer_store::{
+    Caller, ErrorKind, IdentityRef, Key, KeySpace, Op, Reply, SharedStore, StoreError, Value,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     flight::{FlightKey, Flights},
     object::{nesting::Waits, shared_error::SharedErrors},
     purge::{
+        count::PurgeCount,
         old_data::OldDataCheck,
         purger::Purger,
         snapshot::{ObservedStamps, StampSnapshot},
@@ -29,13 +32,17 @@ use crate::{
         hints::{Bounded, Hint},
         kept::NewEntry,
         lookup::{Found, Lookup},
+        sent::CacheId,
         variants::StoredVariants,
     },
 };
 
 /// The state that all clones of one cache share.
 pub(crate) struct Shared {
+    pub(crate) id: CacheId,
     pub(crate) caller: Caller,
+    /// True if the count of purges tells if an entry is still valid.
+    pub(crate) counts_purges: bool,
     pub(crate) flights: Arc<Flights>,
     pub(crate) purger: Arc<Purger>,
     old_data: OldDataCheck,
@@ -61,7 +68,10 @@ impl Shared {
     pub(crate) fn new(store: SharedStore) -> Self {
         let caller = Caller::new(store, "cache");
         let copies = Arc::new(Copies::default());
+        let info = caller.info();
         Self {
+            id: CacheId::unique(),
+            counts_purges: PurgeCount::is_enough_for(&info),
             purger: Arc::new(Purger::new(caller.clone(), copies.clone())),
             old_data: OldDataCheck::new(caller.clone()),
             flights: Arc::default(),
@@ -74,7 +84,7 @@ impl Shared {
             waits: Waits::default(),
             errors: SharedErrors::new(MAX_HINTS),
             claims_leases: AtomicBool::new(true),
-            is_shared: caller.info().shared,
+            is_shared: info.shared,
             caller,
             prolonged: Bounded::new(MAX_HINTS),
         }
@@ -94,6 +104,26 @@ impl Shared {
         let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
         let found = self.caller.run_now(&mut lookup)?;
         Some(self.learn(address, found))
+    }
+
+    /// Reads the value at an address, or that of its variant for these fields, without stamps and without waiting.
+    ///
+    /// `None` if there is none, if the store has to wait, or if it fails.
+    pub(crate) fn value_now(
+        &self,
+        space: &KeySpace,
+        text: &[u8],
+        fields: &HeaderMap,
+    ) -> Option<Value> {
+        let hint = self.hints.get(text);
+        let varies = hint.as_ref().filter(|hint| !hint.vary.is_empty());
+        let variant = varies.map(|hint| hint.vary.variant(fields));
+        let mut key = Key::new(space, IdentityRef::Text(text));
+        if let Some(variant) = &variant {
+            key = key.with_rest(variant);
+        }
+        let reply = self.caller.call_now(&Op::Get(&key))?;
+        reply.and_then(Reply::into_value).ok()?
     }
 
     /// Looks up, within the limit of a call.

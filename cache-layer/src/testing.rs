@@ -13,7 +13,7 @@ use crate::{
     flight::flight_key,
     http::{
         freshness::Freshness,
-        request::{CacheRequest, Cacheability},
+        request::{Bypass, CacheRequest, KeyedRequest},
         reuse::StaleTerms,
         vary::VaryFields,
     },
@@ -64,9 +64,9 @@ impl World {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        match Cacheability::of(&self.route.settings, &RequestHead::of(&request)) {
-            Cacheability::Cacheable(cacheable) => (cacheable, request.headers().clone()),
-            Cacheability::Bypass(bypass) => panic!("it passes by: {bypass:?}"),
+        match read_request(&self.route.settings, &RequestHead::of(&request)) {
+            Ok(cacheable) => (cacheable, request.headers().clone()),
+            Err(bypass) => panic!("it passes by: {bypass:?}"),
         }
     }
 
@@ -105,6 +105,15 @@ impl World {
             variant: None,
         }
     }
+}
+
+/// Reads a request as a layer with these settings does.
+pub(crate) fn read_request(
+    settings: &CacheSettings,
+    head: &RequestHead<'_>,
+) -> Result<CacheRequest, Bypass> {
+    let keyed = KeyedRequest::of(settings, head)?;
+    Ok(keyed.with_scopes(&settings.space, head))
 }
 
 /// The address of `/cars`, or of another text under the same scopes.

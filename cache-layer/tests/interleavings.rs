@@ -1,4 +1,4 @@
-//! Random orders of events: two instances that read, purges of every kind, commands that are applied and answered in any
+//! Random orders of events: instances that read, purges of every kind, commands that are applied and answered in any
 //! order, stamps and entries that the store evicts.
 //!
 //! No request that came after a purge may get a response from before it.
@@ -56,8 +56,8 @@ impl World {
         let store = cases::apart(MemoryStore::new());
         let version = Arc::new(AtomicUsize::new(1));
         let handlers: Arc<Mutex<VecDeque<_>>> = Arc::default();
-        let (ways, sites) = (0..2)
-            .map(|_| {
+        let (ways, sites) = (0..3)
+            .map(|number| {
                 let way = Gate::new(&store);
                 way.split();
                 way.close();
@@ -75,7 +75,11 @@ impl World {
                         answer
                     }
                 });
-                let site = Site::new(&way.store(), handler);
+                // One reads the memory at once, and recalls.
+                let site = match number {
+                    0 => Site::new(&store, handler),
+                    _ => Site::new(&way.store(), handler),
+                };
                 (way, site)
             })
             .unzip();
@@ -118,7 +122,7 @@ impl World {
     }
 
     fn read_page(&mut self) {
-        let site = self.sites[self.random.below(2) as usize].clone();
+        let site = self.sites[self.random.below(3) as usize].clone();
         let page = QUERIES[self.random.below(6) as usize];
         let floor = self.floor.load(SeqCst);
         self.readers.push(tokio::spawn(async move {
@@ -133,7 +137,7 @@ impl World {
     }
 
     fn read_object(&mut self) {
-        let cache = self.sites[self.random.below(2) as usize].cache.clone();
+        let cache = self.sites[self.random.below(3) as usize].cache.clone();
         let (floor, version) = (self.floor.load(SeqCst), self.version.clone());
         let handlers = self.handlers.clone();
         self.readers.push(tokio::spawn(async move {

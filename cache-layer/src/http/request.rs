@@ -7,6 +7,7 @@ use http::{
 };
 use http_body::Body;
 use layer_http::RequestHead;
+use layer_store::KeySpace;
 
 use crate::{
     http::cache_control::Directives,
@@ -17,13 +18,17 @@ use crate::{
     stored::address::Address,
 };
 
-/// The part that the cache may take in a request.
+/// A request that the cache may answer, as far as a hit needs it: with the text of its address.
 #[derive(Debug)]
-pub(crate) enum Cacheability {
-    /// A stored response may be sent, or the response stored.
-    Cacheable(CacheRequest),
-    /// It takes none: the request goes to the handler.
-    Bypass(Bypass),
+pub(crate) struct KeyedRequest {
+    /// The text of its address.
+    pub(crate) text: Vec<u8>,
+    user: Option<Box<str>>,
+    pub(crate) credentialed: bool,
+    pub(crate) is_conditional: bool,
+    is_head: bool,
+    has_directives: bool,
+    directives: Directives,
 }
 
 /// A request to which a stored response may be sent.
@@ -47,28 +52,49 @@ pub(crate) struct Bypass {
     pub(crate) is_unsafe: bool,
 }
 
-impl Cacheability {
-    /// Decides from the head of a request alone, before any store is asked.
-    pub(crate) fn of(settings: &CacheSettings, head: &RequestHead<'_>) -> Self {
+impl KeyedRequest {
+    /// Reads the head of a request, before any store is asked.
+    ///
+    /// # Errors
+    ///
+    /// The request passes by: it goes to the handler.
+    pub(crate) fn of(settings: &CacheSettings, head: &RequestHead<'_>) -> Result<Self, Bypass> {
         let roles = settings.fields.of(head.headers);
         if let Some(bypass) = bypass(settings, head, roles) {
-            return Self::Bypass(bypass);
+            return Err(bypass);
         }
         let rules = &settings.keys;
         let user = rules.user(head);
-        let is_personal = user.is_some();
-        match rules.address(&settings.space, head, user) {
-            Ok(address) => Self::Cacheable(CacheRequest {
-                address: Arc::new(address),
-                credentialed: !is_personal && rules.are_credentials(roles, head.headers),
-                is_personal,
-                is_head: head.method == Method::HEAD,
-                directives: match roles.has(Roles::DIRECTIVES) {
-                    true => settings.client_directives.read(head.headers),
-                    false => Directives::default(),
-                },
-            }),
-            Err(detail) => Self::Bypass(Bypass::because(detail)),
+        let has_directives = roles.has(Roles::DIRECTIVES);
+        Ok(Self {
+            text: rules.text(head, user.as_deref()).map_err(Bypass::because)?,
+            credentialed: user.is_none() && rules.are_credentials(roles, head.headers),
+            is_conditional: roles.has(Roles::CONDITION),
+            is_head: head.method == Method::HEAD,
+            has_directives,
+            directives: match has_directives {
+                true => settings.client_directives.read(head.headers),
+                false => Directives::default(),
+            },
+            user,
+        })
+    }
+
+    /// Returns true if it asks for a body, and nothing of the cache.
+    pub(crate) const fn is_plain(&self) -> bool {
+        !self.is_head && !self.has_directives
+    }
+
+    /// Makes the request of a lookup: with the purge scopes of its path.
+    pub(crate) fn with_scopes(self, space: &Arc<KeySpace>, head: &RequestHead<'_>) -> CacheRequest {
+        let is_personal = self.user.is_some();
+        let address = Address::of_request(space.clone(), self.text, head.path(), self.user);
+        CacheRequest {
+            address: Arc::new(address),
+            credentialed: self.credentialed,
+            is_personal,
+            is_head: self.is_head,
+            directives: self.directives,
         }
     }
 }
@@ -164,22 +190,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::{
-        fields::{FORWARDED, METHOD_OVERRIDES},
-        names::NamePattern,
-        rules::KeyRules,
+    use crate::{
+        key::{
+            fields::{FORWARDED, METHOD_OVERRIDES},
+            names::NamePattern,
+            rules::KeyRules,
+        },
+        testing::read_request,
     };
 
     fn text(request: http::request::Builder) -> Option<String> {
         let request = request.body(()).unwrap();
-        match Cacheability::of(
+        match read_request(
             &CacheSettings::new(Clock::system()),
             &RequestHead::of(&request),
         ) {
-            Cacheability::Cacheable(request) => {
-                Some(String::from_utf8(request.address.text.to_vec()).unwrap())
-            }
-            Cacheability::Bypass(_) => None,
+            Ok(request) => Some(String::from_utf8(request.address.text.to_vec()).unwrap()),
+            Err(_) => None,
         }
     }
 
@@ -222,12 +249,12 @@ mod tests {
     fn requests_that_a_cache_cannot_answer_pass_by() {
         let detail = |request: http::request::Builder| {
             let request = request.body(()).unwrap();
-            match Cacheability::of(
+            match read_request(
                 &CacheSettings::new(Clock::system()),
                 &RequestHead::of(&request),
             ) {
-                Cacheability::Bypass(bypass) => (bypass.fwd, bypass.detail, bypass.is_unsafe),
-                Cacheability::Cacheable(_) => panic!("it passes"),
+                Err(bypass) => (bypass.fwd, bypass.detail, bypass.is_unsafe),
+                Ok(_) => panic!("it passes"),
             }
         };
         let bypass = |detail| (Fwd::Bypass, Some(detail), false);
@@ -264,23 +291,23 @@ mod tests {
 
     fn cacheable(request: http::request::Builder) -> CacheRequest {
         let request = request.body(()).unwrap();
-        match Cacheability::of(
+        match read_request(
             &CacheSettings::new(Clock::system()),
             &RequestHead::of(&request),
         ) {
-            Cacheability::Cacheable(cacheable) => cacheable,
-            Cacheability::Bypass(bypass) => panic!("{bypass:?}"),
+            Ok(cacheable) => cacheable,
+            Err(bypass) => panic!("{bypass:?}"),
         }
     }
 
     fn bypass_detail(request: http::request::Builder) -> Option<Detail> {
         let request = request.body(()).unwrap();
-        match Cacheability::of(
+        match read_request(
             &CacheSettings::new(Clock::system()),
             &RequestHead::of(&request),
         ) {
-            Cacheability::Cacheable(_) => None,
-            Cacheability::Bypass(bypass) => bypass.detail,
+            Ok(_) => None,
+            Err(bypass) => bypass.detail,
         }
     }
 
@@ -345,8 +372,8 @@ mod tests {
 
     fn is_cacheable(settings: &CacheSettings, request: http::request::Builder) -> bool {
         let request = request.body(()).unwrap();
-        let read = Cacheability::of(settings, &RequestHead::of(&request));
-        matches!(read, Cacheability::Cacheable(_))
+        let read = read_request(settings, &RequestHead::of(&request));
+        read.is_ok()
     }
 
     #[test]
@@ -390,12 +417,12 @@ mod tests {
     fn only_methods_known_to_be_safe_are() {
         let is_unsafe = |method: &str| {
             let request = Request::builder().method(method).uri("/").body(()).unwrap();
-            match Cacheability::of(
+            match read_request(
                 &CacheSettings::new(Clock::system()),
                 &RequestHead::of(&request),
             ) {
-                Cacheability::Cacheable(_) => panic!("{method} passes by"),
-                Cacheability::Bypass(bypass) => bypass.is_unsafe,
+                Ok(_) => panic!("{method} passes by"),
+                Err(bypass) => bypass.is_unsafe,
             }
         };
         for method in ["OPTIONS", "TRACE", "CONNECT"] {

@@ -195,7 +195,7 @@ mod tests {
     use layer_store::Clock;
 
     use super::*;
-    use crate::http::request::Cacheability;
+    use crate::testing::read_request;
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -210,9 +210,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        let Cacheability::Cacheable(cacheable) =
-            Cacheability::of(settings, &RequestHead::of(&request))
-        else {
+        let Ok(cacheable) = read_request(settings, &RequestHead::of(&request)) else {
             panic!("it is cacheable");
         };
         let mut response = Response::builder().status(status);
@@ -484,9 +482,7 @@ mod tests {
     #[test]
     fn a_failure_tells_nothing_of_the_next_response() {
         let request = Request::get("/").body(()).unwrap();
-        let Cacheability::Cacheable(cacheable) =
-            Cacheability::of(&safe(), &RequestHead::of(&request))
-        else {
+        let Ok(cacheable) = read_request(&safe(), &RequestHead::of(&request)) else {
             panic!("it is cacheable");
         };
         let lasting = |status| {
@@ -516,9 +512,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let request = request.body(()).unwrap();
-            let Cacheability::Cacheable(cacheable) =
-                Cacheability::of(&safe(), &RequestHead::of(&request))
-            else {
+            let Ok(cacheable) = read_request(&safe(), &RequestHead::of(&request)) else {
                 panic!("it is cacheable");
             };
             is_lasting(detail, &cacheable, StatusCode::OK)
@@ -534,7 +528,7 @@ mod tests {
         let tagged = |count| {
             let request = Request::get("/").body(()).unwrap();
             let head = RequestHead::of(&request);
-            let Cacheability::Cacheable(cacheable) = Cacheability::of(&with_ttl(), &head) else {
+            let Ok(cacheable) = read_request(&with_ttl(), &head) else {
                 panic!("it is cacheable");
             };
             let mut response = Response::new(());

@@ -31,6 +31,8 @@ impl Roles {
     /// Its cookies are credentials, unless all of them are ignored.
     pub(crate) const COOKIES: Self = Self(1 << 8);
     pub(crate) const DIRECTIVES: Self = Self(1 << 9);
+    /// A condition that the cache evaluates itself.
+    pub(crate) const CONDITION: Self = Self(1 << 10);
 
     pub(crate) const fn has(self, role: Self) -> bool {
         self.0 & role.0 != 0
@@ -65,6 +67,8 @@ impl FieldRoles {
         roles.add_all(&coded, Roles::TRANSFER_ENCODING);
         let length = Names::known(&["content-length"]);
         roles.add_all(&length, Roles::CONTENT_LENGTH);
+        let conditions = Names::known(&["if-none-match", "if-modified-since"]);
+        roles.add_all(&conditions, Roles::CONDITION);
         let directives = Names::known(&["cache-control", "pragma"]);
         roles.add_all(&directives, Roles::DIRECTIVES);
         roles

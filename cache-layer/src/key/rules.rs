@@ -3,7 +3,6 @@ use std::{fmt, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, Uri};
 use layer_http::RequestHead;
-use layer_store::KeySpace;
 
 use crate::{
     http::{
@@ -17,8 +16,6 @@ use crate::{
         query::push_query,
         target::Target,
     },
-    purge::scope::EntryScopes,
-    stored::address::Address,
 };
 
 /// The settings of a layer that decide which requests share entries, and what of a response is stored.
@@ -76,7 +73,7 @@ impl KeyRules {
         (!user.is_empty()).then(|| user.into())
     }
 
-    /// Makes the address of a request: the user, the keyed fields, then the target or the layer's own key.
+    /// Makes the text of a request's address: the user, the keyed fields, then the target or the layer's own key.
     ///
     /// A stored format. The rules decide which parts there are, and they are part of the key space. So no two requests
     /// share an address by the way in which it is written.
@@ -84,17 +81,16 @@ impl KeyRules {
     /// # Errors
     ///
     /// The reason why the request passes by.
-    pub(crate) fn address(
+    pub(crate) fn text(
         &self,
-        space: &Arc<KeySpace>,
         head: &RequestHead<'_>,
-        user: Option<Box<str>>,
-    ) -> Result<Address, Detail> {
+        user: Option<&str>,
+    ) -> Result<Vec<u8>, Detail> {
         // Also with a key of the layer's own: a target whose parts disagree is nobody's honest request.
         let target = Target::of(head)?;
         let mut text = Vec::with_capacity(target.len());
         if self.user.is_some() {
-            push_part(&mut text, user.as_deref().map(str::as_bytes));
+            push_part(&mut text, user.map(str::as_bytes));
         }
         for name in self.key_headers.iter() {
             push_part(&mut text, vary::value(head.headers, name).as_deref());
@@ -107,14 +103,7 @@ impl KeyRules {
             }
             None => self.push_target(&mut text, &target),
         }
-        Ok(Address {
-            space: space.clone(),
-            text: text.into(),
-            scopes: EntryScopes::of_path(target.uri.path())
-                .into_owned()
-                .of_user(user),
-            tags: Vec::new(),
-        })
+        Ok(text)
     }
 
     /// Takes the fields away that are not stored.
@@ -241,9 +230,11 @@ const DIGEST_LEN: usize = 9;
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use layer_store::KeySpace;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stored::address::Address;
 
     fn address(rules: &KeyRules, uri: &str, lines: &[(&str, &str)]) -> Result<Address, Detail> {
         let mut request = Request::get(uri);
@@ -252,8 +243,10 @@ mod tests {
         }
         let request = request.body(()).unwrap();
         let head = RequestHead::of(&request);
+        let user = rules.user(&head);
+        let text = rules.text(&head, user.as_deref())?;
         let space = Arc::new(KeySpace::new("entry", "test"));
-        rules.address(&space, &head, rules.user(&head))
+        Ok(Address::of_request(space, text, head.path(), user))
     }
 
     fn text(rules: &KeyRules, uri: &str, lines: &[(&str, &str)]) -> String {
@@ -309,14 +302,12 @@ mod tests {
             let mut request = Request::get(seen).body(()).unwrap();
             let sent = OriginalUri(Uri::from_static(sent));
             request.extensions_mut().insert(sent);
-            let space = Arc::new(KeySpace::new("entry", "test"));
             let rules = KeyRules {
                 ignored_query: Names::known(&["utm_*"]),
                 ..KeyRules::default()
             };
             let head = RequestHead::of(&request);
-            let address = rules.address(&space, &head, None).unwrap();
-            String::from_utf8(address.text.into()).unwrap()
+            String::from_utf8(rules.text(&head, None).unwrap()).unwrap()
         };
         assert_eq!(text("/a/b?utm_x", "/b?utm_x"), "///a/b /b");
         assert_eq!(text("/a", "/b?user=ada"), "///a /b?user=ada");

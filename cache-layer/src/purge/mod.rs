@@ -4,6 +4,7 @@
 //! stamps of its scopes. A purge deletes the stamp of a scope and nothing else: every entry of that scope is invalid at
 //! once, however many there are. See [`snapshot`] for the comparison.
 
+pub(crate) mod count;
 pub(crate) mod error;
 pub(crate) mod invalidation;
 pub(crate) mod old_data;

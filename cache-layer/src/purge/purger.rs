@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use crate::{
     copies::Copies,
     detach::{Detached, detach},
-    purge::scope::PurgeScope,
+    purge::{count::CountedPurge, scope::PurgeScope},
 };
 
 /// Deletes the stamps of purge scopes, and remembers the scopes for which that failed.
@@ -123,6 +123,7 @@ impl Purger {
     }
 
     async fn delete_stamps(&self, scopes: &[PurgeScope]) -> Result<(), StoreError> {
+        let _counted = CountedPurge::begin();
         let keys: Vec<Key<'_>> = scopes.iter().flat_map(PurgeScope::keys).collect();
         // Copies of what a lookup reads before the stamps are gone must not outlive this.
         self.copies.purge();

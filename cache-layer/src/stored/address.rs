@@ -16,6 +16,21 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// Makes the address of a request for a path, of one user if there is one.
+    pub(crate) fn of_request(
+        space: Arc<KeySpace>,
+        text: Vec<u8>,
+        path: &str,
+        user: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            space,
+            text: text.into(),
+            scopes: EntryScopes::of_path(path).into_owned().of_user(user),
+            tags: Vec::new(),
+        }
+    }
+
     /// Returns the key of the entry, or of the vary rule if there are several variants.
     pub(crate) fn base(&self) -> Key<'_> {
         Key::new(&self.space, IdentityRef::Text(&self.text))

@@ -19,6 +19,7 @@ use crate::{
     stored::{
         entry::{Entry, EntryHead, EntryKind, StoredValue},
         kept::KeptEntry,
+        sent::LastSent,
     },
 };
 
@@ -203,6 +204,7 @@ impl Reader {
             headers,
             trailers,
             body,
+            last_sent: LastSent::default(),
         })
     }
 

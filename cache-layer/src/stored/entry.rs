@@ -14,6 +14,7 @@ use crate::{
         vary::{self, VaryFields},
     },
     purge::{snapshot::TagStamp, stamp::Stamp},
+    stored::sent::LastSent,
 };
 
 /// The value under the key of an address. [`codec`](crate::stored::codec) knows its bytes.
@@ -36,6 +37,7 @@ pub(crate) struct Entry {
     pub(crate) headers: HeaderMap,
     pub(crate) trailers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) last_sent: LastSent,
 }
 
 /// The part of an entry that is known when its body begins.

@@ -14,6 +14,7 @@ use crate::{
     stored::{
         codec::EntryWriter,
         entry::{Entry, EntryHead, EntryKind},
+        sent::{LastSent, SentHead},
     },
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct NewEntry<'a> {
 
 /// An entry as a store in memory keeps it.
 #[derive(Debug)]
-pub(super) struct KeptEntry {
+pub(crate) struct KeptEntry {
     text: Box<[u8]>,
     entry: Arc<Entry>,
 }
@@ -70,6 +71,7 @@ impl NewEntry<'_> {
                 headers: copied(self.headers),
                 trailers: copied(self.trailers),
                 body: self.body.concat().into(),
+                last_sent: LastSent::default(),
             }),
         };
         let size = kept.size();
@@ -100,6 +102,12 @@ impl NewEntry<'_> {
 }
 
 impl KeptEntry {
+    /// Returns the entry, if the value is a kept one of this address.
+    pub(crate) fn read<'a>(value: &'a Value, text: &[u8]) -> Option<&'a Entry> {
+        let kept: &Self = value.as_object()?;
+        (*kept.text == *text).then_some(&*kept.entry)
+    }
+
     /// Returns the entry, if it is of this address.
     pub(super) fn of(&self, text: &[u8]) -> Option<Arc<Entry>> {
         (*self.text == *text).then(|| self.entry.clone())
@@ -132,10 +140,12 @@ impl Object for KeptEntry {
             PER_FIELD + name.as_str().len() + value
         });
         let tags = entry.tags.iter().map(|(tag, _)| tag.len());
-        size_of::<(Self, Entry)>()
+        size_of::<(Self, Entry, SentHead)>()
             + self.text.len()
             + entry.body.len()
             + fields_size(&entry.headers)
+            // Once more in the head that is sent, beside its `Age` and `Cache-Status`.
+            + (entry.headers.len() + 2) * PER_FIELD
             + fields_size(&entry.trailers)
             + vary.sum::<usize>()
             + size_of_val(&*entry.scopes)
@@ -291,7 +301,8 @@ mod tests {
         let field: Lines = &[("a", b"123456789")];
         assert_eq!(size(b"key", &[], &[], &[], &[], Bytes::new()), none + 3);
         let with_field = none + PER_FIELD + 10;
-        assert_eq!(size(b"", field, &[], &[], &[], Bytes::new()), with_field);
+        let with_header = with_field + PER_FIELD;
+        assert_eq!(size(b"", field, &[], &[], &[], Bytes::new()), with_header);
         assert_eq!(size(b"", &[], field, &[], &[], Bytes::new()), with_field);
         assert!(size(b"", &[], &[], &[stamp], &[], Bytes::new()) > none + 11);
         let tag = [("0123456789".into(), stamp)];

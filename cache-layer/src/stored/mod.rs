@@ -6,5 +6,6 @@ pub(crate) mod entry;
 pub(crate) mod hints;
 pub(crate) mod kept;
 pub(crate) mod lookup;
+pub(crate) mod sent;
 pub(crate) mod variants;
 pub(crate) mod write;
