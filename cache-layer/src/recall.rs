@@ -7,19 +7,14 @@ use layer_http::{Body, Content};
 
 use crate::{
     body::CacheResponse,
-    http::{
-        cache_control::Directives,
-        cache_status::CacheStatus,
-        request::KeyedRequest,
-        reuse::{Reuse, decide_reuse},
-    },
+    http::{cache_status::CacheStatus, request::KeyedRequest},
     plan::Hit,
     purge::count::PurgeCount,
     respond::or_not_modified,
     route::Route,
     stats::count,
     stored::{
-        entry::{Entry, EntryKind},
+        entry::EntryKind,
         kept::KeptEntry,
         sent::{Second, SentHead},
     },
@@ -45,25 +40,19 @@ pub(crate) fn recall<B>(
     if (request.credentialed && !public) || !entry.head.matches(fields) {
         return None;
     }
-    let resident = entry.head.resident(route.now());
-    let plain = Directives::default();
-    let reuse = decide_reuse(
-        &entry.head.freshness,
-        &entry.head.terms,
-        || false,
-        resident,
-        &plain,
-    );
-    let Reuse::Serve(left) = reuse else {
+    let freshness = &entry.head.freshness;
+    let age = freshness.age + entry.head.resident(route.now());
+    let left = freshness.lifetime.saturating_sub(age);
+    // It was fresh when it was sent, and may have become stale since.
+    if left.is_zero() {
         return None;
-    };
-    let age = entry.head.freshness.age + resident;
+    }
     if sent.second != second(age, left) {
         return None;
     }
     count(&shared.stats.hits);
     settings.tell(CacheStatus::Hit { left });
-    let mut response = Response::new(Body::own(content(entry)));
+    let mut response = Response::new(Body::own(sent.content.clone()));
     *response.status_mut() = status;
     *response.headers_mut() = sent.fields.clone();
     match request.is_conditional {
@@ -97,20 +86,13 @@ pub(crate) fn remember<B>(
         purges,
         second: second(age, left),
         fields: response.headers().clone(),
+        content: Content::new(entry.body.clone()).with_trailers(entry.trailers.clone()),
     });
 }
 
 /// Returns true if the count of purges tells if an entry is valid, and its address tells its stamps.
 fn may_recall(route: &Route) -> bool {
     route.shared.counts_purges && route.settings.keys.key.is_none()
-}
-
-fn content(entry: &Entry) -> Content {
-    let content = Content::new(entry.body.clone());
-    match entry.trailers.is_empty() {
-        true => content,
-        false => content.with_trailers(entry.trailers.clone()),
-    }
 }
 
 fn second(age: std::time::Duration, left: std::time::Duration) -> Second {

@@ -156,7 +156,7 @@ where
         }
         // Before the stamps are read.
         let purges = PurgeCount::now();
-        let cacheable = keyed.with_scopes(&route.settings.space, &RequestHead::of(&request));
+        let cacheable = keyed.with_scopes(&route.settings, &RequestHead::of(&request));
         let found = self.look_up_now(&cacheable, request.headers());
         let answer = self.answer_now(&cacheable, request.headers(), found.as_ref(), purges);
         if let Some(response) = answer {

@@ -113,7 +113,7 @@ pub(crate) fn read_request(
     head: &RequestHead<'_>,
 ) -> Result<CacheRequest, Bypass> {
     let keyed = KeyedRequest::of(settings, head)?;
-    Ok(keyed.with_scopes(&settings.space, head))
+    Ok(keyed.with_scopes(settings, head))
 }
 
 /// The address of `/cars`, or of another text under the same scopes.

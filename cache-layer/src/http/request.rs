@@ -7,7 +7,6 @@ use http::{
 };
 use http_body::Body;
 use layer_http::RequestHead;
-use layer_store::KeySpace;
 
 use crate::{
     http::cache_control::Directives,
@@ -28,7 +27,6 @@ pub(crate) struct KeyedRequest {
     pub(crate) is_conditional: bool,
     is_head: bool,
     has_directives: bool,
-    directives: Directives,
 }
 
 /// A request to which a stored response may be sent.
@@ -65,17 +63,12 @@ impl KeyedRequest {
         }
         let rules = &settings.keys;
         let user = rules.user(head);
-        let has_directives = roles.has(Roles::DIRECTIVES);
         Ok(Self {
             text: rules.text(head, user.as_deref()).map_err(Bypass::because)?,
             credentialed: user.is_none() && rules.are_credentials(roles, head.headers),
             is_conditional: roles.has(Roles::CONDITION),
             is_head: head.method == Method::HEAD,
-            has_directives,
-            directives: match has_directives {
-                true => settings.client_directives.read(head.headers),
-                false => Directives::default(),
-            },
+            has_directives: roles.has(Roles::DIRECTIVES),
             user,
         })
     }
@@ -85,16 +78,24 @@ impl KeyedRequest {
         !self.is_head && !self.has_directives
     }
 
-    /// Makes the request of a lookup: with the purge scopes of its path.
-    pub(crate) fn with_scopes(self, space: &Arc<KeySpace>, head: &RequestHead<'_>) -> CacheRequest {
+    /// Makes the request of a lookup: with the purge scopes of its path, and its directives.
+    pub(crate) fn with_scopes(
+        self,
+        settings: &CacheSettings,
+        head: &RequestHead<'_>,
+    ) -> CacheRequest {
         let is_personal = self.user.is_some();
-        let address = Address::of_request(space.clone(), self.text, head.path(), self.user);
+        let space = settings.space.clone();
+        let address = Address::of_request(space, self.text, head.path(), self.user);
         CacheRequest {
             address: Arc::new(address),
             credentialed: self.credentialed,
             is_personal,
             is_head: self.is_head,
-            directives: self.directives,
+            directives: match self.has_directives {
+                true => settings.client_directives.read(head.headers),
+                false => Directives::default(),
+            },
         }
     }
 }

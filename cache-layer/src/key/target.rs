@@ -64,12 +64,14 @@ impl<'a> Target<'a> {
 
     /// Appends scheme and host: `https://example.com`, or `//example.com` if the scheme is not known.
     pub(crate) fn push_origin(&self, text: &mut Vec<u8>) {
+        let start = text.len();
         if let Some(scheme) = self.scheme {
-            text.extend(scheme.bytes().map(|byte| byte.to_ascii_lowercase()));
+            text.extend_from_slice(scheme.as_bytes());
             text.push(b':');
         }
         text.extend_from_slice(b"//");
-        text.extend(self.host.bytes().map(|byte| byte.to_ascii_lowercase()));
+        text.extend_from_slice(self.host.as_bytes());
+        text[start..].make_ascii_lowercase();
     }
 }
 
@@ -82,11 +84,14 @@ fn host<'a>(
     headers: &'a HeaderMap,
 ) -> Result<&'a str, Detail> {
     let [sent, seen] = uris.map(|uri| uri.authority().map(|authority| authority.as_str()));
+    let line = host_line(headers)?;
+    if sent.is_none() && seen.is_none() {
+        // The usual case of HTTP/1.1: there is nothing to compare.
+        return checked(line.unwrap_or_default());
+    }
     let mut host: Option<&str> = None;
-    for named in [sent, seen, host_line(headers)?].into_iter().flatten() {
-        if !named.bytes().all(is_host_byte) {
-            return Err(Detail::Host);
-        }
+    for named in [sent, seen, line].into_iter().flatten() {
+        let named = checked(named)?;
         host = match host {
             Some(other) if !are_same(scheme, other, named) => return Err(Detail::Authority),
             // The longer one has the port.
@@ -95,6 +100,14 @@ fn host<'a>(
         };
     }
     Ok(host.unwrap_or_default())
+}
+
+/// Returns the host, if it holds only what a host may hold.
+fn checked(host: &str) -> Result<&str, Detail> {
+    match host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
+        true => Ok(host),
+        false => Err(Detail::Host),
+    }
 }
 
 /// Returns the value of the field `Host`, which a request has at most once (RFC 9112, section 3.2).
@@ -119,9 +132,21 @@ fn are_same(scheme: Option<&str>, one: &str, other: &str) -> bool {
     without_port(one).eq_ignore_ascii_case(without_port(other))
 }
 
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
-}
+/// True for each byte that a host may hold. A table, as each byte of each request is looked up.
+static IN_HOST: [bool; 256] = {
+    let mut in_host = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        in_host[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut marks: &[u8] = b"-._~:[]%!$&'()*+,;=";
+    while let [mark, rest @ ..] = marks {
+        in_host[*mark as usize] = true;
+        marks = rest;
+    }
+    in_host
+};
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use http::HeaderMap;
+use layer_http::Content;
 use parking_lot::Mutex;
 
 use crate::purge::count::PurgeCount;
@@ -14,7 +15,7 @@ use crate::purge::count::PurgeCount;
 #[derive(Debug, Default)]
 pub(crate) struct LastSent(Mutex<Option<Arc<SentHead>>>);
 
-/// The finished fields of a stored response, with what has to hold for them to be sent again.
+/// The finished fields and content of a stored response, with what has to hold for them to be sent again.
 #[derive(Debug)]
 pub(crate) struct SentHead {
     /// The cache that found the entry valid.
@@ -24,6 +25,7 @@ pub(crate) struct SentHead {
     pub(crate) second: Second,
     /// With `Age` and `Cache-Status`.
     pub(crate) fields: HeaderMap,
+    pub(crate) content: Content,
 }
 
 /// A time in the life of a response, as its fields tell it: its age, and for how long it stays fresh.

@@ -379,8 +379,9 @@ fn spread(kind: u8, number: u64) -> Id {
 fn hash(kind: u8, bytes: &[u8]) -> Id {
     use std::hash::Hasher;
     let mut hasher = seeds().sip;
-    hasher.write_u8(kind);
+    // The bytes first: the hasher reads them eight at a time, which the kind before them would shift.
     hasher.write(bytes);
+    hasher.write_u8(kind);
     let hash = hasher.finish128();
     [hash.h1, hash.h2]
 }
