@@ -149,14 +149,17 @@ async fn neighbours(store: &SharedStore, done: impl Fn() -> bool) {
     }
 }
 
-/// Returns the 99th percentile of what 500 reads in a row take. `stop` must not become true before.
+/// Returns the 99th percentile of what 500 reads in a row take. One that could not be made in time took its time.
+///
+/// `stop` must not become true before.
 async fn p99(store: &SharedStore, stop: impl Fn() -> bool) -> Duration {
     const OTHER: Context = Context::new("other");
     let mut took = Vec::new();
     for _ in 0..500 {
         let start = now();
-        let value = get(store, &OTHER).await;
-        value.unwrap_or_else(|error| panic!("{}", error.report()));
+        if let Err(error) = get(store, &OTHER).await {
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{}", error.report());
+        }
         took.push(now() - start);
         assert!(!stop(), "the flood is over");
     }
