@@ -56,14 +56,14 @@
 //! - **What is never stored.** Responses with `no-store`, `private`, `no-cache`, `Vary: *` or `Set-Cookie`; responses to a
 //!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Content-Range`); failures and
 //!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status or errors are
-//!   [shared](CacheLayer::share_errors); bodies that break off, differ from
-//!   their `Content-Length`, or are longer than [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not
-//!   in the RFC. The fields that `no-cache="x"` names are left out of what is stored.
+//!   [shared](CacheLayer::share_errors); bodies that break off, differ from their `Content-Length`, or are longer than
+//!   [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not in the RFC. The fields that `no-cache="x"`
+//!   names are left out of what is stored.
 //! - **Time.** The age of a response begins when its request was sent (RFC 9111, section 4.2.3): the time of the handler counts
 //!   against the lifetime that the response states. A response without a `Date` gets the time of its arrival.
 //! - **Address.** An entry is found by scheme, host, port, path and query as they were sent, and by the request fields that
-//!   its `Vary` names. Several variants are kept beside each other, at most [`CacheLayer::max_variants`]. A response with `Content-Encoding` also varies by
-//!   `Accept-Encoding`. `HEAD` is answered from the entry of the `GET`. See [keys](#keys).
+//!   its `Vary` names. Several variants are kept beside each other, at most [`CacheLayer::max_variants`]. A response with
+//!   `Content-Encoding` also varies by `Accept-Encoding`. `HEAD` is answered from the entry of the `GET`. See [keys](#keys).
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
 //!   method, a malformed host, an authority that is not the `Host`, or a forwarded host or scheme. A body that does not tell
 //!   if it is empty is content (`http_body::Body::is_end_stream`).
@@ -99,8 +99,9 @@
 //!   [`purge_user`](ResponseCache::purge_user), [`purge_tag`](ResponseCache::purge_tag), or [`Invalidation`] and [`Tags`] in
 //!   the response's extensions) cost one command at any number of entries. They reach every process on the store, and every
 //!   host, query and variant. A request that comes after a purge has ended is never answered with a response whose handler
-//!   began before it. An unsafe request (`PUT`, `POST`, ..) that succeeds purges its own path, and
-//!   the paths that `Location` and `Content-Location` name on its host.
+//!   began before it, but for the bound of [local copies](ResponseCache::local_copies) in other processes. An unsafe request
+//!   (`PUT`, `POST`, ..) that succeeds purges its own path, and the paths that `Location` and `Content-Location` name on its
+//!   host.
 //! - **Objects** ([`ResponseCache::objects`]) are values without HTTP under keys of your own, on the same store and with the
 //!   same purges. See [`ObjectCache`].
 //! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
@@ -168,7 +169,7 @@
 //!   store is open.
 //! - A purge that fails is an error to its caller. This instance serves nothing from the cache until it has repeated the
 //!   purge. Another instance that still reaches the store may serve old entries until then.
-//! - An evicted entry or stamp is a miss.
+//! - An evicted entry is a miss. So is one whose stamp was evicted, in memory after a second at the latest.
 //! - A Redis that comes back with old data (from a snapshot, or as a replica that took over) brings back what was purged. The
 //!   first process that meets another server than before makes all entries invalid. So a failover costs misses. It is not
 //!   seen through a user who may not call `INFO`, and not while two servers both take writes.
