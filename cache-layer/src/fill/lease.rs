@@ -133,3 +133,53 @@ const LIFE: Ttl = Ttl::from_millis(5_000).expect("5 s are not zero");
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(40);
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{Effect, ErrorKind, MemoryStore, SharedStore, conformance::FaultInjector};
+
+    use super::*;
+
+    fn process(store: &FaultInjector<MemoryStore>) -> Arc<Shared> {
+        Arc::new(Shared::new(SharedStore::new(store.clone())))
+    }
+
+    async fn claim(shared: &Arc<Shared>) -> Claim {
+        FillLease::claim(shared, "2/cache", &b"flight"[..].into(), None).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_process_has_it_and_the_others_wait_until_it_is_given_back() {
+        let store = FaultInjector::new(MemoryStore::new());
+        let (here, there) = (process(&store), process(&store));
+        let Claim::Mine(lease) = claim(&here).await else {
+            panic!("nobody has it");
+        };
+        let Claim::Theirs(place) = claim(&there).await else {
+            panic!("another has it");
+        };
+        let begun = Instant::now();
+        let (is_free, ()) = tokio::join!(place.is_free(&there), async {
+            sleep(Duration::from_millis(100)).await;
+            drop(lease);
+        });
+        assert!(is_free && begun.elapsed() <= Duration::from_millis(140));
+        assert!(matches!(claim(&there).await, Claim::Mine(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_longer_than_5_s_or_for_a_store_that_fails() {
+        let store = FaultInjector::new(MemoryStore::new());
+        let (here, there) = (process(&store), process(&store));
+        let _lease = claim(&here).await;
+        let Claim::Theirs(place) = claim(&there).await else {
+            panic!("another has it");
+        };
+        let begun = Instant::now();
+        assert!(!place.is_free(&there).await);
+        assert!(begun.elapsed() <= MAX_WAIT + MAX_PAUSE);
+        store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+        assert!(!place.is_free(&there).await);
+        assert!(matches!(claim(&there).await, Claim::Unknown));
+    }
+}
