@@ -100,8 +100,7 @@ impl Shared {
         if !self.caller.answers_now() {
             return None;
         }
-        let hint = self.hints.get(&address.text);
-        let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
+        let mut lookup = self.lookup(address, fields);
         let found = self.caller.run_now(&mut lookup)?;
         Some(self.learn(address, found))
     }
@@ -160,8 +159,7 @@ impl Shared {
         address: &Address,
         fields: &HeaderMap,
     ) -> Result<Found, StoreError> {
-        let hint = self.hints.get(&address.text);
-        let mut lookup = Lookup::new(address, fields, hint.as_deref(), self.completed(address));
+        let mut lookup = self.lookup(address, fields);
         let sent = self.copies.sent();
         let found = self.caller.run(&mut lookup).await;
         let found = self.learn(address, found);
@@ -243,8 +241,12 @@ impl Shared {
         self.prolonged.insert(token, Instant::now());
     }
 
-    fn completed(&self, address: &Address) -> u64 {
-        self.flights.fills_completed(address)
+    /// Prepares a lookup that asks for all that is remembered of the address.
+    fn lookup<'a>(&self, address: &'a Address, fields: &'a HeaderMap) -> Lookup<'a> {
+        let hint = self.hints.get(&address.text);
+        // Before the lookup is sent.
+        let completed = self.flights.fills_completed(address);
+        Lookup::new(address, fields, hint.as_deref(), completed)
     }
 
     fn learn(

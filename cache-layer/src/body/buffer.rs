@@ -39,7 +39,7 @@ struct State {
     held: usize,
     /// The bytes of all frames so far.
     len: u64,
-    /// What may be held while it is passing.
+    /// The most bytes that are held while it is passing.
     window: usize,
     end: Option<End>,
     /// A reader's place is its index, for as long as it lives.
@@ -78,7 +78,7 @@ pub(super) enum Part {
     End,
 }
 
-/// What becomes of a body after a frame more.
+/// The state of a body after one more frame.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Growth {
     Kept,

@@ -25,7 +25,7 @@ use crate::{
     route::Route,
 };
 
-/// What the client of a call gets: a response, the handler's error, or its panic.
+/// The end of a call for its client: a response, the handler's error, or its panic.
 pub(super) type Answer<B, E> = Result<Result<CacheResponse<B>, E>, Panic>;
 type Panic = Box<dyn Any + Send>;
 

@@ -105,7 +105,7 @@ impl Arriving {
 
     /// ## Sharing => Passing
     ///
-    /// Who reads the body reads on. Nobody joins any more, and the next requests do not queue up.
+    /// The readers of the body read on. Nobody joins any more, and the next requests do not queue up.
     fn pass(&mut self, reason: &'static str) {
         self.buffer.pass();
         if let Some(fill) = self.fill.take() {

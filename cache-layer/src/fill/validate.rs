@@ -23,7 +23,7 @@ pub(crate) struct StaleEntry {
     pub(crate) if_error: Duration,
 }
 
-/// What the handler's response says of the stored one.
+/// The meaning of the handler's response for the stored one.
 pub(super) enum Validated<B> {
     /// Another response takes its place, or there was none.
     Replaced(Received<B>),

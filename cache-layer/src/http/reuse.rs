@@ -1,4 +1,4 @@
-//! What one request may do with a stored response: send it fresh or stale, validate it, or fetch another one.
+//! The use that one request may make of a stored response: send it fresh or stale, validate it, or fetch another one.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ pub(crate) struct StaleTerms {
     /// True if it is never sent stale, whatever the client accepts: `must-revalidate`, `proxy-revalidate` or `s-maxage`
     /// (sections 5.2.2.2, 5.2.2.8 and 5.2.2.10).
     pub(crate) must_revalidate: bool,
-    /// How long it may be sent stale while a new one is fetched (RFC 5861, section 3).
+    /// The time for which it may be sent stale while a new one is fetched (RFC 5861, section 3).
     pub(crate) while_revalidate: Duration,
-    /// How long it may be sent stale if the origin fails (RFC 5861, section 4).
+    /// The time for which it may be sent stale if the origin fails (RFC 5861, section 4).
     pub(crate) if_error: Duration,
 }
 
@@ -157,7 +157,7 @@ fn if_error(terms: &StaleTerms, asks: &Directives) -> Duration {
     }
 }
 
-/// How long a stale response is kept so that it can be validated.
+/// The time for which a stale response is kept so that it can be validated.
 const KEPT_TO_VALIDATE: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
@@ -331,7 +331,7 @@ mod tests {
     }
 
     proptest! {
-        /// What has to be validated is never sent stale.
+        /// A response that has to be validated is never sent stale.
         #[test]
         fn nothing_stale_is_sent_that_must_be_validated(
             resident in 50u64..1_000,

@@ -68,7 +68,7 @@ pub(crate) struct Refresh {
     pub(crate) stale: StaleEntry,
 }
 
-/// What a stored response is to a request.
+/// The use of a stored response for one request.
 enum Judged {
     Serve(Hit),
     ServeAndRefresh(Hit),
