@@ -6,7 +6,7 @@ use std::fmt::Write;
 use layer_store::{Arg, Identity, Output, Slot, Transaction, Value, conformance::Golden};
 use proptest::prelude::*;
 
-use crate::{IntoPolicy, Quota, limit::Limit, program::CHARGE};
+use crate::{IntoPolicy, Quota, algorithm::program::CHARGE, policy::limit::Limit};
 
 const GOLDEN: Golden = Golden::of(env!("CARGO_MANIFEST_DIR"));
 

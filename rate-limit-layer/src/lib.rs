@@ -119,30 +119,17 @@
 //! - `metrics`: counts decisions, through the facade of the crate `metrics`.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
 
-mod charge;
+mod algorithm;
 mod check;
-mod command;
-mod cost;
-mod decision;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod future;
-mod gcra;
 #[cfg(test)]
 mod golden;
-mod headers;
 mod layer;
-mod limit;
-mod limit_set;
 mod limiter;
 mod metrics;
-mod outage;
-mod partition;
 mod policy;
-mod problem;
-mod program;
-mod quota;
-mod refund;
 mod response;
 mod service;
 mod shared;
@@ -159,12 +146,14 @@ pub use layer_store as store;
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
 pub use self::{
-    cost::InvalidCost,
+    check::outage::Unavailable,
     layer::RateLimitLayer,
     limiter::Limiter,
-    outage::Unavailable,
-    policy::{FailureMode, IntoPolicy, Policy, UnfinishedPolicy},
-    quota::{InvalidQuota, Quota},
+    policy::{
+        FailureMode, IntoPolicy, Policy, UnfinishedPolicy,
+        cost::InvalidCost,
+        quota::{InvalidQuota, Quota},
+    },
     response::RateLimitRefusal,
     service::RateLimit,
     verdict::{QuotaExceeded, Standing, Verdict},
@@ -173,7 +162,7 @@ pub use self::{
 /// The program of every check, for tests that compare its Lua body with its twin.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAM: &store::Program = &program::CHARGE;
+pub static PROGRAM: &store::Program = &algorithm::program::CHARGE;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use layer_store::{Identity, SharedStore, StoreError};
 
-use crate::{IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, limit::Limit};
+use crate::{IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit};
 
 /// A limiter without HTTP: for job workers, websockets, or an identity in a request's body.
 ///

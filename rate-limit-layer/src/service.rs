@@ -15,7 +15,7 @@ use layer_http::{Body, RequestHead, take_ready};
 use tower_service::Service;
 
 use crate::{
-    decision::{Debt, Decision},
+    check::decision::{Debt, Decision},
     future::{AfterCheck, ResponseFuture},
     shared::{Annotation, Shared},
 };

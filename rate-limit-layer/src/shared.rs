@@ -6,10 +6,14 @@ use layer_store::SharedStore;
 
 use crate::{
     Limiter, Policy, RateLimitRefusal, Standing, Verdict,
-    decision::{Debt, Decision},
-    headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
-    partition::Unpartitioned,
-    response::policy_field,
+    check::{
+        decision::{Debt, Decision},
+        partition::Unpartitioned,
+    },
+    response::{
+        headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
+        policy_field,
+    },
 };
 
 /// The settings and the limiter that all services of a layer share. axum calls `Layer::layer` anew for each connection.

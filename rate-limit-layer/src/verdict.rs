@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Quota, Unavailable,
-    decision::{Debt, Decision, Excess},
-    limit::Limit,
+    check::decision::{Debt, Decision, Excess},
+    policy::limit::Limit,
 };
 
 /// The result of a check by a [`Limiter`](crate::Limiter).

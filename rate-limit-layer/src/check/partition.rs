@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use layer_http::{RequestHead, Resolved};
 use layer_store::{Identity, Key};
 
-use crate::{limit::Limit, limit_set::MAX_POLICIES};
+use crate::policy::{limit::Limit, limit_set::MAX_POLICIES};
 
 /// The caller that one limit counts a request for.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-use crate::gcra::Rate;
+use crate::algorithm::gcra::Rate;
 
 /// A number of requests per window of time, and how many of them may come at once.
 ///

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    charge::Charge, command::Command, limit::Limit, limit_set::LimitSet, partition::Partitions,
+    check::{charge::Charge, command::Command, partition::Partitions},
+    policy::{limit::Limit, limit_set::LimitSet},
 };
 
 /// A [`Charge`] under way that gives back on drop what it charged in vain: because a later limit refused, because the store

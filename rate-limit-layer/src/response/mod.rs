@@ -1,3 +1,10 @@
+//! What a client is told: the refusals, and the header fields of every response.
+//!
+//! - [`headers`]: `RateLimit` and `RateLimit-Policy` as text. [`problem`]: the documents of the refusals.
+
+pub(crate) mod headers;
+pub(crate) mod problem;
+
 use std::time::Duration;
 
 use http::{
@@ -8,10 +15,9 @@ use layer_http::{Body, Content, PROBLEM_JSON, Problem, retry_after};
 
 use crate::{
     QuotaExceeded, Unavailable,
-    headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
-    limit::Limit,
-    partition::Unpartitioned,
-    problem,
+    check::partition::Unpartitioned,
+    policy::limit::Limit,
+    response::headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
 };
 
 /// The reason of a response that the layer made itself, in the response's extensions.

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use sfv::{KeyRef, ListSerializer, StringRef, integer, key_ref};
 
-use crate::{Quota, gcra::Rate};
+use crate::{Quota, algorithm::gcra::Rate};
 
 pub(crate) static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

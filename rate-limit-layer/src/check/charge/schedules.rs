@@ -17,13 +17,9 @@ use layer_store::{
 use super::Charge;
 use crate::{
     Quota,
-    decision::Decision,
-    gcra::{self, Rate},
-    limit::Limit,
-    outage::Outage,
-    partition::Partitions,
-    policy::FailureMode,
-    refund::Refund,
+    algorithm::gcra::{self, Rate},
+    check::{decision::Decision, outage::Outage, partition::Partitions, refund::Refund},
+    policy::{FailureMode, limit::Limit},
 };
 
 const CLIENTS: usize = 4;

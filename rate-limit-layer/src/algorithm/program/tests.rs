@@ -4,7 +4,7 @@ use layer_store::{Arg, Output, Slot, Transaction, Value};
 use proptest::prelude::*;
 
 use super::CHARGE;
-use crate::{Quota, gcra::Rate};
+use crate::{Quota, algorithm::gcra::Rate};
 
 /// 7 a minute and 2 at once: 60,000,000 for a request, of which a microsecond pays back 7.
 const RATE: Rate = Quota::per_minute(7).burst(2).rate();

@@ -9,11 +9,12 @@ use layer_store::{
 use super::Charge;
 use crate::{
     FailureMode, Policy, Quota, Unavailable,
-    decision::{Debt, Decision},
-    limit::Limit,
-    limit_set::LimitSet,
-    outage::Outage,
-    partition::Partitions,
+    check::{
+        decision::{Debt, Decision},
+        outage::Outage,
+        partition::Partitions,
+    },
+    policy::{limit::Limit, limit_set::LimitSet},
 };
 
 /// 1 a minute: 60,000,000 for a request, of which a microsecond pays back 1.
@@ -252,7 +253,7 @@ fn a_reply_that_makes_no_sense_is_a_failure() {
 
 mod refunds {
     use super::*;
-    use crate::refund::Refund;
+    use crate::check::refund::Refund;
 
     #[test]
     fn a_refund_pays_back_each_identity_once_whatever_is_replied() {

@@ -1,11 +1,12 @@
 use layer_store::{Arg, Key, Op};
 
 use crate::{
-    gcra::Rate,
-    limit::Limit,
-    limit_set::{LimitSet, MAX_POLICIES},
-    partition::Partitions,
-    program::CHARGE,
+    algorithm::{gcra::Rate, program::CHARGE},
+    check::partition::Partitions,
+    policy::{
+        limit::Limit,
+        limit_set::{LimitSet, MAX_POLICIES},
+    },
 };
 
 /// One run of [`CHARGE`], for all limits whose partition of a request has the same identity.

@@ -5,12 +5,10 @@ use layer_store::{Arg, Identity, IdentityRef, Key, KeySpace};
 
 use crate::{
     Policy, Quota,
-    gcra::Rate,
-    headers,
-    limit_set::LimitSet,
+    algorithm::gcra::Rate,
     metrics::{Decisions, Outcome},
-    policy::{FailureMode, PEER},
-    problem,
+    policy::{FailureMode, PEER, limit_set::LimitSet},
+    response::{headers, problem},
 };
 
 /// A [`Policy`] made ready: everything that a check would otherwise compute each time.
@@ -93,7 +91,7 @@ impl Limit {
         Key::new(space, identity)
     }
 
-    /// Makes the arguments of [`CHARGE`](crate::program::CHARGE) for this limit. A charge of zero only looks; a negative one
+    /// Makes the arguments of [`CHARGE`](crate::algorithm::program::CHARGE) for this limit. A charge of zero only looks; a negative one
     /// is a refund.
     #[inline]
     pub(crate) const fn args(&self, charge: i64) -> [Arg<'static>; 3] {

@@ -3,13 +3,17 @@ use std::time::Duration;
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    command::Command,
-    decision::{Debt, Decision, Excess},
-    limit::{Limit, any_closed},
-    limit_set::LimitSet,
+    check::{
+        command::Command,
+        decision::{Debt, Decision, Excess},
+        outage::Outage,
+        partition::Partitions,
+    },
     metrics::Outcome,
-    outage::Outage,
-    partition::Partitions,
+    policy::{
+        limit::{Limit, any_closed},
+        limit_set::LimitSet,
+    },
 };
 
 /// The talk with the store that charges a request: a command for each identity, one after the other, all or none.

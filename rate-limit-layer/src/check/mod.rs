@@ -4,6 +4,17 @@
 //! not go through the [`Charge`] protocol. It is by far the most frequent check, its instructions have a bar (`cargo xtask
 //! instructions`), and a protocol would cost it the room for eight keys and a second look at the reply. It shares the
 //! reading of the reply with the protocol ([`read`]).
+//!
+//! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
+//! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means. [`outage`]: what a failure means.
+
+pub(crate) mod charge;
+pub(crate) mod decision;
+pub(crate) mod outage;
+pub(crate) mod partition;
+
+mod command;
+mod refund;
 
 use std::{fmt, mem, slice, sync::Arc};
 
@@ -12,15 +23,19 @@ use layer_store::{Caller, Identity, IdentityRef, Key, Op, Reply, SharedStore, St
 
 use crate::{
     InvalidCost,
-    charge::{Charge, read},
-    decision::{Debt, Decision},
-    limit::Limit,
-    limit_set::{LimitSet, MAX_POLICIES},
+    algorithm::program::CHARGE,
+    check::{
+        charge::{Charge, read},
+        decision::{Debt, Decision},
+        outage::Outage,
+        partition::{Partitions, Unpartitioned},
+        refund::ChargeGuard,
+    },
     metrics::Outcome,
-    outage::Outage,
-    partition::{Partitions, Unpartitioned},
-    program::CHARGE,
-    refund::ChargeGuard,
+    policy::{
+        limit::Limit,
+        limit_set::{LimitSet, MAX_POLICIES},
+    },
 };
 
 /// Limits over a store.

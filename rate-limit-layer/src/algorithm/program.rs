@@ -1,6 +1,6 @@
 use layer_store::{Arg, Output, Program, Retention, Transaction};
 
-use crate::gcra;
+use crate::algorithm::gcra;
 
 /// The program that charges, looks at or refunds limits of one identity, all of them or none. Keys, arguments and reply are
 /// described at the head of `lua/charge.lua`.

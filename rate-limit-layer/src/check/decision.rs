@@ -1,6 +1,9 @@
 use layer_store::Output;
 
-use crate::{limit::Limit, limit_set::LimitSet, outage::Unavailable};
+use crate::{
+    check::outage::Unavailable,
+    policy::{limit::Limit, limit_set::LimitSet},
+};
 
 /// The decision on a request, in numbers that own nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub(crate) enum Decision {
     Fail(Unavailable),
 }
 
-/// The debt of a partition to one limit, in the unit of [`Rate`](crate::gcra::Rate).
+/// The debt of a partition to one limit, in the unit of [`Rate`](crate::algorithm::gcra::Rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Debt {
     pub(crate) limit: usize,
@@ -32,7 +35,7 @@ pub(crate) struct Excess {
 }
 
 impl Decision {
-    /// Reads a reply of [`CHARGE`](crate::program::CHARGE) to a charge of `cost` requests. `None` if it makes no sense.
+    /// Reads a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to a charge of `cost` requests. `None` if it makes no sense.
     ///
     /// `members` are the limits that were charged, in the order of the reply.
     #[inline]
