@@ -9,7 +9,7 @@ use crate::{Output, Retention, Transaction};
 /// `test-util`) compares both on random steps.
 ///
 /// The Lua body reads `KEYS` and `ARGV` as Redis gives them, takes the time from `TIME`, and replies with an array of
-/// integers, strings and `false`.
+/// integers, strings and `false`. An array of one may be its integer or string alone, which Redis replies faster.
 ///
 /// ```
 /// use layer_store::{

@@ -151,8 +151,14 @@ impl<C: Connection> Twins<C> {
         result.map_err(|error| self.failure("the script failed", error))
     }
 
-    /// Deletes the keys whose noted time to live has passed.
+    /// Deletes the keys whose noted time to live has passed, and what has passed for the twin: neither is there again if the
+    /// clock goes back.
     async fn expire(&mut self) -> Result<(), Difference> {
+        for slot in &mut self.slots {
+            if slot.get(self.now).is_none() {
+                *slot = Slot::absent();
+            }
+        }
         let lives = self.lives().await?;
         for (key, ends) in lives.into_iter().enumerate() {
             if ends.is_some_and(|ends| ends <= u128::from(self.now)) {
@@ -288,8 +294,10 @@ fn ends(note: &RedisReply) -> Option<u128> {
 }
 
 fn is_same(answer: &RedisReply, output: &Output) -> bool {
-    let RedisReply::List(answers) = answer else {
-        return false;
+    let answers = match answer {
+        RedisReply::List(answers) => &answers[..],
+        RedisReply::Int(_) | RedisReply::Bytes(_) => std::slice::from_ref(answer),
+        RedisReply::Nil => return false,
     };
     let mut answered = Output::new();
     for answer in answers {
