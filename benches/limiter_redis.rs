@@ -8,7 +8,7 @@ use std::{pin::Pin, time::Duration};
 use contenders::{Contender, bare_connection, compare, time_of_tasks};
 use criterion::Criterion;
 use layer_store::connect;
-use rate_limit_layer::{Limiter, PROGRAM, Quota};
+use rate_limit_layer::{Limiter, PROGRAMS, Quota};
 use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
 use tokio::runtime::Runtime;
@@ -56,7 +56,8 @@ async fn limiter(server: &RedisServer) -> Limiter {
 /// Loads the limiter's script, for the contender that sends it without a limiter.
 async fn load(connection: &MultiplexedConnection) -> String {
     let mut command = redis::cmd("SCRIPT");
-    command.arg("LOAD").arg(PROGRAM.lua());
+    let [_, charge_one] = PROGRAMS;
+    command.arg("LOAD").arg(charge_one.lua());
     let loaded = command.query_async(&mut connection.clone()).await;
     loaded.expect("the script is Lua")
 }
@@ -80,7 +81,7 @@ fn scripts(
     time_of_tasks(runtime, times, tasks, |task| {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script).arg(1).arg(format!("script:{task}"));
-        command.arg(1).arg(1_000_000_000).arg(1);
+        command.arg(1_000_000_000).arg(1);
         send(connection.clone(), command)
     })
 }

@@ -37,15 +37,15 @@ impl FloorLayer {
     /// Enforces `quota`, with the three rate limit headers or without.
     pub fn new(quota: Quota, headers: bool) -> Self {
         let clock = quanta::Clock::new();
-        let interval = quota.window().as_nanos() as u64 / u64::from(quota.limit());
+        let interval = quota.window().as_nanos() as u64 / quota.limit();
         Self {
             shared: Arc::new(Shared {
                 shards: (0..1024).map(|_| Mutex::default()).collect(),
                 started: clock.raw(),
                 clock,
                 interval,
-                tolerance: interval * u64::from(quota.capacity()),
-                limit: quota.limit().into(),
+                tolerance: interval * quota.capacity(),
+                limit: quota.limit(),
             }),
             headers,
         }

@@ -17,7 +17,7 @@ pub fn governor(
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
     let config = GovernorConfigBuilder::default()
         .per_nanosecond(nanos_a_request(quota))
-        .burst_size(quota.capacity())
+        .burst_size(quota.capacity() as u32)
         .key_extractor(PeerIpKeyExtractor)
         .finish()
         .expect("a burst and a period");
@@ -30,7 +30,7 @@ pub fn governor_with_headers(
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
     let config = GovernorConfigBuilder::default()
         .per_nanosecond(nanos_a_request(quota))
-        .burst_size(quota.capacity())
+        .burst_size(quota.capacity() as u32)
         .key_extractor(PeerIpKeyExtractor)
         .use_headers()
         .finish()
@@ -39,5 +39,5 @@ pub fn governor_with_headers(
 }
 
 const fn nanos_a_request(quota: Quota) -> u64 {
-    quota.window().as_nanos() as u64 / quota.limit() as u64
+    quota.window().as_nanos() as u64 / quota.limit()
 }

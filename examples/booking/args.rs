@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
     /// The number of requests that may come at once [default: that of the limit]
     #[arg(long, value_name = "N")]
-    burst: Option<u32>,
+    burst: Option<u64>,
 
     /// The response while the store is down: `open` admits requests uncounted, `closed` answers 503
     #[arg(long, value_enum, value_name = "MODE", default_value = "open")]

@@ -31,7 +31,7 @@ struct Message {
 struct Accepted {
     to: String,
     /// The number of messages that may follow at once. Null if the limit admitted this one uncounted.
-    remaining: Option<u32>,
+    remaining: Option<u64>,
 }
 
 /// Sends a message. A layer does not read bodies, so the handler asks the limiter itself.

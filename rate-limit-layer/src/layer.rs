@@ -53,7 +53,7 @@ impl RateLimitLayer {
     ///
     /// If it is zero, or above the burst of a policy: no request would pass.
     #[track_caller]
-    pub fn cost(self, cost: u32) -> Self {
+    pub fn cost(self, cost: u64) -> Self {
         Self::of(self.into_shared().cost(cost))
     }
 

@@ -159,10 +159,11 @@ pub use self::{
     verdict::{QuotaExceeded, Standing, Verdict},
 };
 
-/// The program of every check, for tests that compare its Lua body with its twin.
+/// The programs of the checks, for tests that compare their Lua bodies with their twins.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAM: &store::Program = &algorithm::program::CHARGE;
+pub static PROGRAMS: [&store::Program; 2] =
+    [&algorithm::program::CHARGE, &algorithm::program::CHARGE_ONE];
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

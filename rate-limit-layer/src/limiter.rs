@@ -71,7 +71,7 @@ impl Limiter {
     pub async fn check_cost(
         &self,
         identity: impl Into<Identity<'_>>,
-        cost: u32,
+        cost: u64,
     ) -> Result<Verdict, InvalidCost> {
         self.checker.allows(cost)?;
         Ok(self.charge(identity.into(), cost).await)
@@ -118,7 +118,7 @@ impl Limiter {
         self.checker.reset(&identity.into()).await
     }
 
-    async fn charge(&self, identity: Identity<'_>, cost: u32) -> Verdict {
+    async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
         let decision = self.checker.check_identity(&identity, cost).await;
         Verdict::new(decision, self.checker.limits())
     }

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
-    cost: u32,
+    cost: u64,
     enabled: bool,
     /// The value of `RateLimit-Policy`. `None`: headers are off.
     policies: Option<HeaderValue>,
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     #[track_caller]
-    pub(crate) fn cost(self, cost: u32) -> Self {
+    pub(crate) fn cost(self, cost: u64) -> Self {
         Self { cost, ..self }.allowed()
     }
 

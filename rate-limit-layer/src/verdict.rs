@@ -85,15 +85,13 @@ impl Standing {
     }
 
     /// Returns how many requests may pass at once now.
-    pub fn remaining(&self) -> u32 {
-        let remaining = self.limit().rate.remaining(self.debt.debt);
-        // At most the burst, which is a u32.
-        u32::try_from(remaining).unwrap_or(u32::MAX)
+    pub fn remaining(&self) -> u64 {
+        self.limit().rate.remaining(self.debt.debt)
     }
 
     /// Returns the time until the whole burst is there again, if nothing more is charged.
     pub fn reset_after(&self) -> Duration {
-        Duration::from_micros(self.limit().rate.reset_after(self.debt.debt))
+        Duration::from_micros(self.debt.debt.ceil_micros())
     }
 
     fn limit(&self) -> &Limit {

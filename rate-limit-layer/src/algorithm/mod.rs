@@ -1,7 +1,8 @@
-//! The arithmetic of a limit, and the program that runs it in a store.
+//! The arithmetic of a limit, and the programs that run it in a store.
 //!
-//! - [`gcra`]: the numbers of the generic cell rate algorithm.
-//! - [`program`]: the atomic step in the store, as a twin in Rust and as a script in `lua/`.
+//! - [`gcra`]: the numbers of the generic cell rate algorithm. [`span`]: the lengths of time in which it counts.
+//! - [`program`]: the atomic steps in the store, as twins in Rust and as scripts in `lua/`.
 
 pub(crate) mod gcra;
 pub(crate) mod program;
+pub(crate) mod span;

@@ -3,6 +3,7 @@ use std::time::Duration;
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
+    algorithm::gcra::Change,
     check::{
         command::Command,
         decision::{Debt, Decision, Excess},
@@ -24,7 +25,7 @@ pub(crate) struct Charge<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
     outage: &'a Outage,
-    cost: u32,
+    cost: u64,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that need no command any more.
@@ -39,7 +40,7 @@ impl<'a> Charge<'a> {
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         outage: &'a Outage,
-        cost: u32,
+        cost: u64,
     ) -> Option<Self> {
         Some(Self {
             command: command(limits, partitions, LimitSet::default(), cost)?,
@@ -64,7 +65,7 @@ impl<'a> Charge<'a> {
     }
 
     /// Returns the number of requests that are charged.
-    pub(crate) const fn cost(&self) -> u32 {
+    pub(crate) const fn cost(&self) -> u64 {
         self.cost
     }
 }
@@ -118,7 +119,7 @@ pub(crate) fn read(
     reply: Result<Reply, StoreError>,
     limits: &[Limit],
     members: LimitSet,
-    cost: u32,
+    cost: u64,
     outage: &Outage,
 ) -> Option<Decision> {
     let decision = reply.and_then(Reply::into_output).and_then(|output| {
@@ -141,7 +142,7 @@ pub(crate) fn read(
 
 /// Tells which policy refused a request, and for how long.
 #[cold]
-fn tell_refused(limits: &[Limit], excess: &Excess, cost: u32) {
+fn tell_refused(limits: &[Limit], excess: &Excess, cost: u64) {
     for limit in excess.violated.iter() {
         limits[limit].count(Outcome::Refused);
     }
@@ -178,9 +179,11 @@ fn command<'a>(
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
     seen: LimitSet,
-    cost: u32,
+    cost: u64,
 ) -> Option<Command<'a>> {
-    Command::next(limits, partitions, seen, |rate| rate.price(cost) as i64)
+    Command::next(limits, partitions, seen, |rate| {
+        Change::Charge(rate.price(cost))
+    })
 }
 
 #[cfg(test)]

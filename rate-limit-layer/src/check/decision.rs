@@ -1,8 +1,12 @@
 use layer_store::Output;
 
 use crate::{
+    algorithm::span::Span,
     check::outage::Unavailable,
-    policy::{limit::Limit, limit_set::LimitSet},
+    policy::{
+        limit::Limit,
+        limit_set::{LimitSet, MAX_POLICIES},
+    },
 };
 
 /// The decision on a request, in numbers that own nothing.
@@ -16,11 +20,11 @@ pub(crate) enum Decision {
     Fail(Unavailable),
 }
 
-/// The debt of a partition to one limit, in the unit of [`Rate`](crate::algorithm::gcra::Rate).
+/// The debt of a partition to one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Debt {
     pub(crate) limit: usize,
-    pub(crate) debt: u64,
+    pub(crate) debt: Span,
 }
 
 /// A charge that was not made, as it would go over a quota.
@@ -35,7 +39,7 @@ pub(crate) struct Excess {
 }
 
 impl Decision {
-    /// Reads a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to a charge of `cost` requests. `None` if it makes no sense.
+    /// Reads the reply to a charge of `cost` requests by a [`Command`](super::command::Command). `None` if it makes no sense.
     ///
     /// `members` are the limits that were charged, in the order of the reply.
     #[inline]
@@ -43,18 +47,42 @@ impl Decision {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-        cost: u32,
+        cost: u64,
     ) -> Option<Self> {
+        match members.only() {
+            Some(limit) if limits[limit].rate.is_whole() => {
+                Self::read_one(output, limits, limit, cost)
+            }
+            _ => Self::read_all(output, limits, members, cost),
+        }
+    }
+
+    /// Reads a reply of [`CHARGE_ONE`](crate::algorithm::program::CHARGE_ONE).
+    fn read_one(output: &Output, limits: &[Limit], limit: usize, cost: u64) -> Option<Self> {
+        let debt = |micros: u64| Debt {
+            limit,
+            debt: Span::of_micros(micros),
+        };
+        match output.int(0)? {
+            // ## The program charged the limit
+            owed @ 0.. => Some(Self::Admit(Some(debt(owed.unsigned_abs())))),
+            // ## The program did not charge it, or its value is not ours
+            refused => {
+                let debt = debt((-1 - refused).unsigned_abs());
+                Excess::of([debt], limits, cost).map(Self::Refuse)
+            }
+        }
+    }
+
+    /// Reads a reply of [`CHARGE`](crate::algorithm::program::CHARGE).
+    fn read_all(output: &Output, limits: &[Limit], members: LimitSet, cost: u64) -> Option<Self> {
+        let debts = Debt::read_all(output, limits, members)?;
         match output.int(0)? {
             // ## The program charged all limits
-            1 => {
-                let debts = members.iter().enumerate();
-                let debts = debts.filter_map(|(place, limit)| Debt::read(output, place + 1, limit));
-                Some(Self::Admit(Some(Debt::tightest(debts, limits)?)))
-            }
+            1 => Some(Self::Admit(Some(Debt::tightest(debts, limits)?))),
             // ## The program charged none
             // It replies debts and not who refuses: that follows from the debts.
-            0 => Excess::read(output, limits, members, cost).map(Self::Refuse),
+            0 => Excess::of(debts, limits, cost).map(Self::Refuse),
             // ## A value in the store is not ours, or the reply is not the program's
             _ => None,
         }
@@ -62,11 +90,34 @@ impl Decision {
 }
 
 impl Debt {
-    /// Reads the number at `place` of a reply. `None` if there is none, or it is negative.
-    #[inline]
-    pub(crate) fn read(output: &Output, place: usize, limit: usize) -> Option<Self> {
-        let debt = u64::try_from(output.int(place)?).ok()?;
-        Some(Self { limit, debt })
+    /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to all of its limits. `None` if one is missing, or
+    /// negative.
+    pub(crate) fn read_all(
+        output: &Output,
+        limits: &[Limit],
+        members: LimitSet,
+    ) -> Option<impl Iterator<Item = Self> + Clone> {
+        let mut debts = [Self {
+            limit: 0,
+            debt: Span::ZERO,
+        }; MAX_POLICIES];
+        let mut place = 1;
+        let mut next = || {
+            place += 1;
+            output.int(place - 1)
+        };
+        for (debt, limit) in debts.iter_mut().zip(members.iter()) {
+            let micros = u64::try_from(next()?).ok()?;
+            let fraction = match limits[limit].rate.is_whole() {
+                true => 0,
+                false => u32::try_from(next()?).ok()?,
+            };
+            *debt = Self {
+                limit,
+                debt: Span { micros, fraction },
+            };
+        }
+        Some(debts.into_iter().take(members.len()))
     }
 
     /// Returns the debt to the limit with the fewest requests left; the first of several.
@@ -77,20 +128,19 @@ impl Debt {
 }
 
 impl Excess {
-    /// Finds which limits in a reply refuse, and which of them has the longest wait; the first of several. `None` if none
+    /// Finds which limits refuse by these debts, and which of them has the longest wait; the first of several. `None` if none
     /// does.
-    fn read(output: &Output, limits: &[Limit], members: LimitSet, cost: u32) -> Option<Self> {
+    fn of(debts: impl IntoIterator<Item = Debt>, limits: &[Limit], cost: u64) -> Option<Self> {
         let mut excess: Option<Self> = None;
-        for (place, limit) in members.iter().enumerate() {
-            let debt = Debt::read(output, place + 1, limit)?;
-            let rate = limits[limit].rate;
+        for debt in debts {
+            let rate = limits[debt.limit].rate;
             let retry_after = rate.retry_after(debt.debt, rate.price(cost));
             if retry_after == 0 {
                 continue;
             }
             let this = Self {
                 debt,
-                violated: LimitSet::one(limit),
+                violated: LimitSet::one(debt.limit),
                 retry_after,
             };
             excess = Some(excess.map_or(this, |excess| excess.or_longer(this)));
@@ -114,7 +164,7 @@ mod tests {
     use super::*;
     use crate::Quota;
 
-    /// 60,000,000 for a request at 1 a minute, of which a microsecond pays back 1.
+    /// What a request costs at 1 a minute.
     const MINUTE: u64 = 60_000_000;
 
     fn limits() -> Vec<Limit> {
@@ -134,7 +184,7 @@ mod tests {
         set
     }
 
-    fn read(reply: &[i64], members: &[usize], cost: u32) -> Option<Decision> {
+    fn read(reply: &[i64], members: &[usize], cost: u64) -> Option<Decision> {
         Decision::read(&Output::ints(reply), &limits(), set(members), cost)
     }
 
@@ -142,7 +192,8 @@ mod tests {
     fn an_admitted_request_is_told_of_the_limit_with_the_fewest_left() {
         let minute = MINUTE as i64;
         for (reply, members, limit, debt) in [
-            (&[1, 0][..], &[1][..], 1, 0),
+            (&[0][..], &[1][..], 1, 0),
+            (&[7], &[2], 2, 7),
             (&[1, 0, 0], &[0, 1], 0, 0),
             (&[1, 0, 11 * minute], &[0, 1], 1, 11 * MINUTE),
             // 10 left each: the first of them.
@@ -150,6 +201,7 @@ mod tests {
             (&[1, 10 * minute, 0], &[1, 2], 1, 10 * MINUTE),
             (&[1, minute, minute, 2 * minute], &[0, 1, 2], 2, 2 * MINUTE),
         ] {
+            let debt = Span::of_micros(debt);
             let debt = Debt { limit, debt };
             let decision = read(reply, members, 1);
             assert_eq!(decision, Some(Decision::Admit(Some(debt))), "{reply:?}");
@@ -161,7 +213,7 @@ mod tests {
         let minute = MINUTE as i64;
         for (reply, members, cost, limit, debt, violated, retry_after) in [
             // One refuses: 9 owed of 10, and 2 asked for.
-            (&[0, 9 * minute][..], &[0][..], 2, 0, 9, &[0][..], MINUTE),
+            (&[-1 - 9 * minute][..], &[0][..], 2, 0, 9, &[0][..], MINUTE),
             // The other allows it, exactly.
             (
                 &[0, 10 * minute, 19 * minute],
@@ -206,7 +258,7 @@ mod tests {
             let excess = Excess {
                 debt: Debt {
                     limit,
-                    debt: debt * MINUTE,
+                    debt: Span::of_micros(debt * MINUTE),
                 },
                 violated: set(violated),
                 retry_after,
@@ -221,16 +273,58 @@ mod tests {
         for reply in [
             &[][..],
             &[-1],
-            &[2, 0],
+            &[2, 0, 0],
             &[1],
-            &[1, -1],
+            &[1, 0],
+            &[1, 0, -1],
             &[0],
-            &[0, -1],
-            // Refused, and the debt says that it is allowed.
-            &[0, 0],
+            &[0, -1, 0],
+            // Refused, and the debts say that it is allowed.
+            &[0, 0, 0],
         ] {
-            assert_eq!(read(reply, &[0], 1), None, "{reply:?}");
+            assert_eq!(read(reply, &[0, 1], 1), None, "{reply:?}");
         }
+        for reply in [&[][..], &[-1], &[-2], &[i64::MIN]] {
+            let decision = read(reply, &[0], 1);
+            let refused = matches!(decision, Some(Decision::Refuse(_)));
+            assert_eq!(refused, reply == [i64::MIN], "{reply:?}");
+        }
+    }
+
+    /// A limit of parts has two numbers in a reply, and a limit alone is not charged by the shorter program.
+    #[test]
+    fn a_fraction_follows_its_microseconds() {
+        let minute = MINUTE as i64;
+        let limits = [
+            Quota::per_minute(7).fail_open().name("a"),
+            Quota::per_minute(1).burst(9).fail_open().name("b"),
+        ]
+        .map(Limit::new);
+        let read =
+            |reply: &[i64], members| Decision::read(&Output::ints(reply), &limits, members, 1);
+        let debt = |micros, fraction| Debt {
+            limit: 0,
+            debt: Span { micros, fraction },
+        };
+        let admitted = Some(Decision::Admit(Some(debt(5, 6))));
+        assert_eq!(read(&[1, 5, 6], set(&[0])), admitted);
+        assert_eq!(read(&[1, 5, 6, 7], set(&[0, 1])), admitted);
+        // A burst and six sevenths: the wait for a request is 8,571,428 4/7 microseconds, and those six.
+        let Some(Decision::Refuse(excess)) = read(&[0, minute, 6, 0], set(&[0, 1])) else {
+            panic!("the first is over its burst");
+        };
+        assert_eq!(
+            (excess.debt, excess.retry_after),
+            (debt(MINUTE, 6), 8_571_430)
+        );
+        assert_eq!(excess.violated, set(&[0]));
+        for odd in [&[1, 5][..], &[1, 5, -1], &[1, 5, 1 << 32], &[5]] {
+            assert_eq!(read(odd, set(&[0])), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_that_lacks_a_debt_is_no_decision() {
         // A debt to the first limit, but none to the second.
         assert_eq!(read(&[0, 10 * MINUTE as i64], &[0, 1], 1), None);
     }

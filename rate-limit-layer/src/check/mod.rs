@@ -19,11 +19,15 @@ mod refund;
 use std::{fmt, mem, slice, sync::Arc};
 
 use layer_http::RequestHead;
-use layer_store::{Caller, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
+use layer_store::{Arg, Caller, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
 
 use crate::{
     InvalidCost,
-    algorithm::program::CHARGE,
+    algorithm::{
+        gcra::Change,
+        program::{CHARGE, CHARGE_ONE, MAX_ARGS, charge_args, charge_one_args},
+        span::Span,
+    },
     check::{
         charge::{Charge, read},
         decision::{Debt, Decision},
@@ -77,7 +81,7 @@ impl Checker {
     }
 
     /// Checks that every policy can ever allow `cost` requests at once.
-    pub(crate) fn allows(&self, cost: u32) -> Result<(), InvalidCost> {
+    pub(crate) fn allows(&self, cost: u64) -> Result<(), InvalidCost> {
         if cost == 0 {
             return Err(InvalidCost::zero());
         }
@@ -93,7 +97,7 @@ impl Checker {
     /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
     /// charged, ask [`check_now`](Self::check_now).
     #[inline]
-    pub(crate) fn check_peer_now(&self, head: &RequestHead<'_>, cost: u32) -> Option<Decision> {
+    pub(crate) fn check_peer_now(&self, head: &RequestHead<'_>, cost: u64) -> Option<Decision> {
         let [limit] = &*self.limits else {
             return None;
         };
@@ -108,7 +112,7 @@ impl Checker {
     pub(crate) fn check_now(
         &self,
         head: &RequestHead<'_>,
-        cost: u32,
+        cost: u64,
     ) -> Option<Result<Decision, Unpartitioned>> {
         if !self.caller.answers_now() {
             return None;
@@ -136,25 +140,52 @@ impl Checker {
         &self,
         limit: &Limit,
         identity: IdentityRef<'_>,
-        cost: u32,
+        cost: u64,
     ) -> Option<Decision> {
         let key = limit.key(identity, false);
+        if !limit.rate.is_whole() {
+            return self.charge_parts_now(limit, &key, cost);
+        }
         let op = Op::Run {
-            program: &CHARGE,
+            program: &CHARGE_ONE,
             keys: slice::from_ref(&key),
-            args: &limit.args(limit.rate.price(cost) as i64),
+            args: &charge_one_args(limit.rate, limit.rate.price(cost)),
         };
         let reply = self.caller.call_now(&op);
         if let Some(Ok(Reply::Output(output))) = &reply
-            && let Some(&[1, debt]) = output.inline_ints()
+            && let Some(&[owed]) = output.inline_ints()
+            && owed >= 0
         {
             // Numbers own nothing: what is left to drop is known to be nothing.
             mem::forget(reply);
             limit.count(Outcome::Admitted);
-            let debt = debt as u64;
+            let debt = Span::of_micros(owed as u64);
             return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
         }
-        let decision = read(reply?, &self.limits, LimitSet::one(0), cost, &self.outage);
+        self.read_one(limit, reply?, cost)
+    }
+
+    /// Charges a limit whose prices are not whole microseconds.
+    #[inline(never)]
+    fn charge_parts_now(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
+        let change = Change::Charge(limit.rate.price(cost));
+        let mut args = [Arg::Int(0); MAX_ARGS];
+        let len = charge_args(limit.rate, change, &mut args);
+        let reply = self.caller.call_now(&Op::Run {
+            program: &CHARGE,
+            keys: slice::from_ref(key),
+            args: &args[..len],
+        });
+        self.read_one(limit, reply?, cost)
+    }
+
+    fn read_one(
+        &self,
+        limit: &Limit,
+        reply: Result<Reply, StoreError>,
+        cost: u64,
+    ) -> Option<Decision> {
+        let decision = read(reply, &self.limits, LimitSet::one(0), cost, &self.outage);
         if let Some(Decision::Admit(_)) = &decision {
             limit.count(Outcome::Admitted);
         }
@@ -165,19 +196,19 @@ impl Checker {
     pub(crate) async fn check(
         &self,
         head: &RequestHead<'_>,
-        cost: u32,
+        cost: u64,
     ) -> Result<Decision, Unpartitioned> {
         let partitions = Partitions::of(&self.limits, head)?;
         Ok(self.charge(&partitions, cost).await)
     }
 
     /// Charges an identity in every limit, waiting for the store if it has to.
-    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u32) -> Decision {
+    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u64) -> Decision {
         let partitions = Partitions::all(&self.limits, identity);
         self.charge(&partitions, cost).await
     }
 
-    async fn charge(&self, partitions: &Partitions<'_>, cost: u32) -> Decision {
+    async fn charge(&self, partitions: &Partitions<'_>, cost: u64) -> Decision {
         let Some(mut guard) = self.begin(partitions, cost) else {
             return Decision::Admit(None);
         };
@@ -187,7 +218,7 @@ impl Checker {
         }
     }
 
-    fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u32) -> Option<ChargeGuard<'a>> {
+    fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
         Some(ChargeGuard {
             charge: Charge::begin(&self.limits, partitions, &self.outage, cost)?,
             caller: &self.caller,
@@ -198,16 +229,22 @@ impl Checker {
     /// Reads what an identity owes to each limit.
     pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Debt>, StoreError> {
         let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
-        let args: Vec<_> = self.limits.iter().flat_map(|limit| limit.args(0)).collect();
+        let mut args = [Arg::Int(0); MAX_ARGS * MAX_POLICIES];
+        let mut len = 0;
+        for limit in &*self.limits {
+            len += charge_args(limit.rate, Change::Look, &mut args[len..]);
+        }
         let op = Op::Run {
             program: &CHARGE,
             keys: &keys,
-            args: &args,
+            args: &args[..len],
         };
         let output = self.caller.call(&op).await?.into_output()?;
-        (0..keys.len())
-            .map(|index| Debt::read(&output, index + 1, index).ok_or_else(Reply::unexpected))
-            .collect()
+        let members = LimitSet::first(keys.len());
+        match Debt::read_all(&output, &self.limits, members) {
+            Some(debts) => Ok(debts.collect()),
+            None => Err(Reply::unexpected()),
+        }
     }
 
     /// Deletes what an identity owes to each limit, also as the peer of requests without an identity.
@@ -295,7 +332,7 @@ mod tests {
         let head = RequestHead::of(&request);
         let checker = |policy| checker(MemoryStore::new(), [policy]);
         let by_peer = checker(quota.fail_open());
-        let debt = 2 * 360_000_000;
+        let debt = Span::of_micros(2 * 360_000_000);
         let admitted = Decision::Admit(Some(Debt { limit: 0, debt }));
         assert_eq!(by_peer.check_peer_now(&head, 2), Some(admitted));
         let by_user = checker(quota.by(header("x-user")).fail_open());

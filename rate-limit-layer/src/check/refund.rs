@@ -5,6 +5,7 @@ use std::sync::Arc;
 use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
+    algorithm::gcra::Change,
     check::{charge::Charge, command::Command, partition::Partitions},
     policy::{limit::Limit, limit_set::LimitSet},
 };
@@ -39,7 +40,7 @@ fn refund(
     limits: &Arc<[Limit]>,
     partitions: &Partitions<'_>,
     charged: LimitSet,
-    cost: u32,
+    cost: u64,
 ) {
     let Some(mut refund) = Refund::begin(limits, partitions, charged, cost) else {
         return;
@@ -67,7 +68,7 @@ fn refund(
 pub(crate) struct Refund<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
-    cost: u32,
+    cost: u64,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that are still to be refunded.
@@ -80,7 +81,7 @@ impl<'a> Refund<'a> {
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         charged: LimitSet,
-        cost: u32,
+        cost: u64,
     ) -> Option<Self> {
         Some(Self {
             command: command(limits, partitions, charged, cost)?,
@@ -125,7 +126,9 @@ fn command<'a>(
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
     left: LimitSet,
-    cost: u32,
+    cost: u64,
 ) -> Option<Command<'a>> {
-    Command::next(limits, partitions, !left, |rate| -(rate.price(cost) as i64))
+    Command::next(limits, partitions, !left, |rate| {
+        Change::Refund(rate.price(cost))
+    })
 }

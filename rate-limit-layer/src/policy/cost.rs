@@ -13,9 +13,9 @@ use std::{error::Error, fmt, sync::Arc};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidCost {
-    cost: u32,
+    cost: u64,
     /// The policy that can never allow it, with its burst.
-    over: Option<(Arc<str>, u32)>,
+    over: Option<(Arc<str>, u64)>,
 }
 
 impl InvalidCost {
@@ -26,7 +26,7 @@ impl InvalidCost {
         }
     }
 
-    pub(crate) const fn over(cost: u32, policy: Arc<str>, burst: u32) -> Self {
+    pub(crate) const fn over(cost: u64, policy: Arc<str>, burst: u64) -> Self {
         Self {
             cost,
             over: Some((policy, burst)),

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Once};
 
 use layer_http::{Content, KeyExtractor, PeerIp, RequestHead, Resolved, resolve};
-use layer_store::{Arg, Identity, IdentityRef, Key, KeySpace};
+use layer_store::{Identity, IdentityRef, Key, KeySpace};
 
 use crate::{
     Policy, Quota,
@@ -89,17 +89,6 @@ impl Limit {
             &self.space
         };
         Key::new(space, identity)
-    }
-
-    /// Makes the arguments of [`CHARGE`](crate::algorithm::program::CHARGE) for this limit. A charge of zero only looks; a negative one
-    /// is a refund.
-    #[inline]
-    pub(crate) const fn args(&self, charge: i64) -> [Arg<'static>; 3] {
-        [
-            Arg::Int(self.rate.units() as i64),
-            Arg::Int(self.rate.full() as i64),
-            Arg::Int(charge),
-        ]
     }
 
     /// Counts a decision under this policy.

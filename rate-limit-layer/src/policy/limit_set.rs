@@ -17,6 +17,11 @@ impl LimitSet {
         Self(1 << index)
     }
 
+    /// Makes a set of the first limits.
+    pub(crate) const fn first(count: usize) -> Self {
+        Self((1 << count) - 1)
+    }
+
     /// Returns true if the limit is in the set.
     #[inline]
     pub(crate) const fn contains(self, index: usize) -> bool {
@@ -27,6 +32,15 @@ impl LimitSet {
     #[inline]
     pub(crate) const fn len(self) -> usize {
         self.0.count_ones() as usize
+    }
+
+    /// Returns the limit, if it is the only one.
+    #[inline]
+    pub(crate) const fn only(self) -> Option<usize> {
+        match self.len() {
+            1 => Some(self.0.trailing_zeros() as usize),
+            _ => None,
+        }
     }
 
     /// Iterates over the indices, in order.
@@ -66,7 +80,10 @@ mod tests {
             set |= LimitSet::one(index);
         }
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 3, 7]);
-        assert_eq!(set.len(), 3);
+        assert_eq!((set.len(), set.only()), (3, None));
+        assert_eq!(LimitSet::default().only(), None);
+        assert_eq!(LimitSet::first(3).iter().collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(LimitSet::one(7).only(), Some(7));
         assert!(set.contains(3) && !set.contains(2) && !set.contains(4));
         set -= LimitSet::one(3);
         set -= LimitSet::one(4);

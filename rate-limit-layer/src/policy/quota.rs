@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{error::Error, fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
 use crate::algorithm::gcra::Rate;
 
@@ -20,14 +20,18 @@ use crate::algorithm::gcra::Rate;
 /// # let _ = policy;
 /// ```
 ///
+/// Limits and bursts have 64 bits, so that bytes can be counted: `per_day(10 << 30)`. No price is rounded, whatever the limit is,
+/// unless limit and window in microseconds, in lowest terms, leave a limit above 4,294,967,295. Such a quota counts in quarters of
+/// a nanosecond: the price of each charge is rounded up to one, so never more than the bound passes.
+///
 /// [`fail_open`](Self::fail_open) or [`fail_closed`](Self::fail_closed) makes it a [`Policy`](crate::Policy). There is no
 /// default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
-    limit: NonZeroU32,
+    limit: NonZeroU64,
     /// In microseconds.
     window: u64,
-    burst: NonZeroU32,
+    burst: NonZeroU64,
 }
 
 impl Quota {
@@ -37,7 +41,7 @@ impl Quota {
     ///
     /// If `limit` is zero. In a `const` that is a compile error.
     #[track_caller]
-    pub const fn per_second(limit: u32) -> Self {
+    pub const fn per_second(limit: u64) -> Self {
         Self::literal(limit, SECOND)
     }
 
@@ -47,7 +51,7 @@ impl Quota {
     ///
     /// If `limit` is zero. In a `const` that is a compile error.
     #[track_caller]
-    pub const fn per_minute(limit: u32) -> Self {
+    pub const fn per_minute(limit: u64) -> Self {
         Self::literal(limit, MINUTE)
     }
 
@@ -57,7 +61,7 @@ impl Quota {
     ///
     /// If `limit` is zero. In a `const` that is a compile error.
     #[track_caller]
-    pub const fn per_hour(limit: u32) -> Self {
+    pub const fn per_hour(limit: u64) -> Self {
         Self::literal(limit, HOUR)
     }
 
@@ -65,9 +69,9 @@ impl Quota {
     ///
     /// # Panics
     ///
-    /// If `limit` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
+    /// If `limit` is zero. In a `const` that is a compile error.
     #[track_caller]
-    pub const fn per_day(limit: u32) -> Self {
+    pub const fn per_day(limit: u64) -> Self {
         Self::literal(limit, DAY)
     }
 
@@ -75,9 +79,9 @@ impl Quota {
     ///
     /// # Panics
     ///
-    /// If `limit` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
+    /// If `limit` is zero. In a `const` that is a compile error.
     #[track_caller]
-    pub const fn per_year(limit: u32) -> Self {
+    pub const fn per_year(limit: u64) -> Self {
         Self::literal(limit, YEAR)
     }
 
@@ -87,10 +91,9 @@ impl Quota {
     ///
     /// - A limit of zero.
     /// - A window of zero, or not of whole microseconds.
-    /// - A quota that is too large to be counted exactly. With limit and window in lowest terms, `burst * window` must be
-    ///   below 2^52 microseconds, 142 years: Lua's numbers hold a time that far ahead. Every hourly quota has room for a
-    ///   burst of 1,250,000.
-    pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
+    /// - A window of 142 years or more (2^52 microseconds): a burst would take longer than that to be earned, and Lua's numbers hold
+    ///   no time so far ahead.
+    pub const fn try_new(limit: u64, window: Duration) -> Result<Self, InvalidQuota> {
         if !window.subsec_nanos().is_multiple_of(1_000) || window.as_micros() > u64::MAX as u128 {
             return Err(InvalidQuota::Window);
         }
@@ -103,10 +106,10 @@ impl Quota {
     ///
     /// # Panics
     ///
-    /// If `burst` is zero, or too large to be counted exactly: see [`try_new`](Self::try_new).
+    /// As [`try_burst`](Self::try_burst) returns an error.
     #[must_use]
     #[track_caller]
-    pub const fn burst(self, burst: u32) -> Self {
+    pub const fn burst(self, burst: u64) -> Self {
         match self.try_burst(burst) {
             Ok(quota) => quota,
             Err(error) => panic!("{}", error.message()),
@@ -117,13 +120,13 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// A burst of zero, or one that is too large to be counted exactly: see [`try_new`](Self::try_new).
-    pub const fn try_burst(self, burst: u32) -> Result<Self, InvalidQuota> {
+    /// A burst of zero, or one that takes 142 years or more to be earned, as one of 143 would at `per_year(1)`.
+    pub const fn try_burst(self, burst: u64) -> Result<Self, InvalidQuota> {
         Self::checked(self.limit.get(), self.window, burst)
     }
 
     /// Returns how many requests pass in a [`window`](Self::window) in the long run.
-    pub const fn limit(self) -> u32 {
+    pub const fn limit(self) -> u64 {
         self.limit.get()
     }
 
@@ -133,37 +136,31 @@ impl Quota {
     }
 
     /// Returns how many requests may come at once: the burst.
-    pub const fn capacity(self) -> u32 {
+    pub const fn capacity(self) -> u64 {
         self.burst.get()
     }
 
     pub(crate) const fn rate(self) -> Rate {
-        let common = gcd(self.window, self.limit.get() as u64);
-        Rate::new(
-            self.limit.get() as u64 / common,
-            self.window / common,
-            self.burst.get(),
-        )
+        let rate = Rate::new(self.limit.get(), self.window, self.burst.get());
+        rate.expect("a quota was checked to have a rate")
     }
 
     #[track_caller]
-    const fn literal(limit: u32, window: u64) -> Self {
+    const fn literal(limit: u64, window: u64) -> Self {
         match Self::checked(limit, window, limit) {
             Ok(quota) => quota,
             Err(error) => panic!("{}", error.message()),
         }
     }
 
-    const fn checked(limit: u32, window: u64, burst: u32) -> Result<Self, InvalidQuota> {
-        let (Some(limit), Some(burst)) = (NonZeroU32::new(limit), NonZeroU32::new(burst)) else {
+    const fn checked(limit: u64, window: u64, burst: u64) -> Result<Self, InvalidQuota> {
+        let (Some(limit), Some(burst)) = (NonZeroU64::new(limit), NonZeroU64::new(burst)) else {
             return Err(InvalidQuota::Zero);
         };
         if window == 0 {
             return Err(InvalidQuota::Window);
         }
-        // In lowest terms, as `rate` keeps them: 60/min is no larger than 1/s.
-        let reduced = window / gcd(window, limit.get() as u64);
-        if reduced as u128 * burst.get() as u128 >= 1 << 52 {
+        if Rate::new(limit.get(), window, burst.get()).is_none() {
             return Err(InvalidQuota::Overflow);
         }
         Ok(Self {
@@ -219,7 +216,7 @@ pub enum InvalidQuota {
     Zero,
     /// The window is zero, or not of whole microseconds.
     Window,
-    /// The quota is too large to be counted exactly.
+    /// The burst takes 142 years or more to be earned, or the window is that long.
     Overflow,
     /// The text is not a quota.
     Text,
@@ -235,7 +232,7 @@ impl InvalidQuota {
                 "a window is at least one microsecond and whole microseconds: write one such as Duration::from_secs(60)"
             }
             Self::Overflow => {
-                "this quota is too large to be counted exactly: write a smaller burst or a shorter window; burst times window must be below 142 years"
+                "this burst takes 142 years or more to be earned: write a smaller burst, a larger limit or a shorter window"
             }
             Self::Text => {
                 "not a quota: write one such as 100/min, 5/10s or 100/min burst 20; the units are us, ms, s, min, h, day and year"
@@ -263,7 +260,7 @@ fn write_window(f: &mut fmt::Formatter<'_>, window: u64) -> fmt::Result {
     f.write_str(unit)
 }
 
-fn parse(number: &str) -> Result<u32, InvalidQuota> {
+fn parse(number: &str) -> Result<u64, InvalidQuota> {
     number.trim().parse().ok().ok_or(InvalidQuota::Text)
 }
 
@@ -280,14 +277,6 @@ fn parse_window(text: &str) -> Result<u64, InvalidQuota> {
         .find(|(name, _)| *name == unit)
         .ok_or(InvalidQuota::Text)?;
     count.checked_mul(*micros).ok_or(InvalidQuota::Overflow)
-}
-
-const fn gcd(a: u64, b: u64) -> u64 {
-    let (mut a, mut b) = (a, b);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 const SECOND: u64 = 1_000_000;
@@ -344,7 +333,8 @@ mod tests {
             ("0/s", InvalidQuota::Zero),
             ("5/s burst 0", InvalidQuota::Zero),
             ("5/0s", InvalidQuota::Window),
-            ("4000000007/year", InvalidQuota::Overflow),
+            ("5/143year", InvalidQuota::Overflow),
+            ("18446744073709551616/s", InvalidQuota::Text),
             ("1/99999999999999999999s", InvalidQuota::Overflow),
             ("1/year;b=4000000000", InvalidQuota::Overflow),
             ("", InvalidQuota::Text),
@@ -362,7 +352,7 @@ mod tests {
         );
         assert_eq!(Quota::try_new(1, Duration::MAX), Err(InvalidQuota::Window));
         assert_eq!(
-            Quota::per_year(1).try_burst(u32::MAX),
+            Quota::per_year(1).try_burst(143),
             Err(InvalidQuota::Overflow)
         );
     }
@@ -384,22 +374,24 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_windows_is_below_two_to_the_52_in_lowest_terms() {
+    fn only_a_burst_of_142_years_is_refused() {
         let quota = |limit, micros| Quota::try_new(limit, Duration::from_micros(micros));
         assert!(quota(1, (1 << 52) - 1).is_ok());
         assert_eq!(quota(1, 1 << 52), Err(InvalidQuota::Overflow));
-        assert_eq!(quota(1, u64::MAX), Err(InvalidQuota::Overflow));
+        assert_eq!(quota(u64::MAX, u64::MAX), Err(InvalidQuota::Overflow));
         let half = quota(1, 1 << 51).unwrap();
         assert_eq!(half.try_burst(2), Err(InvalidQuota::Overflow));
-        // 2 and 2^51 have a divisor, 3 and 2^51 have none.
-        assert!(quota(2, 1 << 51).is_ok());
-        assert_eq!(quota(3, 1 << 51), Err(InvalidQuota::Overflow));
-        assert!(
-            quota(1, 3_600_000_000)
-                .unwrap()
-                .try_burst(1_250_000)
-                .is_ok()
-        );
+        assert!(quota(3, 1 << 51).unwrap().try_burst(5).is_ok());
+        for quota in [
+            Quota::per_day(100_001),
+            Quota::per_year(999_983),
+            Quota::per_day(10 << 30).burst(1 << 30),
+            Quota::per_second(u64::MAX),
+            Quota::per_year(u64::MAX),
+            Quota::per_year(1).burst(142),
+        ] {
+            assert_eq!(quota.to_string().parse(), Ok(quota));
+        }
     }
 
     #[test]
@@ -410,7 +402,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_quota_survives_its_text(limit in 1..10_000_u32, micros in 1..10_000_000_000_u64, burst in 1..100_u32) {
+        fn any_quota_survives_its_text(limit in 1_u64.., micros in 1_u64.., burst in 1_u64..) {
             if let Ok(quota) = Quota::checked(limit, micros, burst) {
                 prop_assert_eq!(quota.to_string().parse(), Ok(quota));
             }

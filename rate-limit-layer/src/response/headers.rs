@@ -3,7 +3,10 @@
 use http::{HeaderName, HeaderValue};
 use sfv::{KeyRef, ListSerializer, StringRef, integer, key_ref};
 
-use crate::{Quota, algorithm::gcra::Rate};
+use crate::{
+    Quota,
+    algorithm::{gcra::Rate, span::Span},
+};
 
 pub(crate) static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -22,17 +25,25 @@ pub(crate) fn limit_field(quoted: &str, remaining: u64, seconds: u64) -> HeaderV
     let mut text = Text::default();
     text.push(quoted.as_bytes());
     text.push(b";r=");
-    text.push(itoa::Buffer::new().format(remaining).as_bytes());
+    text.push(
+        itoa::Buffer::new()
+            .format(remaining.min(MAX_INTEGER))
+            .as_bytes(),
+    );
     text.push(b";t=");
-    text.push(itoa::Buffer::new().format(seconds).as_bytes());
+    text.push(
+        itoa::Buffer::new()
+            .format(seconds.min(MAX_INTEGER))
+            .as_bytes(),
+    );
     HeaderValue::from_bytes(text.as_bytes()).expect("a structured field is ASCII")
 }
 
 /// Returns the seconds to tell an admitted request that owes `debt`: until nothing is owed, or until the requests that remain
 /// would be earned again, whichever is longer. So `r / t` never promises more than the policy's own `q / w`.
-pub(crate) fn seconds_left(rate: Rate, debt: u64) -> u64 {
-    let earned = rate.time_of(rate.remaining(debt));
-    rate.reset_after(debt).max(earned).div_ceil(SECOND)
+pub(crate) fn seconds_left(rate: Rate, debt: Span) -> u64 {
+    let earned = rate.price(rate.remaining(debt));
+    debt.max(earned).ceil_micros().div_ceil(SECOND)
 }
 
 /// Returns the seconds to tell a refused request: rounded up, since a second too early is refused again, and at least 1.
@@ -49,7 +60,7 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 fn policy_item(name: &str, quota: Quota) -> String {
-    let limit = (key_ref("q"), i64::from(quota.limit()));
+    let limit = (key_ref("q"), quota.limit().min(MAX_INTEGER) as i64);
     let window = quota.window();
     let seconds = (key_ref("w"), window.as_secs().min(MAX_INTEGER) as i64);
     // The draft's window is whole seconds. Any other is left out.
@@ -96,8 +107,8 @@ impl Text {
     }
 }
 
-/// A name of 64 characters, each escaped, in quotes; two parameters of 20 digits.
-const MAX_TEXT: usize = 2 + 2 * 64 + 2 * (3 + 20);
+/// A name of 64 characters, each escaped, in quotes; two parameters of 15 digits.
+const MAX_TEXT: usize = 2 + 2 * 64 + 2 * (3 + 15);
 /// The largest integer of a structured field (RFC 9651, section 3.3.1): 15 digits.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 const SECOND: u64 = 1_000_000;
@@ -129,8 +140,7 @@ mod tests {
         assert_eq!(name.len(), 2 + 2 * 64);
         let field = limit_field(&name, u64::MAX, u64::MAX);
         assert_eq!(field.len(), MAX_TEXT);
-        let max = u64::MAX.to_string();
-        assert_eq!(field, format!("{name};r={max};t={max}"));
+        assert_eq!(field, format!("{name};r={MAX_INTEGER};t={MAX_INTEGER}"));
     }
 
     #[test]
@@ -148,7 +158,7 @@ mod tests {
             (30_000_001, 31),
             (60_000_000, 60),
         ] {
-            assert_eq!(seconds_left(rate, debt), seconds, "{debt}");
+            assert_eq!(seconds_left(rate, Span::of_micros(debt)), seconds, "{debt}");
         }
     }
 

@@ -9,15 +9,17 @@ use std::{
 use http::Request;
 use layer_http::{KeyExtractor, RequestHead, header};
 use layer_store::{
-    Arg, Condition, Effect, Key, Op, Output, Protocol, Reply, Retention, Scratch, StoreError,
-    StoreInfo, Value,
+    Condition, Effect, Key, Op, Protocol, Reply, Retention, Scratch, StoreError, StoreInfo, Value,
     conformance::schedules::{Schedule, assert_finds, assert_holds},
 };
 
 use super::Charge;
 use crate::{
     Quota,
-    algorithm::gcra::{self, Rate},
+    algorithm::{
+        gcra::{self, Rate},
+        program::testing::Run,
+    },
     check::{decision::Decision, outage::Outage, partition::Partitions, refund::Refund},
     policy::{FailureMode, limit::Limit},
 };
@@ -54,8 +56,8 @@ fn partitions(limits: &[Limit], car: u64) -> Partitions<'static> {
 /// Everything that the store was asked and did, and that the clients were told.
 #[derive(Default)]
 struct Books {
-    /// The debt of each key and its time, computed by nothing but additions.
-    debts: HashMap<Vec<u8>, (u64, u64)>,
+    /// The debt of each key in parts and its time, computed by nothing but additions.
+    debts: HashMap<Vec<u8>, (i128, u64)>,
     flushes: u64,
     /// Commands that were begun. Each may be charged once.
     asked: u64,
@@ -73,46 +75,35 @@ struct Books {
 }
 
 impl Books {
-    /// Checks a reply of the program against what the keys owe.
-    fn check(
-        &mut self,
-        schedule: &Schedule,
-        keys: &[Key<'_>],
-        args: &[Arg<'_>],
-        output: &Output,
-    ) -> Result<(), String> {
+    /// Checks a reply of a program against what the keys owe.
+    fn check(&mut self, schedule: &Schedule, keys: &[Key<'_>], run: &Run) -> Result<(), String> {
         self.forget(schedule.flushes());
         let now = schedule.store_time();
-        let number = |index: usize| args[index].int().unwrap();
-        let mut debts = Vec::new();
+        let mut owed = Vec::new();
         let mut allowed = true;
-        for (index, key) in keys.iter().enumerate() {
-            let (units, full) = (number(3 * index) as u64, number(3 * index + 1));
+        for (key, limit) in keys.iter().zip(&run.limits) {
             let text = text(key);
             let (debt, since) = self.debts.get(&text).copied().unwrap_or((0, now));
-            let debt = debt.saturating_sub((now - since) * units) as i64;
-            let charge = number(3 * index + 2);
-            allowed &= charge <= 0 || debt + charge <= full;
-            debts.push((text, debt, charge));
+            let paid = i128::from(now - since) * limit.parts;
+            let debt = (debt - paid).max(0);
+            allowed &= limit.charge <= 0 || debt + limit.charge <= limit.full;
+            owed.push((text, debt));
         }
-        if output.int(0) != Some(i64::from(allowed)) {
-            return Err(format!(
-                "{output:?}, and {allowed} by what is owed: {debts:?}"
-            ));
+        if run.is_admitted != allowed || run.limits.len() != keys.len() {
+            return Err(format!("{run:?}, and {allowed} by what is owed: {owed:?}"));
         }
-        for (index, (text, debt, charge)) in debts.into_iter().enumerate() {
-            let owed = if allowed {
-                (debt + charge).max(0)
-            } else {
-                debt
+        for ((text, debt), limit) in owed.into_iter().zip(&run.limits) {
+            let debt = match allowed {
+                true => (debt + limit.charge).max(0),
+                false => debt,
             };
-            if output.int(index + 1) != Some(owed) {
-                return Err(format!("{output:?}, and {owed} is owed"));
+            if limit.debt != debt {
+                return Err(format!("{run:?}, and {debt} is owed"));
             }
-            self.debts.insert(text, (owed as u64, now));
+            self.debts.insert(text, (debt, now));
         }
         if allowed {
-            self.count(keys, number(2) > 0);
+            self.count(keys, run.limits[0].charge > 0);
         }
         Ok(())
     }
@@ -244,13 +235,22 @@ impl Scenario {
         }
         let (seen, clock, commands) = (books.clone(), schedule.clone(), self.commands.clone());
         schedule.observe(move |op, reply| {
-            if let (Op::Run { keys, args, .. }, Reply::Output(output)) = (op, reply) {
+            if let (
+                Op::Run {
+                    program,
+                    keys,
+                    args,
+                },
+                Reply::Output(output),
+            ) = (op, reply)
+            {
+                let run = Run::read(program, args, output).unwrap();
                 let (admitted, refused) = commands.get();
-                commands.set(match output.int(0) {
-                    Some(1) => (admitted + 1, refused),
-                    _ => (admitted, refused + 1),
+                commands.set(match run.is_admitted {
+                    true => (admitted + 1, refused),
+                    false => (admitted, refused + 1),
                 });
-                if let Err(message) = seen.borrow_mut().check(&clock, keys, args, output) {
+                if let Err(message) = seen.borrow_mut().check(&clock, keys, &run) {
                     clock.violate(message);
                 }
             }
@@ -276,7 +276,7 @@ async fn request(
     partitions: &Partitions<'_>,
     outage: &Outage,
 ) {
-    let cost = 1 + schedule.below(2) as u32;
+    let cost = 1 + schedule.below(2);
     let charge = Charge::begin(limits, partitions, outage, cost).unwrap();
     let mut charge = Booked::new(charge, books, true);
     books.borrow_mut().undecided += 1;
@@ -351,11 +351,10 @@ impl Protocol for GetThenSet<'_> {
         let Reply::Value(value) = reply else {
             return Some(true);
         };
-        let (units, full) = (self.rate.units(), self.rate.full());
         let state = value.and_then(|value| value.as_pair());
-        let (debt, _) = gcra::debt(units, full, state, self.now);
-        let owed = debt + self.rate.price(1);
-        self.write = (owed <= full).then(|| gcra::keep(units, owed, self.now).0);
+        let (debt, _) = gcra::debt(self.rate.parts(), self.rate.full(), state, self.now);
+        let owed = debt.plus(self.rate.price(1), self.rate.parts());
+        self.write = (owed <= self.rate.full()).then(|| gcra::keep(owed, self.now).0);
         self.write.is_none().then_some(false)
     }
 }
@@ -386,9 +385,10 @@ fn a_charge_that_reads_and_then_writes_is_found() {
                 if std::mem::replace(&mut flushes, clock.flushes()) != flushes {
                     owed = 0;
                 }
-                owed = u64::saturating_sub(owed, (now - since) * rate.units()) + rate.price(1);
+                // All prices of this limit are whole microseconds.
+                owed = u64::saturating_sub(owed, now - since) + rate.price(1).micros;
                 since = now;
-                if owed > rate.full() {
+                if owed > rate.full().micros {
                     clock.violate("more than the quota was admitted");
                 }
             }

@@ -9,6 +9,7 @@ use layer_store::{
 use super::Charge;
 use crate::{
     FailureMode, Policy, Quota, Unavailable,
+    algorithm::span::Span,
     check::{
         decision::{Debt, Decision},
         outage::Outage,
@@ -17,7 +18,7 @@ use crate::{
     policy::{limit::Limit, limit_set::LimitSet},
 };
 
-/// 1 a minute: 60,000,000 for a request, of which a microsecond pays back 1.
+/// 1 a minute: a request costs as much.
 const MINUTE: i64 = 60_000_000;
 
 fn policy(name: &str, by: &'static str, mode: FailureMode) -> Policy {
@@ -81,13 +82,12 @@ fn command(limits: &[Limit], members: &[(usize, &str)], cost: i64) -> (Vec<Strin
         let limit: &Limit = &limits[*index];
         text(&limit.key(Identity::from(*name).as_ref(), false))
     };
-    (
-        members.iter().map(key).collect(),
-        members
-            .iter()
-            .flat_map(|_| [1, 10 * MINUTE, cost * MINUTE])
-            .collect(),
-    )
+    let args = match members {
+        // One limit is charged by a program of its own.
+        [_] if cost > 0 => vec![10 * MINUTE, cost * MINUTE],
+        _ => [1, 10 * MINUTE, cost * MINUTE].repeat(members.len()),
+    };
+    (members.iter().map(key).collect(), args)
 }
 
 fn reply(numbers: &[i64]) -> Result<Reply, StoreError> {
@@ -107,7 +107,7 @@ fn set(indices: &[usize]) -> LimitSet {
 }
 
 fn admit(limit: usize, minutes: u64) -> Option<Decision> {
-    let debt = minutes * MINUTE as u64;
+    let debt = Span::of_micros(minutes * MINUTE as u64);
     Some(Decision::Admit(Some(Debt { limit, debt })))
 }
 
@@ -128,7 +128,7 @@ fn the_limits_of_one_identity_are_one_command_and_the_next_identity_follows() {
     assert_eq!(charge.charged(), set(&[0, 2]));
     assert_eq!(asked(&charge), command(&limits, &[(1, "7")], 2));
 
-    assert_eq!(charge.take(reply(&[1, 2 * MINUTE])), admit(2, 3));
+    assert_eq!(charge.take(reply(&[2 * MINUTE])), admit(2, 3));
     assert_eq!(charge.charged(), set(&[]), "it is kept");
 }
 
@@ -139,7 +139,7 @@ fn the_fewest_left_of_all_commands_are_told() {
     for (first, second, told) in [(2, 5, (1, 5)), (5, 2, (0, 5)), (2, 2, (0, 2))] {
         let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
         assert_eq!(charge.take(reply(&[1, first * MINUTE, 0])), None);
-        let decision = charge.take(reply(&[1, second * MINUTE]));
+        let decision = charge.take(reply(&[second * MINUTE]));
         assert_eq!(decision, admit(told.0, told.1));
     }
 }
@@ -150,7 +150,7 @@ fn a_limit_that_skips_the_request_is_not_asked() {
     let one = partitions(&limits, &[("x-car", "7")]);
     let mut charge = Charge::begin(&limits, &one, &outage, 1).unwrap();
     assert_eq!(asked(&charge), command(&limits, &[(1, "7")], 1));
-    assert_eq!(charge.take(reply(&[1, MINUTE])), admit(1, 1));
+    assert_eq!(charge.take(reply(&[MINUTE])), admit(1, 1));
 
     let none = partitions(&limits, &[]);
     assert!(Charge::begin(&limits, &none, &outage, 1).is_none());
@@ -167,7 +167,7 @@ fn a_refusal_ends_the_talk_and_leaves_the_earlier_charges_to_be_given_back() {
 
     let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
     assert_eq!(charge.take(reply(&[1, MINUTE, MINUTE])), None);
-    let refused = charge.take(reply(&[0, 10 * MINUTE]));
+    let refused = charge.take(reply(&[-1 - 10 * MINUTE]));
     assert!(matches!(refused, Some(Decision::Refuse(excess)) if excess.violated == set(&[1])));
     assert_eq!(charge.charged(), set(&[0, 2]));
 }
@@ -199,7 +199,7 @@ fn a_failure_passes_over_limits_that_fail_open_and_ends_at_one_that_fails_closed
             false => gone(),
         };
         let second = match replies[1] {
-            true => reply(&[1, MINUTE]),
+            true => reply(&[MINUTE]),
             false => gone(),
         };
         assert_eq!(charge.take(first), None, "{modes:?} {replies:?}");
@@ -230,7 +230,7 @@ fn a_charge_that_failed_is_not_given_back_when_a_later_one_refuses() {
     let partitions = both(&limits);
     let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
     assert_eq!(charge.take(gone()), None);
-    let refused = charge.take(reply(&[0, 10 * MINUTE]));
+    let refused = charge.take(reply(&[-1 - 10 * MINUTE]));
     assert!(matches!(refused, Some(Decision::Refuse(_))));
     assert_eq!(charge.charged(), set(&[]));
 }
