@@ -55,7 +55,7 @@ async fn a_clock_that_goes_back_an_hour_locks_nobody_out() {
 #[test]
 fn threads_together_never_pass_more_than_the_bound() {
     const BURST: u64 = 20;
-    let quota = Quota::per_second(1_000_000).burst(BURST as u64);
+    let quota = Quota::per_second(1_000_000).burst(BURST);
     let store = SharedStore::new(MemoryStore::new());
     let limiter = Limiter::new(store, quota.fail_closed());
     let clock = Clock::system();
