@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use layer_store::SharedStore;
+use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
 use crate::{IntoPolicy, Limiter, RateLimit, shared::Shared};
@@ -96,6 +96,11 @@ impl RateLimitLayer {
     /// For a switch in a configuration file.
     pub fn enabled(self, enabled: bool) -> Self {
         Self::of(self.into_shared().enabled(enabled))
+    }
+
+    /// Sets the clock of this process's own count, as [`Limiter::clock`] does. Default: the system's clock.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self::of(self.into_shared().clock(clock))
     }
 
     /// Returns the limiter inside, to peek and reset.

@@ -62,7 +62,7 @@
 //! | --- | --- |
 //! | identity that a policy counts | the peer's address, IPv6 by its /64 |
 //! | burst | the limit |
-//! | failure mode | none: write [`Quota::fail_open`] or [`Quota::fail_closed`] |
+//! | failure mode | none: write [`Quota::fail_open`], [`Quota::fail_closed`] or [`Quota::fail_local`] |
 //! | name | the quota's text, such as `100/min` |
 //! | cost | 1 |
 //! | headers | on |
@@ -78,20 +78,38 @@
 //!
 //! # When the store fails
 //!
-//! | | fail open | fail closed |
+//! | | fail open, fail local | fail closed |
 //! | --- | --- | --- |
-//! | gone, slow, or its breaker open | the request passes, without the two headers | 503 with `Retry-After`, refusal [`Unavailable::StoreDown`] |
+//! | gone, slow, or its breaker open | the request passes, without the two headers, as far as this process has quota left | 503 with `Retry-After`, refusal [`Unavailable::StoreDown`] |
+//! | this process is too busy to ask it in time | as above; the breaker stays closed | 503 with `Retry-After`, refusal [`Unavailable::Overloaded`] |
 //! | a memory store full of entries that it must keep | passes, with a warning | 503, refusal [`Unavailable::StoreFull`] |
-//! | restarted empty | every balance starts full | every balance starts full |
+//! | restarted empty | every balance starts full, after a second at most | every balance starts full, after a second at most |
 //! | a command was applied and its reply lost | passes; charged once, never twice | 503; charged once, never twice |
 //!
 //! One policy that fails closed is enough for a 503. A check takes at most 100 ms, however many commands it needs, or the limit
 //! that `Options::deadline` sets. While the breaker is open it takes no time.
 //!
-//! The breaker warns of an outage. Other reasons why a limit cannot be checked, such as a Redis user who may not run scripts, are
-//! warned of by this crate: at the first failure, the second, the fourth, and so on.
+//! The breaker warns of an outage. Other reasons why a limit cannot be checked, such as a Redis user who may not run scripts or
+//! the overload of this process, are warned of by this crate: at the first failure, the second, the fourth, and so on.
 //!
 //! A store over a network needs a tokio runtime with its timer and its driver. The memory store needs none.
+//!
+//! # The ledger
+//!
+//! Over a store behind a network, a limiter also counts in this process what it has let through, and what the store reported.
+//! Both are at most what all processes have let through together. So a request that this ledger refuses would be refused by the
+//! store too, and is refused at once:
+//!
+//! - A key over its quota costs no command, however many requests it sends. One request a second asks the store anew, so a
+//!   [reset](Limiter::reset) or a larger quota at another process is seen within a second.
+//! - At most 32 calls for one key are under way at once. A flood of one key leaves the store to others.
+//! - While the store fails, a policy that fails open lets through what its quota allows, in each process: at most
+//!   `burst + limit * t / window` requests in any interval of length `t`. With `n` processes that is `n` times the quota. A policy with
+//!   [`fail_local(n)`](Quota::fail_local) lets one part in `n` through instead.
+//! - What passed without the store is counted here until it is earned again, also after the store is back. A reset at another
+//!   process does not change that; a reset at this one does.
+//!
+//! A ledger holds 65,536 keys, in at most 9 MB. A full one forgets the keys that owe least, and what is over its quota last.
 //!
 //! # Cancellation
 //!
@@ -105,7 +123,8 @@
 //!
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
-//! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `failed_open` or `failed_closed` |
+//! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed` |
+//! | `rate_limit_unchecked_total` | counter | `reason` | commands without an answer; `reason` is `store_down`, `store_full` or `overloaded` |
 //!
 //! A request counts once for each policy that charged it, refused it, or could not be checked. A policy's name is a label, so
 //! it must come from a small set.
@@ -127,6 +146,7 @@ pub mod future;
 #[cfg(test)]
 mod golden;
 mod layer;
+mod ledger;
 mod limiter;
 mod metrics;
 mod policy;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use layer_store::{Identity, SharedStore, StoreError};
+use layer_store::{Clock, Identity, SharedStore, StoreError};
 
 use crate::{IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit};
 
@@ -55,6 +55,19 @@ impl Limiter {
         let limit = Limit::new(policy.into_policy());
         Self {
             checker: Arc::new(self.checker.with(limit)),
+        }
+    }
+
+    /// Sets the clock of this process's own count. Default: the system's clock. For tests that move the time.
+    ///
+    /// A limiter over a network counts what it lets through, so that it knows what the store would refuse, and holds the quota
+    /// while the store fails. The store's clock is another one; a memory store takes it by
+    /// [`MemoryStore::with_clock`](layer_store::MemoryStore::with_clock), and needs this one not at all.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        let (store, limits) = (self.checker.store().clone(), self.checker.limits().clone());
+        Self {
+            checker: Arc::new(Checker::with_clock(store, limits, clock)),
         }
     }
 

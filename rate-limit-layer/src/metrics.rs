@@ -1,17 +1,21 @@
 //! The counts of the decisions of a limiter, if the feature `metrics` is on. Without it nothing is kept and nothing is
 //! done. The names are in the table of the crate page.
 
+use std::fmt;
 #[cfg(feature = "metrics")]
-use {
-    layer_store::wrap::metrics::{Counters, Metric},
-    std::sync::Arc,
-};
+use std::sync::Arc;
+
+#[cfg(feature = "metrics")]
+use layer_store::wrap::metrics::{Counters, Metric};
+
+use crate::Unavailable;
 
 /// The outcome of a check under one policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Admitted,
     Refused,
+    RefusedByLedger,
     FailedOpen,
     FailedClosed,
 }
@@ -20,7 +24,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Default)]
 pub(crate) struct Decisions {
     #[cfg(feature = "metrics")]
-    counters: Arc<Counters<4>>,
+    counters: Arc<Counters<5>>,
 }
 
 impl Decisions {
@@ -40,11 +44,40 @@ impl Decisions {
     pub(crate) const fn count(&self, _: &str, _: Outcome) {}
 }
 
+/// The commands of one limiter that its store did not answer, by reason.
+#[derive(Default)]
+pub(crate) struct Unanswered {
+    #[cfg(feature = "metrics")]
+    counters: Counters<3>,
+}
+
+impl Unanswered {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn count(&self, reason: Unavailable) {
+        let counters = &self.counters;
+        counters.count(reason as usize, &UNCHECKED, &[reason.as_str()]);
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    #[expect(
+        clippy::unused_self,
+        reason = "it counts if the feature `metrics` is on"
+    )]
+    pub(crate) const fn count(&self, _: Unavailable) {}
+}
+
+impl fmt::Debug for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unanswered").finish_non_exhaustive()
+    }
+}
+
 impl Outcome {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
             Self::Refused => "refused",
+            Self::RefusedByLedger => "refused_by_ledger",
             Self::FailedOpen => "failed_open",
             Self::FailedClosed => "failed_closed",
         }
@@ -56,12 +89,20 @@ impl Outcome {
 const DECISIONS: Metric = Metric::counter(
     "rate_limit_decisions_total",
     &["policy", "outcome"],
-    "decisions; `outcome` is `admitted`, `refused`, `failed_open` or `failed_closed`",
+    "decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`",
+);
+
+/// Commands that the store did not answer, by reason.
+#[cfg(feature = "metrics")]
+const UNCHECKED: Metric = Metric::counter(
+    "rate_limit_unchecked_total",
+    &["reason"],
+    "commands without an answer; `reason` is `store_down`, `store_full` or `overloaded`",
 );
 
 /// Every metric of this layer.
 #[cfg(feature = "metrics")]
-pub const METRICS: &[Metric] = &[DECISIONS];
+pub const METRICS: &[Metric] = &[DECISIONS, UNCHECKED];
 
 #[cfg(all(test, feature = "metrics"))]
 mod tests {

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead};
-use layer_store::SharedStore;
+use layer_store::{Clock, SharedStore};
 
 use crate::{
     Limiter, Policy, RateLimitRefusal, Standing, Verdict,
@@ -73,6 +73,11 @@ impl Shared {
         self.standing = standing;
         self.annotates = standing || self.policies.is_some();
         self
+    }
+
+    pub(crate) fn clock(self, clock: Clock) -> Self {
+        let limiter = self.limiter.clock(clock);
+        Self { limiter, ..self }
     }
 
     pub(crate) fn enabled(self, enabled: bool) -> Self {

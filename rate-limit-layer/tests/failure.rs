@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode};
 use layer_store::{
-    Effect, ErrorKind, MemoryStore, Op, SharedStore,
+    Clock, Effect, ErrorKind, MemoryStore, Op, SharedStore,
     conformance::{Fault, FaultInjector},
     wrap,
 };
@@ -202,10 +202,11 @@ async fn a_lost_reply_refuses_where_the_policy_fails_closed_and_is_charged_once(
 }
 
 #[tokio::test]
-async fn a_store_that_comes_back_empty_counts_anew() {
+async fn a_store_that_comes_back_empty_counts_anew_after_a_second() {
     for policy in [open(), closed()] {
         let store = fault_injector();
-        let limiter = Limiter::new(SharedStore::new(store.clone()), policy);
+        let (clock, time) = Clock::manual(0);
+        let limiter = Limiter::new(SharedStore::new(store.clone()), policy).clock(clock);
         for _ in 0..2 {
             for _ in 0..2 {
                 assert!(matches!(
@@ -215,6 +216,8 @@ async fn a_store_that_comes_back_empty_counts_anew() {
             }
             assert!(matches!(limiter.check("ada").await, Verdict::Refused(_)));
             store.replace(MemoryStore::new());
+            assert!(matches!(limiter.check("ada").await, Verdict::Refused(_)));
+            time.advance(Duration::from_secs(1));
         }
     }
 }
@@ -285,7 +288,8 @@ async fn what_is_not_readable_fails_as_an_outage_does_until_it_is_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_answers_at_once_and_asks_for_nothing() {
-    for (policy, expected) in [(open(), OK), (closed(), DOWN)] {
+    let quota = Quota::per_hour(2_000);
+    for (policy, expected) in [(quota.fail_open(), OK), (quota.fail_closed(), DOWN)] {
         let store = fault_injector();
         let timeout = wrap::Timeout::new(store.clone(), BUDGET);
         let breaker = wrap::Breaker::new(timeout, tokio::runtime::Handle::current());

@@ -122,6 +122,15 @@ impl<'a> Key<'a> {
         self.tag == other.tag
     }
 
+    /// Returns 128 bits that stand for the key in this process, for a table of one's own.
+    ///
+    /// Equal keys have equal bits. Two different keys with the same bits cannot be found on purpose, as the bits are seeded when
+    /// the process starts. They are another number in the next process, so they are not for a store.
+    #[inline]
+    pub const fn bits(&self) -> u128 {
+        (self.id[0] as u128) << 64 | self.id[1] as u128
+    }
+
     /// Appends the key's text to `out`.
     pub fn render(&self, out: &mut Vec<u8>) {
         if let Some(prefix) = self.prefix {

@@ -115,6 +115,32 @@ impl Rate {
         Span::of_parts(whole + (rest > 0) as u128, self.parts)
     }
 
+    /// Returns what is left of `debt` after `micros`.
+    #[inline]
+    pub(crate) const fn after(self, debt: Span, micros: u64) -> Span {
+        debt.minus(Span::of_micros(micros), self.parts)
+    }
+
+    /// Returns the sum of two debts.
+    #[inline]
+    pub(crate) const fn sum(self, debt: Span, other: Span) -> Span {
+        debt.plus(other, self.parts)
+    }
+
+    /// Returns `n` times a price.
+    pub(crate) const fn times(self, price: Span, n: u32) -> Span {
+        Span::of_parts(
+            price.to_parts(self.parts).saturating_mul(n as u128),
+            self.parts,
+        )
+    }
+
+    /// Returns what is left of `debt` without `other`.
+    #[inline]
+    pub(crate) const fn difference(self, debt: Span, other: Span) -> Span {
+        debt.minus(other, self.parts)
+    }
+
     /// Returns the number of requests that may pass at once for a key that owes `debt`.
     #[inline]
     pub(crate) const fn remaining(self, debt: Span) -> u64 {

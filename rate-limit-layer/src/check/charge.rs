@@ -10,6 +10,7 @@ use crate::{
         outage::Outage,
         partition::Partitions,
     },
+    ledger::reservation::Reservation,
     metrics::Outcome,
     policy::{
         limit::{Limit, any_closed},
@@ -32,6 +33,8 @@ pub(crate) struct Charge<'a> {
     seen: LimitSet,
     charged: LimitSet,
     tightest: Option<Debt>,
+    /// The charges in the ledger of this process, if it keeps one.
+    reservation: Option<Reservation<'a>>,
 }
 
 impl<'a> Charge<'a> {
@@ -51,7 +54,22 @@ impl<'a> Charge<'a> {
             seen: LimitSet::default(),
             charged: LimitSet::default(),
             tightest: None,
+            reservation: None,
         })
+    }
+
+    /// Sets the charges of the request in a ledger. They are taken back if it does not pass.
+    pub(crate) fn reserved(&mut self, reservation: Reservation<'a>) {
+        self.reservation = Some(reservation);
+    }
+
+    /// Ends the talk with an error for each command, as if the store had been asked.
+    pub(crate) fn fail(&mut self, error: &StoreError) -> Decision {
+        loop {
+            if let Some(decision) = self.take(Err(error.clone())) {
+                return decision;
+            }
+        }
     }
 
     /// Returns the limits that were charged for a request that is not admitted, or not yet.
@@ -80,6 +98,9 @@ impl Protocol for Charge<'_> {
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
         let members = self.command.members();
         self.seen |= members;
+        if let (Some(reservation), Ok(Reply::Output(output))) = (&mut self.reservation, &reply) {
+            reservation.learn(members, output);
+        }
         match read(reply, self.limits, members, self.cost, self.outage) {
             // ## Asking => charged, on to the next command
             // The request is told of the limit with the fewest requests left, over all commands.
@@ -89,8 +110,15 @@ impl Protocol for Charge<'_> {
                 self.tightest = Debt::tightest(debts, self.limits);
             }
             // ## Asking => not charged, on to the next command
-            // The store failed, and all of these limits fail open.
-            None => {}
+            // The store failed, and none of these limits fails closed. What this process has let through is counted here.
+            None => {
+                if let Some(reservation) = &mut self.reservation
+                    && let Err(excess) = reservation.admit_unseen(members)
+                {
+                    tell_refused(self.limits, &excess, self.cost, Outcome::RefusedByLedger);
+                    return Some(Decision::Refuse(excess));
+                }
+            }
             // ## Asking => refused
             // A quota is exceeded, or the store failed and a limit fails closed. The earlier charges are to be given back.
             Some(refused) => return Some(refused),
@@ -106,6 +134,9 @@ impl Protocol for Charge<'_> {
                 let charged = std::mem::take(&mut self.charged);
                 for limit in charged.iter() {
                     self.limits[limit].count(Outcome::Admitted);
+                }
+                if let Some(reservation) = &mut self.reservation {
+                    reservation.admitted();
                 }
                 Some(Decision::Admit(self.tightest))
             }
@@ -128,7 +159,7 @@ pub(crate) fn read(
     match decision {
         Ok(decision) => {
             if let Decision::Refuse(excess) = &decision {
-                tell_refused(limits, excess, cost);
+                tell_refused(limits, excess, cost, Outcome::Refused);
             }
             Some(decision)
         }
@@ -142,9 +173,9 @@ pub(crate) fn read(
 
 /// Tells which policy refused a request, and for how long.
 #[cold]
-fn tell_refused(limits: &[Limit], excess: &Excess, cost: u64) {
+pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, cost: u64, outcome: Outcome) {
     for limit in excess.violated.iter() {
-        limits[limit].count(Outcome::Refused);
+        limits[limit].count(outcome);
     }
     let limit = &limits[excess.debt.limit];
     tracing::debug!(

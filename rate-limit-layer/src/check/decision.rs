@@ -59,18 +59,11 @@ impl Decision {
 
     /// Reads a reply of [`CHARGE_ONE`](crate::algorithm::program::CHARGE_ONE).
     fn read_one(output: &Output, limits: &[Limit], limit: usize, cost: u64) -> Option<Self> {
-        let debt = |micros: u64| Debt {
-            limit,
-            debt: Span::of_micros(micros),
-        };
-        match output.int(0)? {
+        match Debt::read_one(output, limit)? {
             // ## The program charged the limit
-            owed @ 0.. => Some(Self::Admit(Some(debt(owed.unsigned_abs())))),
+            (true, debt) => Some(Self::Admit(Some(debt))),
             // ## The program did not charge it, or its value is not ours
-            refused => {
-                let debt = debt((-1 - refused).unsigned_abs());
-                Excess::of([debt], limits, cost).map(Self::Refuse)
-            }
+            (false, debt) => Excess::of([debt], limits, cost).map(Self::Refuse),
         }
     }
 
@@ -90,6 +83,35 @@ impl Decision {
 }
 
 impl Debt {
+    /// Reads the debts in the reply to a charge of `members` by a [`Command`](super::command::Command), and if it was made.
+    pub(crate) fn reported(
+        output: &Output,
+        limits: &[Limit],
+        members: LimitSet,
+    ) -> Option<(bool, impl Iterator<Item = Self>)> {
+        let (charged, one, all) = match members.only() {
+            Some(limit) if limits[limit].rate.is_whole() => {
+                let (charged, debt) = Self::read_one(output, limit)?;
+                (charged, Some(debt), None)
+            }
+            _ => {
+                let debts = Self::read_all(output, limits, members)?;
+                (output.int(0)? == 1, None, Some(debts))
+            }
+        };
+        Some((charged, one.into_iter().chain(all.into_iter().flatten())))
+    }
+
+    /// Reads the debt in a reply of [`CHARGE_ONE`](crate::algorithm::program::CHARGE_ONE), and if the charge was made.
+    fn read_one(output: &Output, limit: usize) -> Option<(bool, Self)> {
+        let (charged, micros) = match output.int(0)? {
+            owed @ 0.. => (true, owed),
+            refused => (false, -1 - refused),
+        };
+        let debt = Span::of_micros(micros.unsigned_abs());
+        Some((charged, Self { limit, debt }))
+    }
+
     /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to all of its limits. `None` if one is missing, or
     /// negative.
     pub(crate) fn read_all(
@@ -143,9 +165,14 @@ impl Excess {
                 violated: LimitSet::one(debt.limit),
                 retry_after,
             };
-            excess = Some(excess.map_or(this, |excess| excess.or_longer(this)));
+            Self::add(&mut excess, this);
         }
         excess
+    }
+
+    /// Adds one more excess to those that are known: all limits are named, with the longest wait.
+    pub(crate) fn add(known: &mut Option<Self>, other: Self) {
+        *known = Some(known.map_or(other, |known| known.or_longer(other)));
     }
 
     fn or_longer(self, other: Self) -> Self {

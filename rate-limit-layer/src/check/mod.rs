@@ -5,6 +5,9 @@
 //! instructions`), and a protocol would cost it the room for eight keys and a second look at the reply. It shares the
 //! reading of the reply with the protocol ([`read`]).
 //!
+//! Over a network the [`ledger`](crate::ledger) of this process comes first: it refuses what the store would refuse, without a
+//! command.
+//!
 //! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
 //! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means. [`outage`]: what a failure means.
 
@@ -19,7 +22,9 @@ mod refund;
 use std::{fmt, mem, slice, sync::Arc};
 
 use layer_http::RequestHead;
-use layer_store::{Arg, Caller, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
+use layer_store::{
+    Arg, Caller, Clock, ErrorKind, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError,
+};
 
 use crate::{
     InvalidCost,
@@ -29,12 +34,13 @@ use crate::{
         span::Span,
     },
     check::{
-        charge::{Charge, read},
-        decision::{Debt, Decision},
+        charge::{Charge, read, tell_refused},
+        decision::{Debt, Decision, Excess},
         outage::Outage,
         partition::{Partitions, Unpartitioned},
         refund::ChargeGuard,
     },
+    ledger::{Ledger, reservation::Reservation},
     metrics::Outcome,
     policy::{
         limit::Limit,
@@ -47,13 +53,20 @@ pub(crate) struct Checker {
     caller: Caller,
     limits: Arc<[Limit]>,
     outage: Outage,
+    /// What this process has let through. `None` for a store that answers at once: it knows that itself.
+    ledger: Option<Ledger>,
 }
 
 impl Checker {
     pub(crate) fn new(store: SharedStore, limits: Arc<[Limit]>) -> Self {
+        Self::with_clock(store, limits, Clock::system())
+    }
+
+    pub(crate) fn with_clock(store: SharedStore, limits: Arc<[Limit]>, clock: Clock) -> Self {
         let caller = Caller::new(store, "ratelimit");
         Self {
             outage: Outage::of(&caller.info()),
+            ledger: (!caller.answers_now()).then(|| Ledger::new(clock)),
             caller,
             limits,
         }
@@ -73,7 +86,16 @@ impl Checker {
             "a limiter has at most {MAX_POLICIES} policies: write a second layer"
         );
         let limits = self.limits.iter().cloned().chain([limit]).collect();
-        Self::new(self.caller.store().clone(), limits)
+        let clock = self.ledger.as_ref().map(|ledger| ledger.clock().clone());
+        Self::with_clock(
+            self.store().clone(),
+            limits,
+            clock.unwrap_or_else(Clock::system),
+        )
+    }
+
+    pub(crate) const fn store(&self) -> &SharedStore {
+        self.caller.store()
     }
 
     pub(crate) const fn limits(&self) -> &Arc<[Limit]> {
@@ -114,8 +136,8 @@ impl Checker {
         head: &RequestHead<'_>,
         cost: u64,
     ) -> Option<Result<Decision, Unpartitioned>> {
-        if !self.caller.answers_now() {
-            return None;
+        if let Some(ledger) = &self.ledger {
+            return self.refuse_now(ledger, head, cost);
         }
         // ## One policy => its own path
         if let [limit] = &*self.limits
@@ -133,6 +155,22 @@ impl Checker {
             },
             Err(unpartitioned) => Some(Err(unpartitioned)),
         }
+    }
+
+    /// Refuses a request that the ledger knows to be over its quota. `None`: the store has to be asked.
+    fn refuse_now(
+        &self,
+        ledger: &Ledger,
+        head: &RequestHead<'_>,
+        cost: u64,
+    ) -> Option<Result<Decision, Unpartitioned>> {
+        let partitions = match Partitions::of(&self.limits, head) {
+            Ok(partitions) => partitions,
+            Err(unpartitioned) => return Some(Err(unpartitioned)),
+        };
+        let refused = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
+        let excess = refused.err()?;
+        Some(Ok(self.refuse_by_ledger(excess, cost)))
     }
 
     #[inline]
@@ -212,10 +250,46 @@ impl Checker {
         let Some(mut guard) = self.begin(partitions, cost) else {
             return Decision::Admit(None);
         };
+        if let Some(ledger) = &self.ledger {
+            return self.charge_over_network(ledger, partitions, guard).await;
+        }
         match self.caller.run_now(&mut guard.charge) {
             Some(decision) => decision,
             None => self.caller.run(&mut guard.charge).await,
         }
+    }
+
+    /// Charges a request in the ledger of this process and in a store that has to be waited for.
+    async fn charge_over_network<'a>(
+        &'a self,
+        ledger: &'a Ledger,
+        partitions: &'a Partitions<'a>,
+        mut guard: ChargeGuard<'a>,
+    ) -> Decision {
+        let charge = &mut guard.charge;
+        let (cost, deadline) = (charge.cost(), self.caller.deadline());
+        let keys = partitions.bits(&self.limits);
+        let mut reservation = Reservation::new(ledger, &self.limits, keys, cost);
+        // ## Asked => at the gate
+        let passage = ledger.gates.enter(reservation.keys(), deadline).await;
+        if passage.is_none() {
+            // ## At the gate => not sent in time
+            charge.reserved(reservation);
+            return charge.fail(&StoreError::not_applied(ErrorKind::Overloaded));
+        }
+        // ## At the gate => refused | asking the store
+        // Those before it may have learnt that the key owes too much.
+        if let Err(excess) = reservation.send() {
+            return self.refuse_by_ledger(excess, cost);
+        }
+        charge.reserved(reservation);
+        self.caller.run_by(charge, deadline).await
+    }
+
+    #[cold]
+    fn refuse_by_ledger(&self, excess: Excess, cost: u64) -> Decision {
+        tell_refused(&self.limits, &excess, cost, Outcome::RefusedByLedger);
+        Decision::Refuse(excess)
     }
 
     fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
@@ -253,7 +327,11 @@ impl Checker {
         let own = self.keys(identity, false);
         let keys: Vec<_> = own.chain(self.keys(identity, true)).collect();
         let reply = self.caller.call(&Op::DeleteMany(&keys)).await?;
-        reply.into_count().map(drop)
+        reply.into_count()?;
+        if let Some(ledger) = &self.ledger {
+            keys.iter().for_each(|key| ledger.forget(key.bits()));
+        }
+        Ok(())
     }
 
     fn keys<'a>(
@@ -270,7 +348,7 @@ impl fmt::Debug for Checker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.limits.iter().map(|limit| &limit.name).collect();
         f.debug_struct("Checker")
-            .field("store", self.caller.store())
+            .field("store", self.store())
             .field("policies", &names)
             .finish_non_exhaustive()
     }

@@ -2,6 +2,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use layer_store::{ErrorKind, StoreError, StoreInfo};
 
+use crate::metrics::Unanswered;
+
 /// The reason why a limit could not be checked.
 ///
 /// The layer answers 503 and puts it into the response's extensions, inside a
@@ -13,6 +15,27 @@ pub enum Unavailable {
     StoreDown,
     /// The store is full of entries that it must keep.
     StoreFull,
+    /// This process is too busy: a command could not be sent, or its reply could not be read, in time. The store is not to
+    /// blame.
+    Overloaded,
+}
+
+impl Unavailable {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreDown => "store_down",
+            Self::StoreFull => "store_full",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    const fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Full => Self::StoreFull,
+            ErrorKind::Overloaded => Self::Overloaded,
+            _ => Self::StoreDown,
+        }
+    }
 }
 
 /// The failures of a limiter's store: what they mean for a request, and which of them get an event.
@@ -20,8 +43,11 @@ pub enum Unavailable {
 pub(crate) struct Outage {
     /// True if a breaker warns of an outage, so that we need not.
     has_breaker: bool,
-    /// The number of failed checks that nobody else warns of.
+    /// The number of failed checks that nobody else warns of, without those of `overloaded`.
     untold: AtomicU64,
+    /// The number of checks for which this process was too busy.
+    overloaded: AtomicU64,
+    unanswered: Unanswered,
 }
 
 impl Outage {
@@ -30,10 +56,12 @@ impl Outage {
         Self::new(store.health.breaker.is_some())
     }
 
-    const fn new(has_breaker: bool) -> Self {
+    fn new(has_breaker: bool) -> Self {
         Self {
             has_breaker,
             untold: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+            unanswered: Unanswered::default(),
         }
     }
 
@@ -43,11 +71,9 @@ impl Outage {
         if !self.is_told_by_breaker(error.kind()) {
             self.tell(error, closed);
         }
+        let reason = Unavailable::of(error.kind());
+        self.unanswered.count(reason);
         // ## Not checked => passes | refused
-        let reason = match error.kind() {
-            ErrorKind::Full => Unavailable::StoreFull,
-            _ => Unavailable::StoreDown,
-        };
         closed.then_some(reason)
     }
 
@@ -65,14 +91,18 @@ impl Outage {
 
     /// Counts a failure. Returns their number at the first one and at each doubling: no limit is off in silence, and no log
     /// overflows.
-    fn count(&self) -> Option<u64> {
-        let times = self.untold.fetch_add(1, Relaxed) + 1;
+    fn count(&self, kind: ErrorKind) -> Option<u64> {
+        let counter = match kind {
+            ErrorKind::Overloaded => &self.overloaded,
+            _ => &self.untold,
+        };
+        let times = counter.fetch_add(1, Relaxed) + 1;
         times.is_power_of_two().then_some(times)
     }
 
     /// Warns of a failure, if it is its turn.
     fn tell(&self, error: &StoreError, closed: bool) {
-        let Some(times) = self.count() else {
+        let Some(times) = self.count(error.kind()) else {
             return;
         };
         match error.kind() {
@@ -81,6 +111,12 @@ impl Outage {
                 times,
                 closed,
                 "the store of a rate limit is full of entries that it must keep: give it a larger capacity"
+            ),
+            ErrorKind::Overloaded => tracing::warn!(
+                error = %error.report(),
+                times,
+                closed,
+                "a rate limit is not checked: this process is too busy to ask its store in time"
             ),
             kind => tracing::warn!(
                 ?kind,
@@ -107,6 +143,7 @@ mod tests {
             (ErrorKind::Unavailable, Unavailable::StoreDown),
             (ErrorKind::Corrupt, Unavailable::StoreDown),
             (ErrorKind::Full, Unavailable::StoreFull),
+            (ErrorKind::Overloaded, Unavailable::Overloaded),
         ] {
             let outage = Outage::new(false);
             assert_eq!(outage.decide(&error(kind), true), Some(reason));
@@ -136,8 +173,20 @@ mod tests {
     #[test]
     fn failures_are_told_of_at_each_doubling() {
         let outage = Outage::new(false);
-        let told: Vec<_> = (0..9).filter_map(|_| outage.count()).collect();
+        let told: Vec<_> = (0..9)
+            .filter_map(|_| outage.count(ErrorKind::Corrupt))
+            .collect();
         assert_eq!(told, [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn an_overload_of_this_process_is_told_of_by_itself() {
+        let outage = Outage::new(true);
+        for _ in 0..3 {
+            outage.decide(&error(ErrorKind::Overloaded), true);
+        }
+        assert_eq!(outage.overloaded.load(Relaxed), 3);
+        assert_eq!(outage.untold.load(Relaxed), 0);
     }
 
     #[test]

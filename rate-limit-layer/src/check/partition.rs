@@ -77,6 +77,17 @@ impl<'a> Partitions<'a> {
     }
 }
 
+impl Partitions<'_> {
+    /// Returns the limits that count the request, and the bits of its key in each.
+    pub(crate) fn bits<'b>(
+        &'b self,
+        limits: &'b [Limit],
+    ) -> impl Iterator<Item = (usize, u128)> + 'b {
+        let indices = 0..limits.len();
+        indices.filter_map(|index| Some((index, self.key(limits, index)?.bits())))
+    }
+}
+
 impl<'a> Partition<'a> {
     fn of(limit: &Limit, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
         let peer = match limit.resolve(head) {

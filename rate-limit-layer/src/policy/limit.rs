@@ -91,6 +91,11 @@ impl Limit {
         Key::new(space, identity)
     }
 
+    /// Returns what happens to requests that the store cannot check.
+    pub(crate) const fn mode(&self) -> FailureMode {
+        self.mode
+    }
+
     /// Counts a decision under this policy.
     #[inline]
     pub(crate) fn count(&self, outcome: Outcome) {

@@ -8,7 +8,7 @@ pub(crate) mod limit;
 pub(crate) mod limit_set;
 pub(crate) mod quota;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use layer_http::KeyExtractor;
 
@@ -48,7 +48,7 @@ pub struct Policy {
 /// # let _ = policy;
 /// ```
 #[derive(Clone)]
-#[must_use = "write .fail_open() or .fail_closed()"]
+#[must_use = "write .fail_open(), .fail_closed() or .fail_local(instances)"]
 pub struct UnfinishedPolicy(
     // Its failure mode means nothing yet.
     Policy,
@@ -58,10 +58,12 @@ pub struct UnfinishedPolicy(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureMode {
-    /// Requests pass, without rate limit headers.
+    /// Each process lets as many requests pass as the quota allows, without rate limit headers.
     Open,
     /// Requests are answered 503.
     Closed,
+    /// Each process lets its share of the quota pass, without rate limit headers: one part in this number of instances.
+    Local(NonZeroU32),
 }
 
 /// A [`Policy`], as [`RateLimitLayer::new`](crate::RateLimitLayer::new) and [`Limiter::new`](crate::Limiter::new) take it.
@@ -85,11 +87,21 @@ pub enum FailureMode {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what happens to requests while the store is down",
     label = "no failure mode",
-    note = "write `.fail_open()` to let requests pass while the store is down, or `.fail_closed()` to answer them 503"
+    note = "write `.fail_open()` to let requests pass while the store is down, `.fail_closed()` to answer them 503, or `.fail_local(instances)` to share the quota out"
 )]
 pub trait IntoPolicy {
     /// Makes the policy.
     fn into_policy(self) -> Policy;
+}
+
+impl FailureMode {
+    #[track_caller]
+    const fn local(instances: u32) -> Self {
+        match NonZeroU32::new(instances) {
+            Some(instances) => Self::Local(instances),
+            None => panic!("a quota is shared out among at least one process: write 1 or more"),
+        }
+    }
 }
 
 impl IntoPolicy for Policy {
@@ -99,9 +111,27 @@ impl IntoPolicy for Policy {
 }
 
 impl Quota {
-    /// Makes a policy that lets requests pass while the store is down.
+    /// Makes a policy that lets requests pass while the store is down, in each process as many as the quota allows.
+    ///
+    /// A process counts what it lets through, so `n` processes let at most `n` times the quota pass. See
+    /// [`fail_local`](Self::fail_local) for one part of it each.
     pub const fn fail_open(self) -> Policy {
         Policy::new(self, FailureMode::Open)
+    }
+
+    /// Makes a policy that shares its quota out while the store is down: each process lets one part in `instances` pass.
+    ///
+    /// `per_minute(100).fail_local(4)`: 25 a minute in each of 4 processes. If there are more processes than `instances`, more than
+    /// the quota passes. A share of less than one request lets one pass, and the next when it is earned.
+    ///
+    /// Over a memory store it is the same as [`fail_open`](Self::fail_open).
+    ///
+    /// # Panics
+    ///
+    /// If `instances` is zero.
+    #[track_caller]
+    pub const fn fail_local(self, instances: u32) -> Policy {
+        Policy::new(self, FailureMode::local(instances))
     }
 
     /// Makes a policy that answers requests 503 while the store is down.
@@ -126,10 +156,23 @@ impl Quota {
 }
 
 impl UnfinishedPolicy {
-    /// Makes a policy that lets requests pass while the store is down.
+    /// Makes a policy that lets requests pass while the store is down, as [`Quota::fail_open`] does.
     pub fn fail_open(self) -> Policy {
         Policy {
             mode: FailureMode::Open,
+            ..self.0
+        }
+    }
+
+    /// Makes a policy that shares its quota out while the store is down, as [`Quota::fail_local`] does.
+    ///
+    /// # Panics
+    ///
+    /// If `instances` is zero.
+    #[track_caller]
+    pub fn fail_local(self, instances: u32) -> Policy {
+        Policy {
+            mode: FailureMode::local(instances),
             ..self.0
         }
     }

@@ -145,6 +145,7 @@ fn service_unavailable(unavailable: Unavailable) -> Response<Content> {
     let problem = problem::reduced_capacity(match unavailable {
         Unavailable::StoreDown => "the rate limit could not be checked",
         Unavailable::StoreFull => "the rate limit could not be recorded",
+        Unavailable::Overloaded => "the service is too busy to check the rate limit",
     });
     let mut response = of(&problem);
     response.headers_mut().insert(RETRY_AFTER, STORE_RETRY);

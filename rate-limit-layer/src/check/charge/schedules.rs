@@ -34,6 +34,7 @@ fn limits(mode: FailureMode) -> Vec<Limit> {
         Limit::new(match mode {
             FailureMode::Open => quota.fail_open(),
             FailureMode::Closed => quota.fail_closed(),
+            FailureMode::Local(instances) => quota.fail_local(instances.get()),
         })
     };
     vec![
@@ -132,7 +133,7 @@ impl Books {
         }
         let standing = self.first_charged - self.first_refunded;
         let unchecked = match mode {
-            FailureMode::Open => self.failed + self.lost,
+            FailureMode::Open | FailureMode::Local(_) => self.failed + self.lost,
             FailureMode::Closed => 0,
         };
         if self.admitted > standing + unchecked {

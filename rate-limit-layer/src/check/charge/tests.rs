@@ -27,6 +27,7 @@ fn policy(name: &str, by: &'static str, mode: FailureMode) -> Policy {
     match mode {
         FailureMode::Open => quota.fail_open(),
         FailureMode::Closed => quota.fail_closed(),
+        FailureMode::Local(instances) => quota.fail_local(instances.get()),
     }
 }
 

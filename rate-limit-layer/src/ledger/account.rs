@@ -1,0 +1,384 @@
+use crate::algorithm::{gcra::Rate, span::Span};
+
+/// What this process knows of one key under one limit: numbers in, numbers out.
+///
+/// Two debts of the key are known, and both are at most what the key owes in truth:
+///
+/// - **own**: what this process has charged the key for requests that it let through, from the time before their commands
+///   were sent. Others can only have charged more.
+/// - **reported**: the debt that the store reported last, counted from before the command was sent. The store read its clock
+///   later, so the debt has been paid back further by then than is assumed here.
+///
+/// A request whose command is under way is **pending**. While the store counts everything it refuses nobody, as it may still be
+/// refused itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    opened_at: u64,
+    /// The time at which the debts below are owed, in microseconds.
+    at: u64,
+    own: Span,
+    /// The time since which `own` is not zero.
+    busy_since: u64,
+    /// True if `own` has a charge that the store has not counted.
+    unseen: bool,
+    /// The price of all pending requests.
+    pending: Span,
+    /// What was charged to this process's share of the quota ([`FailureMode::Local`](crate::FailureMode::Local)).
+    share: Span,
+    reported: Span,
+    /// The time before the command was sent that reported.
+    reported_at: u64,
+    /// True if a request is on its way to ask anew, shortly before the report is too old.
+    asking: bool,
+}
+
+/// A request under way: when it was sent, and which account has it among its pending ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    price: Span,
+    pub(crate) sent_at: u64,
+    opened_at: u64,
+}
+
+/// The reason why an account refuses a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// What the key owes.
+    pub(crate) debt: Span,
+    /// The microseconds until the charge may be made.
+    pub(crate) retry_after: u64,
+}
+
+impl Account {
+    /// Opens an account that owes nothing.
+    pub(crate) const fn open(now: u64) -> Self {
+        Self {
+            opened_at: now,
+            at: now,
+            own: Span::ZERO,
+            busy_since: now,
+            unseen: false,
+            pending: Span::ZERO,
+            share: Span::ZERO,
+            reported: Span::ZERO,
+            reported_at: 0,
+            asking: false,
+        }
+    }
+
+    /// Lets time pay back until `now`. A time in the past changes nothing.
+    pub(crate) fn advance(&mut self, rate: Rate, now: u64) {
+        let elapsed = now.saturating_sub(self.at);
+        self.at = self.at.max(now);
+        for debt in [&mut self.own, &mut self.share, &mut self.reported] {
+            *debt = rate.after(*debt, elapsed);
+        }
+        if self.own.is_zero() {
+            (self.busy_since, self.unseen) = (self.at, false);
+        }
+    }
+
+    /// Decides if a request of `price` may go to the store. An error: the store would refuse it too.
+    ///
+    /// `own` refuses only while it has charges that the store has not counted, and pending ones count then: the store would let
+    /// them through beside those that it does not know of. What the store has counted, it reports; and after a reset at
+    /// another process only the store knows.
+    pub(crate) fn admit_to_store(&self, rate: Rate, price: Span) -> Result<(), Shortage> {
+        let own = if self.unseen {
+            self.let_through(rate)
+        } else {
+            Span::ZERO
+        };
+        // ## Reported => believed | asked again by one request, while the others go on believing | forgotten
+        let reported = match self.age() {
+            0..ASK_AFTER => self.reported,
+            ASK_AFTER..BELIEF if self.asking => self.reported,
+            _ => Span::ZERO,
+        };
+        allow(rate, own.max(reported), price)
+    }
+
+    /// Makes a request pending: its command is about to be sent.
+    pub(crate) fn send(&mut self, rate: Rate, price: Span) -> Pending {
+        self.pending = rate.sum(self.pending, price);
+        self.asking |= self.age() >= ASK_AFTER;
+        Pending {
+            price,
+            sent_at: self.at,
+            opened_at: self.opened_at,
+        }
+    }
+
+    /// Charges a pending request: the store has counted it.
+    pub(crate) fn charge(&mut self, rate: Rate, pending: Pending) {
+        self.end(rate, pending);
+        // Of a charge to an account that owed nothing for a while, only what is still owed.
+        let idle = self.busy_since.saturating_sub(pending.sent_at);
+        self.own = rate.sum(self.own, rate.after(pending.price, idle));
+    }
+
+    /// Ends a pending request that the store did not count.
+    pub(crate) fn end(&mut self, rate: Rate, pending: Pending) {
+        if self.opened_at == pending.opened_at {
+            self.pending = rate.difference(self.pending, pending.price);
+        }
+    }
+
+    /// Takes back a charge that was made for a request that does not pass after all, also from the store's report: it is being
+    /// refunded there.
+    pub(crate) fn refund(&mut self, rate: Rate, price: Span) {
+        self.own = rate.difference(self.own, price);
+        self.reported = rate.difference(self.reported, price);
+    }
+
+    /// Charges a request that passes without the store, if this process has let fewer through than the quota allows. Pending ones
+    /// count: the store may let them through.
+    pub(crate) fn admit_unseen(&mut self, rate: Rate, price: Span) -> Result<(), Shortage> {
+        let reported = if self.age() < BELIEF {
+            self.reported
+        } else {
+            Span::ZERO
+        };
+        allow(rate, self.let_through(rate).max(reported), price)?;
+        self.own = rate.sum(self.own, price);
+        self.unseen = true;
+        Ok(())
+    }
+
+    /// As [`admit_unseen`](Self::admit_unseen), for one of `instances` processes that share the quota out.
+    ///
+    /// A request costs the share `instances` times its price: that is a burst and a rate of one part each. A share of less than
+    /// one request lets one through and then waits until it has been earned.
+    pub(crate) fn admit_share(
+        &mut self,
+        rate: Rate,
+        price: Span,
+        instances: u32,
+    ) -> Result<(), Shortage> {
+        let share_price = rate.times(price, instances);
+        let most = rate.full().max(share_price);
+        let owed = rate.sum(self.share, share_price);
+        if owed > most {
+            return Err(Shortage {
+                debt: self.share.min(rate.full()),
+                retry_after: rate.difference(owed, most).ceil_micros(),
+            });
+        }
+        self.admit_unseen(rate, price)?;
+        self.share = owed;
+        Ok(())
+    }
+
+    /// Learns the debt that the store reported to a command that was sent after `sent_at`.
+    pub(crate) fn learn(&mut self, rate: Rate, debt: Span, sent_at: u64) {
+        let debt = rate.after(debt, self.at.saturating_sub(sent_at));
+        if sent_at >= self.reported_at {
+            (self.reported, self.reported_at, self.asking) = (debt, sent_at, false);
+        } else {
+            // An older command that was answered later: both debts are owed, so the larger one is.
+            self.reported = self.reported.max(debt);
+        }
+    }
+
+    /// Returns what is known to be owed. What is blocked by it leaves the table last.
+    pub(crate) fn owed(&self) -> Span {
+        self.own.max(self.reported)
+    }
+
+    /// Returns the price of what is pending.
+    #[cfg(test)]
+    pub(crate) const fn under_way(&self) -> Span {
+        self.pending
+    }
+
+    /// Returns what this process has let through, and what it may be about to.
+    const fn let_through(&self, rate: Rate) -> Span {
+        rate.sum(self.own, self.pending)
+    }
+
+    /// Returns the age of the report.
+    const fn age(&self) -> u64 {
+        self.at - self.reported_at
+    }
+}
+
+fn allow(rate: Rate, debt: Span, price: Span) -> Result<(), Shortage> {
+    match rate.retry_after(debt, price) {
+        0 => Ok(()),
+        retry_after => Err(Shortage { debt, retry_after }),
+    }
+}
+
+/// The time for which a report is believed, in microseconds: a reset at another process is seen after it.
+const BELIEF: u64 = 1_000_000;
+/// The age at which one request of a blocked key asks the store anew, so that not all of them do a moment later.
+const ASK_AFTER: u64 = 900_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Quota;
+
+    /// 10 a second, and 10 at once: a request costs 0.1 s.
+    const RATE: Rate = Quota::per_second(10).rate();
+    const PRICE: Span = RATE.price(1);
+    const MICROS: u64 = PRICE.micros;
+    const NOW: u64 = 1_767_225_600_000_000;
+
+    fn at(mut account: Account, now: u64) -> Account {
+        account.advance(RATE, now);
+        account
+    }
+
+    #[test]
+    fn a_pending_request_refuses_nobody_while_the_store_counts_everything() {
+        let mut account = Account::open(NOW);
+        let mut sent = Vec::new();
+        for _ in 0..100 {
+            assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
+            sent.push(account.send(RATE, PRICE));
+        }
+        // But it takes the place of one that would pass without the store, and of all others from then on.
+        assert!(account.admit_unseen(RATE, PRICE).is_err());
+        for pending in sent.drain(..91) {
+            account.end(RATE, pending);
+        }
+        assert_eq!(account.admit_unseen(RATE, PRICE), Ok(()));
+        assert!(account.admit_to_store(RATE, PRICE).is_err());
+    }
+
+    #[test]
+    fn a_report_is_believed_for_a_second_and_one_request_asks_before() {
+        let mut account = Account::open(NOW);
+        account.learn(RATE, RATE.price(10), NOW);
+        let shortage = Shortage {
+            debt: RATE.price(10),
+            retry_after: 100_000,
+        };
+        assert_eq!(account.admit_to_store(RATE, PRICE), Err(shortage));
+        // After 0.9 s all but one request are earned again, so a larger one is refused.
+        let large = RATE.price(10);
+        let late = at(account, NOW + 899_999);
+        assert!(late.admit_to_store(RATE, large).is_err());
+        let mut late = at(account, NOW + 900_000);
+        assert_eq!(late.admit_to_store(RATE, large), Ok(()));
+        late.send(RATE, large);
+        assert!(
+            late.admit_to_store(RATE, large).is_err(),
+            "one asks, the others wait"
+        );
+        let later = at(late, NOW + 999_999);
+        assert!(later.admit_to_store(RATE, large).is_err());
+        let later = at(late, NOW + 1_000_000);
+        assert_eq!(later.admit_to_store(RATE, large), Ok(()));
+        // The answer counts from its own time.
+        late.learn(RATE, RATE.price(10), NOW + 900_000);
+        let later = at(late, NOW + 1_799_999);
+        assert!(later.admit_to_store(RATE, large).is_err());
+    }
+
+    #[test]
+    fn the_newest_report_counts_and_an_older_one_only_if_it_is_larger() {
+        let mut account = Account::open(NOW + 10);
+        account.learn(RATE, RATE.price(10), NOW + 5);
+        account.learn(RATE, RATE.price(3), NOW + 4);
+        assert!(account.admit_to_store(RATE, PRICE).is_err());
+        account.learn(RATE, RATE.price(3), NOW + 6);
+        assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
+        account.learn(RATE, RATE.price(10), NOW + 4);
+        assert!(account.admit_to_store(RATE, PRICE).is_err());
+    }
+
+    #[test]
+    fn what_passed_through_the_store_leaves_less_for_those_that_pass_without() {
+        let mut account = Account::open(NOW);
+        for _ in 0..7 {
+            let pending = account.send(RATE, PRICE);
+            account.charge(RATE, pending);
+        }
+        for left in [true, true, true, false] {
+            assert_eq!(account.admit_unseen(RATE, PRICE).is_ok(), left);
+        }
+        // The store has counted 7 and would let it pass. All in all 10 have passed.
+        assert!(account.admit_to_store(RATE, PRICE).is_err());
+        let later = at(account, NOW + 100_000);
+        assert_eq!(later.admit_to_store(RATE, PRICE), Ok(()));
+    }
+
+    #[test]
+    fn while_the_store_counts_everything_it_alone_refuses() {
+        let mut account = Account::open(NOW);
+        for _ in 0..10 {
+            let pending = account.send(RATE, PRICE);
+            account.charge(RATE, pending);
+        }
+        // Another process may have reset the key.
+        assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
+    }
+
+    #[test]
+    fn a_charge_counts_from_the_time_at_which_it_was_sent() {
+        let mut account = Account::open(NOW);
+        let first = account.send(RATE, PRICE);
+        let mut later = at(account, NOW + MICROS / 4);
+        later.charge(RATE, first);
+        assert_eq!(later.owed().micros, MICROS - MICROS / 4);
+        // One that was sent before an idle time, and is answered after it.
+        let mut account = Account::open(NOW);
+        let first = account.send(RATE, PRICE);
+        let mut later = at(account, NOW + 2 * MICROS);
+        let second = later.send(RATE, PRICE);
+        later.charge(RATE, second);
+        later.charge(RATE, first);
+        assert_eq!(later.owed(), PRICE, "the first is long paid back");
+        later.refund(RATE, PRICE);
+        assert_eq!(later.owed(), Span::ZERO);
+    }
+
+    #[test]
+    fn a_request_of_a_forgotten_account_ends_nobody_elses() {
+        let stranger = Account::open(NOW - 1).send(RATE, PRICE);
+        let mut account = Account::open(NOW);
+        account.send(RATE, PRICE);
+        account.end(RATE, stranger);
+        assert_eq!(account.let_through(RATE), PRICE);
+    }
+
+    #[test]
+    fn a_share_is_one_part_of_the_burst_and_of_the_rate() {
+        let mut account = Account::open(NOW);
+        for passes in [true, true, false] {
+            assert_eq!(account.admit_share(RATE, PRICE, 4).is_ok(), passes);
+        }
+        let shortage = account.admit_share(RATE, PRICE, 4).unwrap_err();
+        assert_eq!(
+            shortage.retry_after,
+            RATE.price(12).micros - RATE.full().micros
+        );
+        let mut later = at(account, NOW + shortage.retry_after - 1);
+        assert!(later.admit_share(RATE, PRICE, 4).is_err());
+        let mut later = at(account, NOW + shortage.retry_after);
+        assert!(later.admit_share(RATE, PRICE, 4).is_ok());
+    }
+
+    #[test]
+    fn a_share_of_less_than_one_request_lets_one_through_in_its_time() {
+        let mut account = Account::open(NOW);
+        assert!(account.admit_share(RATE, PRICE, 30).is_ok());
+        let shortage = account.admit_share(RATE, PRICE, 30).unwrap_err();
+        assert_eq!(shortage.retry_after, RATE.price(30).micros);
+        let mut later = at(account, NOW + shortage.retry_after);
+        assert!(later.admit_share(RATE, PRICE, 30).is_ok());
+    }
+
+    #[test]
+    fn time_does_not_run_backwards() {
+        let mut account = Account::open(NOW);
+        account.learn(RATE, RATE.price(10), NOW);
+        let earlier = at(account, NOW - 500_000);
+        assert_eq!(
+            earlier.admit_to_store(RATE, PRICE).unwrap_err().debt,
+            RATE.price(10)
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Several processes with a ledger each, one store, and random delays and faults, beside an exact limiter that sees everything.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::{
+    Quota,
+    algorithm::{gcra::Rate, span::Span},
+    ledger::account::{Account, Pending},
+};
+
+/// 10 a second: a request costs 0.1 s.
+const fn rate(burst: u64) -> Rate {
+    Quota::per_second(10).burst(burst).rate()
+}
+
+/// In microseconds.
+const PRICE: u64 = 100_000;
+const SPAN: Span = Span::of_micros(PRICE);
+const START: u64 = 1_767_225_600_000_000;
+const PROCESSES: usize = 3;
+/// The longest time between sending a command and its reply.
+const LONGEST: u64 = 100_000;
+
+/// What happens to one command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Answered,
+    /// It does not reach the store.
+    Lost,
+    /// The store runs it, and its reply is lost.
+    Unanswered,
+}
+
+/// A request, some time after the one before it.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    after: u64,
+    process: usize,
+    fate: Fate,
+    /// The times from sending to the store, and back.
+    delays: (u64, u64),
+}
+
+fn step(fates: &'static [Fate]) -> impl Strategy<Value = Step> {
+    let delays = (1..LONGEST / 2, 1..LONGEST / 2);
+    // Mostly bursts, and pauses in which something is earned.
+    let after = prop_oneof![4 => 0..2_000_u64, 1 => 0..400_000_u64];
+    (after, 0..PROCESSES, prop::sample::select(fates), delays).prop_map(
+        |(after, process, fate, delays)| Step {
+            after,
+            process,
+            fate,
+            delays,
+        },
+    )
+}
+
+/// An exact limiter: one time, and integers.
+#[derive(Clone, Copy, Default)]
+struct Exact(u64);
+
+impl Exact {
+    fn debt(self, now: u64) -> u64 {
+        self.0.saturating_sub(now)
+    }
+
+    fn charge(&mut self, now: u64) {
+        self.0 = self.0.max(now) + PRICE;
+    }
+}
+
+enum Event {
+    Ask(Step),
+    Arrives(Step, Pending),
+    Replies(Step, Pending, Option<(bool, u64)>),
+}
+
+struct World {
+    rate: Rate,
+    processes: [Account; PROCESSES],
+    store: Exact,
+    /// Sees what the store charged, and what passed without it.
+    exact: Exact,
+    /// For each process the times at which its requests were charged, in order.
+    passed: [Vec<u64>; PROCESSES],
+    /// The commands that were sent.
+    commands: usize,
+}
+
+impl World {
+    fn new(burst: u64) -> Self {
+        Self {
+            rate: rate(burst),
+            processes: [Account::open(START); PROCESSES],
+            store: Exact::default(),
+            exact: Exact::default(),
+            passed: Default::default(),
+            commands: 0,
+        }
+    }
+
+    fn play(mut self, steps: &[Step]) -> Result<Self, TestCaseError> {
+        // By time, and in the order in which they were made.
+        let mut events = BTreeMap::new();
+        let mut now = START;
+        for (number, step) in steps.iter().enumerate() {
+            now += step.after;
+            events.insert((now, number), Event::Ask(*step));
+        }
+        let mut number = steps.len();
+        while let Some(((now, _), event)) = events.pop_first() {
+            if let Some((later, event)) = self.happens(now, event)? {
+                events.insert((later, number), event);
+                number += 1;
+            }
+        }
+        Ok(self)
+    }
+
+    fn happens(&mut self, now: u64, event: Event) -> Result<Option<(u64, Event)>, TestCaseError> {
+        let (rate, full) = (self.rate, self.rate.full().micros);
+        match event {
+            Event::Ask(step) => {
+                let account = &mut self.processes[step.process];
+                account.advance(rate, now);
+                if account.admit_to_store(rate, SPAN).is_err() {
+                    let under_way = account.under_way().micros;
+                    prop_assert!(
+                        self.exact.debt(now) + under_way + PRICE > full,
+                        "refused too much"
+                    );
+                    return Ok(None);
+                }
+                self.commands += 1;
+                let sent = account.send(rate, SPAN);
+                Ok(Some((now + step.delays.0, Event::Arrives(step, sent))))
+            }
+            Event::Arrives(step, sent) => {
+                let mut reply = None;
+                if step.fate != Fate::Lost {
+                    let admitted = self.store.debt(now) + PRICE <= full;
+                    if admitted {
+                        self.store.charge(now);
+                        self.exact.charge(now);
+                    }
+                    if step.fate == Fate::Answered {
+                        reply = Some((admitted, self.store.debt(now)));
+                    }
+                    if admitted && step.fate == Fate::Answered {
+                        self.passed[step.process].push(now);
+                    }
+                }
+                Ok(Some((
+                    now + step.delays.1,
+                    Event::Replies(step, sent, reply),
+                )))
+            }
+            Event::Replies(step, sent, reply) => {
+                let account = &mut self.processes[step.process];
+                account.advance(rate, now);
+                if let Some((admitted, debt)) = reply {
+                    account.learn(rate, Span::of_micros(debt), sent.sent_at);
+                    match admitted {
+                        true => account.charge(rate, sent),
+                        false => account.end(rate, sent),
+                    }
+                    return Ok(None);
+                }
+                account.end(rate, sent);
+                if account.admit_unseen(rate, SPAN).is_ok() {
+                    self.exact.charge(now);
+                    self.passed[step.process].push(now);
+                } else {
+                    let under_way = account.under_way().micros;
+                    prop_assert!(
+                        self.exact.debt(now) + under_way + PRICE > full,
+                        "refused too much"
+                    );
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Checks that one process let through at most what the quota allows, and `slack` microseconds' worth more.
+    fn is_bounded(&self, slack: u64) -> Result<(), TestCaseError> {
+        for passed in &self.passed {
+            let mut process = Exact::default();
+            for now in passed {
+                process.charge(*now);
+                prop_assert!(
+                    process.debt(*now) <= self.rate.full().micros + slack,
+                    "let through too much"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+const ALL: &[Fate] = &[Fate::Answered, Fate::Lost, Fate::Unanswered];
+
+proptest! {
+    /// Whatever fails, a refusal by a ledger is one that the exact limiter would give too, but for what is under way. And no process
+    /// lets more through than the quota, by the times of the store and its own, which differ by a command's time.
+    #[test]
+    fn a_ledger_refuses_only_what_an_exact_limiter_would_and_holds_the_quota(
+        burst in 1..20_u64,
+        steps in prop::collection::vec(step(ALL), 0..300),
+    ) {
+        World::new(burst).play(&steps)?.is_bounded(LONGEST)?;
+    }
+
+    /// Without a store each process holds the quota exactly.
+    #[test]
+    fn without_a_store_each_process_lets_through_what_the_quota_allows(
+        burst in 1..20_u64,
+        steps in prop::collection::vec(step(&[Fate::Lost]), 0..300),
+    ) {
+        World::new(burst).play(&steps)?.is_bounded(0)?;
+    }
+
+    /// With a store that answers, all processes together hold the quota exactly.
+    #[test]
+    fn with_a_store_all_processes_let_through_what_the_quota_allows(
+        burst in 1..20_u64,
+        steps in prop::collection::vec(step(&[Fate::Answered]), 0..300),
+    ) {
+        let world = World::new(burst).play(&steps)?;
+        let mut passed: Vec<_> = world.passed.into_iter().flatten().collect();
+        passed.sort_unstable();
+        let mut all = Exact::default();
+        for now in passed {
+            all.charge(now);
+            prop_assert!(all.debt(now) <= world.rate.full().micros);
+        }
+    }
+}
+
+/// 100,000 requests in 10 s for a quota of 10 a second: what does not pass costs next to nothing.
+#[test]
+fn a_flood_of_one_key_costs_few_commands() {
+    let step = Step {
+        after: 100,
+        process: 0,
+        fate: Fate::Answered,
+        delays: (100, 100),
+    };
+    let world = World::new(10).play(&vec![step; 100_000]).unwrap();
+    let passed = world.passed[0].len();
+    assert!((109..=110).contains(&passed), "{passed}");
+    // At each request that is earned, those of one round trip. And one question a second.
+    assert!(world.commands <= passed * 4, "{}", world.commands);
+}
