@@ -74,16 +74,13 @@ mod framework;
 mod head;
 mod hop_by_hop;
 mod key;
-#[cfg(feature = "axum")]
-mod path_param;
 mod problem;
 mod ready;
 mod rebuild;
-mod resolve;
 mod retry_after;
 
 #[cfg(feature = "axum")]
-pub use self::path_param::{PathParam, path_param};
+pub use self::key::{PathParam, path_param};
 pub use self::{
     body::Body,
     client_ip::{ClientIp, InvalidCidr, PeerIp},
@@ -91,11 +88,12 @@ pub use self::{
     error::BoxError,
     head::{PeerAddr, RequestHead},
     hop_by_hop::strip_hop_by_hop,
-    key::{Header, KeyExtractor, KeyFn, OnMissing, OrRefuse, OrSkip, header, key_fn},
+    key::{
+        Header, KeyExtractor, KeyFn, OnMissing, OrRefuse, OrSkip, Resolved, header, key_fn, resolve,
+    },
     problem::{PROBLEM_JSON, Problem},
     ready::take_ready,
     rebuild::Rebuild,
-    resolve::{Resolved, resolve},
     retry_after::retry_after,
 };
 pub use layer_store::Identity;
