@@ -71,11 +71,13 @@ impl From<Ipv4Addr> for Identity<'_> {
 }
 
 impl From<Ipv6Addr> for Identity<'_> {
-    /// Takes the /64 network. An IPv4-mapped address becomes that IPv4 address, in whatever notation it was written.
+    /// Takes the /64 network. An address that holds an IPv4 one becomes that IPv4 address: mapped (`::ffff:0:0/96`), or translated by
+    /// NAT64 (`64:ff9b::/96`, RFC 6052). All of NAT64 would otherwise be one /64.
     fn from(address: Ipv6Addr) -> Self {
-        match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Self::V6((address.to_bits() >> 64) as u64),
+        let bits = address.to_bits();
+        match bits >> 32 {
+            MAPPED | NAT64 => Self::V4(bits as u32),
+            _ => Self::V6((bits >> 64) as u64),
         }
     }
 }
@@ -163,6 +165,11 @@ impl<'a> From<&'a String> for Identity<'a> {
     }
 }
 
+/// The 96 bits before a mapped IPv4 address.
+const MAPPED: u128 = 0xffff;
+/// The 96 bits of the well-known prefix of NAT64 before the IPv4 address.
+const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +181,17 @@ mod tests {
         assert_ne!(v6("2001:db8:0:1::1"), v6("2001:db8::1"));
         assert_eq!(v6("::ffff:192.0.2.7"), v6("192.0.2.7"));
         assert_ne!(v6("::ffff:192.0.2.7"), v6("::ffff:192.0.2.8"));
+        assert_eq!(v6("64:ff9b::192.0.2.7"), v6("192.0.2.7"));
+        assert_ne!(v6("64:ff9b::192.0.2.7"), v6("64:ff9b::192.0.2.8"));
+        // Neighbours of the two prefixes, and the one for local use (RFC 8215), whose form is not known.
+        for network in [
+            "64:ff9b::1:0:0",
+            "64:ff9b:1::c000:207",
+            "::fffe:192.0.2.7",
+            "::192.0.2.7",
+        ] {
+            assert!(matches!(v6(network), Identity::V6(_)), "{network}");
+        }
     }
 
     #[test]
