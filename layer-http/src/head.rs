@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
@@ -43,6 +43,33 @@ pub struct RequestHead<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// A request extension that tells of a peer at the other end of a Unix socket, which has no address.
+///
+/// All such peers are one identity. [`ClientIp::behind(["unix:"])`](crate::ClientIp::behind) trusts them, and then reads the
+/// client's address from the header that they write. Without this extension a service on a Unix socket knows nothing of its peers.
+///
+/// In axum, outside of the layer that reads it:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Extension, Router};
+/// use layer_http::UnixPeer;
+///
+/// let app: Router = Router::new(); // .. with its layers
+/// let on_unix_socket = app.layer(Extension(UnixPeer));
+/// # let _ = on_unix_socket;
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnixPeer;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Ip(IpAddr),
+    Unix,
+}
+
 impl<'a> RequestHead<'a> {
     /// Borrows the head of `request`.
     #[inline]
@@ -79,6 +106,14 @@ impl<'a> RequestHead<'a> {
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         framework::peer_addr(self.extensions)
             .or_else(|| self.extensions.get().map(|PeerAddr(address)| *address))
+    }
+
+    /// Returns the peer. An address comes before a [`UnixPeer`].
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match self.peer_addr() {
+            Some(address) => Some(Peer::Ip(address.ip())),
+            None => self.extensions.get().map(|UnixPeer| Peer::Unix),
+        }
     }
 }
 

@@ -31,23 +31,38 @@
 //! # Identity of a request
 //!
 //! - [`PeerIp`]: the address at the other end of the connection. No header is read.
-//! - [`ClientIp::behind`]: the client's address behind trusted proxies, from the one header that they write.
-//! - [`header`]: the value of a header, such as an API key.
+//! - [`ClientIp::behind`]: the client's address behind trusted proxies, from the one header that they write; [`ClientIp::hops`] if
+//!   only their number is known.
+//! - [`header`]: the value of a header, such as an API key; [`bearer_token`]: the token of `Authorization: Bearer`.
+//! - [`extension`]: a request extension, such as the user that an authentication layer has found.
 #![cfg_attr(
     feature = "axum",
-    doc = "- [`path_param`]: a parameter of the route, such as the `id` of `/cars/{id}`."
+    doc = "- [`path_param`]: a parameter of the route, such as the `id` of `/cars/{id}`; [`route`]: the route itself."
 )]
 //! - [`key_fn`]: the result of a closure over the [`RequestHead`].
+//! - A tuple of two or three of these: `(PeerIp, header("x-account"))`.
 //!
-//! An IPv6 address is always its /64 network, and an IPv4-mapped one is that IPv4 address. [`OnMissing`] decides about a
-//! request without an identity. [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) replace the
-//! default:
+//! An IPv6 address is always a network, by default its /64. An IPv4-mapped one, or one of NAT64, is that IPv4 address.
+//!
+//! A request that names two identities, by a header on two different lines, is [`Resolved::Ambiguous`]. Two equal lines are one.
+//! What the layers do with an ambiguous request:
+//!
+//! | Layer | Ambiguous request |
+//! | --- | --- |
+//! | rate limit, lock, idempotency | 400 |
+//! | cache | passes by: it is not answered from the cache, and its response is not stored |
+//!
+//! [`OnMissing`] decides about a request without an identity, and these replace the default:
+//! [`or_refuse`](KeyExtractor::or_refuse), [`or_skip`](KeyExtractor::or_skip), [`or_shared`](KeyExtractor::or_shared),
+//! [`or_client_ip`](KeyExtractor::or_client_ip).
 //!
 //! | Extractor | Request without an identity, by default |
 //! | --- | --- |
 //! | [`PeerIp`], [`ClientIp`] | shares one identity with all such requests; one warning is logged |
-//! | [`header`], [`key_fn`], your own | belongs to its peer's address, apart from those that have an identity |
+//! | [`header`], [`bearer_token`], [`extension`], [`key_fn`], your own | belongs to its peer's address, apart from those that have an identity |
 //! | `path_param` | is refused with 500, because the layer is in the wrong place |
+//! | `route` | is never without: requests that match no route share one identity |
+//! | a tuple | what its parts say |
 //!
 //! # Layer order in axum
 //!
@@ -80,16 +95,17 @@ mod rebuild;
 mod retry_after;
 
 #[cfg(feature = "axum")]
-pub use self::key::{PathParam, path_param};
+pub use self::key::{PathParam, Route, path_param, route};
 pub use self::{
     body::Body,
-    client_ip::{ClientIp, InvalidCidr, PeerIp},
+    client_ip::{ClientIp, InvalidCidr, PeerIp, PeerNetwork},
     content::Content,
     error::BoxError,
-    head::{PeerAddr, RequestHead},
+    head::{PeerAddr, RequestHead, UnixPeer},
     hop_by_hop::strip_hop_by_hop,
     key::{
-        Header, KeyExtractor, KeyFn, OnMissing, OrRefuse, OrSkip, Resolved, header, key_fn, resolve,
+        BearerToken, Extension, Header, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse,
+        OrShared, OrSkip, Resolved, bearer_token, extension, header, key_fn,
     },
     problem::{PROBLEM_JSON, Problem},
     ready::take_ready,

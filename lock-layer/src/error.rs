@@ -57,6 +57,9 @@ pub enum LockRefusal {
     /// 400: the extractor found no key in the request, and refuses such requests
     /// ([`OnMissing::Refuse`](crate::OnMissing::Refuse)).
     KeyNotFound,
+    /// 400: the request names two keys, such as a header on two different lines
+    /// ([`Resolved::Ambiguous`](crate::Resolved::Ambiguous)).
+    KeyAmbiguous,
     /// 500: the extractor cannot find a key on this route ([`OnMissing::Misconfigured`](crate::OnMissing::Misconfigured)).
     Misconfigured,
 }

@@ -121,7 +121,8 @@
 //! | <span id="client-unknown"></span>`client-unknown` | 500 | neither the scope nor the peer's address identifies the client |
 //! | <span id="store-unavailable"></span>`store-unavailable` | 503, `Retry-After` | the store did not reply; nothing was done |
 //!
-//! Two more have the type `about:blank`: 400 if a lock's extractor refuses a request without a key, and 500 if it cannot find a
+//! Three more have the type `about:blank`: 400 if a lock's extractor refuses a request without a key, 400 if the request names two,
+//! such as a header on two different lines, and 500 if it cannot find a
 //! key on this route.
 //!
 //! # Defaults
@@ -196,11 +197,12 @@ mod shared_store;
 mod testing;
 
 pub use layer_http::{
-    Body, BoxError, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing,
-    OrRefuse, OrSkip, PeerAddr, PeerIp, Problem, Rebuild, RequestHead, header, key_fn,
+    BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
+    KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
+    Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token, extension, header, key_fn,
 };
 #[cfg(feature = "axum")]
-pub use layer_http::{PathParam, path_param};
+pub use layer_http::{PathParam, Route, path_param, route};
 pub use layer_store as store;
 
 #[cfg(feature = "axum")]

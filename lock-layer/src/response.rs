@@ -62,6 +62,10 @@ impl LockRefusal {
                 Problem::new(StatusCode::BAD_REQUEST, "about:blank", "Bad Request")
                     .detail("the request does not name the thing that it is about")
             }
+            Self::KeyAmbiguous => {
+                Problem::new(StatusCode::BAD_REQUEST, "about:blank", "Bad Request")
+                    .detail("the request names two different things; send the header once")
+            }
             Self::Misconfigured => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "about:blank",
@@ -75,7 +79,7 @@ impl LockRefusal {
     pub fn into_response<B>(self) -> Response<Body<B>> {
         let wait = match &self {
             Self::NotAcquired(error) => error.retry_after(),
-            Self::KeyNotFound | Self::Misconfigured => None,
+            Self::KeyNotFound | Self::KeyAmbiguous | Self::Misconfigured => None,
         };
         let mut response = respond(self.problem(), wait);
         response.extensions_mut().insert(RunOutcome::NotExecuted);
@@ -238,6 +242,7 @@ mod tests {
                 "lock-units",
             ),
             (LockRefusal::KeyNotFound, 400, None, "about:blank"),
+            (LockRefusal::KeyAmbiguous, 400, None, "about:blank"),
             (LockRefusal::Misconfigured, 500, None, "about:blank"),
         ];
         for (refusal, status, wait, kind) in table {

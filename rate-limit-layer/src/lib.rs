@@ -50,6 +50,8 @@
 //! - Policies with one name on one store share their state, and the default name is the quota's text. The same quota in two
 //!   layers counts a request that passes both twice, and two services on one Redis spend each other's quota. Write
 //!   [`Policy::name`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
+//! - A request that names two identities, such as an API key on two different header lines, is answered 400. Two equal lines are
+//!   one.
 //! - With [`or_refuse`](KeyExtractor::or_refuse), a request without an identity is answered 400. A policy by a path parameter that
 //!   the route does not have answers 500, with one error event. Both are problem documents, and nothing is charged.
 //! - Every refusal has a [`RateLimitRefusal`] in its response's extensions. [`RateLimitRefusal::to_response`] makes the layer's
@@ -156,11 +158,12 @@ mod shared;
 mod verdict;
 
 pub use layer_http::{
-    Body, ClientIp, Header, Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrRefuse,
-    OrSkip, PeerAddr, PeerIp, RequestHead, header, key_fn,
+    BearerToken, Body, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor, KeyFn,
+    OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork, RequestHead,
+    Resolved, UnixPeer, bearer_token, extension, header, key_fn,
 };
 #[cfg(feature = "axum")]
-pub use layer_http::{PathParam, path_param};
+pub use layer_http::{PathParam, Route, path_param, route};
 pub use layer_store as store;
 
 #[cfg(feature = "metrics")]

@@ -21,7 +21,11 @@ async fn ask(layer: &RateLimitLayer) -> Response<layer_http::Body<Body>> {
     let hello = service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::from("hello")))
     });
-    let request = Request::new(Body::empty());
+    let request = Request::get("/")
+        .header("x-twice", "ada")
+        .header("x-twice", "bob")
+        .body(Body::empty())
+        .unwrap();
     layer.layer(hello).oneshot(request).await.unwrap()
 }
 
@@ -69,8 +73,9 @@ async fn every_refusal_names_its_reason_and_makes_its_response_again() {
     };
     let nobody = |refusal: &RateLimitRefusal| matches!(refusal, RateLimitRefusal::NoIdentity);
     let wrong = |refusal: &RateLimitRefusal| matches!(refusal, RateLimitRefusal::Misconfigured);
+    let twice = |refusal: &RateLimitRefusal| matches!(refusal, RateLimitRefusal::AmbiguousIdentity);
     type Is<'a> = &'a dyn Fn(&RateLimitRefusal) -> bool;
-    let cases: [(RateLimitLayer, u16, Is<'_>, &str); 5] = [
+    let cases: [(RateLimitLayer, u16, Is<'_>, &str); 6] = [
         (spent, 429, &refused, r#""violated-policies":["1/h"]"#),
         (
             closed(ErrorKind::Unavailable),
@@ -84,6 +89,12 @@ async fn every_refusal_names_its_reason_and_makes_its_response_again() {
             400,
             &nobody,
             "must identify its client",
+        ),
+        (
+            boxed(Box::new(header("x-twice").or_skip())),
+            400,
+            &twice,
+            "two different values; send the header once",
         ),
         (
             boxed(Box::new(path_param("id"))),
@@ -136,4 +147,37 @@ async fn a_limiter_s_refusals_make_the_layer_s_responses() {
     let response = unavailable.to_response::<Body>();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "1");
+}
+
+/// A valid key, sent with another line, from many addresses: it is never counted by address.
+#[tokio::test]
+async fn a_credential_on_two_lines_does_not_leave_its_quota() {
+    let by_key = Quota::per_hour(3).by(header("x-api-key")).fail_open();
+    let layer = RateLimitLayer::new(MemoryStore::new(), by_key);
+    let hello = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+    let send = |address: u8, lines: &'static [&'static str]| {
+        let mut request = Request::new(());
+        let peer = layer_http::PeerAddr(([192, 0, 2, address], 1).into());
+        request.extensions_mut().insert(peer);
+        for line in lines {
+            let line = http::HeaderValue::from_static(line);
+            request.headers_mut().append("x-api-key", line);
+        }
+        layer.layer(hello).oneshot(request)
+    };
+    let mut passed = 0;
+    for address in 0..100 {
+        for lines in [
+            &["ada", "ada"][..],
+            &["ada", "x"],
+            &["ada", ""],
+            &["", "ada"],
+        ] {
+            let status = send(address, lines).await.unwrap().status();
+            passed += u32::from(status == StatusCode::OK);
+            let different = lines[0] != lines[1];
+            assert_eq!(status == StatusCode::BAD_REQUEST, different, "{lines:?}");
+        }
+    }
+    assert_eq!(passed, 3);
 }

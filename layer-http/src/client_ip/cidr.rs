@@ -15,7 +15,7 @@ impl fmt::Display for InvalidCidr {
         match self.defect {
             Defect::NoNetwork => write!(
                 f,
-                "{text:?} is not a network of proxies: write 10.0.0.0/8, fd00::/8 or one address"
+                "{text:?} is not a network of proxies: write 10.0.0.0/8, fd00::/8, one address or unix:"
             ),
             Defect::HostBits(network) => write!(
                 f,

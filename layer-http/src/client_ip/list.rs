@@ -1,6 +1,9 @@
 //! The syntax of `X-Forwarded-For`, `Forwarded` and similar headers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// The elements of a list, from the right.
 ///
@@ -57,8 +60,9 @@ fn is_escaped(before: &[u8]) -> bool {
     backslashes.count() % 2 == 1
 }
 
-/// Returns the `for` parameter of one element (RFC 7239, section 4). `None` if it is missing or repeated.
-pub(super) fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+/// Returns the `for` parameter of one element, without quotes and backslashes (RFC 7239, section 4). `None` if it is missing,
+/// repeated, or its quotes are not in order.
+pub(super) fn forwarded_for(element: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut nodes = Elements::of(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_at_checked(FOR.len())?;
         name.eq_ignore_ascii_case(FOR).then_some(value)
@@ -68,9 +72,26 @@ pub(super) fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
         return None;
     }
     match node.strip_prefix(b"\"") {
-        Some(quoted) => quoted.strip_suffix(b"\""),
-        None => Some(node),
+        Some(quoted) => unescaped(quoted.strip_suffix(b"\"")?),
+        None => Some(node.into()),
     }
+}
+
+/// Replaces each quoted pair in the content of a quoted string by its second byte (RFC 9110, section 5.6.4).
+fn unescaped(content: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !content.iter().any(|byte| b"\\\"".contains(byte)) {
+        return Some(content.into());
+    }
+    let mut text = Vec::with_capacity(content.len());
+    let mut bytes = content.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => text.push(*bytes.next()?),
+            b'"' => return None,
+            byte => text.push(*byte),
+        }
+    }
+    Some(text.into())
 }
 
 /// Reads the address in `ip`, `ip:port`, `[ip]` or `[ip]:port`.

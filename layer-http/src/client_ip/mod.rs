@@ -1,52 +1,42 @@
+//! The address of a client: that of its connection, or the one that trusted proxies tell.
+
 mod cidr;
 mod list;
+mod peer_ip;
+mod prefix;
+mod trust;
 
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, header::FORWARDED};
-use ipnet::IpNet;
 use layer_store::Identity;
 
-pub use self::cidr::InvalidCidr;
+pub use self::{
+    cidr::InvalidCidr,
+    peer_ip::{PeerIp, PeerNetwork},
+};
 use self::{
-    cidr::network,
     list::{Elements, address, forwarded_for},
+    peer_ip::identity,
+    prefix::Prefix,
+    trust::Trust,
 };
 use crate::{KeyExtractor, OnMissing, RequestHead, key::header_name};
 
-/// Extracts the address at the other end of the connection. It reads no header.
-///
-/// An IPv6 address becomes its /64 network, because one subscriber has a whole one. An IPv4-mapped address becomes that IPv4
-/// address. Behind a proxy this is the proxy's address: use [`ClientIp`] there.
-///
-/// axum tells the address if it is served through `app.into_make_service_with_connect_info::<SocketAddr>()`. For other
-/// servers insert a [`PeerAddr`](crate::PeerAddr). If no address is known, as over a Unix socket, all requests share one
-/// identity ([`OnMissing::Shared`]). [`or_refuse`](KeyExtractor::or_refuse) and [`or_skip`](KeyExtractor::or_skip) change
-/// that.
-///
-/// ```
-/// use layer_http::{RequestHead, KeyExtractor, PeerAddr, PeerIp};
-///
-/// # let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 4711));
-/// let mut request = http::Request::get("/").header("x-forwarded-for", "1.2.3.4").body(()).unwrap();
-/// request.extensions_mut().insert(PeerAddr(peer));
-/// assert_eq!(PeerIp.extract(&RequestHead::of(&request)), Some(peer.ip().into()));
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PeerIp;
-
-/// Extracts the client's address behind trusted proxies.
-///
-/// The header is read only if the peer is a trusted proxy. It is read from the right, over all its lines. Trusted addresses
-/// are passed over, and the first other one is the client, as the outermost trusted proxy saw it. A client's own entries are
-/// left of that and are never reached.
-///
-/// If there is no such address, the identity is the peer's address. That is so if the header is missing, if all its addresses
-/// are trusted, or if an entry comes first that is not an address (`unknown`, an obfuscated name, a zone). Addresses become
-/// identities as in [`PeerIp`].
+/// Extracts the client's address behind trusted proxies: those with [known addresses](Self::behind), or a
+/// [known number](Self::hops).
 ///
 /// Only one header is read, the one that your proxies write, because a client may send any other. Default
-/// `x-forwarded-for`; [`header`](Self::header) sets another.
+/// `x-forwarded-for`; [`header`](Self::header) sets another. It is read from the right, over all its lines, empty elements left
+/// out. A client's own entries are left of those of the proxies.
+///
+/// An entry is an address in one of the usual forms: `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:4711`, also with a name in the place of the port (`:_port`). In `forwarded` it is the parameter `for`, quoted or
+/// not (RFC 7239). Anything else is not an address: `unknown`, an obfuscated name such as `_hidden`, an address with a zone. If
+/// such an entry is reached, the identity is the peer's.
+///
+/// Addresses become identities as in [`PeerIp`]; [`ipv6_prefix`](Self::ipv6_prefix) and [`ipv4_prefix`](Self::ipv4_prefix) count
+/// larger networks as one.
 ///
 /// # Example
 ///
@@ -67,15 +57,21 @@ pub struct PeerIp;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientIp {
-    trusted: Box<[IpNet]>,
+    trust: Trust,
     header: HeaderName,
+    prefix: Prefix,
 }
 
 impl ClientIp {
-    /// Trusts the proxies in these networks, such as `10.0.0.0/8`, `fd00::/8`, or a single `192.0.2.7`.
+    /// Trusts the proxies in these networks, such as `10.0.0.0/8`, `fd00::/8`, or a single `192.0.2.7`. The text `unix:` is a proxy
+    /// at the other end of a Unix socket: see [`UnixPeer`](crate::UnixPeer).
     ///
-    /// List your own proxies and nothing else, because a trusted address decides who the client is. With an empty list no
-    /// header is read.
+    /// The header is read only if the peer is one of them. Trusted addresses are passed over, and the first other one is the client,
+    /// as the outermost trusted proxy saw it. If all addresses are trusted, the client is the one furthest to the left: the request
+    /// came from within, and each host there is a client of its own. Without the header it is the peer.
+    ///
+    /// List your own proxies and nothing else, because a trusted address decides who the client is. An address that NAT64 has
+    /// translated is trusted if it is listed as IPv6. With an empty list no header is read.
     ///
     /// # Panics
     ///
@@ -88,7 +84,7 @@ impl ClientIp {
         }
     }
 
-    /// Trusts the proxies in these networks, which come from a configuration.
+    /// Trusts the proxies in these networks, which come from a configuration. See [`behind`](Self::behind).
     ///
     /// # Errors
     ///
@@ -97,14 +93,39 @@ impl ClientIp {
     pub fn try_behind(
         cidrs: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Self, InvalidCidr> {
-        let trusted = cidrs
-            .into_iter()
-            .map(|cidr| network(cidr.as_ref()))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            trusted,
+        Trust::behind(cidrs).map(Self::of)
+    }
+
+    /// Trusts this number of proxies, whatever their addresses are. Each adds one entry to the header, and the client is the entry
+    /// that the outermost one added: with `hops(2)` the second from the right.
+    ///
+    /// For proxies whose addresses change, as those of a cloud's load balancer do. Every request must pass all of them: who reaches
+    /// the service past a proxy writes the client's address itself. Where addresses are known, [`behind`](Self::behind) is
+    /// safer. The peer's address need not be known.
+    ///
+    /// If there are fewer entries than proxies, the client is the one furthest to the left; without the header, or with `hops(0)`,
+    /// it is the peer.
+    ///
+    /// ```
+    /// use layer_http::{ClientIp, Identity, KeyExtractor, RequestHead};
+    ///
+    /// let client = ClientIp::hops(2);
+    /// let request = http::Request::get("/")
+    ///     .header("x-forwarded-for", "1.2.3.4, 203.0.113.9, 198.51.100.7") // 1.2.3.4 was made up by the client
+    ///     .body(())
+    ///     .unwrap();
+    /// assert_eq!(client.extract(&RequestHead::of(&request)), Some(Identity::V4(0xcb00_7109)));
+    /// ```
+    pub fn hops(proxies: usize) -> Self {
+        Self::of(Trust::Hops(proxies))
+    }
+
+    fn of(trust: Trust) -> Self {
+        Self {
+            trust,
             header: HeaderName::from_static("x-forwarded-for"),
-        })
+            prefix: Prefix::default(),
+        }
     }
 
     /// Sets the header that the proxies write, such as `x-real-ip`, `cf-connecting-ip` or `forwarded`. Default
@@ -124,53 +145,54 @@ impl ClientIp {
         }
     }
 
-    fn client(&self, head: &RequestHead<'_>) -> Option<IpAddr> {
-        let peer = head.peer_addr()?.ip();
-        if !self.trusts(peer) {
-            return Some(peer);
+    /// Counts all IPv4 addresses with these first bits as one. Default 32.
+    ///
+    /// # Panics
+    ///
+    /// Unless the length is 8 to 32.
+    #[must_use]
+    #[track_caller]
+    pub fn ipv4_prefix(self, length: u8) -> Self {
+        Self {
+            prefix: self.prefix.ipv4(length),
+            ..self
         }
-        let lines = head.headers.get_all(&self.header).iter();
-        let first_untrusted = lines
-            .rev()
-            .flat_map(|line| self.addresses(line))
-            .find(|address| !address.is_some_and(|address| self.trusts(address)));
-        Some(first_untrusted.flatten().unwrap_or(peer))
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.trusted
-            .iter()
-            .any(|network| network.contains(&address))
+    /// Counts all IPv6 addresses with these first bits as one. Default 64.
+    ///
+    /// Many providers give a subscriber a /56, some a /48. With 64 such a subscriber has 256 or 65,536 identities.
+    ///
+    /// # Panics
+    ///
+    /// Unless the length is 16 to 64.
+    #[must_use]
+    #[track_caller]
+    pub fn ipv6_prefix(self, length: u8) -> Self {
+        Self {
+            prefix: self.prefix.ipv6(length),
+            ..self
+        }
     }
 
     /// Returns the addresses of one line, from the right. `None` for an element that is not an address.
     fn addresses<'a>(&self, line: &'a HeaderValue) -> impl Iterator<Item = Option<IpAddr>> + 'a {
-        let node: fn(&[u8]) -> Option<&[u8]> = if self.header == FORWARDED {
-            forwarded_for
-        } else {
-            |element| Some(element)
+        let read: fn(&[u8]) -> Option<IpAddr> = match self.header == FORWARDED {
+            true => |element| address(&forwarded_for(element)?),
+            false => address,
         };
         Elements::of(line.as_bytes(), b',')
             .filter(|element| !element.is_empty())
-            .map(move |element| node(element).and_then(address))
-    }
-}
-
-impl KeyExtractor for PeerIp {
-    #[inline]
-    fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
-        head.peer_addr().map(|peer| peer.ip().into())
-    }
-
-    fn missing(&self) -> OnMissing {
-        OnMissing::Shared
+            .map(read)
     }
 }
 
 impl KeyExtractor for ClientIp {
     fn extract<'a>(&self, head: &RequestHead<'a>) -> Option<Identity<'a>> {
-        self.client(head).map(Identity::from)
+        let lines = head.headers.get_all(&self.header).iter();
+        let entries = lines.rev().flat_map(|line| self.addresses(line));
+        let client = self.trust.client(head.peer(), entries)?;
+        Some(identity(client, self.prefix))
     }
 
     fn missing(&self) -> OnMissing {

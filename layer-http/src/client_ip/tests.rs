@@ -4,7 +4,7 @@ use http::Request;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::PeerAddr;
+use crate::{PeerAddr, UnixPeer};
 
 const PROXY: &str = "10.0.0.1";
 
@@ -127,21 +127,129 @@ fn the_rightmost_stranger_is_the_client() {
 }
 
 #[test]
-fn with_no_stranger_or_garbage_first_the_peer_is_the_client() {
+fn with_no_entry_or_garbage_first_the_peer_is_the_client() {
     for lines in [
         &[][..],
         &[""],
         &[","],
-        &["10.0.0.2"],
-        &["10.0.0.3, 10.0.0.2"],
-        &["10.0.0.3", "fd00::1"],
         &["1.2.3.4, unknown"],
+        &["unknown, 10.0.0.2"],
         &["1.2.3.4, _hidden, 10.0.0.2"],
         &["1.2.3.4", "garbage"],
         &["203.0.113.9", "\""],
     ] {
         assert_eq!(client(PROXY, lines), id(PROXY), "{lines:?}");
     }
+}
+
+#[test]
+fn in_a_chain_that_is_trusted_to_its_end_the_furthest_is_the_client() {
+    for (lines, furthest) in [
+        (&["10.0.0.2"][..], "10.0.0.2"),
+        (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        (&["10.0.0.3", "fd00::1"], "10.0.0.3"),
+        (&["fd00:0:0:7::1, ,10.0.0.3:80", ""], "fd00:0:0:7::"),
+    ] {
+        assert_eq!(client(PROXY, lines), id(furthest), "{lines:?}");
+    }
+}
+
+#[test]
+fn behind_a_number_of_proxies_the_client_is_what_the_outermost_wrote() {
+    for (hops, lines, expected) in [
+        (1, &["1.2.3.4, 203.0.113.9"][..], "203.0.113.9"),
+        (2, &["1.2.3.4, 203.0.113.9, 198.51.100.7"], "203.0.113.9"),
+        (2, &["1.2.3.4", "203.0.113.9", "10.0.0.2"], "203.0.113.9"),
+        // Between client and service any text counts as a hop, and nothing empty does.
+        (2, &["203.0.113.9, unknown"], "203.0.113.9"),
+        (2, &["203.0.113.9, , 10.0.0.2,", ","], "203.0.113.9"),
+        // Too few entries: the first that there is.
+        (3, &["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        (1, &["1.2.3.4, unknown"], PROXY),
+        (1, &[], PROXY),
+        (0, &["1.2.3.4"], PROXY),
+    ] {
+        let request = request(PROXY, "x-forwarded-for", lines);
+        let client = ClientIp::hops(hops).extract(&RequestHead::of(&request));
+        assert_eq!(client, Some(id(expected)), "{hops} {lines:?}");
+    }
+}
+
+#[test]
+fn hops_need_no_peer_and_read_any_header() {
+    let line = "for=1.2.3.4, for=\"[2001:db8:0:7::1]:80\";by=10.0.0.1";
+    let mut request = Request::get("/")
+        .header("forwarded", line)
+        .body(())
+        .unwrap();
+    let client = ClientIp::hops(1).header("forwarded");
+    let extract = |request: &Request<()>| {
+        let identity = client.extract(&RequestHead::of(request));
+        identity.map(Identity::into_owned)
+    };
+    assert_eq!(extract(&request), Some(id("2001:db8:0:7::")));
+    request.headers_mut().clear();
+    assert_eq!(extract(&request), None);
+}
+
+#[test]
+fn a_peer_on_a_unix_socket_is_one_identity_and_trusted_if_it_is_listed() {
+    let mut request = Request::get("/").header("x-forwarded-for", "1.2.3.4");
+    request = request.extension(UnixPeer);
+    let mut request = request.body(()).unwrap();
+    let extract = |request: &Request<()>, key: &dyn KeyExtractor| {
+        let identity = key.extract(&RequestHead::of(request));
+        identity.map(Identity::into_owned)
+    };
+    let unix = Some(Identity::from("unix"));
+    let behind = |proxies: &[&str]| ClientIp::behind(proxies);
+    assert_eq!(extract(&request, &PeerIp), unix);
+    assert_eq!(extract(&request, &PeerIp.ipv4_prefix(24)), unix);
+    assert_eq!(extract(&request, &behind(&["10.0.0.0/8"])), unix);
+    let trusting = behind(&["10.0.0.0/8", " unix: "]);
+    assert_eq!(extract(&request, &trusting), Some(id("1.2.3.4")));
+    assert_eq!(extract(&request, &ClientIp::hops(1)), Some(id("1.2.3.4")));
+
+    // An address tells more. A stranger over TCP is not the proxy on the socket.
+    let stranger = PeerAddr((ip("192.0.2.7"), 1).into());
+    request.extensions_mut().insert(stranger);
+    assert_eq!(extract(&request, &PeerIp), Some(id("192.0.2.7")));
+    assert_eq!(extract(&request, &trusting), Some(id("192.0.2.7")));
+
+    let nowhere = Request::get("/").header("x-forwarded-for", "1.2.3.4");
+    let nowhere = nowhere.body(()).unwrap();
+    assert_eq!(extract(&nowhere, &trusting), None);
+    assert_eq!(extract(&nowhere, &PeerIp.ipv6_prefix(48)), None);
+}
+
+#[test]
+fn the_client_s_network_is_as_large_as_is_set() {
+    let request = request(PROXY, "x-forwarded-for", &["2001:db8:7:1234::1"]);
+    let client = ClientIp::hops(1).ipv6_prefix(48).ipv4_prefix(24);
+    let network = client.extract(&RequestHead::of(&request));
+    assert_eq!(network, Some(id("2001:db8:7::")));
+    let mut without = self::request("192.0.2.7", "x-other", &[""]);
+    let network = client.extract(&RequestHead::of(&without));
+    assert_eq!(network, Some(id("192.0.2.0")));
+    let peer = PeerAddr((ip("2001:db8:7:1234::1"), 1).into());
+    without.extensions_mut().insert(peer);
+    let network = PeerIp.ipv6_prefix(56).extract(&RequestHead::of(&without));
+    assert_eq!(network, Some(id("2001:db8:7:1200::")));
+    assert_eq!(PeerIp.ipv6_prefix(56).missing(), OnMissing::Shared);
+}
+
+#[test]
+fn nat64_is_the_ipv4_address_and_never_a_proxy_that_is_listed_as_such() {
+    let stranger = "64:ff9b::203.0.113.9";
+    assert_eq!(client(stranger, &["1.2.3.4"]), id("203.0.113.9"));
+    assert_eq!(client(PROXY, &[stranger]), id("203.0.113.9"));
+    // It translates to a trusted address, and is not believed.
+    let translated = "64:ff9b::10.0.0.2";
+    assert_eq!(client(translated, &["1.2.3.4"]), id("10.0.0.2"));
+    let request = request(translated, "x-forwarded-for", &["1.2.3.4"]);
+    let listed = ClientIp::behind(["64:ff9b::a00:0/104"]);
+    let client = listed.extract(&RequestHead::of(&request));
+    assert_eq!(client, Some(id("1.2.3.4")));
 }
 
 #[test]
@@ -227,6 +335,16 @@ fn forwarded_is_read_by_rfc_7239() {
             &["for=203.0.113.9;host=\"a\\\\\", for=10.0.0.2"],
             "203.0.113.9",
         ),
+        // A quoted pair is the byte after its backslash.
+        (&["for=\"203\\.0.113.\\9\""], "203.0.113.9"),
+        (
+            &["for=\"\\[2001:db8:cafe::17\\]\\:4711\""],
+            "2001:db8:cafe::",
+        ),
+        (&["for=1.2.3.4, for=\"203.0.113.9\\\\\""], PROXY),
+        (&["for=1.2.3.4, for=\"203.0.113.9\\\"\""], PROXY),
+        (&["for=1.2.3.4, for=\"203.0\".113.9\""], PROXY),
+        (&["for=1.2.3.4, for=203\\.0.113.9"], PROXY),
         // A quote left open by the client swallows none of the proxy's element.
         (&["for=\"1.2.3.4, for=203.0.113.9"], "203.0.113.9"),
         (&["for=\"1.2.3.4\\, for=203.0.113.9;x=\"y\""], "203.0.113.9"),
@@ -282,16 +400,19 @@ fn networks_are_read_in_every_notation() {
         ("::ffff:192.0.2.7", "192.0.2.7/32"),
         ("::/1", "::/1"),
     ] {
-        assert_eq!(super::network(text).unwrap().to_string(), network);
+        assert_eq!(super::cidr::network(text).unwrap().to_string(), network);
     }
 }
 
 #[test]
 fn the_error_of_a_wrong_network_says_what_to_write() {
     for (text, message) in [
-        ("", "write 10.0.0.0/8, fd00::/8 or one address"),
-        ("10.0.0.0/33", "write 10.0.0.0/8, fd00::/8 or one address"),
-        ("10.0/8", "write 10.0.0.0/8, fd00::/8 or one address"),
+        ("", "write 10.0.0.0/8, fd00::/8, one address or unix:"),
+        (
+            "10.0.0.0/33",
+            "write 10.0.0.0/8, fd00::/8, one address or unix:",
+        ),
+        ("10.0/8", "write 10.0.0.0/8, fd00::/8, one address or unix:"),
         ("proxy.internal", "\"proxy.internal\" is not a network"),
         (
             "10.1.2.3/8",
@@ -334,6 +455,8 @@ fn a_very_long_header_takes_no_longer_than_its_length() {
         let line = format!("{line}, for=203.0.113.9");
         assert_eq!(forwarded(&[line]), id("203.0.113.9"));
     }
+    let quoted = format!("for=\"{}\"", "\\1".repeat(1 << 20));
+    assert_eq!(forwarded(&[quoted]), id(PROXY));
 }
 
 /// One element of a list and what it means: an address, or nothing that is one.
@@ -397,6 +520,65 @@ fn is_trusted(address: &IpAddr) -> bool {
     }
 }
 
+/// The elements of a well-formed `Forwarded`, read from the left, a byte at a time, as RFC 7239 section 4 has them: the `for`
+/// parameters of each.
+fn read_from_the_left(line: &str) -> Vec<Vec<String>> {
+    let (mut elements, mut name, mut value) = (vec![vec![]], String::new(), None::<String>);
+    let mut quoted = false;
+    let mut bytes = format!("{line},").into_bytes().into_iter().map(char::from);
+    while let Some(byte) = bytes.next() {
+        match (byte, &mut value) {
+            ('\\', Some(value)) if quoted => value.extend(bytes.next()),
+            ('"', _) => quoted = !quoted,
+            (byte, Some(value)) if quoted => value.push(byte),
+            ('=', None) => value = Some(String::new()),
+            (',' | ';', _) => {
+                if name.eq_ignore_ascii_case("for") {
+                    elements.last_mut().unwrap().extend(value.take());
+                }
+                (name, value) = (String::new(), None);
+                if byte == ',' {
+                    elements.push(vec![]);
+                }
+            }
+            (' ' | '\t', _) => {}
+            (byte, Some(value)) => value.push(byte),
+            (byte, None) => name.push(byte),
+        }
+    }
+    elements.pop();
+    elements
+}
+
+/// A well-formed element of `Forwarded`.
+fn forwarded_element() -> impl Strategy<Value = String> {
+    let quote = |text: String, escapes: Vec<bool>| {
+        let mut quoted = String::from("\"");
+        for (byte, escape) in text.chars().zip(escapes.into_iter().cycle()) {
+            if escape || matches!(byte, '"' | '\\') {
+                quoted.push('\\');
+            }
+            quoted.push(byte);
+        }
+        quoted + "\""
+    };
+    let node = element().prop_map(|(text, _)| text);
+    let text = "[a,;= \"\\\\.1]{0,8}";
+    let pair = prop_oneof![
+        2 => (node, vec(any::<bool>(), 1..4)).prop_map(move |(node, e)| ("for", quote(node, e))),
+        1 => any::<[u8; 4]>().prop_map(|octets| ("For", IpAddr::from(octets).to_string())),
+        1 => (text, vec(any::<bool>(), 1..4)).prop_map(move |(text, e)| ("host", quote(text, e))),
+        1 => Just(("proto", "https".to_owned())),
+    ];
+    vec((pair, "[ \t]{0,1}"), 1..4).prop_map(|pairs| {
+        let pairs = pairs.iter();
+        let pairs: Vec<_> = pairs
+            .map(|((name, value), space)| format!("{space}{name}={value}{space}"))
+            .collect();
+        pairs.join(";")
+    })
+}
+
 /// Bytes that a header's value may hold.
 fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
@@ -414,13 +596,17 @@ fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn the_client_is_the_rightmost_stranger_or_the_peer(
+    fn the_client_is_the_rightmost_stranger_the_furthest_or_the_peer(
         elements in vec(element(), 0..8),
         breaks in vec(any::<bool>(), 1..8),
     ) {
-        let first = elements.iter().rev().map(|(_, meaning)| *meaning)
-            .find(|meaning| !meaning.as_ref().is_some_and(is_trusted));
-        let expected = first.flatten().unwrap_or(ip(PROXY));
+        let mut expected = ip(PROXY);
+        for (_, meaning) in elements.iter().rev() {
+            expected = meaning.unwrap_or(ip(PROXY));
+            if !meaning.as_ref().is_some_and(is_trusted) {
+                break;
+            }
+        }
 
         let list = lines(&elements, &breaks);
         prop_assert_eq!(client(PROXY, &list), Identity::from(expected));
@@ -429,6 +615,22 @@ proptest! {
             .map(|(text, meaning)| (format!("by=x;for=\"{text}\";proto=https"), *meaning))
             .collect();
         prop_assert_eq!(forwarded(&lines(&quoted, &breaks)), Identity::from(expected));
+    }
+
+    #[test]
+    fn a_well_formed_header_means_what_a_reader_from_the_left_finds(
+        line in vec(forwarded_element(), 0..5).prop_map(|elements| elements.join(",")),
+    ) {
+        let found: Vec<_> = Elements::of(line.as_bytes(), b',')
+            .map(|element| forwarded_for(element).map(|node| node.into_owned()))
+            .collect();
+        let expected: Vec<_> = read_from_the_left(&line).into_iter().rev()
+            .map(|nodes| match &nodes[..] {
+                [node] => Some(node.clone().into_bytes()),
+                _ => None,
+            })
+            .collect();
+        prop_assert_eq!(found, expected, "{}", line);
     }
 
     #[test]

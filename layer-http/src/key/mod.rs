@@ -1,30 +1,41 @@
 //! The extractors that find the identity of a request.
 
+mod bearer_token;
+mod extension;
 mod header;
 mod key_fn;
 mod missing;
 #[cfg(feature = "axum")]
 mod path_param;
 mod resolved;
+#[cfg(feature = "axum")]
+mod route;
+mod tuple;
 
 use std::sync::Arc;
 
 use layer_store::Identity;
 
 pub(crate) use self::header::header_name;
-#[cfg(feature = "axum")]
-pub use self::path_param::{PathParam, path_param};
 pub use self::{
+    bearer_token::{BearerToken, bearer_token},
+    extension::{Extension, extension},
     header::{Header, header},
     key_fn::{KeyFn, key_fn},
-    missing::{OrRefuse, OrSkip},
-    resolved::{Resolved, resolve},
+    missing::{OrClientIp, OrRefuse, OrShared, OrSkip},
+    resolved::Resolved,
 };
-use crate::RequestHead;
+#[cfg(feature = "axum")]
+pub use self::{
+    path_param::{PathParam, path_param},
+    route::{Route, route},
+};
+use crate::{ClientIp, RequestHead};
 
 /// Finds the [`Identity`] of a request: the client that a layer limits, locks for or remembers.
 ///
-/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], `path_param` and [`key_fn`] are the usual ones.
+/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], [`bearer_token`], [`extension`], `path_param`, `route` and
+/// [`key_fn`] are the usual ones. A tuple of two or three extractors is one, too.
 ///
 /// ```
 /// use layer_http::{RequestHead, Identity, KeyExtractor, OnMissing, header};
@@ -59,6 +70,29 @@ pub trait KeyExtractor: Send + Sync + 'static {
         OnMissing::UsePeer
     }
 
+    /// Returns the identity of a request, or its treatment without one. This is what layers call.
+    ///
+    /// The default asks [`extract`](Self::extract), then [`missing`](Self::missing). An extractor that wraps another one forwards
+    /// this method, because `extract` does not tell an ambiguous request from one without an identity.
+    ///
+    /// ```
+    /// use layer_http::{Identity, KeyExtractor, RequestHead, Resolved, header};
+    ///
+    /// let named = http::Request::get("/").header("x-api-key", "ada").body(()).unwrap();
+    /// let unnamed = http::Request::get("/").body(()).unwrap();
+    /// let by_key = header("x-api-key");
+    /// assert_eq!(by_key.resolve(&RequestHead::of(&named)), Resolved::Found(Identity::from("ada")));
+    /// assert_eq!(by_key.resolve(&RequestHead::of(&unnamed)), Resolved::Fallback(None));
+    /// assert_eq!(by_key.or_refuse().resolve(&RequestHead::of(&unnamed)), Resolved::Refuse);
+    /// ```
+    #[inline]
+    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
+        match self.extract(head) {
+            Some(identity) => Resolved::Found(identity),
+            None => Resolved::without(self.missing(), head),
+        }
+    }
+
     /// Refuses requests without an identity.
     fn or_refuse(self) -> OrRefuse<Self>
     where
@@ -75,6 +109,33 @@ pub trait KeyExtractor: Send + Sync + 'static {
         Self: Sized,
     {
         OrSkip { key: self }
+    }
+
+    /// Lets all requests without an identity share one, apart from those that have an identity.
+    ///
+    /// For clients that are anonymous and have one quota together.
+    fn or_shared(self) -> OrShared<Self>
+    where
+        Self: Sized,
+    {
+        OrShared { key: self }
+    }
+
+    /// Lets the client's address stand in for a missing identity, where the default is the peer's.
+    ///
+    /// Behind a proxy the peer is the proxy, and all clients without an identity would share its address.
+    ///
+    /// ```
+    /// use layer_http::{ClientIp, KeyExtractor, header};
+    ///
+    /// let by_key = header("x-api-key").or_client_ip(ClientIp::behind(["10.0.0.0/8"]));
+    /// # let _ = by_key;
+    /// ```
+    fn or_client_ip(self, client: ClientIp) -> OrClientIp<Self>
+    where
+        Self: Sized,
+    {
+        OrClientIp { key: self, client }
     }
 }
 
@@ -103,6 +164,10 @@ impl<K: KeyExtractor + ?Sized> KeyExtractor for Box<K> {
     fn missing(&self) -> OnMissing {
         (**self).missing()
     }
+
+    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
+        (**self).resolve(head)
+    }
 }
 
 impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
@@ -112,6 +177,10 @@ impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
 
     fn missing(&self) -> OnMissing {
         (**self).missing()
+    }
+
+    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
+        (**self).resolve(head)
     }
 }
 

@@ -1,57 +1,53 @@
+use std::borrow::Cow;
+
 use layer_store::Identity;
 
 use crate::{KeyExtractor, OnMissing, PeerIp, RequestHead};
 
-/// The identity of a request, or its treatment without one, after [`OnMissing`] was applied.
+/// The identity of a request, or its treatment without one: the result of [`KeyExtractor::resolve`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resolved<'a> {
     /// The identity that the extractor found.
     Found(Identity<'a>),
-    /// The extractor found nothing. The request belongs to its peer's address, apart from all identities of extractors.
-    /// `None`: the peer is not known either, and all such requests share one identity.
-    Peer(Option<Identity<'a>>),
+    /// The extractor found nothing, and something else stands in: usually the address of the peer. A layer keeps it apart from
+    /// all identities of extractors. `None`: nothing is known of the peer either, and all such requests share one identity.
+    Fallback(Option<Identity<'a>>),
     /// The extractor found nothing, and the request passes.
     Skip,
     /// The extractor found nothing, and the request is refused.
     Refuse,
+    /// The request names several identities, such as a [`header`](crate::header) on two different lines. It is refused.
+    Ambiguous,
     /// The extractor cannot find anything here: the service is wired wrongly.
     Misconfigured,
 }
 
-/// Extracts the identity of a request, and applies the extractor's [`OnMissing`] if there is none.
-///
-/// ```
-/// use layer_http::{Identity, KeyExtractor, RequestHead, Resolved, header, resolve};
-///
-/// let named = http::Request::get("/").header("x-api-key", "ada").body(()).unwrap();
-/// let unnamed = http::Request::get("/").body(()).unwrap();
-/// let by_key = header("x-api-key");
-/// assert_eq!(resolve(&by_key, &RequestHead::of(&named)), Resolved::Found(Identity::from("ada")));
-/// assert_eq!(resolve(&by_key, &RequestHead::of(&unnamed)), Resolved::Peer(None));
-/// assert_eq!(resolve(&by_key.or_refuse(), &RequestHead::of(&unnamed)), Resolved::Refuse);
-/// ```
-#[inline]
-pub fn resolve<'a>(
-    extractor: &(impl KeyExtractor + ?Sized),
-    head: &RequestHead<'a>,
-) -> Resolved<'a> {
-    match extractor.extract(head) {
-        Some(identity) => Resolved::Found(identity),
-        None => on_missing(extractor.missing(), head),
+impl<'a> Resolved<'a> {
+    /// Returns the treatment of a request without an identity.
+    #[cold]
+    pub fn without(missing: OnMissing, head: &RequestHead<'a>) -> Self {
+        match missing {
+            OnMissing::UsePeer => Self::Fallback(PeerIp.extract(head)),
+            OnMissing::Shared => Self::Fallback(None),
+            OnMissing::Skip => Self::Skip,
+            OnMissing::Refuse => Self::Refuse,
+            OnMissing::Misconfigured => Self::Misconfigured,
+        }
+    }
+
+    /// Replaces the treatment of a request without an identity. An identity stays, and so does [`Self::Ambiguous`]: a client must
+    /// not reach what is meant for requests without an identity by naming two.
+    pub(super) fn or_else(self, missing: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Found(_) | Self::Ambiguous => self,
+            _ => missing(),
+        }
     }
 }
 
-#[cold]
-fn on_missing<'a>(missing: OnMissing, head: &RequestHead<'a>) -> Resolved<'a> {
-    match missing {
-        OnMissing::UsePeer => Resolved::Peer(PeerIp.extract(head)),
-        OnMissing::Shared => Resolved::Peer(None),
-        OnMissing::Skip => Resolved::Skip,
-        OnMissing::Refuse => Resolved::Refuse,
-        OnMissing::Misconfigured => Resolved::Misconfigured,
-    }
-}
+/// The identity that requests share which have none and are told so by [`KeyExtractor::or_shared`].
+pub(super) const NOBODY: Identity<'static> = Identity::Text(Cow::Borrowed(b""));
 
 #[cfg(test)]
 mod tests {
@@ -66,19 +62,18 @@ mod tests {
         let head = RequestHead::of(&request);
         let ada = key_fn(|_| Some(Identity::from("ada")));
         let found = Resolved::Found(Identity::from("ada"));
-        assert_eq!(resolve(&ada, &head), found);
-        assert_eq!(resolve(&ada.or_skip(), &head), found);
-        assert_eq!(resolve(&ada.or_refuse(), &head), found);
+        assert_eq!(ada.resolve(&head), found);
+        assert_eq!(ada.or_skip().resolve(&head), found);
+        assert_eq!(ada.or_refuse().resolve(&head), found);
+        assert_eq!(ada.or_shared().resolve(&head), found);
     }
 
     #[test]
     fn without_an_identity_and_a_peer_all_requests_are_one() {
         let request = Request::new(());
         let nobody = key_fn(|_| None);
-        assert_eq!(
-            resolve(&nobody, &RequestHead::of(&request)),
-            Resolved::Peer(None)
-        );
+        let resolved = nobody.resolve(&RequestHead::of(&request));
+        assert_eq!(resolved, Resolved::Fallback(None));
     }
 
     #[test]
@@ -88,16 +83,18 @@ mod tests {
         request.extensions_mut().insert(PeerAddr(address));
         let head = RequestHead::of(&request);
         let nobody = key_fn(|_| None);
-        let peer = Identity::from(address.ip());
-        assert_eq!(resolve(&nobody, &head), Resolved::Peer(Some(peer)));
-        assert_eq!(resolve(&nobody.or_skip(), &head), Resolved::Skip);
-        assert_eq!(resolve(&nobody.or_refuse(), &head), Resolved::Refuse);
+        let peer = Resolved::Fallback(Some(Identity::from(address.ip())));
+        assert_eq!(nobody.resolve(&head), peer);
+        assert_eq!(nobody.or_skip().resolve(&head), Resolved::Skip);
+        assert_eq!(nobody.or_refuse().resolve(&head), Resolved::Refuse);
+        let shared = Resolved::Fallback(Some(NOBODY));
+        assert_eq!(nobody.or_shared().resolve(&head), shared);
         let missing = [
-            (OnMissing::Shared, Resolved::Peer(None)),
+            (OnMissing::Shared, Resolved::Fallback(None)),
             (OnMissing::Misconfigured, Resolved::Misconfigured),
         ];
         for (missing, resolved) in missing {
-            assert_eq!(on_missing(missing, &head), resolved);
+            assert_eq!(Resolved::without(missing, &head), resolved);
         }
     }
 }

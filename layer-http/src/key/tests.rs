@@ -1,5 +1,4 @@
 use http::{HeaderValue, Request};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -10,45 +9,6 @@ fn request(lines: &[&[u8]]) -> Request<()> {
         request.headers_mut().append("x-api-key", value);
     }
     request
-}
-
-#[test]
-fn the_identity_is_the_header_s_value() {
-    let key = header("X-Api-Key");
-    for (line, value) in [
-        ("ada", "ada"),
-        (" \tada\t ", "ada"),
-        ("a, b", "a, b"),
-        ("{*}", "{*}"),
-    ] {
-        let request = request(&[line.as_bytes()]);
-        assert_eq!(key.extract(&RequestHead::of(&request)), Some(value.into()));
-    }
-}
-
-#[test]
-fn a_missing_empty_or_repeated_header_is_no_identity() {
-    let key = header("x-api-key");
-    for lines in [
-        &[][..],
-        &[&b""[..]],
-        &[&b" \t"[..]],
-        &[&b"ada"[..], b"ada"],
-        &[&b"ada"[..], b""],
-    ] {
-        assert_eq!(
-            key.extract(&RequestHead::of(&request(lines))),
-            None,
-            "{lines:?}"
-        );
-    }
-    assert_eq!(key.missing(), OnMissing::UsePeer);
-}
-
-#[test]
-#[should_panic(expected = "\"x api key\" is not the name of a header: write one such as")]
-fn a_wrong_header_name_is_refused_when_it_is_written() {
-    let _ = header("x api key");
 }
 
 #[test]
@@ -117,17 +77,4 @@ fn every_extractor_is_send_sync_and_shared() {
     check(header("a").or_refuse().or_skip());
     check(key_fn(|_| None));
     check::<Option<Box<dyn KeyExtractor>>>(None);
-}
-
-proptest! {
-    #[test]
-    fn a_header_names_the_same_bytes_or_nobody(line in prop::collection::vec(any::<u8>(), 0..64)) {
-        let Ok(value) = HeaderValue::from_bytes(&line) else { return Ok(()) };
-        let mut request = Request::new(());
-        request.headers_mut().insert("x-api-key", value);
-        match header("x-api-key").extract(&RequestHead::of(&request)) {
-            Some(Identity::Text(text)) => prop_assert_eq!(&*text, line.trim_ascii()),
-            other => prop_assert!(other.is_none() && line.trim_ascii().is_empty()),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use layer_http::{KeyExtractor, RequestHead, Resolved, key_fn, resolve};
+use layer_http::{KeyExtractor, RequestHead, Resolved, key_fn};
 use layer_store::Identity;
 
 /// The clients among which an idempotency key is unique: a key of one client never replays another's response.
@@ -62,9 +62,9 @@ impl ClientScope {
         let Some(by) = &self.by else {
             return Some(Client::Named(Identity::from("")));
         };
-        match resolve(&**by, head) {
+        match by.resolve(head) {
             Resolved::Found(identity) => Some(Client::Named(identity)),
-            Resolved::Peer(peer) => peer.map(Client::Peer),
+            Resolved::Fallback(peer) => peer.map(Client::Peer),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use http::Response;
-use layer_http::{Body, KeyExtractor, RequestHead, Resolved, resolve};
+use layer_http::{Body, KeyExtractor, RequestHead, Resolved};
 use layer_store::Identity;
 
 use crate::{LockRefusal, Locks, lease::holder::Holder};
@@ -31,15 +31,20 @@ impl Shared {
         if !self.enabled {
             return LockNeed::Nothing;
         }
-        let group = match resolve(&*self.key, head) {
+        let group = match self.key.resolve(head) {
             Resolved::Found(identity) => self.group_name(head, "", &identity),
             // Apart from keys that look like addresses.
-            Resolved::Peer(Some(peer)) => self.group_name(head, "/peer", &peer),
-            Resolved::Peer(None) => self.group_name(head, "/peer", &Identity::from("")),
+            Resolved::Fallback(Some(peer)) => self.group_name(head, "/peer", &peer),
+            Resolved::Fallback(None) => self.group_name(head, "/peer", &Identity::from("")),
             Resolved::Skip => return LockNeed::Nothing,
             Resolved::Refuse => {
                 LockRefusal::tell_unnamed("key_not_found");
                 return LockNeed::Refused(LockRefusal::KeyNotFound.into_response());
+            }
+            // Which of the two would be locked is the client's choice.
+            Resolved::Ambiguous => {
+                LockRefusal::tell_unnamed("key_ambiguous");
+                return LockNeed::Refused(LockRefusal::KeyAmbiguous.into_response());
             }
             _ => {
                 tracing::error!(

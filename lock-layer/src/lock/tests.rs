@@ -339,6 +339,26 @@ async fn a_request_that_does_not_say_locks_its_peer_is_refused_or_passes() {
         Some(LockRefusal::KeyNotFound)
     ));
     assert_eq!(response.extensions().get(), Some(&RunOutcome::NotExecuted));
+    let twice = || {
+        let mut request = silent();
+        for car in ["7", "8"] {
+            let headers = request.headers_mut();
+            headers.append("x-car", http::HeaderValue::from_static(car));
+        }
+        request
+    };
+    for extractor in [
+        Box::new(header("x-car")) as Box<dyn KeyExtractor>,
+        Box::new(header("x-car").or_skip()),
+    ] {
+        let layer = LockLayer::new(world.store(), extractor);
+        let response = layer.layer(ok).oneshot(twice()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(matches!(
+            response.extensions().get(),
+            Some(LockRefusal::KeyAmbiguous)
+        ));
+    }
     let skipping = LockLayer::new(world.store(), header("x-car").or_skip());
     let response = skipping.layer(ok).oneshot(silent()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);

@@ -9,7 +9,7 @@ use crate::policy::{limit::Limit, limit_set::MAX_POLICIES};
 #[derive(Clone, Debug)]
 struct Partition<'a> {
     identity: Identity<'a>,
-    /// True if the request has no identity and is counted by its peer, apart from all identities.
+    /// True if the request has no identity and is counted by what stands in, such as its peer, apart from all identities.
     fallback: bool,
 }
 
@@ -22,6 +22,8 @@ pub(crate) struct Partitions<'a>([Option<Partition<'a>>; MAX_POLICIES]);
 pub(crate) enum Unpartitioned {
     /// The request lacks the identity that it must have.
     NoIdentity,
+    /// The request names several identities.
+    AmbiguousIdentity,
     /// The service is wired wrongly.
     Misconfigured,
 }
@@ -30,6 +32,7 @@ impl Unpartitioned {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NoIdentity => "no_identity",
+            Self::AmbiguousIdentity => "ambiguous_identity",
             Self::Misconfigured => "misconfigured",
         }
     }
@@ -90,7 +93,7 @@ impl Partitions<'_> {
 
 impl<'a> Partition<'a> {
     fn of(limit: &Limit, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
-        let peer = match limit.resolve(head) {
+        let fallback = match limit.resolve(head) {
             // ## Identified
             Resolved::Found(identity) => {
                 return Ok(Some(Self {
@@ -98,13 +101,15 @@ impl<'a> Partition<'a> {
                     fallback: false,
                 }));
             }
-            // ## Not identified => counted by the peer
+            // ## Not identified => counted by what stands in, such as the peer
             // In a key space of its own: a client must not spend the quota of an identity that spells its address.
-            Resolved::Peer(peer) => peer,
+            Resolved::Fallback(identity) => identity,
             // ## Not identified => not counted
             Resolved::Skip => return Ok(None),
             // ## Not identified => refused
             Resolved::Refuse => return Err(Unpartitioned::NoIdentity),
+            // By either identity, or by the peer, a client would be counted as it likes.
+            Resolved::Ambiguous => return Err(Unpartitioned::AmbiguousIdentity),
             Resolved::Misconfigured => {
                 limit.tell_misconfigured(head);
                 return Err(Unpartitioned::Misconfigured);
@@ -112,11 +117,11 @@ impl<'a> Partition<'a> {
             // A way that this version does not know: count the request rather than let it pass.
             _ => None,
         };
-        if peer.is_none() {
+        if fallback.is_none() {
             limit.tell_no_peer();
         }
         Ok(Some(Self {
-            identity: peer.unwrap_or(NOBODY),
+            identity: fallback.unwrap_or(NOBODY),
             fallback: true,
         }))
     }

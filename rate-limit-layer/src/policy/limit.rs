@@ -1,6 +1,6 @@
 use std::sync::{Arc, Once};
 
-use layer_http::{Content, KeyExtractor, PeerIp, RequestHead, Resolved, resolve};
+use layer_http::{Content, KeyExtractor, PeerIp, RequestHead, Resolved};
 use layer_store::{Identity, IdentityRef, Key, KeySpace};
 
 use crate::{
@@ -75,8 +75,8 @@ impl Limit {
     /// Returns the identity of a request, or what its extractor wants done without one.
     pub(crate) fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
         match &self.extractor {
-            Some(extractor) => resolve(&**extractor, head),
-            None => resolve(&PeerIp, head),
+            Some(extractor) => extractor.resolve(head),
+            None => PeerIp.resolve(head),
         }
     }
 

@@ -52,6 +52,9 @@ pub enum RateLimitRefusal {
     Unavailable(Unavailable),
     /// 400: the request lacks the identity that a policy [refuses](crate::KeyExtractor::or_refuse) to do without.
     NoIdentity,
+    /// 400: the request names several identities, such as an API key on two different lines
+    /// ([`Resolved::Ambiguous`](crate::Resolved::Ambiguous)).
+    AmbiguousIdentity,
     /// 500: a policy counts by a path parameter that the route does not have.
     Misconfigured,
 }
@@ -78,6 +81,10 @@ impl RateLimitRefusal {
                 StatusCode::BAD_REQUEST,
                 "this request must identify its client, and does not",
             ),
+            Self::AmbiguousIdentity => plain(
+                StatusCode::BAD_REQUEST,
+                "this request identifies its client by two different values; send the header once",
+            ),
             Self::Misconfigured => plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the rate limit does not fit this route",
@@ -92,6 +99,7 @@ impl From<Unpartitioned> for RateLimitRefusal {
     fn from(unpartitioned: Unpartitioned) -> Self {
         match unpartitioned {
             Unpartitioned::NoIdentity => Self::NoIdentity,
+            Unpartitioned::AmbiguousIdentity => Self::AmbiguousIdentity,
             Unpartitioned::Misconfigured => Self::Misconfigured,
         }
     }
