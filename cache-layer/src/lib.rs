@@ -125,6 +125,8 @@
 //!   target. A request with one of them passes by with `detail=forwarded`. Behind a proxy that writes them, use
 //!   [`key_headers`](CacheLayer::key_headers) and [`trust_headers`](CacheLayer::trust_headers).
 //! - **Identity headers** are credentials: see [`credential_headers`](CacheLayer::credential_headers).
+//!   A request with one on two different lines passes by with `detail=ambiguous-credential`, also under
+//!   [`per_user`](CacheLayer::per_user): its handler may read the other line.
 //!   [`ignore_cookies`](CacheLayer::ignore_cookies) names cookies that are none, [`per_user`](CacheLayer::per_user) keeps
 //!   entries for each user.
 //! - **A layer's own rules** are [`key`](CacheLayer::key), [`key_headers`](CacheLayer::key_headers),

@@ -44,6 +44,8 @@ pub(crate) enum Fwd {
 pub(crate) enum Detail {
     /// The request carries a credential, and the response is not marked as public.
     Credentials,
+    /// A credential stands on two different lines of the request.
+    AmbiguousCredential,
     /// The body has no end, such as a stream of events.
     Endless,
     /// There are too many fills under way.
@@ -227,6 +229,7 @@ impl Detail {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
+            Self::AmbiguousCredential => "ambiguous-credential",
             Self::Endless => "endless",
             Self::NoRoom => "no-room",
             Self::Interrupted => "interrupted",

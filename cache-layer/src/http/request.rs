@@ -145,6 +145,8 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Opt
         Detail::MethodOverride
     } else if roles.has(Roles::FORWARDED) {
         Detail::Forwarded
+    } else if roles.has(Roles::CREDENTIAL) && settings.fields.has_two_credentials(head.headers) {
+        Detail::AmbiguousCredential
     } else {
         return None;
     };
@@ -453,6 +455,22 @@ mod tests {
             .header("cache-control", "max-age=1");
         let both = cacheable(both).directives;
         assert_eq!((both.no_cache, both.max_age), (false, Some(1)));
+    }
+
+    /// The user may be found by one of the lines, and the handler may read the other.
+    #[test]
+    fn a_credential_on_two_different_lines_passes_by() {
+        let lines = |name: &str, lines: [&str; 2]| {
+            let request = get("/").header(name, lines[0]).header(name, lines[1]);
+            bypass_detail(request)
+        };
+        let ambiguous = Some(Detail::AmbiguousCredential);
+        assert_eq!(lines("x-api-key", ["ada", "bob"]), ambiguous);
+        assert_eq!(lines("authorization", ["Bearer a", ""]), ambiguous);
+        assert_eq!(lines("x-api-key", ["ada", " ada"]), None);
+        // Cookies may be on several lines (RFC 9113, section 8.2.3).
+        assert_eq!(lines("cookie", ["a=1", "b=2"]), None);
+        assert_eq!(lines("x-other", ["ada", "bob"]), None);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 use std::ops::{BitOr, BitOrAssign};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, header::COOKIE};
 
 use crate::key::names::{NamePattern, Names};
 
@@ -97,6 +97,23 @@ impl FieldRoles {
         fields.fold(Roles::default(), BitOr::bitor)
     }
 
+    /// Returns true if a credential of a request stands on two different lines. Which of them its handler reads, nobody here knows.
+    #[cold]
+    pub(crate) fn has_two_credentials(&self, headers: &HeaderMap) -> bool {
+        // Nearly every request has one line of each field.
+        if headers.len() == headers.keys_len() {
+            return false;
+        }
+        headers.keys().any(|name| {
+            let mut values = headers.get_all(name).iter().map(trimmed);
+            let first = values.next();
+            // A cookie is a list over all its lines.
+            values.any(|value| Some(value) != first)
+                && *name != COOKIE
+                && self.of_field(name).has(Roles::CREDENTIAL)
+        })
+    }
+
     fn of_field(&self, name: &HeaderName) -> Roles {
         let name = name.as_str();
         let mut roles = Roles::default();
@@ -107,6 +124,10 @@ impl FieldRoles {
         }
         roles
     }
+}
+
+fn trimmed(line: &HeaderValue) -> &[u8] {
+    line.as_bytes().trim_ascii()
 }
 
 /// Returns the shelf of a name. All without a letter at that place share one.
