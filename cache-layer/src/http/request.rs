@@ -12,7 +12,11 @@ use crate::{
     http::cache_control::Directives,
     http::cache_status::{Detail, Fwd},
     http::located::ChangedTarget,
-    key::{fields::Roles, query::overrides_method},
+    key::{
+        fields::{RequestFields, Roles},
+        query::overrides_method,
+        text::AddressText,
+    },
     settings::CacheSettings,
     stored::address::Address,
 };
@@ -21,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct KeyedRequest {
     /// The text of its address.
-    pub(crate) text: Vec<u8>,
+    pub(crate) text: AddressText,
     user: Option<Box<str>>,
     pub(crate) credentialed: bool,
     pub(crate) is_conditional: bool,
@@ -57,14 +61,16 @@ impl KeyedRequest {
     ///
     /// The request passes by: it goes to the handler.
     pub(crate) fn of(settings: &CacheSettings, head: &RequestHead<'_>) -> Result<Self, Bypass> {
-        let roles = settings.fields.of(head.headers);
+        let RequestFields { roles, host } = settings.fields.read(head.headers);
         if let Some(bypass) = bypass(settings, head, roles) {
             return Err(bypass);
         }
         let rules = &settings.keys;
         let user = rules.user(head);
         Ok(Self {
-            text: rules.text(head, user.as_deref()).map_err(Bypass::because)?,
+            text: rules
+                .text(head, host, user.as_deref())
+                .map_err(Bypass::because)?,
             credentialed: user.is_none() && rules.are_credentials(roles, head.headers),
             is_conditional: roles.has(Roles::CONDITION),
             is_head: head.method == Method::HEAD,
@@ -86,7 +92,7 @@ impl KeyedRequest {
     ) -> CacheRequest {
         let is_personal = self.user.is_some();
         let space = settings.space.clone();
-        let address = Address::of_request(space, self.text, head.path(), self.user);
+        let address = Address::of_request(space, &self.text, head.path(), self.user);
         CacheRequest {
             address: Arc::new(address),
             credentialed: self.credentialed,

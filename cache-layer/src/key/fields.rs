@@ -1,14 +1,33 @@
 use std::ops::{BitOr, BitOrAssign};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::COOKIE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{COOKIE, HOST},
+};
 
 use crate::key::names::{NamePattern, Names};
+
+/// What one look at each field of a request tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestFields<'a> {
+    /// The parts that they play, all together.
+    pub(crate) roles: Roles,
+    pub(crate) host: HostField<'a>,
+}
+
+/// The field `Host` of a request, which has it at most once (RFC 9112, section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostField<'a> {
+    Missing,
+    One(&'a HeaderValue),
+    Several,
+}
 
 /// The parts that the fields of a request play for the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roles(u16);
 
-/// The names that play a part: each field of a request is looked up once.
+/// The names that play a part: each field of a request is looked at once.
 ///
 /// They lie in shelves by their first letter, or by the letter after `x-`, so that a field is compared with few of them.
 #[derive(Clone, Debug)]
@@ -91,10 +110,22 @@ impl FieldRoles {
         self.shelves[shelf(text)].push((name, role));
     }
 
-    /// Returns the parts that the fields of a request play, all together.
-    pub(crate) fn of(&self, headers: &HeaderMap) -> Roles {
-        let fields = headers.keys().map(|name| self.of_field(name));
-        fields.fold(Roles::default(), BitOr::bitor)
+    /// Looks at each field of a request.
+    pub(crate) fn read<'a>(&self, headers: &'a HeaderMap) -> RequestFields<'a> {
+        let mut fields = RequestFields {
+            roles: Roles::default(),
+            host: HostField::Missing,
+        };
+        for (name, value) in headers {
+            fields.roles |= self.of_field(name);
+            if name == HOST {
+                fields.host = match fields.host {
+                    HostField::Missing => HostField::One(value),
+                    HostField::One(_) | HostField::Several => HostField::Several,
+                };
+            }
+        }
+        fields
     }
 
     /// Returns true if a credential of a request stands on two different lines. Which of them its handler reads, nobody here knows.
@@ -240,7 +271,7 @@ mod tests {
         for name in names {
             headers.insert(*name, "1".parse().unwrap());
         }
-        table.of(&headers)
+        table.read(&headers).roles
     }
 
     #[test]
@@ -250,6 +281,21 @@ mod tests {
         let both = roles(&["range", "accept", "x-forwarded-host"]);
         assert_eq!(both, Roles::RANGE | Roles::FORWARDED);
         assert!(both.has(Roles::RANGE) && !both.has(Roles::CREDENTIAL));
+    }
+
+    #[test]
+    fn the_host_is_found_and_one_of_several_is_none() {
+        let table = FieldRoles::new();
+        let mut headers = HeaderMap::new();
+        assert_eq!(table.read(&headers).host, HostField::Missing);
+        headers.insert(HOST, HeaderValue::from_static("a"));
+        headers.insert("x-host", HeaderValue::from_static("b"));
+        let one = HeaderValue::from_static("a");
+        assert_eq!(table.read(&headers).host, HostField::One(&one));
+        for _ in 0..2 {
+            headers.append(HOST, one.clone());
+            assert_eq!(table.read(&headers).host, HostField::Several);
+        }
     }
 
     #[test]
@@ -288,7 +334,7 @@ mod tests {
             for name in ["x", "x-", "x-a", "x-ab", "x-1", "xa", "x-x-", "a", "1"] {
                 let mut headers = HeaderMap::new();
                 headers.insert(name, "1".parse().unwrap());
-                let is_found = table.of(&headers) == Roles::FORWARDED;
+                let is_found = table.read(&headers).roles == Roles::FORWARDED;
                 let matches = Names::known(&[pattern]).contain(name.as_bytes());
                 assert_eq!(is_found, matches, "{pattern} {name}");
                 assert!(matches || !found.contains(&name));

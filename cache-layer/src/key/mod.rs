@@ -6,3 +6,4 @@ pub(crate) mod names;
 pub(crate) mod query;
 pub(crate) mod rules;
 pub(crate) mod target;
+pub(crate) mod text;

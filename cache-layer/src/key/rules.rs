@@ -11,10 +11,11 @@ use crate::{
     },
     key::{
         cookies,
-        fields::{CREDENTIALS, FORWARDED, FieldRoles, METHOD_OVERRIDES, Roles},
+        fields::{CREDENTIALS, FORWARDED, FieldRoles, HostField, METHOD_OVERRIDES, Roles},
         names::Names,
         query::push_query,
         target::Target,
+        text::AddressText,
     },
 };
 
@@ -84,11 +85,12 @@ impl KeyRules {
     pub(crate) fn text(
         &self,
         head: &RequestHead<'_>,
+        host: HostField<'_>,
         user: Option<&str>,
-    ) -> Result<Vec<u8>, Detail> {
+    ) -> Result<AddressText, Detail> {
         // Also with a key of the layer's own: a target whose parts disagree is nobody's honest request.
-        let target = Target::of(head)?;
-        let mut text = Vec::with_capacity(target.len());
+        let target = Target::of(head, host)?;
+        let mut text = AddressText::with_capacity(target.len());
         if self.user.is_some() {
             push_part(&mut text, user.map(str::as_bytes));
         }
@@ -97,11 +99,12 @@ impl KeyRules {
         }
         match &self.key {
             Some(key) => {
+                target.check_host()?;
                 let key = key.make(head).ok_or(Detail::Key)?;
                 text.push(b'=');
                 text.extend_from_slice(key.as_bytes());
             }
-            None => self.push_target(&mut text, &target),
+            None => self.push_target(&mut text, &target)?,
         }
         Ok(text)
     }
@@ -140,8 +143,8 @@ impl KeyRules {
     }
 
     /// Appends the target. No URI holds a space, which begins the one that the handler gets if that is another one.
-    fn push_target(&self, text: &mut Vec<u8>, target: &Target<'_>) {
-        target.push_origin(text);
+    fn push_target(&self, text: &mut Vec<u8>, target: &Target<'_>) -> Result<(), Detail> {
+        target.push_origin(text)?;
         let push = |text: &mut Vec<u8>, uri: &Uri| {
             text.extend_from_slice(uri.path().as_bytes());
             if let Some(query) = uri.query() {
@@ -153,6 +156,7 @@ impl KeyRules {
             text.push(b' ');
             push(text, rewritten);
         }
+        Ok(())
     }
 
     /// Writes all rules down, each with its length. A stored format.
@@ -244,9 +248,13 @@ mod tests {
         let request = request.body(()).unwrap();
         let head = RequestHead::of(&request);
         let user = rules.user(&head);
-        let text = rules.text(&head, user.as_deref())?;
+        let text = rules.text(&head, host(&head), user.as_deref())?;
         let space = Arc::new(KeySpace::new("entry", "test"));
-        Ok(Address::of_request(space, text, head.path(), user))
+        Ok(Address::of_request(space, &text, head.path(), user))
+    }
+
+    fn host<'a>(head: &RequestHead<'a>) -> HostField<'a> {
+        FieldRoles::new().read(head.headers).host
     }
 
     fn text(rules: &KeyRules, uri: &str, lines: &[(&str, &str)]) -> String {
@@ -307,7 +315,8 @@ mod tests {
                 ..KeyRules::default()
             };
             let head = RequestHead::of(&request);
-            String::from_utf8(rules.text(&head, None).unwrap()).unwrap()
+            let text = rules.text(&head, host(&head), None).unwrap();
+            String::from_utf8(text.to_vec()).unwrap()
         };
         assert_eq!(text("/a/b?utm_x", "/b?utm_x"), "///a/b /b");
         assert_eq!(text("/a", "/b?user=ada"), "///a /b?user=ada");
@@ -318,7 +327,7 @@ mod tests {
     fn the_room_for_a_target_is_its_length() {
         for uri in ["/", "/a?b", "/a?", "https://a.example/a?b"] {
             let request = Request::get(uri).body(()).unwrap();
-            let target = Target::of(&RequestHead::of(&request)).unwrap();
+            let target = Target::of(&RequestHead::of(&request), HostField::Missing).unwrap();
             let text = text(&KeyRules::default(), uri, &[]);
             assert_eq!(target.len(), text.len(), "{uri}");
         }
@@ -342,7 +351,9 @@ mod tests {
             ..KeyRules::default()
         };
         assert_eq!(address(&rules, "/", &[]).unwrap_err(), Detail::Key);
-        assert_eq!(address(&rules, "*", &[]).unwrap_err(), Detail::Host);
+        for (uri, lines) in [("*", &[][..]), ("/", &[("host", "a b")])] {
+            assert_eq!(address(&rules, uri, lines).unwrap_err(), Detail::Host);
+        }
     }
 
     proptest! {

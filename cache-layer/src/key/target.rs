@@ -10,17 +10,17 @@
 
 use std::ptr;
 
-use http::{HeaderMap, Uri, header::HOST};
+use http::Uri;
 use layer_http::RequestHead;
 
-use crate::http::cache_status::Detail;
+use crate::{http::cache_status::Detail, key::fields::HostField};
 
 /// The parts of a target that are in every key.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     scheme: Option<&'a str>,
-    /// Empty if the request names none.
-    host: &'a str,
+    /// Empty if the request names none. Its bytes are checked when it is written.
+    host: &'a [u8],
     /// The one that the client sent.
     pub(crate) uri: &'a Uri,
     /// The one that the handler gets, if it differs in path or query.
@@ -28,12 +28,12 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Reads the target of a request.
+    /// Reads the target of a request with this field `Host`.
     ///
     /// # Errors
     ///
-    /// The reason why the request passes by: it has no usable host or path, or the parts that name its host disagree.
-    pub(crate) fn of(head: &RequestHead<'a>) -> Result<Self, Detail> {
+    /// The reason why the request passes by: it has no usable path, several hosts, or the parts that name its host disagree.
+    pub(crate) fn of(head: &RequestHead<'a>, host_field: HostField<'a>) -> Result<Self, Detail> {
         let (uri, inner) = (head.original_uri(), head.uri);
         if !uri.path().starts_with('/') || !inner.path().starts_with('/') {
             return Err(Detail::Host);
@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
             !ptr::eq(uri, inner) && (uri.path() != inner.path() || uri.query() != inner.query());
         Ok(Self {
             scheme,
-            host: host(scheme, [uri, inner], head.headers)?,
+            host: host(scheme, [uri, inner], host_field)?,
             uri,
             rewritten: is_rewritten.then_some(inner),
         })
@@ -63,35 +63,60 @@ impl<'a> Target<'a> {
     }
 
     /// Appends scheme and host: `https://example.com`, or `//example.com` if the scheme is not known.
-    pub(crate) fn push_origin(&self, text: &mut Vec<u8>) {
-        let start = text.len();
+    ///
+    /// # Errors
+    ///
+    /// The host holds a byte that no host may hold. A part of it was appended.
+    pub(crate) fn push_origin(&self, text: &mut Vec<u8>) -> Result<(), Detail> {
         if let Some(scheme) = self.scheme {
-            text.extend_from_slice(scheme.as_bytes());
+            text.extend(scheme.bytes().map(|byte| byte.to_ascii_lowercase()));
             text.push(b':');
         }
         text.extend_from_slice(b"//");
-        text.extend_from_slice(self.host.as_bytes());
-        text[start..].make_ascii_lowercase();
+        // Checked and written in one pass.
+        let mut is_host = true;
+        text.extend(self.host.iter().map(|byte| {
+            let lower = LOWER_IN_HOST[usize::from(*byte)];
+            is_host &= lower != 0;
+            lower
+        }));
+        is_host.then_some(()).ok_or(Detail::Host)
+    }
+
+    /// Checks the host, if it is not written.
+    ///
+    /// # Errors
+    ///
+    /// The host holds a byte that no host may hold.
+    pub(crate) fn check_host(&self) -> Result<(), Detail> {
+        check_host(self.host)
     }
 }
 
 /// Returns the host on which all parts of a request agree, and the empty one if no part names one.
 ///
-/// It holds no slash, so that no two pairs of host and path make one key.
+/// If there is only one part, its bytes are not checked.
 fn host<'a>(
     scheme: Option<&str>,
     uris: [&'a Uri; 2],
-    headers: &'a HeaderMap,
-) -> Result<&'a str, Detail> {
-    let [sent, seen] = uris.map(|uri| uri.authority().map(|authority| authority.as_str()));
-    let line = host_line(headers)?;
+    field: HostField<'a>,
+) -> Result<&'a [u8], Detail> {
+    let [sent, seen] = uris.map(|uri| {
+        uri.authority()
+            .map(|authority| authority.as_str().as_bytes())
+    });
+    let line = match field {
+        HostField::Missing => None,
+        HostField::One(line) => Some(line.as_bytes().trim_ascii()),
+        HostField::Several => return Err(Detail::Host),
+    };
     if sent.is_none() && seen.is_none() {
         // The usual case of HTTP/1.1: there is nothing to compare.
-        return checked(line.unwrap_or_default());
+        return Ok(line.unwrap_or_default());
     }
-    let mut host: Option<&str> = None;
+    let mut host: Option<&[u8]> = None;
     for named in [sent, seen, line].into_iter().flatten() {
-        let named = checked(named)?;
+        check_host(named)?;
         host = match host {
             Some(other) if !are_same(scheme, other, named) => return Err(Detail::Authority),
             // The longer one has the port.
@@ -102,66 +127,66 @@ fn host<'a>(
     Ok(host.unwrap_or_default())
 }
 
-/// Returns the host, if it holds only what a host may hold.
-fn checked(host: &str) -> Result<&str, Detail> {
-    match host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
-        true => Ok(host),
+fn check_host(host: &[u8]) -> Result<(), Detail> {
+    let mut bytes = host.iter();
+    match bytes.all(|byte| LOWER_IN_HOST[usize::from(*byte)] != 0) {
+        true => Ok(()),
         false => Err(Detail::Host),
     }
 }
 
-/// Returns the value of the field `Host`, which a request has at most once (RFC 9112, section 3.2).
-fn host_line(headers: &HeaderMap) -> Result<Option<&str>, Detail> {
-    let mut lines = headers.get_all(HOST).iter();
-    let line = match (lines.next(), lines.next()) {
-        (None, _) => return Ok(None),
-        (Some(line), None) => line,
-        (Some(_), Some(_)) => return Err(Detail::Host),
-    };
-    let text = line.to_str().map_err(|_not_ascii| Detail::Host)?;
-    Ok(Some(text.trim_ascii()))
-}
-
 /// Compares two hosts (RFC 9110, section 4.2.3). A default port is one only of a scheme that is known.
-fn are_same(scheme: Option<&str>, one: &str, other: &str) -> bool {
-    let without_port = |host| match scheme {
-        Some("http") => str::strip_suffix(host, ":80").unwrap_or(host),
-        Some("https") => str::strip_suffix(host, ":443").unwrap_or(host),
-        _ => host,
+fn are_same(scheme: Option<&str>, one: &[u8], other: &[u8]) -> bool {
+    let port: &[u8] = match scheme {
+        Some("http") => b":80",
+        Some("https") => b":443",
+        _ => b"",
     };
+    let without_port = |host| <[u8]>::strip_suffix(host, port).unwrap_or(host);
     without_port(one).eq_ignore_ascii_case(without_port(other))
 }
 
-/// True for each byte that a host may hold. A table, as each byte of each request is looked up.
-static IN_HOST: [bool; 256] = {
-    let mut in_host = [false; 256];
+/// Each byte that a host may hold, in lower case, and 0 for each other byte. A table, as each byte of each request is looked up.
+///
+/// No slash is in it, so that no two pairs of host and path make one key.
+static LOWER_IN_HOST: [u8; 256] = {
+    let mut lower = [0; 256];
     let mut byte = 0;
     while byte < 128 {
-        in_host[byte] = (byte as u8).is_ascii_alphanumeric();
+        if (byte as u8).is_ascii_alphanumeric() {
+            lower[byte] = (byte as u8).to_ascii_lowercase();
+        }
         byte += 1;
     }
     let mut marks: &[u8] = b"-._~:[]%!$&'()*+,;=";
     while let [mark, rest @ ..] = marks {
-        in_host[*mark as usize] = true;
+        lower[*mark as usize] = *mark;
         marks = rest;
     }
-    in_host
+    lower
 };
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, header::HOST};
 
     use super::*;
+    use crate::key::fields::FieldRoles;
+
+    fn target<T>(request: &Request<T>) -> Result<Target<'_>, Detail> {
+        let fields = FieldRoles::new().read(request.headers());
+        Target::of(&RequestHead::of(request), fields.host)
+    }
 
     fn origin(uri: &str, hosts: &[&str]) -> Result<String, Detail> {
         let mut request = Request::get(uri).body(()).unwrap();
         for host in hosts {
             request.headers_mut().append(HOST, host.parse().unwrap());
         }
-        let target = Target::of(&RequestHead::of(&request))?;
+        let target = target(&request)?;
+        assert_eq!(target.check_host(), target.push_origin(&mut Vec::new()));
         let mut text = Vec::new();
-        target.push_origin(&mut text);
+        target.push_origin(&mut text)?;
         Ok(String::from_utf8(text).unwrap())
     }
 
@@ -222,21 +247,21 @@ mod tests {
     fn a_rewritten_uri_is_told_and_may_not_change_the_host() {
         use axum::extract::OriginalUri;
 
-        let target = |sent: &'static str, seen: &str| {
+        let rewritten = |sent: &'static str, seen: &str| {
             let mut request = Request::get(seen).body(()).unwrap();
             let sent = OriginalUri(Uri::from_static(sent));
             request.extensions_mut().insert(sent);
-            let target = Target::of(&RequestHead::of(&request))?;
+            let target = target(&request)?;
             Ok(target.rewritten.map(Uri::to_string))
         };
-        assert_eq!(target("/a/b", "/a/b"), Ok(None));
-        assert_eq!(target("/a/b", "/b"), Ok(Some("/b".into())));
-        assert_eq!(target("/a?x", "/a"), Ok(Some("/a".into())));
-        assert_eq!(target("http://h/a", "/a"), Ok(None));
+        assert_eq!(rewritten("/a/b", "/a/b"), Ok(None));
+        assert_eq!(rewritten("/a/b", "/b"), Ok(Some("/b".into())));
+        assert_eq!(rewritten("/a?x", "/a"), Ok(Some("/a".into())));
+        assert_eq!(rewritten("http://h/a", "/a"), Ok(None));
         let differ = Err(Detail::Authority);
-        assert_eq!(target("http://h/a", "http://i/a"), differ);
-        assert_eq!(target("http://h/a", "https://h/a"), differ);
-        assert_eq!(target("/a", "*"), Err(Detail::Host));
+        assert_eq!(rewritten("http://h/a", "http://i/a"), differ);
+        assert_eq!(rewritten("http://h/a", "https://h/a"), differ);
+        assert_eq!(rewritten("/a", "*"), Err(Detail::Host));
     }
 
     #[cfg(feature = "axum")]
@@ -249,8 +274,7 @@ mod tests {
             let sent = OriginalUri(Uri::from_static(sent));
             request.extensions_mut().insert(sent);
             let mut text = Vec::new();
-            let target = Target::of(&RequestHead::of(&request)).unwrap();
-            target.push_origin(&mut text);
+            target(&request).unwrap().push_origin(&mut text).unwrap();
             assert_eq!(text, b"http://a");
         }
     }

@@ -19,7 +19,7 @@ impl Address {
     /// Makes the address of a request for a path, of one user if there is one.
     pub(crate) fn of_request(
         space: Arc<KeySpace>,
-        text: Vec<u8>,
+        text: &[u8],
         path: &str,
         user: Option<Box<str>>,
     ) -> Self {
