@@ -33,27 +33,18 @@ pub(crate) fn recall<B>(
     let value = shared.value_now(&settings.space, &request.text, fields)?;
     let entry = KeptEntry::read(&value, &request.text)?;
     let sent = entry.last_sent.get(shared.id)?;
-    let EntryKind::Http { status, public, .. } = entry.head.kind else {
-        return None;
-    };
     // Both are for the usual way to decide.
-    if (request.credentialed && !public) || !entry.head.matches(fields) {
+    if (request.credentialed && !sent.public) || !entry.head.matches(fields) {
         return None;
     }
-    let freshness = &entry.head.freshness;
-    let age = freshness.age + entry.head.resident(route.now());
-    let left = freshness.lifetime.saturating_sub(age);
     // It was fresh when it was sent, and may have become stale since.
-    if left.is_zero() {
-        return None;
-    }
-    if sent.second != second(age, left) {
+    if !sent.second.has(route.now()) {
         return None;
     }
     count(&shared.stats.hits);
-    settings.tell(CacheStatus::Hit { left });
+    settings.tell(sent.status);
     let mut response = Response::new(Body::own(sent.content.clone()));
-    *response.status_mut() = status;
+    *response.status_mut() = sent.code;
     *response.headers_mut() = sent.fields.clone();
     match request.is_conditional {
         true => Some(or_not_modified(fields, entry.head.received_at(), response)),
@@ -69,8 +60,13 @@ pub(crate) fn remember<B>(
     purges: PurgeCount,
     response: &CacheResponse<B>,
 ) {
-    let entry = &hit.entry;
-    let EntryKind::Http { status: code, .. } = entry.head.kind else {
+    let (entry, head) = (&hit.entry, &hit.entry.head);
+    let EntryKind::Http {
+        status: code,
+        public,
+        ..
+    } = head.kind
+    else {
         return;
     };
     let CacheStatus::Hit { left } = status else {
@@ -80,11 +76,14 @@ pub(crate) fn remember<B>(
     if !may_recall(route) || response.status() != code {
         return;
     }
-    let age = entry.head.freshness.age + hit.resident;
+    let sent_at = head.received_at + hit.resident.as_millis() as u64;
     entry.last_sent.set(SentHead {
         cache: route.shared.id,
         purges,
-        second: second(age, left),
+        second: Second::around(sent_at, head.freshness.age + hit.resident, left),
+        status,
+        code,
+        public,
         fields: response.headers().clone(),
         content: Content::new(entry.body.clone()).with_trailers(entry.trailers.clone()),
     });
@@ -93,13 +92,6 @@ pub(crate) fn remember<B>(
 /// Returns true if the count of purges tells if an entry is valid, and its address tells its stamps.
 fn may_recall(route: &Route) -> bool {
     route.shared.counts_purges && route.settings.keys.key.is_none()
-}
-
-fn second(age: std::time::Duration, left: std::time::Duration) -> Second {
-    Second {
-        age: age.as_secs(),
-        left: left.as_secs(),
-    }
 }
 
 #[cfg(test)]

@@ -114,15 +114,16 @@ impl Shared {
         text: &[u8],
         fields: &HeaderMap,
     ) -> Option<Value> {
+        let key = Key::new(space, IdentityRef::Text(text));
+        let read = |key| {
+            let reply = self.caller.call_now(&Op::Get(key))?;
+            reply.and_then(Reply::into_value).ok()?
+        };
         let hint = self.hints.get(text);
-        let varies = hint.as_ref().filter(|hint| !hint.vary.is_empty());
-        let variant = varies.map(|hint| hint.vary.variant(fields));
-        let mut key = Key::new(space, IdentityRef::Text(text));
-        if let Some(variant) = &variant {
-            key = key.with_rest(variant);
+        match hint.filter(|hint| !hint.vary.is_empty()) {
+            None => read(&key),
+            Some(hint) => read(&key.with_rest(&hint.vary.variant(fields))),
         }
-        let reply = self.caller.call_now(&Op::Get(&key))?;
-        reply.and_then(Reply::into_value).ok()?
     }
 
     /// Looks up, within the limit of a call.

@@ -63,7 +63,12 @@ impl Content {
 
     /// Takes the next frame: the bytes, then the trailers.
     pub(crate) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
-        let Parts { data, trailers } = std::mem::take(self).into_parts();
+        let parts = self.0.take()?;
+        // The usual content: bytes alone, which others may share.
+        if parts.trailers.is_none() {
+            return Some(Frame::data(parts.data.clone()));
+        }
+        let Parts { data, trailers } = Arc::unwrap_or_clone(parts);
         if data.is_empty() {
             return trailers.map(|trailers| Frame::trailers(*trailers));
         }
