@@ -16,33 +16,33 @@ use tokio::time::Instant;
 
 use crate::{
     flight::flight_key,
+    purge::count::{PurgeCount, Purges},
     stored::{address::Address, entry::Entry},
 };
 
 /// Entries that a lookup of this process has verified, each for a short time.
 ///
 /// A copy is as old as the **sending** of its lookup: a purge that came after that may not be seen in it. So its time counts
-/// from there. A purge of this process is seen at once: it ends all copies, those of lookups under way too.
+/// from there. A purge of this process is seen when it ends: it ends all copies, and those of lookups that were sent before.
 #[derive(Debug)]
 pub(crate) struct Copies {
     memory: MemoryStore,
     space: KeySpace,
     /// In milliseconds. 0: no copies are kept.
     bound: AtomicU64,
-    /// Grows when a purge of this process begins and when it ends.
-    purges: AtomicU64,
+    purges: Purges,
 }
 
 /// The moment before a lookup was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     at: Instant,
-    purges: u64,
+    purges: PurgeCount,
 }
 
 struct Copy {
     entry: Arc<Entry>,
-    purges: u64,
+    purges: PurgeCount,
 }
 
 impl Object for Copy {
@@ -57,6 +57,15 @@ impl Object for Copy {
 }
 
 impl Copies {
+    pub(crate) fn new(purges: Purges) -> Self {
+        Self {
+            memory: MemoryStore::with_bounds(MAX_COPIES, MAX_BYTES),
+            space: KeySpace::new("entry", "copy"),
+            bound: AtomicU64::new(0),
+            purges,
+        }
+    }
+
     pub(crate) fn set_bound(&self, bound: Duration) {
         let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         self.bound.store(millis, Relaxed);
@@ -67,16 +76,11 @@ impl Copies {
         self.bound.load(Relaxed) > 0
     }
 
-    /// Notes that a purge of this process begins or ends.
-    pub(crate) fn purge(&self) {
-        self.purges.fetch_add(1, Relaxed);
-    }
-
     /// Notes that a lookup is sent.
     pub(crate) fn sent(&self) -> Sent {
         Sent {
             at: Instant::now(),
-            purges: self.purges.load(Relaxed),
+            purges: self.purges.count(),
         }
     }
 
@@ -92,7 +96,7 @@ impl Copies {
         let reply = self.memory.call_now(&Op::Get(&key), &CX)?;
         let value = reply.and_then(Reply::into_value).ok()??;
         let copy: &Copy = value.as_object()?;
-        let holds = copy.purges == self.purges.load(Relaxed) && copy.entry.head.matches(fields);
+        let holds = copy.purges == self.purges.count() && copy.entry.head.matches(fields);
         holds.then(|| copy.entry.clone())
     }
 
@@ -121,17 +125,6 @@ impl Copies {
     }
 }
 
-impl Default for Copies {
-    fn default() -> Self {
-        Self {
-            memory: MemoryStore::with_bounds(MAX_COPIES, MAX_BYTES),
-            space: KeySpace::new("entry", "copy"),
-            bound: AtomicU64::new(0),
-            purges: AtomicU64::new(0),
-        }
-    }
-}
-
 const CX: Context = Context::new("cache");
 const MAX_COPIES: usize = 10_000;
 const MAX_BYTES: usize = 64 << 20;
@@ -141,7 +134,10 @@ const HEAD: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{World, address};
+    use crate::{
+        purge::scope::PurgeScope,
+        testing::{World, address},
+    };
 
     async fn verified(world: &World) -> Arc<Entry> {
         let fill = world.fill(Arc::new(address("/cars"))).await;
@@ -153,7 +149,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_lives_for_its_time_from_the_sending_of_its_lookup() {
-        let (copies, entry) = (Copies::default(), verified(&World::new()).await);
+        let (copies, entry) = (
+            Copies::new(Purges::of_process()),
+            verified(&World::new()).await,
+        );
         let address = address("/cars");
         let get = || copies.get(&address, b"", &HeaderMap::new());
         let sent = copies.sent();
@@ -177,17 +176,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_purge_of_this_process_ends_all_copies_and_those_under_way() {
-        let (copies, entry) = (Copies::default(), verified(&World::new()).await);
+        let world = World::new();
+        let (copies, entry) = (Copies::new(Purges::of_process()), verified(&world).await);
         let address = address("/cars");
         let get = || copies.get(&address, b"", &HeaderMap::new());
         copies.set_bound(Duration::from_secs(60));
         let sent = copies.sent();
         copies.keep(&address, b"", &entry, sent);
-        copies.purge();
-        assert!(get().is_none());
+        assert!(get().is_some());
+        world.store.hang();
+        let scopes = PurgeScope::everything();
+        let mut purge = Box::pin(world.shared().purger.purge(&scopes));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(purge.as_mut().poll(&mut cx).is_pending());
         // Its lookup was sent before the purge began, or while it was under way.
         let during = copies.sent();
-        copies.purge();
+        drop(purge);
+        assert!(get().is_none());
         for sent in [sent, during] {
             copies.keep(&address, b"", &entry, sent);
             assert!(get().is_none());

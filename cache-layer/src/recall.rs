@@ -32,7 +32,7 @@ pub(crate) fn recall<B>(
     let (shared, settings) = (&route.shared, &route.settings);
     let value = shared.value_now(&settings.space, &request.text, fields)?;
     let entry = KeptEntry::read(&value, &request.text)?;
-    let sent = entry.last_sent.get(shared.id)?;
+    let sent = entry.last_sent.get(shared.id, shared.purges.count())?;
     // Both are for the usual way to decide.
     if (request.credentialed && !sent.public) || !entry.head.matches(fields) {
         return None;

@@ -155,7 +155,7 @@ where
             return ResponseFuture::ready(response);
         }
         // Before the stamps are read.
-        let purges = PurgeCount::now();
+        let purges = self.route.shared.purges.count();
         let cacheable = keyed.with_scopes(&route.settings, &RequestHead::of(&request));
         let found = self.look_up_now(&cacheable, request.headers());
         let answer = self.answer_now(&cacheable, request.headers(), found.as_ref(), purges);

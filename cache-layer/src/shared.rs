@@ -19,7 +19,7 @@ use crate::{
     flight::{FlightKey, Flights},
     object::{nesting::Waits, shared_error::SharedErrors},
     purge::{
-        count::PurgeCount,
+        count::Purges,
         old_data::OldDataCheck,
         purger::Purger,
         snapshot::{ObservedStamps, StampSnapshot},
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) caller: Caller,
     /// True if the count of purges tells if an entry is still valid.
     pub(crate) counts_purges: bool,
+    pub(crate) purges: Purges,
     pub(crate) flights: Arc<Flights>,
     pub(crate) purger: Arc<Purger>,
     old_data: OldDataCheck,
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     /// The flights whose last response could not be shared, until when that is remembered, and under which stamps.
     hits_for_miss: Bounded<(Instant, Arc<StampSnapshot>)>,
     pub(crate) fills: Arc<FillBudget>,
-    pub(crate) copies: Arc<Copies>,
+    pub(crate) copies: Copies,
     pub(crate) variants: StoredVariants,
     /// The loads of objects that wait for others.
     pub(crate) waits: Waits,
@@ -67,19 +68,20 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(store: SharedStore) -> Self {
         let caller = Caller::new(store, "cache");
-        let copies = Arc::new(Copies::default());
+        let purges = Purges::of_process();
         let info = caller.info();
         Self {
             id: CacheId::unique(),
-            counts_purges: PurgeCount::is_enough_for(&info),
-            purger: Arc::new(Purger::new(caller.clone(), copies.clone())),
+            counts_purges: Purges::are_enough_for(&info),
+            purger: Arc::new(Purger::new(caller.clone(), purges.clone())),
             old_data: OldDataCheck::new(caller.clone()),
             flights: Arc::default(),
             stats: Counters::default(),
             hints: Bounded::new(MAX_HINTS),
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
-            copies,
+            copies: Copies::new(purges.clone()),
+            purges,
             variants: StoredVariants::new(MAX_HINTS),
             waits: Waits::default(),
             errors: SharedErrors::new(MAX_HINTS),

@@ -28,9 +28,16 @@
 //!
 //! Two versions of this crate in one process do not count each other's purges. They see them after a second.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use layer_store::StoreInfo;
+
+/// The counter of the purges of all caches in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Purges(Arc<AtomicU64>);
 
 /// The number of purges that this process had counted at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,41 +45,52 @@ pub(crate) struct PurgeCount(u64);
 
 /// A purge under way. It is counted when this is dropped.
 #[derive(Debug)]
-pub(super) struct CountedPurge(());
+pub(super) struct CountedPurge<'a>(&'a Purges);
 
-impl PurgeCount {
-    /// Reads it. Before the stamps, if it is to be remembered.
-    #[inline]
-    pub(crate) fn now() -> Self {
-        Self(PURGES.load(SeqCst))
+impl Purges {
+    /// Returns the counter of this process.
+    #[cfg(not(test))]
+    pub(crate) fn of_process() -> Self {
+        static PURGES: std::sync::LazyLock<Purges> = std::sync::LazyLock::new(Purges::none);
+        PURGES.clone()
     }
 
-    /// Returns true if nothing was purged since.
-    #[inline]
-    pub(crate) fn stands(self) -> bool {
-        self == Self::now()
+    /// Returns the counter of the caches that this thread makes. The unit tests of one process run side by side, and each of
+    /// them purges.
+    #[cfg(test)]
+    pub(crate) fn of_process() -> Self {
+        thread_local! {
+            static PURGES: Purges = Purges::none();
+        }
+        PURGES.with(Clone::clone)
     }
 
-    /// Returns true if it tells of all that makes entries of such a store invalid.
-    pub(crate) fn is_enough_for(store: &StoreInfo) -> bool {
+    /// Reads the count. Before the stamps, if it is to be remembered.
+    #[inline]
+    pub(crate) fn count(&self) -> PurgeCount {
+        PurgeCount(self.0.load(SeqCst))
+    }
+
+    /// Begins a purge.
+    pub(super) const fn begin(&self) -> CountedPurge<'_> {
+        CountedPurge(self)
+    }
+
+    /// Returns true if the count tells of all that makes entries of such a store invalid.
+    pub(crate) fn are_enough_for(store: &StoreInfo) -> bool {
         store.answers_now && !store.shared && !store.reads_may_lag && store.incarnation.is_none()
     }
-}
 
-impl CountedPurge {
-    /// Begins a purge.
-    pub(super) const fn begin() -> Self {
-        Self(())
+    fn none() -> Self {
+        Self(Arc::default())
     }
 }
 
-impl Drop for CountedPurge {
+impl Drop for CountedPurge<'_> {
     fn drop(&mut self) {
-        PURGES.fetch_add(1, SeqCst);
+        self.0.0.fetch_add(1, SeqCst);
     }
 }
-
-static PURGES: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests {
@@ -85,16 +103,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_purge_is_counted_at_its_end() {
-        // Other tests purge meanwhile, so it may be counted before.
-        let before = PurgeCount::now();
-        drop(CountedPurge::begin());
-        assert!(!before.stands());
+    fn a_purge_is_counted_at_its_end_for_all_caches() {
+        let (purges, others) = (Purges::of_process(), Purges::of_process());
+        let before = purges.count();
+        let purge = others.begin();
+        assert_eq!(purges.count(), before);
+        drop(purge);
+        assert_ne!(purges.count(), before);
     }
 
     #[test]
     fn it_is_enough_for_the_memory_of_this_process_alone() {
-        let enough = |store: &StoreInfo| PurgeCount::is_enough_for(store);
+        let enough = |store: &StoreInfo| Purges::are_enough_for(store);
         let memory = MemoryStore::new();
         assert!(enough(&memory.info()));
         let prefixed = Prefix::new(memory.clone(), KeyPrefix::new("a"));

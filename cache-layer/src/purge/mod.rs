@@ -102,7 +102,7 @@ mod tests {
 
     fn purger(store: &FaultInjector<MemoryStore>) -> Arc<Purger> {
         let caller = Caller::new(SharedStore::new(store.clone()), "test");
-        Arc::new(Purger::new(caller, Arc::default()))
+        Arc::new(Purger::new(caller, count::Purges::of_process()))
     }
 
     fn tag() -> Result<PurgeScope, PurgeError> {

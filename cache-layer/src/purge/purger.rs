@@ -20,16 +20,15 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::{
-    copies::Copies,
     detach::{Detached, detach},
-    purge::{count::CountedPurge, scope::PurgeScope},
+    purge::{count::Purges, scope::PurgeScope},
 };
 
 /// Deletes the stamps of purge scopes, and remembers the scopes for which that failed.
 #[derive(Debug)]
 pub(crate) struct Purger {
     caller: Caller,
-    copies: Arc<Copies>,
+    purges: Purges,
     outstanding: Mutex<Outstanding>,
     /// True if something is outstanding: read by every request.
     is_behind: AtomicBool,
@@ -47,10 +46,10 @@ struct Outstanding {
 }
 
 impl Purger {
-    pub(crate) fn new(caller: Caller, copies: Arc<Copies>) -> Self {
+    pub(crate) fn new(caller: Caller, purges: Purges) -> Self {
         Self {
             caller,
-            copies,
+            purges,
             outstanding: Mutex::default(),
             is_behind: AtomicBool::new(false),
             repeating: tokio::sync::Mutex::default(),
@@ -123,12 +122,9 @@ impl Purger {
     }
 
     async fn delete_stamps(&self, scopes: &[PurgeScope]) -> Result<(), StoreError> {
-        let _counted = CountedPurge::begin();
+        let _counted = self.purges.begin();
         let keys: Vec<Key<'_>> = scopes.iter().flat_map(PurgeScope::keys).collect();
-        // Copies of what a lookup reads before the stamps are gone must not outlive this.
-        self.copies.purge();
         let reply = self.caller.call(&Op::DeleteMany(&keys)).await;
-        self.copies.purge();
         reply.and_then(Reply::into_count).map(drop)
     }
 
@@ -188,7 +184,7 @@ mod tests {
     fn purger() -> (Arc<Purger>, FaultInjector<MemoryStore>) {
         let store = FaultInjector::new(MemoryStore::new()).networked();
         let caller = Caller::new(SharedStore::new(store.clone()), "test");
-        (Arc::new(Purger::new(caller, Arc::default())), store)
+        (Arc::new(Purger::new(caller, Purges::of_process())), store)
     }
 
     fn fail(store: &FaultInjector<MemoryStore>) {

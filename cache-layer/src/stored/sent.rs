@@ -47,10 +47,10 @@ pub(crate) struct Second(Range<u64>);
 pub(crate) struct CacheId(u64);
 
 impl LastSent {
-    /// Returns what this cache sent last, if nothing was purged since.
-    pub(crate) fn get(&self, cache: CacheId) -> Option<Arc<SentHead>> {
+    /// Returns what this cache sent last, if nothing was purged since: the count is `purges` now.
+    pub(crate) fn get(&self, cache: CacheId, purges: PurgeCount) -> Option<Arc<SentHead>> {
         let sent = self.0.lock().clone()?;
-        (sent.cache == cache && sent.purges.stands()).then_some(sent)
+        (sent.cache == cache && sent.purges == purges).then_some(sent)
     }
 
     pub(crate) fn set(&self, sent: SentHead) {
