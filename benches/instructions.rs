@@ -19,7 +19,7 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("refused", 5_000),
     ("page-empty", 1_400),
     ("page-bare", 2_520),
-    ("cache-hit", 5_300),
+    ("cache-hit", 4_720),
 ];
 
 /// A quota that no loop uses up.

@@ -139,6 +139,11 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Opt
             ),
         });
     }
+    let overrides = settings.is_safe() && has_override(head);
+    // Nearly every request.
+    if !overrides && !roles.has(Roles::PASSING) {
+        return None;
+    }
     let detail = if roles.has(Roles::RANGE) {
         Detail::Range
     } else if roles.has(Roles::PRECONDITION) {
@@ -147,7 +152,7 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Opt
         Detail::Upgrade
     } else if states_content(head.headers, roles) {
         Detail::Content
-    } else if roles.has(Roles::METHOD_OVERRIDE) || (settings.is_safe() && has_override(head)) {
+    } else if roles.has(Roles::METHOD_OVERRIDE) || overrides {
         Detail::MethodOverride
     } else if roles.has(Roles::FORWARDED) {
         Detail::Forwarded

@@ -53,6 +53,18 @@ impl Roles {
     /// A condition that the cache evaluates itself.
     pub(crate) const CONDITION: Self = Self(1 << 10);
 
+    /// All with which a request may pass by the cache.
+    pub(crate) const PASSING: Self = Self(
+        Self::RANGE.0
+            | Self::PRECONDITION.0
+            | Self::UPGRADE.0
+            | Self::TRANSFER_ENCODING.0
+            | Self::CONTENT_LENGTH.0
+            | Self::METHOD_OVERRIDE.0
+            | Self::FORWARDED.0,
+    );
+
+    /// Returns true if one of these parts is in `role`.
     pub(crate) const fn has(self, role: Self) -> bool {
         self.0 & role.0 != 0
     }

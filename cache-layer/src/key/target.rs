@@ -35,7 +35,8 @@ impl<'a> Target<'a> {
     /// The reason why the request passes by: it has no usable path, several hosts, or the parts that name its host disagree.
     pub(crate) fn of(head: &RequestHead<'a>, host_field: HostField<'a>) -> Result<Self, Detail> {
         let (uri, inner) = (head.original_uri(), head.uri);
-        if !uri.path().starts_with('/') || !inner.path().starts_with('/') {
+        let is_one = ptr::eq(uri, inner);
+        if !uri.path().starts_with('/') || !(is_one || inner.path().starts_with('/')) {
             return Err(Detail::Host);
         }
         let scheme = match (uri.scheme_str(), inner.scheme_str()) {
@@ -44,22 +45,13 @@ impl<'a> Target<'a> {
             }
             (sent, seen) => sent.or(seen),
         };
-        let is_rewritten =
-            !ptr::eq(uri, inner) && (uri.path() != inner.path() || uri.query() != inner.query());
+        let is_rewritten = !is_one && (uri.path() != inner.path() || uri.query() != inner.query());
         Ok(Self {
             scheme,
             host: host(scheme, [uri, inner], host_field)?,
             uri,
             rewritten: is_rewritten.then_some(inner),
         })
-    }
-
-    /// Returns the length of the target as text, if nothing is left out of it.
-    pub(crate) fn len(&self) -> usize {
-        let scheme = self.scheme.map_or(0, |scheme| scheme.len() + 1);
-        let len = |uri: &Uri| uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
-        let rewritten = self.rewritten.map_or(0, |rewritten| len(rewritten) + 1);
-        scheme + 2 + self.host.len() + len(self.uri) + rewritten
     }
 
     /// Appends scheme and host: `https://example.com`, or `//example.com` if the scheme is not known.

@@ -12,11 +12,10 @@ use std::{
 pub(crate) struct AddressText(Vec<u8>);
 
 impl AddressText {
-    /// Takes the buffer of this thread, with room for `len` bytes. If another text has it, there is a new one.
-    pub(crate) fn with_capacity(len: usize) -> Self {
+    /// Takes the buffer of this thread, empty. If another text has it, there is a new one.
+    pub(crate) fn begin() -> Self {
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
-        buffer.reserve(len);
         Self(buffer)
     }
 }
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     fn written(text: &str) -> AddressText {
-        let mut written = AddressText::with_capacity(text.len());
+        let mut written = AddressText::begin();
         written.extend_from_slice(text.as_bytes());
         written
     }
@@ -80,6 +79,6 @@ mod tests {
     #[test]
     fn the_room_of_a_long_text_is_given_back() {
         drop(written(&"a".repeat(MAX_KEPT + 1)));
-        assert_eq!(AddressText::with_capacity(0).capacity(), 0);
+        assert_eq!(AddressText::begin().capacity(), 0);
     }
 }
