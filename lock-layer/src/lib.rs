@@ -57,8 +57,9 @@
 //!   the response leaves.
 //! - A repetition costs one command. It gets a *replay*: the first status, body, trailers and headers, with
 //!   `Idempotency-Replayed: true`. `Set-Cookie`, `Date` and the headers of one connection are left out.
-//! - A key belongs to a client ([`ClientScope`]), host, method and route. A repetition must have the same *fingerprint*: a hash
-//!   of method, path, query, content type and body.
+//! - A key belongs to a client ([`ClientScope`]), method and route; and to a host, if the scope says
+//!   [`per_host`](ClientScope::per_host). A repetition finds its record at each instance, name and port of the service. It must
+//!   have the same *fingerprint*: a hash of method, path, query, content type and body.
 //! - The handler runs in a task of its own, in the caller's span but without its task-locals. A client that leaves does not
 //!   stop it, and finds the response when it comes back. A panic is recorded, and then goes on in the caller.
 //! - A response that is longer than the limit, or does not end, reaches its client. A repetition learns that it was not kept,

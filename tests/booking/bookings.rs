@@ -38,6 +38,30 @@ async fn a_booking_happens_once_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_repetition_at_another_process_finds_the_first_response() {
+    let (redis, file) = (RedisServer::start(), DbFile::new());
+    let url = redis.url();
+    let flags = [&FLAGS[..], &["--store", &url, "--db", file.path()]].concat();
+    let services: Vec<_> = (0..2).map(|_| Service::start("booking", &flags)).collect();
+    let wish = Wish::new(7, "2026-12-01", "2026-12-05");
+    let first = wish.send(&mut services[0].connect().await).await;
+    assert_eq!(first.status(), 201);
+    // Another port, and then another name of the service.
+    let mut client = services[1].connect().await;
+    for host in [None, Some("booking.example")] {
+        if let Some(host) = host {
+            client.set_host(host);
+        }
+        let again = wish.send(&mut client).await;
+        assert_eq!(
+            (again.status(), again.body()),
+            (first.status(), first.body())
+        );
+        assert_eq!(again.headers()["idempotency-replayed"], "true");
+    }
+}
+
+#[tokio::test]
 async fn a_day_is_booked_once_until_it_is_cancelled() {
     let service = Service::start("booking", &FLAGS);
     let mut client = service.connect().await;

@@ -3,7 +3,13 @@ use std::{fmt, sync::Arc};
 use layer_http::{KeyExtractor, RequestHead, Resolved, key_fn};
 use layer_store::Identity;
 
+use super::host;
+
 /// The clients among which an idempotency key is unique: a key of one client never replays another's response.
+///
+/// Does your service tell tenants apart by the host that they ask, such as `ada.example.com`? Then say so:
+/// [`per_host`](Self::per_host). Otherwise a key is known under each name and port of the service, so that a repetition finds
+/// the first response at another instance too.
 ///
 /// ```
 /// use lock_layer::{ClientScope, Identity, RequestHead};
@@ -19,11 +25,13 @@ use layer_store::Identity;
 ///     head.extensions.get::<User>().map(|user| Identity::from(user.0))
 /// }
 /// let by_function = ClientScope::by(user);
-/// # let _ = (by_user, by_header, by_function, ClientScope::global());
+/// let by_tenant_and_user = ClientScope::by(user).per_host();
+/// # let _ = (by_user, by_header, by_function, by_tenant_and_user, ClientScope::global());
 /// ```
 #[derive(Clone)]
 pub struct ClientScope {
     by: Option<Arc<dyn KeyExtractor>>,
+    per_host: bool,
 }
 
 /// The client of a request, within a scope.
@@ -48,13 +56,33 @@ impl ClientScope {
     {
         Self {
             by: Some(Arc::new(key_fn(identify))),
+            per_host: false,
         }
     }
 
     /// Makes a scope in which all clients share their keys: for a service with one client, or one whose keys nobody can guess
     /// and whose responses anybody may read.
     pub fn global() -> Self {
-        Self { by: None }
+        Self {
+            by: None,
+            per_host: false,
+        }
+    }
+
+    /// Gives each host clients of its own: for a service that tells tenants apart by the host that they ask.
+    ///
+    /// The host is that of the URI, or of the header `Host`, in lower case and without the port if that is 80 or 443. A proxy
+    /// in front of the service must pass it on. A client chooses the host that it names, so check it before: a key is not
+    /// found under another one, and its request runs again.
+    #[must_use]
+    pub fn per_host(mut self) -> Self {
+        self.per_host = true;
+        self
+    }
+
+    /// Returns the host of a request if each host has clients of its own.
+    pub(super) fn host(&self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
+        self.per_host.then(|| host::of(head))
     }
 
     /// Returns the client of a request. `None` if not even the peer is known.

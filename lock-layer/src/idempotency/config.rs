@@ -72,7 +72,8 @@ impl IdempotencyConfig {
             );
             return Err(IdempotencyRefusal::ClientUnknown);
         };
-        Ok(record_name(&client, head, &key))
+        let host = self.client_scope.host(head);
+        Ok(record_name(&client, host.as_deref(), head, &key))
     }
 }
 

@@ -1,13 +1,13 @@
 use std::fmt;
 
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::CONTENT_TYPE;
 use layer_http::RequestHead;
 use layer_store::IdentityRef;
 
 use super::client_scope::Client;
 use crate::id128::Id128;
 
-/// The name of a record in the store: a hash of client, host, method, route and key.
+/// The name of a record in the store: a hash of client, method, route and key, and of the host if the scope asks for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordName(Id128);
 
@@ -17,8 +17,15 @@ pub(super) struct Fingerprint(Id128);
 
 /// Names the record of a request with this key. Nothing else of the request can be seen in the store.
 ///
-/// It takes the route and not the path, so a key that was used for one car is known when it comes for another.
-pub(super) fn record_name(client: &Client<'_>, head: &RequestHead<'_>, key: &[u8]) -> RecordName {
+/// It takes the route and not the path, so a key that was used for one car is known when it comes for another. It takes no
+/// address of the service either, so a repetition finds the record at another instance and under another name of the host.
+/// `host` is `None` unless each host has clients of its own.
+pub(super) fn record_name(
+    client: &Client<'_>,
+    host: Option<&[u8]>,
+    head: &RequestHead<'_>,
+    key: &[u8],
+) -> RecordName {
     let mut fields = Fields::new("record");
     let identity = match client {
         Client::Named(identity) => {
@@ -39,14 +46,10 @@ pub(super) fn record_name(client: &Client<'_>, head: &RequestHead<'_>, key: &[u8
             fields.add(text);
         }
     }
-    let host = match head.original_uri().authority() {
-        Some(authority) => authority.as_str().as_bytes(),
-        None => head
-            .headers
-            .get(HOST)
-            .map_or(&b""[..], |host| host.as_bytes()),
-    };
-    fields.add(&host.to_ascii_lowercase());
+    if let Some(host) = host {
+        fields.add(b"host");
+        fields.add(host);
+    }
     fields.add(head.method.as_str().as_bytes());
     match head.matched_path() {
         Some(route) => {
@@ -176,8 +179,8 @@ mod tests {
         let text = |hash: &[u8]| String::from_utf8(hash.to_vec()).unwrap();
         // Another name for the same request would let it run again.
         assert_eq!(
-            text(record_name(&ada, &head, b"k").as_bytes()),
-            "5Q1FRflxo8rvjumyzGDZrQ"
+            text(record_name(&ada, None, &head, b"k").as_bytes()),
+            "YorXChw7Sa9p-AcJxaXlmA"
         );
         assert_eq!(
             text(fingerprint(&head, b"body").as_bytes()),
@@ -187,44 +190,49 @@ mod tests {
 
     #[test]
     fn clients_hosts_and_keys_have_records_of_their_own() {
-        let name = |client: Client<'_>, host: &str, key: &[u8]| {
-            let request = Request::post("/a").header("host", host).body(()).unwrap();
-            let name = record_name(&client, &RequestHead::of(&request), key);
+        let name = |client: Client<'_>, host: Option<&[u8]>, key: &[u8]| {
+            let request = Request::post("/a").header("host", "h").body(()).unwrap();
+            let name = record_name(&client, host, &RequestHead::of(&request), key);
             name.as_bytes().to_vec()
         };
         let ada = || Client::Named(Identity::from("ada"));
         let names = [
-            name(ada(), "h", b"k"),
-            name(Client::Named(Identity::from("bob")), "h", b"k"),
-            name(Client::Peer(Identity::from("ada")), "h", b"k"),
-            name(ada(), "i", b"k"),
-            name(ada(), "h", b"l"),
-            name(Client::Named(Identity::Int(7)), "h", b"k"),
-            name(Client::Named(Identity::V6(7)), "h", b"k"),
-            name(Client::Named(Identity::V4(7)), "h", b"k"),
+            name(ada(), None, b"k"),
+            name(Client::Named(Identity::from("bob")), None, b"k"),
+            name(Client::Peer(Identity::from("ada")), None, b"k"),
+            name(ada(), Some(b"h"), b"k"),
+            name(ada(), Some(b"i"), b"k"),
+            name(ada(), Some(b""), b"k"),
+            name(ada(), None, b"l"),
+            name(Client::Named(Identity::Int(7)), None, b"k"),
+            name(Client::Named(Identity::V6(7)), None, b"k"),
+            name(Client::Named(Identity::V4(7)), None, b"k"),
         ];
-        assert_eq!(names[0], name(ada(), "H", b"k"));
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 
     #[test]
-    fn methods_paths_and_authorities_have_records_of_their_own() {
-        let name = |method: &str, uri: &str| {
+    fn methods_and_paths_have_records_of_their_own_and_the_way_to_the_service_has_none() {
+        let name = |method: &str, uri: &str, host: &str| {
             let request = Request::builder().method(method).uri(uri);
-            let request = request.header("host", "h").body(()).unwrap();
+            let request = request.header("host", host).body(()).unwrap();
             let client = Client::Named(Identity::from("ada"));
-            let name = record_name(&client, &RequestHead::of(&request), b"k");
+            let name = record_name(&client, None, &RequestHead::of(&request), b"k");
             name.as_bytes().to_vec()
         };
-        let names = [
-            name("POST", "/a"),
-            name("PATCH", "/a"),
-            name("POST", "/b"),
-            // An absolute URI names the host, whatever the header says (HTTP/2).
-            name("POST", "http://i/a"),
-        ];
-        assert_eq!(names[0], name("POST", "/a?q"));
-        assert_eq!(names[0], name("POST", "http://H/a"));
-        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        let first = name("POST", "/a", "h");
+        for (uri, host) in [
+            ("/a?q", "h"),
+            ("/a", "H"),
+            ("/a", "h:80"),
+            ("/a", "127.0.0.1:3001"),
+            ("http://i/a", "h"),
+            ("https://i:8443/a", ""),
+        ] {
+            assert_eq!(name("POST", uri, host), first, "{uri} {host}");
+        }
+        for (method, uri) in [("PATCH", "/a"), ("POST", "/b")] {
+            assert_ne!(name(method, uri, "h"), first, "{method} {uri}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The Tower layer that replays the first response to a repeated request.
 //!
 //! - [`layer`], [`service`], [`future`]: the Tower shell. [`config`]: the settings.
-//! - [`key`], [`client_scope`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
+//! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
 //! - [`capture`]: reads bodies. [`replay`]: responds to a repetition.
@@ -16,6 +16,7 @@ mod client_scope;
 mod config;
 mod fingerprint;
 mod handler_run;
+mod host;
 mod key;
 mod layer;
 mod outcome;

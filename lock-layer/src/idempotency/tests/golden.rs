@@ -109,12 +109,14 @@ fn record_names_and_fingerprints_are_golden() {
         Identity::V4(0x0a00_0001),
         Identity::V6(7),
     ] {
-        line(record_name(&Client::Named(identity.clone()), &head, b"key-1").as_bytes());
-        line(record_name(&Client::Peer(identity), &head, b"key-1").as_bytes());
+        line(record_name(&Client::Named(identity.clone()), None, &head, b"key-1").as_bytes());
+        line(record_name(&Client::Peer(identity), None, &head, b"key-1").as_bytes());
     }
+    let ada = Client::Named(Identity::from("ada"));
+    line(record_name(&ada, Some(b"example.com"), &head, b"key-1").as_bytes());
     line(fingerprint(&head, b"{}").as_bytes());
     line(fingerprint(&head, b"").as_bytes());
-    GOLDEN.check("record-names.txt", &lines);
+    GOLDEN.check("record-names-2.txt", &lines);
 }
 
 /// Version and state: any other byte is no record.

@@ -172,7 +172,7 @@ fn fail_program(world: &World, name: &'static str, outcome: Effect) {
 fn record_name_of(request: &Request<Full<Bytes>>) -> RecordName {
     let client = Client::Named(Identity::from(""));
     let key = request.headers()["idempotency-key"].as_bytes();
-    record_name(&client, &RequestHead::of(request), key)
+    record_name(&client, None, &RequestHead::of(request), key)
 }
 
 /// Deletes the record of a request that was made by `post(key, ..)` in a global scope.

@@ -145,6 +145,50 @@ async fn another_users_key_is_another_key_and_so_is_a_peers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repetition_finds_its_record_under_each_name_of_the_service_unless_each_host_has_clients()
+{
+    let world = World::near();
+    let at = |key: &str, host: &'static str| {
+        let mut request = post(key, "car 7");
+        let host = HeaderValue::from_static(host);
+        request.headers_mut().insert("host", host);
+        request
+    };
+    for layer in both(&world) {
+        let handler = Handler::new();
+        let service = handler.counting(&layer);
+        let key = layer_store::conformance::unique();
+        for host in [
+            "10.0.0.1:3000",
+            "10.0.0.2:3001",
+            "example.com",
+            "example.com:80",
+        ] {
+            assert_eq!(text(send(&service, at(&key, host)).await).await, "run 1");
+        }
+    }
+    let layer = IdempotencyLayer::at_most_once(world.store(), by_user().per_host());
+    let handler = Handler::new();
+    let service = handler.counting(&layer);
+    let key = layer_store::conformance::unique();
+    for (host, expected) in [
+        ("ada.example.com", "run 1"),
+        ("bob.example.com", "run 2"),
+        ("ADA.example.com:80", "run 1"),
+        ("bob.example.com:443", "run 2"),
+    ] {
+        let mut request = at(&key, host);
+        let user = HeaderValue::from_static("ada");
+        request.headers_mut().insert("x-user", user);
+        assert_eq!(
+            text(send(&service, request).await).await,
+            expected,
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quoted_key_and_the_longest_are_keys_and_other_methods_need_none() {
     let world = World::near();
     let [layer, _] = both(&world);
