@@ -18,7 +18,7 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use lock_layer::{ClientScope, IdempotencyLayer, Identity, store};
+use lock_layer::{ClientScope, IdempotencyLayer, PeerIp, header, store};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = store::connect_from_env_or_memory().await?;
 
     // A key belongs to its user. A real service takes the user from authentication, not from a header that anybody can write.
-    let user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+    let user = ClientScope::of(header("x-user")).or(PeerIp);
     // At most once: if a run ends without a response, repetitions get 409, and somebody has to look.
     // For work that may safely run again there is `IdempotencyLayer::retry_safe`.
     let once = IdempotencyLayer::at_most_once(store, user).keep_for(Duration::from_secs(48 * 3600));

@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use cache_layer::CacheLayer;
-use lock_layer::{ClientScope, IdempotencyLayer, Identity};
+use lock_layer::{ClientScope, IdempotencyLayer, PeerIp, header};
 use rate_limit_layer::{Quota, RateLimitLayer, store};
 use tokio::net::TcpListener;
 
@@ -33,8 +33,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let limit = RateLimitLayer::new(store.clone(), Quota::per_minute(10).burst(5).fail_open());
     // Responses are kept for 30 s, unless their own headers say otherwise.
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
-    // Of the requests of one user with one key, the first reaches the handler. Take the user from your authentication.
-    let user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+    // Of the requests of one user with one key, the first reaches the handler. Take the user from your authentication. A
+    // request that names none belongs to its address.
+    let user = ClientScope::of(header("x-user")).or(PeerIp);
     let once = IdempotencyLayer::at_most_once(store, user);
 
     let app = Router::new()

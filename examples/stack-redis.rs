@@ -21,7 +21,7 @@ use axum::{
     routing::{get, post, put},
 };
 use cache_layer::CacheLayer;
-use lock_layer::{ClientScope, IdempotencyLayer, Identity, LockLayer, path_param};
+use lock_layer::{ClientScope, IdempotencyLayer, LockLayer, PeerIp, path_param};
 use rate_limit_layer::{
     ClientIp, Quota, RateLimitLayer, header,
     store::{self, Context, SharedStore, Store, StoreExt},
@@ -48,8 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
     let lock = LockLayer::new(store.clone(), path_param("id")).name("car");
-    let user =
-        ClientScope::by(|head| Some(Identity::from(head.headers.get("x-api-key")?.as_bytes())));
+    let user = ClientScope::of(header("x-api-key")).or(PeerIp);
     let once = IdempotencyLayer::at_most_once(store.clone(), user);
 
     // In a tuple the first layer is the outermost: a repetition is answered before it asks for a lock.

@@ -8,7 +8,7 @@ use axum::{
 };
 use cache_layer::CacheLayer;
 use http::{StatusCode, header::LOCATION};
-use lock_layer::{ClientScope, IdempotencyLayer, Identity, Locks, store::SharedStore};
+use lock_layer::{ClientScope, IdempotencyLayer, Locks, PeerIp, header, store::SharedStore};
 use serde::Deserialize;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 /// Serves `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
 pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
     // This example has no authentication. A real service takes the user from there.
-    let user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+    let user = ClientScope::of(header("x-user")).or(PeerIp);
     let once = IdempotencyLayer::at_most_once(store.clone(), user);
     let bookings = Bookings {
         ledger: Ledger::new(db.clone()),

@@ -76,6 +76,17 @@ impl Content {
         Some(Frame::data(data))
     }
 
+    /// Returns true if there are trailers.
+    pub(crate) fn has_trailers(&self) -> bool {
+        let trailers = self.0.as_ref().map(|parts| &parts.trailers);
+        trailers.is_some_and(Option::is_some)
+    }
+
+    /// Returns the bytes, without the trailers.
+    pub(crate) fn into_data(self) -> Bytes {
+        self.into_parts().data
+    }
+
     fn of(data: Bytes, trailers: Option<Box<HeaderMap>>) -> Self {
         let parts = Parts { data, trailers };
         let nothing = parts.data.is_empty() && parts.trailers.is_none();

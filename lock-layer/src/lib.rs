@@ -14,7 +14,7 @@
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let store = SharedStore::new(MemoryStore::new()); // or: store::connect("redis://127.0.0.1").await?
-//! let by_user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes())));
+//! let by_user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes()))).or_refuse();
 //! let once = IdempotencyLayer::at_most_once(store.clone(), by_user);
 //! let locks = Locks::new(store).busy_title("Already booked");
 //! let desk = locks.clone();
@@ -119,6 +119,7 @@
 //! | <span id="body-not-kept"></span>`body-not-kept` | 409, `original-status` | it is done; the response was too long |
 //! | <span id="body-too-large"></span>`body-too-large` | 413 | the request's body is over the limit |
 //! | <span id="body-unreadable"></span>`body-unreadable` | 400 | the request's body broke off |
+//! | <span id="client-missing"></span>`client-missing` | 400 | the scope found no client, and refuses such requests |
 //! | <span id="client-unknown"></span>`client-unknown` | 500 | neither the scope nor the peer's address identifies the client |
 //! | <span id="store-unavailable"></span>`store-unavailable` | 503, `Retry-After` | the store did not reply; nothing was done |
 //!

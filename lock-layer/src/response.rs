@@ -151,6 +151,12 @@ impl IdempotencyRefusal {
                 "The request's body broke off",
                 "nothing was done: repeat the request",
             ),
+            Self::ClientMissing => (
+                StatusCode::BAD_REQUEST,
+                "https://docs.rs/lock-layer/#client-missing",
+                "This request does not say whose it is",
+                "nothing was done: send it with your credentials",
+            ),
             Self::ClientUnknown => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "https://docs.rs/lock-layer/#client-unknown",
@@ -268,6 +274,7 @@ mod tests {
             (R::BodyNotKept { status }, 409, None, "body-not-kept"),
             (R::BodyTooLarge, 413, None, "body-too-large"),
             (R::BodyUnreadable, 400, None, "body-unreadable"),
+            (R::ClientMissing, 400, None, "client-missing"),
             (R::ClientUnknown, 500, None, "client-unknown"),
             (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
         ];

@@ -9,7 +9,9 @@ use layer_store::{
     Effect, ErrorKind, MemoryStore, SharedStore,
     conformance::{FaultInjector, Logs},
 };
-use lock_layer::{ClientScope, IdempotencyLayer, KeyExtractor, LockLayer, Locks, header};
+use lock_layer::{
+    ClientScope, IdempotencyLayer, KeyExtractor, LockLayer, Locks, PeerAddr, PeerIp, header,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 const SECRET: &str = "secret-of-ada";
@@ -55,6 +57,30 @@ fn check(logs: &Logs, expected: &[&str]) {
 
 fn at_most_once(store: SharedStore) -> IdempotencyLayer {
     IdempotencyLayer::at_most_once(store, ClientScope::global())
+}
+
+#[tokio::test]
+async fn a_scope_that_names_nobody_warns_once_unless_that_was_said() {
+    let logs = Logs::debug("lock_layer");
+    let from_peer = || {
+        let mut request = post(Some(SECRET), SECRET);
+        let address = "192.0.2.7:1".parse().expect("it is an address");
+        request.extensions_mut().insert(PeerAddr(address));
+        request
+    };
+    let scopes = [
+        ClientScope::of(header("x-user")),
+        ClientScope::of(header("x-user")).or(PeerIp),
+    ];
+    for (scope, warnings) in scopes.into_iter().zip([1, 0]) {
+        let layer = IdempotencyLayer::at_most_once(memory(), scope);
+        for _ in 0..3 {
+            assert_eq!(pay(&layer, from_peer()).await, 200);
+        }
+        let lines = logs.take();
+        let warned = lines.iter().filter(|line| line.contains(".or(PeerIp)"));
+        assert_eq!(warned.count(), warnings, "{lines:?}");
+    }
 }
 
 #[tokio::test]

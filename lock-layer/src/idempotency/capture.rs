@@ -58,11 +58,11 @@ where
     }
 }
 
-/// Reads a request's body up to `limit` bytes.
+/// Reads a request's body up to `limit` bytes, and its trailers.
 pub(super) async fn read_request<B: Rebuild>(
     body: B,
     limit: usize,
-) -> Result<Bytes, IdempotencyRefusal> {
+) -> Result<(Bytes, HeaderMap), IdempotencyRefusal> {
     if body.size_hint().lower() > limit as u64 {
         return Err(IdempotencyRefusal::BodyTooLarge);
     }
@@ -79,7 +79,8 @@ pub(super) async fn read_request<B: Rebuild>(
         }
         frames.push_back(frame);
     }
-    Ok(joined(frames, length).0)
+    let (data, trailers) = joined(frames, length);
+    Ok((data, trailers.unwrap_or_default()))
 }
 
 fn whole<B>(frames: VecDeque<Frame<Bytes>>, length: usize) -> Captured<B> {
@@ -215,7 +216,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_of_the_limit_is_read_and_a_longer_one_is_refused() {
-        let read = async |text: &'static str| read_request(Full::<Bytes>::from(text), 5).await;
+        let read = async |text: &'static str| {
+            let read = read_request(Full::<Bytes>::from(text), 5).await;
+            read.map(|(data, _)| data)
+        };
         assert_eq!(read("12345").await.unwrap(), "12345");
         assert_eq!(read("").await.unwrap(), "");
         let refusal = read("123456").await.unwrap_err();
@@ -226,8 +230,11 @@ mod tests {
     #[tokio::test]
     async fn a_request_without_a_hint_is_read_up_to_the_limit_and_may_break_off() {
         let read = async |chunks| read_request(axum::body::Body::new(body(chunks)), 5).await;
-        let whole = read(vec![data("12"), data("345")]).await;
-        assert_eq!(whole.unwrap(), "12345");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", http::HeaderValue::from_static("1"));
+        let sum = Ok(Frame::trailers(trailers.clone()));
+        let whole = read(vec![data("12"), data("345"), sum]).await;
+        assert_eq!(whole.unwrap(), (Bytes::from("12345"), trailers));
         let longer = read(vec![data("12"), data("3456")]).await;
         assert_eq!(longer.unwrap_err(), IdempotencyRefusal::BodyTooLarge);
         let broken = read(vec![data("12"), broken()]).await;

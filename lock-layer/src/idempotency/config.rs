@@ -1,11 +1,11 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use layer_http::RequestHead;
 use layer_store::{Caller, Clock, KeySpace, SharedStore, Ttl};
 
 use super::{
-    client_scope::ClientScope,
+    client_scope::{ClientScope, Scoped},
     fingerprint::{RecordName, record_name},
     key,
     outcome::IdempotencyRefusal,
@@ -24,13 +24,23 @@ pub(super) struct IdempotencyConfig {
     pub(super) max_request_body: usize,
     /// In bytes.
     pub(super) max_response_body: usize,
-    /// The life of a record.
-    pub(super) keep_for: Ttl,
-    /// The time that an execution is expected to take; the life of a claim that is renewed.
-    pub(super) expected_run: Ttl,
+    /// The life of a record, if it was set.
+    keep_for: Option<Ttl>,
+    /// The time that a run is expected to take, if it was set.
+    expected_run: Option<Ttl>,
     pub(super) records: KeySpace,
     pub(super) clock: Clock,
     pub(super) enabled: bool,
+}
+
+/// The record that a request needs.
+pub(super) enum RecordNeed {
+    /// None: the request passes.
+    Nothing,
+    /// The one with this name.
+    Record(RecordName),
+    /// It cannot be told. The request is refused.
+    Refused(IdempotencyRefusal),
 }
 
 impl IdempotencyConfig {
@@ -46,37 +56,110 @@ impl IdempotencyConfig {
             methods: Arc::new([Method::POST, Method::PATCH]),
             max_request_body: MIB,
             max_response_body: MIB,
-            keep_for: DAY,
-            expected_run: HALF_A_MINUTE,
+            keep_for: None,
+            expected_run: None,
             records: KeySpace::new("record", "http"),
             clock: Clock::system(),
             enabled: true,
         }
     }
 
-    /// Returns true if a request with this method needs a key.
-    pub(super) fn needs_key(&self, method: &Method) -> bool {
+    /// Returns the life of a record.
+    pub(super) fn keep_for(&self) -> Ttl {
+        self.keep_for.unwrap_or(DAY)
+    }
+
+    /// Returns the time that a run is expected to take.
+    pub(super) fn expected_run(&self) -> Ttl {
+        let default = HALF_A_MINUTE.min(self.keep_for());
+        self.expected_run.unwrap_or(default)
+    }
+
+    /// Returns the life of the claim of a run that has begun.
+    pub(super) fn claim_life(&self) -> Ttl {
+        match self.retry_policy {
+            // As long as a record: the claim of a process that died has to outlive every repetition.
+            RetryPolicy::AtMostOnce => self.keep_for(),
+            RetryPolicy::RetrySafe => self.expected_run(),
+        }
+    }
+
+    /// Sets the life of a record. An error says why it is not possible.
+    pub(super) fn set_keep_for(&mut self, time: Duration) -> Result<(), String> {
+        let keep_for = ttl(time, "records")?;
+        self.keep_for = Some(keep_for);
+        self.check_times()
+    }
+
+    /// Sets the time that a run is expected to take. An error says why it is not possible.
+    pub(super) fn set_expected_run(&mut self, time: Duration) -> Result<(), String> {
+        let expected_run = ttl(time, "a run")?;
+        self.expected_run = Some(expected_run);
+        self.check_times()
+    }
+
+    /// A record that ends before its run does would let the request run twice.
+    fn check_times(&self) -> Result<(), String> {
+        let (kept, run) = (self.keep_for(), self.expected_run());
+        match run <= kept {
+            true => Ok(()),
+            false => Err(format!(
+                "a run of {:?} outlives a record that is kept for {:?}, and its request could run twice: \
+                 write a longer keep_for, or a shorter expected_run",
+                run.as_duration(),
+                kept.as_duration()
+            )),
+        }
+    }
+
+    /// Decides which record a request needs, before its body is read.
+    pub(super) fn record_for(&self, head: &RequestHead<'_>) -> RecordNeed {
+        match self.needs_key(head.method) {
+            true => self.record_name(head).unwrap_or_else(RecordNeed::Refused),
+            false => RecordNeed::Nothing,
+        }
+    }
+
+    fn needs_key(&self, method: &Method) -> bool {
         self.enabled && self.methods.contains(method)
     }
 
-    /// Names the record of a request.
-    pub(super) fn record_name(
-        &self,
-        head: &RequestHead<'_>,
-    ) -> Result<RecordName, IdempotencyRefusal> {
-        let key = key::read(head.headers)?;
-        let Some(client) = self.client_scope.client(head) else {
-            tracing::error!(
-                "an idempotency key has no client: let ClientScope::by find one, \
-                 or serve axum with into_make_service_with_connect_info::<SocketAddr>()"
-            );
-            return Err(IdempotencyRefusal::ClientUnknown);
+    fn record_name(&self, head: &RequestHead<'_>) -> Result<RecordNeed, IdempotencyRefusal> {
+        let client = match self.client_scope.client(head) {
+            Scoped::Client(client) => client,
+            Scoped::Skip => return Ok(RecordNeed::Nothing),
+            Scoped::Refuse => return Err(IdempotencyRefusal::ClientMissing),
+            Scoped::Unknown => {
+                tracing::error!(
+                    "an idempotency key has no client: let ClientScope::by find one, \
+                     or serve axum with into_make_service_with_connect_info::<SocketAddr>()"
+                );
+                return Err(IdempotencyRefusal::ClientUnknown);
+            }
         };
+        let key = key::read(head.headers)?;
         let host = self.client_scope.host(head);
-        Ok(record_name(&client, host.as_deref(), head, &key))
+        let name = record_name(&client, host.as_deref(), head, &key);
+        Ok(RecordNeed::Record(name))
     }
 }
 
+fn ttl(time: Duration, what: &str) -> Result<Ttl, String> {
+    if time < MIN_TIME {
+        return Err(format!(
+            "{time:?} is too short for {what}: write at least Duration::from_secs(1)"
+        ));
+    }
+    if time > MAX_TIME {
+        return Err(format!(
+            "{time:?} is too long for {what}: write at most ten years, Duration::from_secs(315_360_000)"
+        ));
+    }
+    Ok(Ttl::try_from(time).expect("a second is more than a millisecond"))
+}
+
+const MIN_TIME: Duration = Duration::from_secs(1);
+const MAX_TIME: Duration = Duration::from_secs(315_360_000);
 const MIB: usize = 1 << 20;
 const DAY: Ttl = Ttl::from_millis(24 * 3_600_000).expect("a day is not zero");
 const HALF_A_MINUTE: Ttl = Ttl::from_millis(30_000).expect("30 s are not zero");
@@ -96,8 +179,8 @@ mod tests {
         );
         assert_eq!(config.max_request_body, 1_048_576);
         assert_eq!(config.max_response_body, 1_048_576);
-        assert_eq!(config.keep_for.as_millis(), 86_400_000);
-        assert_eq!(config.expected_run.as_millis(), 30_000);
+        assert_eq!(config.keep_for().as_millis(), 86_400_000);
+        assert_eq!(config.expected_run().as_millis(), 30_000);
         assert_eq!(*config.methods, [Method::POST, Method::PATCH]);
         assert!(config.enabled);
         for method in [Method::GET, Method::PUT, Method::DELETE] {

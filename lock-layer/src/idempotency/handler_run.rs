@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE, response::Parts};
 use http_body::Body as HttpBody;
 use layer_http::{Body, BoxError, Content};
-use layer_store::{IdentityRef, Key, StoreError, Ttl};
+use layer_store::{IdentityRef, Key, StoreError};
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
@@ -113,11 +113,7 @@ impl HandlerRun {
     }
 
     fn claim_protocol(&self) -> ClaimRun<'_> {
-        // A claim that is renewed ends soon after its process. One that is not renewed has to outlive every repetition.
-        let life = match self.config.retry_policy {
-            RetryPolicy::AtMostOnce => self.config.keep_for,
-            RetryPolicy::RetrySafe => self.config.expected_run,
-        };
+        let life = self.config.claim_life();
         ClaimRun::new(self.key(), self.id, self.deadline(), life)
     }
 
@@ -131,17 +127,14 @@ impl HandlerRun {
     }
 
     async fn renew(&self) -> Infallible {
-        // ## At most once: the claim outlives every repetition as it is.
-        if self.config.retry_policy == RetryPolicy::AtMostOnce {
-            return pending().await;
-        }
-        // ## Retry-safe: the claim is renewed after each third.
-        let third = self.config.expected_run.as_duration() / 3;
+        // ## Claimed => Claimed. Renewed after each third of its life: a run may last longer than that.
+        let life = self.config.claim_life();
+        let third = life.as_duration() / 3;
         loop {
             let next = Instant::now() + third;
             sleep_until(next).await;
             let record = self.id.in_progress(self.deadline());
-            let mut protocol = WriteRecord::new(self.key(), &record, self.config.expected_run);
+            let mut protocol = WriteRecord::new(self.key(), &record, life);
             let deadline = (next + third).into_std();
             let caller = &self.config.caller;
             match caller.run_by(&mut protocol, Some(deadline)).await {
@@ -233,7 +226,7 @@ impl HandlerRun {
 
     /// Settles in the background, for as long as a run is expected to take.
     pub(super) async fn settle_in_background(&self, settlement: &Settlement) {
-        let deadline = Instant::now() + self.config.expected_run.as_duration();
+        let deadline = Instant::now() + self.config.expected_run().as_duration();
         if let Err(error) = self.settle(settlement, Retry::until(deadline)).await {
             tracing::warn!(error = %error.report(), "an idempotency record was not written");
         }
@@ -243,7 +236,7 @@ impl HandlerRun {
         let caller = &self.config.caller;
         match settlement {
             Settlement::Write(record) => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for);
+                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
                 let (written, _) = run_with_retry(caller, &mut write, &mut retry).await;
                 if !written? {
                     tracing::warn!(
@@ -263,7 +256,7 @@ impl HandlerRun {
 
     /// Returns the time before which a run that begins now is expected to end, in Unix ms.
     fn deadline(&self) -> u64 {
-        self.now() + Ttl::as_millis(self.config.expected_run)
+        self.now() + self.config.expected_run().as_millis()
     }
 
     fn key(&self) -> Key<'_> {

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_store::{SharedStore, Ttl};
+use layer_store::SharedStore;
 use tower_layer::Layer;
 
 use super::{
@@ -42,8 +42,9 @@ use crate::shared_store::warn_unless_shared;
 /// # Request bodies
 ///
 /// The layer reads a request's body and makes it again for the handler, so the body has a type that can be made from bytes:
-/// axum's `Body` (feature `axum`) or [`Full<Bytes>`](http_body_util::Full). Map any other, such as hyper's `Incoming`, in
-/// front of the layer:
+/// axum's `Body` (feature `axum`), [`Full<Bytes>`](http_body_util::Full), or the `BoxBody` or `UnsyncBoxBody` of
+/// `http_body_util`. The handler gets the trailers of the request too, except in a `Full`. Map any other body, such as hyper's
+/// `Incoming`, in front of the layer:
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -155,31 +156,38 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Sets the time for which records are kept. Default 24 h. A repetition after that time runs.
+    /// Sets the time for which records are kept. Default 24 h; 1 s to ten years. A repetition after that time runs.
+    ///
+    /// A run may last longer: its claim is renewed.
     ///
     /// # Panics
     ///
-    /// If it is shorter than one second.
+    /// If it is out of bounds, or shorter than [`expected_run`](Self::expected_run): a record would end before its run.
     #[must_use]
     #[track_caller]
     pub fn keep_for(mut self, time: Duration) -> Self {
-        self.edit().keep_for = at_least_a_second(time, "records");
-        self
+        match self.edit().set_keep_for(time) {
+            Ok(()) => self,
+            Err(text) => panic!("{text}"),
+        }
     }
 
-    /// Sets the time that a run takes at most, as far as you expect. Default 30 s.
+    /// Sets the time that a run takes at most, as far as you expect. Default 30 s, or [`keep_for`](Self::keep_for) if that is
+    /// shorter; 1 s to `keep_for`.
     ///
     /// With `at_most_once`, a repetition after that time gets `outcome-unknown` instead of `in-progress`. With `retry_safe`, a
     /// run renews its claim after each third of that time; a repetition runs once a claim was not renewed for all of it.
     ///
     /// # Panics
     ///
-    /// If it is shorter than one second.
+    /// If it is out of bounds. To set more than 24 h, set `keep_for` first.
     #[must_use]
     #[track_caller]
     pub fn expected_run(mut self, time: Duration) -> Self {
-        self.edit().expected_run = at_least_a_second(time, "a run");
-        self
+        match self.edit().set_expected_run(time) {
+            Ok(()) => self,
+            Err(text) => panic!("{text}"),
+        }
     }
 
     /// Turns the layer off, without a change of type: with `false`, every request passes. Default `true`.
@@ -220,15 +228,6 @@ impl fmt::Debug for IdempotencyLayer {
     }
 }
 
-#[track_caller]
-fn at_least_a_second(time: Duration, what: &str) -> Ttl {
-    assert!(
-        time >= Duration::from_secs(1),
-        "{time:?} is too short for {what}: write at least Duration::from_secs(1)"
-    );
-    Ttl::try_from(time).expect("a second is more than a millisecond")
-}
-
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn an_impossible_setting_says_what_to_write() {
         type Setter = fn(IdempotencyLayer) -> IdempotencyLayer;
-        let settings: [(Setter, &str); 5] = [
+        let settings: [(Setter, &str); 8] = [
             (|layer| layer.methods([]), "such as Method::POST"),
             (|layer| layer.max_request_body(0), "such as 1 << 20"),
             (|layer| layer.max_response_body(0), "such as 1 << 20"),
@@ -256,6 +255,22 @@ mod tests {
             (
                 |layer| layer.expected_run(Duration::ZERO),
                 "0ns is too short for a run: write at least Duration::from_secs(1)",
+            ),
+            (
+                |layer| layer.keep_for(Duration::MAX),
+                "too long for records: write at most ten years",
+            ),
+            (
+                |layer| {
+                    layer
+                        .expected_run(Duration::from_secs(60))
+                        .keep_for(Duration::from_secs(59))
+                },
+                "a run of 60s outlives a record that is kept for 59s",
+            ),
+            (
+                |layer| layer.expected_run(Duration::from_secs(86_401)),
+                "a run of 86401s outlives a record that is kept for 86400s",
             ),
         ];
         for (set, text) in settings {
@@ -273,12 +288,13 @@ mod tests {
         let layer = layer()
             .max_request_body(1)
             .max_response_body(1)
-            .keep_for(Duration::from_secs(1))
-            .expected_run(Duration::from_secs(1));
+            .keep_for(Duration::from_secs(1));
+        // The run that is expected is no longer than its record is kept, in any order.
+        let layer = layer.expected_run(Duration::from_secs(1));
         assert_eq!(layer.config.max_request_body, 1);
         assert_eq!(layer.config.max_response_body, 1);
-        assert_eq!(layer.config.keep_for.as_millis(), 1_000);
-        assert_eq!(layer.config.expected_run.as_millis(), 1_000);
+        assert_eq!(layer.config.keep_for().as_millis(), 1_000);
+        assert_eq!(layer.config.expected_run().as_millis(), 1_000);
         let text = format!("{layer:?}");
         assert!(
             text.contains("AtMostOnce") && text.contains("enabled: true"),

@@ -59,6 +59,9 @@ pub enum IdempotencyRefusal {
     BodyTooLarge,
     /// 400: the request's body broke off.
     BodyUnreadable,
+    /// 400: the request does not say whose it is, and the scope refuses such requests
+    /// ([`ClientScope::or_refuse`](crate::ClientScope::or_refuse)).
+    ClientMissing,
     /// 500: the scope found no client and no peer address is known, so clients could be given each other's responses.
     ClientUnknown,
     /// 503: the store did not reply whether the request was handled before. It was not handled now.
@@ -83,6 +86,7 @@ impl IdempotencyRefusal {
             Self::BodyNotKept { .. } => "body_not_kept",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyUnreadable => "body_unreadable",
+            Self::ClientMissing => "client_missing",
             Self::ClientUnknown => "client_unknown",
             Self::StoreUnavailable => "store_unavailable",
         }

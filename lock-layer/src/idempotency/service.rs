@@ -10,7 +10,11 @@ use http_body::Body as HttpBody;
 use layer_http::{Body, BoxError, Rebuild, RequestHead, take_ready};
 use tower_service::Service;
 
-use super::{config::IdempotencyConfig, future::ResponseFuture, task};
+use super::{
+    config::{IdempotencyConfig, RecordNeed},
+    future::ResponseFuture,
+    task,
+};
 use crate::body::Resumed;
 
 /// The service of [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -59,16 +63,14 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
-        if !self.config.needs_key(req.method()) {
-            return ResponseFuture::passing(self.inner.call(req));
-        }
-        match self.config.record_name(&RequestHead::of(&req)) {
+        match self.config.record_for(&RequestHead::of(&req)) {
+            RecordNeed::Nothing => ResponseFuture::passing(self.inner.call(req)),
+            RecordNeed::Refused(refusal) => ResponseFuture::refused(refusal.refuse()),
             // The instance that reported ready travels with the request, its clone stays behind.
-            Ok(name) => {
+            RecordNeed::Record(name) => {
                 let inner = take_ready(&mut self.inner);
                 ResponseFuture::responding(task::respond(self.config.clone(), name, inner, req))
             }
-            Err(refusal) => ResponseFuture::refused(refusal.refuse()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use http::{Request, Response};
-use layer_http::{Body, Rebuild, RequestHead};
+use layer_http::{Body, Content, Rebuild, RequestHead};
 use layer_store::StoreError;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
@@ -34,11 +34,12 @@ where
     ResBody: KeepableBody,
 {
     let (parts, body) = req.into_parts();
-    let body = match read_request(body, config.max_request_body).await {
-        Ok(body) => body,
+    let (body, trailers) = match read_request(body, config.max_request_body).await {
+        Ok(read) => read,
         Err(refusal) => return Ok(refusal.refuse()),
     };
-    let req = Request::from_parts(parts, ReqBody::rebuild(body.clone()));
+    let content = Content::new(body.clone()).with_trailers(trailers);
+    let req = Request::from_parts(parts, ReqBody::rebuild(content));
     let fingerprint = fingerprint(&RequestHead::of(&req), &body);
     let run = HandlerRun::new(config, name, fingerprint);
     let claimed = match run.claim_now() {

@@ -145,6 +145,32 @@ async fn a_run_of_many_times_the_expected_is_not_run_again_meanwhile() {
     }
 }
 
+/// A claim is renewed in both modes, so that a record's life does not limit its run.
+#[tokio::test(start_paused = true)]
+async fn a_run_longer_than_records_are_kept_is_not_run_again_meanwhile() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let layer = layer.keep_for(Duration::from_secs(2)).clock(world.clock());
+            let handler = Handler::new();
+            let service = handler.under(&layer, async |_, _| {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                created("done")
+            });
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            for _ in 0..9 {
+                world.pass(Duration::from_secs(1)).await;
+                let again = send(&service, post(&key, "")).await;
+                assert_eq!(again.status(), StatusCode::CONFLICT);
+            }
+            world.pass(Duration::from_secs(2)).await;
+            first.await.unwrap().unwrap();
+            assert!(is_replay(&send(&service, post(&key, "")).await));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_that_died_is_followed_by_a_run_or_by_nobody() {
     let world = World::near();

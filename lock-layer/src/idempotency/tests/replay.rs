@@ -145,6 +145,24 @@ async fn another_users_key_is_another_key_and_so_is_a_peers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_without_a_client_is_refused_or_runs_each_time_if_the_scope_says_so() {
+    let world = World::near();
+    let refusing = IdempotencyLayer::retry_safe(world.store(), by_user().or_refuse());
+    let skipping = IdempotencyLayer::retry_safe(world.store(), by_user().or_skip());
+    let handler = Handler::new();
+    let refused = send(&handler.counting(&refusing), post("1", "")).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(problem(refused).await, "client-missing");
+    assert_eq!(handler.runs(), 0);
+    let service = handler.counting(&skipping);
+    for run in ["run 1", "run 2"] {
+        let response = send(&service, post("1", "")).await;
+        assert_eq!(text(response).await, run);
+    }
+    assert!(world.fault_injector.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repetition_finds_its_record_under_each_name_of_the_service_unless_each_host_has_clients()
 {
     let world = World::near();
@@ -276,6 +294,31 @@ async fn a_record_ends_after_its_time() {
         assert!(is_replay(&send(&service, post(&key, "")).await));
         world.pass(Duration::from_secs(1)).await;
         assert!(!is_replay(&send(&service, post(&key, "")).await));
+    }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_gets_the_trailers_of_its_request() {
+    use axum::body::Body;
+
+    let world = World::far();
+    for layer in both(&world) {
+        let service = layer.layer(service_fn(async |request: Request<Body>| {
+            let read = request.into_body().collect().await.unwrap();
+            let sum = read.trailers().unwrap()["x-sum"]
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let bytes = read.to_bytes();
+            let text = format!("{} {sum}", str::from_utf8(&bytes).unwrap());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(text)))
+        }));
+        let body = Body::new(Frames::of(&["car ", "7"]).with_trailer("x-sum", "1"));
+        let request =
+            Request::post("/").header("idempotency-key", layer_store::conformance::unique());
+        let response = service.oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(text(response).await, "car 7 1");
     }
 }
 
