@@ -5,6 +5,7 @@ use std::{
     error::Error,
     io::{self, IsTerminal, stderr},
     net::SocketAddr,
+    pin::pin,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
+    time::Instant,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -65,31 +67,35 @@ pub async fn serve(app: App) -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1);
     let listener = listen(address.as_deref().unwrap_or("127.0.0.1:3000")).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    Ok(serve_on(listener, app).await?)
+    serve_on(listener, app).await?;
+    Ok(())
 }
 
 /// Serves until SIGTERM or ctrl-c, and then until the requests that have begun are answered, at most [`GRACE`] longer.
 ///
+/// Returns what is left of that time, for work that goes on without a client.
+///
 /// # Errors
 ///
 /// Returns an error if the signals cannot be received.
-pub async fn serve_on(listener: TcpListener, app: App) -> io::Result<()> {
+pub async fn serve_on(listener: TcpListener, app: App) -> io::Result<Duration> {
     let mut shutdown = Shutdown::listen()?;
     let (begun, stopping) = oneshot::channel();
     let served = axum::serve(listener, app).with_graceful_shutdown(async move {
         shutdown.requested().await;
-        let _ = begun.send(());
+        let _ = begun.send(Instant::now() + GRACE);
     });
-    let overdue = async {
+    let mut served = pin!(async { served.await });
+    let end = tokio::select! {
+        result = &mut served => return result.map(|()| GRACE),
         // An error means that the server is gone, and then nobody waits here.
-        let _ = stopping.await;
-        tokio::time::sleep(GRACE).await;
+        end = stopping => end.unwrap_or_else(|_| Instant::now()),
     };
-    tokio::select! {
-        result = async { served.await } => result?,
-        () = overdue => tracing::warn!("stopping with requests that have not been answered"),
+    match tokio::time::timeout_at(end, served).await {
+        Ok(result) => result?,
+        Err(_) => tracing::warn!("stopping with requests that have not been answered"),
     }
-    Ok(())
+    Ok(end.saturating_duration_since(Instant::now()))
 }
 
 /// A router that tells its handlers and layers the address of the client.

@@ -4,6 +4,8 @@
 mod bookings;
 #[path = "booking/contention.rs"]
 mod contention;
+#[path = "booking/deploy.rs"]
+mod deploy;
 #[path = "booking/limit.rs"]
 mod limit;
 #[path = "booking/metrics.rs"]

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use rate_limit_layer::{InvalidQuota, Policy, Quota};
@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// The response while the store is down: `open` admits requests uncounted, `closed` answers 503
     #[arg(long, value_enum, value_name = "MODE", default_value = "open")]
     on_store_error: OnStoreError,
+
+    /// The time that each booking takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub(crate) slow: Duration,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,6 +76,14 @@ impl Args {
     }
 }
 
+/// Reads a time in seconds or milliseconds.
+fn time(text: &str) -> Result<Duration, String> {
+    let read = |unit: &str| text.strip_suffix(unit)?.parse().ok();
+    let time = read("ms").map(Duration::from_millis);
+    let time = time.or_else(|| read("s").map(Duration::from_secs));
+    time.ok_or_else(|| "write a time such as 2s or 500ms".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +105,14 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_in_seconds_or_milliseconds() {
+        for (text, millis) in [("2s", 2_000), ("500ms", 500), ("0s", 0)] {
+            let slow = args(&["--slow", text]).unwrap().slow;
+            assert_eq!(slow, Duration::from_millis(millis));
+        }
+    }
+
+    #[test]
     fn wrong_settings_say_what_to_write() {
         for (words, hint) in [
             (&["--limit", "0/s"][..], "write at least 1"),
@@ -101,6 +121,7 @@ mod tests {
                 &["--on-store-error", "ajar"],
                 "possible values: open, closed",
             ),
+            (&["--slow", "2"], "write a time such as 2s"),
             (&["--listen", "8080"], "invalid socket address"),
         ] {
             let error = args(words).unwrap_err().to_string();

@@ -8,7 +8,9 @@ use axum::{
 };
 use cache_layer::CacheLayer;
 use http::{StatusCode, header::LOCATION};
-use lock_layer::{ClientScope, IdempotencyLayer, Locks, PeerIp, header, store::SharedStore};
+use lock_layer::{
+    ClientScope, IdempotencyLayer, Locks, PeerIp, RunTracker, header, store::SharedStore,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -22,15 +24,22 @@ use crate::{
 };
 
 /// Serves `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
-pub(crate) fn routes(store: SharedStore, db: Db, cache: &CacheLayer) -> Router {
+pub(crate) fn routes(
+    store: SharedStore,
+    db: Db,
+    cache: &CacheLayer,
+    runs: &RunTracker,
+    slow: Duration,
+) -> Router {
     // This example has no authentication. A real service takes the user from there.
     let user = ClientScope::of(header("x-user")).or(PeerIp);
-    let once = IdempotencyLayer::at_most_once(store.clone(), user);
+    let once = IdempotencyLayer::at_most_once(store.clone(), user).tracked_by(runs);
     let bookings = Bookings {
         ledger: Ledger::new(db.clone()),
         db,
         locks: Locks::new(store).lease(LEASE).busy_title(ALREADY_BOOKED),
         pages: Pages::of(cache),
+        slow,
     };
     let of_a_car = get(list).layer(cache.clone());
     Router::new()
@@ -48,6 +57,8 @@ struct Bookings {
     db: Db,
     locks: Locks,
     pages: Pages,
+    /// The time that each booking takes at least, for drills.
+    slow: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +87,7 @@ async fn book(
         Claimed::Taken => return Err(already_booked().into()),
         Claimed::Outrun => return Err(Problem::lost_lock().into()),
     }
+    tokio::time::sleep(bookings.slow).await;
     let booking = match bookings
         .ledger
         .book(car, stay, customer, lock.fence())

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! `RUST_LOG=rate_limit_layer=debug,cache_layer=debug,lock_layer=debug` tells why a request was refused, and what came from the
-//! cache. `--help` lists the flags. SIGTERM and ctrl-c let the requests that have begun finish.
+//! cache. `--help` lists the flags. SIGTERM and ctrl-c let the requests that have begun finish, and the bookings whose client
+//! has left. `--slow 2s` makes each booking take that long, so that one can be caught by a signal.
 
 mod app;
 mod args;

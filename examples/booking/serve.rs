@@ -1,6 +1,7 @@
 use std::{error::Error, net::SocketAddr};
 
 use crate::{app, args::Args, db::Db, metrics::Exporter};
+use lock_layer::RunTracker;
 use rate_limit_layer::store::{SharedStore, Store};
 
 /// Serves until SIGTERM or ctrl-c, and then until the requests that have begun are answered.
@@ -14,9 +15,16 @@ pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let listener = listener.map_err(|error| format!("--listen: {error}"))?;
     announce(listener.local_addr()?, &store);
 
-    let app = app::router(&store, policy, db, exporter)
+    let runs = RunTracker::new();
+    let app = app::router(&store, policy, db, exporter, &runs, args.slow)
         .into_make_service_with_connect_info::<SocketAddr>();
-    Ok(examples::serve_on(listener, app).await?)
+    let grace = examples::serve_on(listener, app).await?;
+    // Bookings whose client has left have no connection for which the server has waited.
+    let left = runs.close_and_wait(grace).await;
+    if left > 0 {
+        tracing::warn!(left, "stopping with bookings that have not ended");
+    }
+    Ok(())
 }
 
 fn announce(address: SocketAddr, store: &SharedStore) {

@@ -121,6 +121,7 @@
 //! | <span id="body-unreadable"></span>`body-unreadable` | 400 | the request's body broke off |
 //! | <span id="client-missing"></span>`client-missing` | 400 | the scope found no client, and refuses such requests |
 //! | <span id="client-unknown"></span>`client-unknown` | 500 | neither the scope nor the peer's address identifies the client |
+//! | <span id="closing"></span>`closing` | 503, `Retry-After` | the service stops; nothing was done |
 //! | <span id="store-unavailable"></span>`store-unavailable` | 503, `Retry-After` | the store did not reply; nothing was done |
 //!
 //! Three more have the type `about:blank`: 400 if a lock's extractor refuses a request without a key, 400 if the request names two,
@@ -163,6 +164,12 @@
 //! A dropped request leaves no lock and no claim behind: a task gives back what was granted, or it ends with its lease. A
 //! request with a key is not stopped once its handler has begun. Tasks need a tokio runtime with a timer.
 //!
+//! # Stopping a service
+//!
+//! A server's graceful shutdown does not wait for runs whose client has left. A [`RunTracker`] does:
+//! `once.tracker().close_and_wait(grace).await` after the server has stopped. It returns how many runs are left. A run that is
+//! dropped with its runtime is recorded as broken off when the layer serves its next request, if that is in this process.
+//!
 //! # Metrics and events
 //!
 //! `RUST_LOG=lock_layer=debug` tells why a request was refused, that it was replayed, and of each run that begins and ends. No
@@ -194,6 +201,7 @@ mod program_args;
 mod response;
 mod retry;
 mod shared_store;
+mod tracker;
 
 #[cfg(test)]
 mod testing;
@@ -222,6 +230,7 @@ pub use self::{
         units::{IntoUnits, OneUnit, UnitList},
     },
     lock::{Lock, LockHandle, LockLayer},
+    tracker::RunTracker,
 };
 
 /// The response futures of [`Idempotency`] and [`Lock`].

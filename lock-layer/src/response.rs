@@ -163,6 +163,12 @@ impl IdempotencyRefusal {
                 "This service cannot tell its clients apart",
                 "nothing was done",
             ),
+            Self::Closing => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "https://docs.rs/lock-layer/#closing",
+                "This service is stopping",
+                "nothing was done: repeat the request",
+            ),
             Self::StoreUnavailable => {
                 return unavailable(
                     "it is not known now whether this was done before; nothing was done now, so try again later",
@@ -176,7 +182,7 @@ impl IdempotencyRefusal {
     /// extensions.
     pub fn into_response<B>(self) -> Response<Body<B>> {
         let wait = match self {
-            Self::InProgress | Self::StoreUnavailable => Some(SOON),
+            Self::InProgress | Self::Closing | Self::StoreUnavailable => Some(SOON),
             _ => None,
         };
         let mut response = respond(self.problem(), wait);
@@ -276,6 +282,7 @@ mod tests {
             (R::BodyUnreadable, 400, None, "body-unreadable"),
             (R::ClientMissing, 400, None, "client-missing"),
             (R::ClientUnknown, 500, None, "client-unknown"),
+            (R::Closing, 503, Some("1"), "closing"),
             (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
         ];
         for (refusal, status, wait, kind) in table {

@@ -7,11 +7,12 @@ use layer_store::{Caller, Clock, KeySpace, SharedStore, Ttl};
 use super::{
     client_scope::{ClientScope, Scoped},
     fingerprint::{RecordName, record_name},
+    interrupted::InterruptedRuns,
     key,
     outcome::IdempotencyRefusal,
     retry_policy::RetryPolicy,
 };
-use crate::retry::CALLER_LIMIT;
+use crate::{retry::CALLER_LIMIT, tracker::RunTracker};
 
 /// The settings that all services of one layer share.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub(super) struct IdempotencyConfig {
     expected_run: Option<Ttl>,
     pub(super) records: KeySpace,
     pub(super) clock: Clock,
+    pub(super) tracker: RunTracker,
+    pub(super) interrupted: Arc<InterruptedRuns>,
     pub(super) enabled: bool,
 }
 
@@ -60,6 +63,8 @@ impl IdempotencyConfig {
             expected_run: None,
             records: KeySpace::new("record", "http"),
             clock: Clock::system(),
+            tracker: RunTracker::new(),
+            interrupted: Arc::default(),
             enabled: true,
         }
     }

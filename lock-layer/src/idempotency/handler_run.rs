@@ -85,6 +85,37 @@ impl HandlerRun {
         }
     }
 
+    /// Makes the run again that was interrupted.
+    pub(super) fn resumed(config: Arc<IdempotencyConfig>, name: RecordName, id: RunId) -> Self {
+        Self { config, name, id }
+    }
+
+    /// Notes that the handler was dropped before it had an end, as by a runtime that ends. Nothing can be awaited here.
+    pub(super) fn interrupted(&self) {
+        tracing::warn!("an idempotent run was dropped with its runtime");
+        // ## Running => Settled, if the store needs no waiting.
+        match self.settle_now(&self.broken_off()) {
+            Some(Ok(())) => {}
+            // ## Running => Interrupted. The next request settles it.
+            _ => self.config.interrupted.push(self.name, self.id),
+        }
+    }
+
+    fn settle_now(&self, settlement: &Settlement) -> Option<Result<(), StoreError>> {
+        let caller = &self.config.caller;
+        let settled = match settlement {
+            Settlement::Write(record) => {
+                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
+                caller.run_now(&mut write)
+            }
+            Settlement::Remove => {
+                let prefix = self.id.claim_prefix();
+                caller.run_now(&mut RemoveClaim::new(self.key(), &prefix))
+            }
+        };
+        settled.map(|settled| settled.map(drop))
+    }
+
     /// Returns the fingerprint of the request.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         self.id.fingerprint

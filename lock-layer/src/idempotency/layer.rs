@@ -8,7 +8,7 @@ use super::{
     client_scope::ClientScope, config::IdempotencyConfig, retry_policy::RetryPolicy,
     service::Idempotency,
 };
-use crate::shared_store::warn_unless_shared;
+use crate::{shared_store::warn_unless_shared, tracker::RunTracker};
 
 /// Runs a request once, and replays the first response to its repetitions. By default for `POST` and `PATCH`, which then need
 /// the header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
@@ -188,6 +188,19 @@ impl IdempotencyLayer {
             Ok(()) => self,
             Err(text) => panic!("{text}"),
         }
+    }
+
+    /// Returns the tracker of this layer's runs, so that a service that stops can wait for them. See [`RunTracker`].
+    pub fn tracker(&self) -> RunTracker {
+        self.config.tracker.clone()
+    }
+
+    /// Lets `tracker` track the runs of this layer, for several layers that are waited for together. By default a layer has a
+    /// tracker of its own, which its clones share.
+    #[must_use]
+    pub fn tracked_by(mut self, tracker: &RunTracker) -> Self {
+        self.edit().tracker = tracker.clone();
+        self
     }
 
     /// Turns the layer off, without a change of type: with `false`, every request passes. Default `true`.

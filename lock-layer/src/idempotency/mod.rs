@@ -3,6 +3,7 @@
 //! - [`layer`], [`service`], [`future`]: the Tower shell. [`config`]: the settings.
 //! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
+//! - [`interrupted`]: runs that were dropped with their runtime.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
 //! - [`capture`]: reads bodies. [`replay`]: responds to a repetition.
 //! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
@@ -17,6 +18,7 @@ mod config;
 mod fingerprint;
 mod handler_run;
 mod host;
+mod interrupted;
 mod key;
 mod layer;
 mod outcome;

@@ -64,6 +64,8 @@ pub enum IdempotencyRefusal {
     ClientMissing,
     /// 500: the scope found no client and no peer address is known, so clients could be given each other's responses.
     ClientUnknown,
+    /// 503: the service stops, and begins no more runs ([`RunTracker::close`](crate::RunTracker::close)).
+    Closing,
     /// 503: the store did not reply whether the request was handled before. It was not handled now.
     StoreUnavailable,
 }
@@ -88,6 +90,7 @@ impl IdempotencyRefusal {
             Self::BodyUnreadable => "body_unreadable",
             Self::ClientMissing => "client_missing",
             Self::ClientUnknown => "client_unknown",
+            Self::Closing => "closing",
             Self::StoreUnavailable => "store_unavailable",
         }
     }

@@ -16,6 +16,7 @@ use super::{
     fingerprint::{RecordName, fingerprint},
     future::ResponseResult,
     handler_run::{Handler, HandlerRun, KeepableBody, Settlement},
+    interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     replay::respond_to_repetition,
 };
@@ -41,6 +42,10 @@ where
     let content = Content::new(body.clone()).with_trailers(trailers);
     let req = Request::from_parts(parts, ReqBody::rebuild(content));
     let fingerprint = fingerprint(&RequestHead::of(&req), &body);
+    let Some(tracked) = config.tracker.begin() else {
+        return Ok(IdempotencyRefusal::Closing.refuse());
+    };
+    settle_interrupted(&config);
     let run = HandlerRun::new(config, name, fingerprint);
     let claimed = match run.claim_now() {
         Some(Ok(Claimed::Taken(record))) => {
@@ -52,7 +57,11 @@ where
     };
     let (reply, receiver) = oneshot::channel();
     let task = claim_and_run(run, claimed, inner, req, reply);
-    tokio::spawn(task.instrument(tracing::Span::current()));
+    let tracked_task = async move {
+        task.await;
+        drop(tracked);
+    };
+    tokio::spawn(tracked_task.instrument(tracing::Span::current()));
     match receiver.await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -113,6 +122,7 @@ async fn run_handler<S, ReqBody, ResBody>(
     count_idempotent("run");
     let begun = Instant::now();
     tracing::debug!("idempotent run begins");
+    let interruption = Interruption::of(&run);
     let work = AssertUnwindSafe(run.call(inner, req)).catch_unwind();
     let (settlement, result) = match run.renewing(work).await {
         // ## Running => Responded
@@ -121,6 +131,7 @@ async fn run_handler<S, ReqBody, ResBody>(
         Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
         Err(panic) => (run.broken_off(), Err(panic)),
     };
+    interruption.settled();
     tracing::debug!(
         outcome = settlement.as_str(),
         took_s = begun.elapsed().as_secs_f64(),

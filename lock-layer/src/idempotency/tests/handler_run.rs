@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use layer_store::Effect;
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{Frames, Handler, both, created, forget, is_replay, send};
+use super::{Frames, Handler, both, created, fail_program, forget, is_replay, send};
 use crate::{
-    ClientScope, IdempotencyLayer, IdempotencyRefusal,
+    ClientScope, IdempotencyLayer, IdempotencyRefusal, RunTracker,
     testing::{World, post, problem, settle, text, worlds},
 };
 
@@ -179,23 +180,8 @@ async fn a_process_that_died_is_followed_by_a_run_or_by_nobody() {
         let layer = layer.clock(world.clock());
         let handler = Handler::new();
         let key = layer_store::conformance::unique();
-        // The process that claims is a runtime of its own, which goes down with all its tasks.
-        let dies = Handler::new().under(&layer, async |_, _| pending().await);
-        let request = post(&key, "");
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = dies.oneshot(request) => unreachable!("it is pending"),
-                    () = settle() => {}
-                }
-            });
-        })
-        .join()
-        .unwrap();
+        // A runtime that is never polled again, and not dropped either, is a process that was killed.
+        std::mem::forget(begin_in_another_runtime(&layer, &key));
         let service = handler.counting(&layer);
         world.pass(Duration::from_secs(29)).await;
         assert_eq!(
@@ -210,6 +196,102 @@ async fn a_process_that_died_is_followed_by_a_run_or_by_nobody() {
         }
         assert_eq!(handler.runs(), runs);
     }
+}
+
+/// A process may drop a runtime and go on in another.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_with_its_runtime_is_recorded_as_soon_as_it_can_be() {
+    for world in worlds() {
+        for (layer, runs) in both(&world).into_iter().zip([0, 1]) {
+            let handler = Handler::new();
+            let key = layer_store::conformance::unique();
+            let runtime = begin_in_another_runtime(&layer, &key);
+            std::thread::spawn(move || drop(runtime)).join().unwrap();
+            assert_eq!(layer.tracker().running(), 0);
+            // The next request of any kind settles what was interrupted. In memory that is done already.
+            let service = handler.counting(&layer);
+            let other = layer_store::conformance::unique();
+            send(&service, post(&other, "")).await;
+            settle().await;
+            let response = send(&service, post(&key, "")).await;
+            match runs {
+                0 => assert_eq!(problem(response).await, "outcome-unknown"),
+                _ => assert_eq!(response.status(), StatusCode::CREATED),
+            }
+            assert_eq!(handler.runs(), 1 + runs);
+        }
+    }
+}
+
+/// Begins a run that does not end, and returns its runtime.
+fn begin_in_another_runtime(layer: &IdempotencyLayer, key: &str) -> tokio::runtime::Runtime {
+    let begun = Handler::new();
+    let service = begun.under(layer, async |_, _| pending().await);
+    let request = post(key, "");
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::select! {
+                _ = service.oneshot(request) => unreachable!("it is pending"),
+                () = settle() => {}
+            }
+        });
+        runtime
+    });
+    let runtime = thread.join().unwrap();
+    assert_eq!(begun.runs(), 1);
+    runtime
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stops_waits_for_runs_whose_client_has_left_and_begins_none() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let runs = layer.tracker();
+            let handler = Handler::new();
+            let service = handler.under(&layer, async |_, _| {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                created("done")
+            });
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            settle().await;
+            first.abort();
+            settle().await;
+            assert_eq!(runs.running(), 1);
+            assert_eq!(runs.close_and_wait(Duration::from_secs(1)).await, 1);
+            let refused = send(&service, post("another", "")).await;
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(refused.headers()["retry-after"], "1");
+            assert_eq!(problem(refused).await, "closing");
+            assert_eq!(runs.close_and_wait(Duration::from_secs(9)).await, 0);
+            // It is recorded: another instance replays it.
+            let next = layer.tracked_by(&RunTracker::new());
+            assert!(is_replay(
+                &send(&handler.counting(&next), post(&key, "")).await
+            ));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_tracker_waits_for_several_layers_and_for_records_that_are_written_later() {
+    let world = World::far();
+    let tracker = RunTracker::new();
+    let layers = both(&world).map(|layer| layer.tracked_by(&tracker));
+    fail_program(&world, "record_write", Effect::NotApplied);
+    for layer in &layers {
+        let key = layer_store::conformance::unique();
+        let response = send(&Handler::new().counting(layer), post(&key, "")).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+    }
+    assert_eq!(tracker.running(), 2);
+    world.fault_injector.heal();
+    assert_eq!(tracker.close_and_wait(Duration::from_secs(5)).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
