@@ -54,7 +54,8 @@
 //! A client sends the header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header) with each `POST` and `PATCH`:
 //!
 //! - The first request with a key *claims* it with one plain command (`SET NX GET PX`), runs, and writes its *record* before
-//!   the response leaves.
+//!   the response leaves. With `at_most_once` on Redis, a command between the two says that the run begins: a claim of which its
+//!   process heard nothing ends after a second, and the next request runs.
 //! - A repetition costs one command. It gets a *replay*: the first status, body, trailers and headers, with
 //!   `Idempotency-Replayed: true`. `Set-Cookie`, `Date` and the headers of one connection are left out.
 //! - A key belongs to a client ([`ClientScope`]), method and route; and to a host, if the scope says

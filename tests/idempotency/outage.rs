@@ -8,7 +8,7 @@ use layer_store::{
     conformance::{Fault, FaultInjector},
     connect,
 };
-use lock_layer::{ClientScope, IdempotencyRefusal};
+use lock_layer::{ClientScope, IdempotencyLayer, IdempotencyRefusal};
 use tests::{Backend, RedisServer, unique};
 use tokio::time::{Instant, sleep};
 
@@ -128,6 +128,48 @@ async fn a_result_is_kept_though_its_claim_was_flushed_away() {
         assert!(is_replay(&send(&service, post(&key, "")).await));
         assert_eq!(handler.runs(), 1);
     }
+}
+
+/// A process is told nothing by a Redis that stands still, says that nothing was done, and is replaced. What it had sent lies in
+/// its socket, and is applied when Redis goes on.
+#[tokio::test]
+async fn a_claim_that_redis_applied_after_its_process_was_gone_is_taken_by_the_next_request() {
+    let server = RedisServer::start();
+    let key = unique();
+    let (url, request) = (server.url(), post(&key, ""));
+    let (handler, stopped) = (Handler::new(), Arc::new(server));
+    let (stops, dies) = (stopped.clone(), handler.runs.clone());
+    // A process of its own, as far as Redis can tell.
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("the machine has threads");
+        runtime.block_on(async {
+            let store = connect(&url).await.expect("the server runs");
+            let layer = IdempotencyLayer::at_most_once(store, ClientScope::global());
+            let service = Handler { runs: dies }.counting(layer);
+            stops.pause();
+            send(&service, request).await.status()
+        })
+    });
+    let refused = process.join().expect("it ends");
+    assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    stopped.resume();
+    let claims = || stopped.command::<Vec<String>>(&["KEYS", "*:record:*"]);
+    let store = connect(&stopped.url()).await.unwrap();
+    let layer = IdempotencyLayer::at_most_once(store, ClientScope::global());
+    let service = handler.counting(layer);
+    assert_eq!(claims().len(), 1, "it was applied");
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let next = send(&service, post(&key, "")).await;
+        if next.status() == StatusCode::CREATED {
+            break;
+        }
+        let refusal = next.extensions().get::<IdempotencyRefusal>().copied();
+        assert_eq!(refusal, Some(IdempotencyRefusal::InProgress));
+        assert!(Instant::now() < until, "the claim stays");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(handler.runs(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! One run of the handler: its claim, the renewals of the claim, and the record of its response.
 
-use std::{convert::Infallible, future::pending, sync::Arc};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE, response::Parts};
@@ -144,8 +144,13 @@ impl HandlerRun {
     }
 
     fn claim_protocol(&self) -> ClaimRun<'_> {
-        let life = self.config.claim_life();
-        ClaimRun::new(self.key(), self.id, self.deadline(), life)
+        let (key, life) = (self.key(), self.config.claim_life());
+        let is_careful = self.config.retry_policy == RetryPolicy::AtMostOnce
+            && !self.config.caller.answers_now();
+        match is_careful {
+            true => ClaimRun::in_two_steps(key, self.id, self.deadline(), life),
+            false => ClaimRun::in_one_step(key, self.id, self.deadline(), life),
+        }
     }
 
     /// Drives `work`, and renews the claim meanwhile if it needs that.
@@ -263,6 +268,16 @@ impl HandlerRun {
         }
     }
 
+    /// Removes a claim that may have been written though nobody heard of it. Nothing was done under it, so no repetition should
+    /// learn otherwise: it is tried for as long as the claim lasts, and for at most an hour.
+    pub(super) async fn give_up_claim(&self) {
+        let patience = self.config.claim_life().as_duration().min(AN_HOUR);
+        let retry = Retry::until(Instant::now() + patience);
+        if let Err(error) = self.settle(&Settlement::Remove, retry).await {
+            tracing::warn!(error = %error.report(), "an idempotency claim was not removed");
+        }
+    }
+
     async fn settle(&self, settlement: &Settlement, mut retry: Retry) -> Result<(), StoreError> {
         let caller = &self.config.caller;
         match settlement {
@@ -303,6 +318,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
+const AN_HOUR: Duration = Duration::from_secs(3_600);
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 #[cfg(test)]

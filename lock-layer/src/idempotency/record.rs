@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 1 state(1) fingerprint(22) run token(22)   46 characters, then by state:
+//! P  ?                     a claim: the run has not begun
 //! P  deadline in ms        a claim: the run is in progress; after the deadline its outcome is unknown
 //! C  status lengths LF headers trailers body   completed: the lengths of both blocks in decimal, the blocks, the body
 //! D  status                done; the body was not kept
@@ -48,6 +49,8 @@ pub(super) struct Record {
 /// The state of a record's run.
 #[derive(Debug)]
 pub(super) enum RecordState {
+    /// The run has not begun. Its claim ends soon.
+    Claimed,
     /// The run lasts, or its process died. It is expected to end before `deadline`, in Unix ms.
     InProgress { deadline: u64 },
     /// The run is done, and its response is replayed.
@@ -76,7 +79,14 @@ impl RunId {
         }
     }
 
-    /// Makes the claim: the record of a run in progress that is expected to end before `deadline`, in Unix ms.
+    /// Makes the claim of a run that has not begun.
+    pub(super) fn claimed(&self) -> Bytes {
+        let mut record = self.open(b'P');
+        record.extend_from_slice(NOT_BEGUN);
+        record.into()
+    }
+
+    /// Makes the claim of a run in progress that is expected to end before `deadline`, in Unix ms.
     pub(super) fn in_progress(&self, deadline: u64) -> Bytes {
         let mut record = self.open(b'P');
         record.extend_from_slice(itoa::Buffer::new().format(deadline).as_bytes());
@@ -139,6 +149,8 @@ impl Record {
         let (head, tokens) = prefix.split_at(2);
         let (fingerprint, token) = tokens.split_at(Id128::LEN);
         let state = match head {
+            // A run that is about to begin, or whose process heard nothing of its claim.
+            [VERSION, b'P'] if rest == NOT_BEGUN => RecordState::Claimed,
             // A run that lasts, or whose process died.
             [VERSION, b'P'] => RecordState::InProgress {
                 deadline: number(rest)?,
@@ -225,6 +237,8 @@ fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 }
 
 const VERSION: u8 = b'1';
+/// Stands in a claim for the deadline of a run that has not begun.
+const NOT_BEGUN: &[u8] = b"?";
 /// More than a status and two lengths need, in bytes.
 const LENGTHS: usize = 48;
 const NOT_REPLAYED: [HeaderName; 3] = [DATE, SET_COOKIE, HeaderName::from_static("set-cookie2")];
@@ -266,6 +280,7 @@ mod tests {
             text(run.in_progress(1_767_225_600_000)),
             "1P..1767225600000"
         );
+        assert_eq!(text(run.claimed()), "1P..?");
         assert_eq!(text(run.body_not_kept(StatusCode::CREATED)), "1D..201");
         assert_eq!(text(run.unknown()), "1U..");
         assert_eq!(text(run.claim_prefix().into()), "1P..");
@@ -337,6 +352,7 @@ mod tests {
             record.state
         };
         assert!(matches!(read(run.unknown()), RecordState::Unknown));
+        assert!(matches!(read(run.claimed()), RecordState::Claimed));
         assert!(matches!(
             read(run.in_progress(7)),
             RecordState::InProgress { deadline: 7 }

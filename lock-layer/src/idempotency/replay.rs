@@ -27,6 +27,7 @@ pub(super) fn respond_to_repetition<B>(
     }
     match record.state {
         RecordState::Completed(response) => replay(*response),
+        RecordState::Claimed => IdempotencyRefusal::InProgress.refuse(),
         RecordState::InProgress { deadline } if now < deadline => {
             IdempotencyRefusal::InProgress.refuse()
         }
@@ -78,6 +79,7 @@ mod tests {
         let not_kept = Some(IdempotencyRefusal::BodyNotKept { status });
         let reused = Some(IdempotencyRefusal::KeyReused);
         assert_eq!(refusal(run.in_progress(7), fingerprint, 6), in_progress);
+        assert_eq!(refusal(run.claimed(), fingerprint, u64::MAX), in_progress);
         assert_eq!(refusal(run.in_progress(7), fingerprint, 7), unknown);
         assert_eq!(refusal(run.unknown(), fingerprint, 0), unknown);
         assert_eq!(refusal(Bytes::from_static(b"2"), fingerprint, 0), unknown);

@@ -15,7 +15,7 @@ use super::{
     config::IdempotencyConfig,
     fingerprint::{RecordName, fingerprint},
     future::ResponseResult,
-    handler_run::{Handler, HandlerRun, KeepableBody, Settlement},
+    handler_run::{Handler, HandlerRun, KeepableBody},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     replay::respond_to_repetition,
@@ -102,7 +102,7 @@ async fn claim_and_run<S, ReqBody, ResBody>(
         Err(error) => {
             let _ = reply.send(Ok(Ok(unavailable(&error))));
             if retry.is_unsure() {
-                run.settle_in_background(&Settlement::Remove).await;
+                run.give_up_claim().await;
             }
         }
     }

@@ -33,6 +33,10 @@ fn the_bytes_of_a_record_are_golden() {
         &run.in_progress(1_767_225_600_000),
     );
 
+    let (run, state) = read("record-claimed-1.txt");
+    assert!(matches!(state, RecordState::Claimed));
+    GOLDEN.check("record-claimed-1.txt", &run.claimed());
+
     let (run, state) = read("record-body-not-kept-1.txt");
     assert!(matches!(
         state,

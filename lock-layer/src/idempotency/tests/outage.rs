@@ -75,6 +75,66 @@ async fn a_claim_given_up_is_taken_back_once_the_store_is() {
     }
 }
 
+/// 503 says that nothing was done. A process that heard nothing of its claim, and was replaced before it could remove it, must
+/// leave nothing that says otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_never_begun_is_taken_by_the_next_request() {
+    let world = World::far();
+    for (layer, life) in both(&world).into_iter().zip([1, 30]) {
+        let handler = Handler::new();
+        let key = layer_store::conformance::unique();
+        world.fault_injector.inject_by(|op| match op {
+            Op::Set { .. } => Some(Fault::LoseReply(ErrorKind::Timeout)),
+            _ => Some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied)),
+        });
+        let dies = handler.counting(&layer);
+        let request = post(&key, "car 7");
+        // The process that claims: a runtime that nobody polls again once it has its response.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_time().build().unwrap();
+            let response = runtime.block_on(send(&dies, request));
+            std::mem::forget(runtime);
+            response.status()
+        });
+        assert_eq!(thread.join().unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+        world.fault_injector.heal();
+        let service = handler.counting(&layer);
+        let early = send(&service, post(&key, "car 7")).await;
+        assert_eq!(problem(early).await, "in-progress");
+        world.pass(Duration::from_secs(life)).await;
+        let next = send(&service, post(&key, "car 7")).await;
+        assert_eq!(text(next).await, "run 1");
+    }
+}
+
+/// The claim may also have become that of a run that has begun, though nothing was begun. Then it is removed, even if the store
+/// is away for longer than a run.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_did_not_begin_leaves_no_claim_however_long_the_store_is_away() {
+    let world = World::far();
+    let [layer, _] = both(&world);
+    let handler = Handler::new();
+    let service = handler.counting(&layer);
+    let mut sets = 0;
+    world.fault_injector.inject_by(move |op| match op {
+        Op::Set { .. } => {
+            sets += 1;
+            // Both steps are applied, and the reply to the second never arrives.
+            (sets >= 2).then_some(Fault::LoseReply(ErrorKind::Timeout))
+        }
+        _ => Some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied)),
+    });
+    let first = send(&service, post("1", "car 7")).await;
+    assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
+    world.pass(Duration::from_secs(35)).await;
+    world.fault_injector.heal();
+    world.pass(Duration::from_secs(2)).await;
+    let next = send(&service, post("1", "car 7")).await;
+    assert_eq!(text(next).await, "run 1");
+    assert_eq!(handler.runs(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_lost_after_the_handler_delays_the_record_and_not_the_response() {
     for outcome in [Effect::NotApplied, Effect::Unknown] {
@@ -113,7 +173,10 @@ async fn a_record_that_was_written_though_the_reply_was_lost_stays() {
     });
     send(&service, post("1", "car 7")).await;
     world.pass(Duration::from_secs(1)).await;
-    assert_eq!(world.fault_injector.take_calls(), ["set", "run", "run"]);
+    assert_eq!(
+        world.fault_injector.take_calls(),
+        ["set", "set", "run", "run"]
+    );
     assert!(is_replay(&send(&service, post("1", "car 7")).await));
 }
 

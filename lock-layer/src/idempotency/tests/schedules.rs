@@ -187,10 +187,18 @@ impl Client {
         let run = RunId::new(Fingerprint::read(&payload).unwrap());
         let key = Key::new(&self.records, IdentityRef::Int(record));
         let mut retry = Retry::for_caller(self.now());
-        let claim = ClaimRun::new(key, run, 0, self.claim_life());
-        let claimed = match self.reads_then_writes {
-            true => self.retried(&mut GetThenSet::new(claim), &mut retry).await,
-            false => self.retried(&mut { claim }, &mut retry).await,
+        let life = self.claim_life();
+        let in_one_step = ClaimRun::in_one_step(key, run, 0, life);
+        let claimed = match (self.policy, self.reads_then_writes) {
+            (_, true) => {
+                let mut claim = GetThenSet::new(in_one_step);
+                self.retried(&mut claim, &mut retry).await
+            }
+            (RetryPolicy::RetrySafe, _) => self.retried(&mut { in_one_step }, &mut retry).await,
+            (RetryPolicy::AtMostOnce, _) => {
+                let mut claim = ClaimRun::in_two_steps(key, run, 0, life);
+                self.retried(&mut claim, &mut retry).await
+            }
         };
         match claimed {
             Ok(Claimed::Mine) => self.run(record, key, run).await,
