@@ -4,6 +4,8 @@
 mod broken_run;
 #[path = "idempotency/outage.rs"]
 mod outage;
+#[path = "idempotency/refused.rs"]
+mod refused;
 #[path = "idempotency/replay.rs"]
 mod replay;
 

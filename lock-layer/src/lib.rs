@@ -157,7 +157,9 @@
 //! | --- | --- |
 //! | before the handler | 503 |
 //! | while a lock is held | the lock is kept if the store is back within the lease; otherwise its holder is told |
-//! | after an idempotent handler | the response leaves; a task tries to write the record for as long as the expected run |
+//! | after an idempotent handler | the response leaves; a task tries to write the record for as long as the expected run, whatever the error is |
+//! | and refuses the size of a record | it is written without its body: `body-not-kept` |
+//! | and refuses scripts | 503 before the handler, if the connection has found that out; a run that has begun is recorded with plain commands |
 //! | and forgets everything | a holder is told at its next renewal that its lock is lost, and until then another may be let in; a key may run again, so `at_most_once` needs a store that persists |
 //!
 //! # Cancellation

@@ -22,6 +22,9 @@ enum Repeat {
     Never,
     /// Once one of them may have been applied.
     IfUnsure,
+    /// Those that a later attempt may not meet.
+    IfItPasses,
+    /// Also a refusal: a person may set the server right meanwhile.
     Always,
 }
 
@@ -38,6 +41,11 @@ impl Retry {
 
     /// Retries in the background until `deadline`: every operation that may succeed later.
     pub(crate) fn until(deadline: Instant) -> Self {
+        Self::new(deadline, Repeat::IfItPasses)
+    }
+
+    /// Retries in the background until `deadline`, whatever the error is.
+    pub(crate) fn stubborn(deadline: Instant) -> Self {
         Self::new(deadline, Repeat::Always)
     }
 
@@ -65,14 +73,14 @@ impl Retry {
     pub(crate) fn after(&mut self, error: &StoreError, now: Instant) -> Option<Instant> {
         self.unsure |= error.effect() == Effect::Unknown;
         // ## Give up: another attempt would fail in the same way.
-        if !passes(error.kind()) {
+        if self.repeat != Repeat::Always && !passes(error.kind()) {
             return None;
         }
         // ## Give up: this was the only attempt, or nothing was applied and a caller who waits is told so at once.
         let repeats = match self.repeat {
             Repeat::Never => false,
             Repeat::IfUnsure => self.unsure,
-            Repeat::Always => true,
+            Repeat::IfItPasses | Repeat::Always => true,
         };
         if !repeats {
             return None;
@@ -184,6 +192,9 @@ mod tests {
             let next = retry.after(&StoreError::not_applied(kind), now);
             assert_eq!(next.is_some(), passes, "{kind:?}");
             assert!(!retry.is_unsure());
+            let mut stubborn = Retry::stubborn(now + millis(1_000));
+            let next = stubborn.after(&StoreError::not_applied(kind), now);
+            assert_eq!(next, Some(now + millis(20)), "{kind:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE, response::Parts};
 use http_body::Body as HttpBody;
 use layer_http::{Body, BoxError, Content};
-use layer_store::{IdentityRef, Key, StoreError};
+use layer_store::{ErrorKind, FindingKind, IdentityRef, Key, StoreError};
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
@@ -18,7 +18,7 @@ use super::{
     outcome::RunOutcome,
     record::RunId,
     retry_policy::RetryPolicy,
-    settle::{RemoveClaim, WriteRecord},
+    settle::{RemoveClaim, WriteRecord, Written},
 };
 use crate::{
     body::Resumed,
@@ -35,17 +35,28 @@ pub(super) struct HandlerRun {
 /// The last operation of a run.
 #[derive(Debug)]
 pub(super) enum Settlement {
-    /// Write this record.
-    Write(Bytes),
+    /// Write this record, or the smaller one if the server takes none of its size.
+    Write {
+        record: Bytes,
+        smaller: Option<Bytes>,
+    },
     /// Remove the claim, so that the next request with the key runs.
     Remove,
 }
 
 impl Settlement {
+    /// Writes a record that every server takes.
+    pub(super) const fn small(record: Bytes) -> Self {
+        Self::Write {
+            record,
+            smaller: None,
+        }
+    }
+
     /// Returns what becomes of the claim, for events.
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
-            Self::Write(_) => "recorded",
+            Self::Write { .. } => "recorded",
             Self::Remove => "removed",
         }
     }
@@ -104,16 +115,17 @@ impl HandlerRun {
     fn settle_now(&self, settlement: &Settlement) -> Option<Result<(), StoreError>> {
         let caller = &self.config.caller;
         let settled = match settlement {
-            Settlement::Write(record) => {
+            Settlement::Write { record, .. } => {
                 let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
-                caller.run_now(&mut write)
+                caller.run_now(&mut write)?.map(drop)
             }
             Settlement::Remove => {
                 let prefix = self.id.claim_prefix();
-                caller.run_now(&mut RemoveClaim::new(self.key(), &prefix))
+                let mut remove = RemoveClaim::new(self.key(), &prefix);
+                caller.run_now(&mut remove)?.map(drop)
             }
         };
-        settled.map(|settled| settled.map(drop))
+        Some(settled)
     }
 
     /// Returns the fingerprint of the request.
@@ -137,10 +149,27 @@ impl HandlerRun {
     }
 
     /// Claims the record, as often as `retry` says.
+    ///
+    /// What the end of a run needs is known before it begins: a server without programs is an error.
     pub(super) async fn claim(&self, retry: &mut Retry) -> Result<Claimed, StoreError> {
+        self.check_server()?;
         let mut protocol = self.claim_protocol();
         let (result, _) = run_with_retry(&self.config.caller, &mut protocol, retry).await;
         result
+    }
+
+    fn check_server(&self) -> Result<(), StoreError> {
+        let findings = self.config.caller.info().findings;
+        match findings
+            .iter()
+            .find(|found| found.kind == FindingKind::NoScripts)
+        {
+            Some(found) => {
+                let error = StoreError::not_applied(ErrorKind::Unsupported);
+                Err(error.with_source(found.text.clone()))
+            }
+            None => Ok(()),
+        }
     }
 
     fn claim_protocol(&self) -> ClaimRun<'_> {
@@ -174,10 +203,10 @@ impl HandlerRun {
             let deadline = (next + third).into_std();
             let caller = &self.config.caller;
             match caller.run_by(&mut protocol, Some(deadline)).await {
-                Ok(true) => {}
-                // ## Claimed => Lost. The run goes on; its record will be refused.
-                Ok(false) => {
-                    tracing::warn!("an idempotency claim was lost: another run may have begun");
+                Ok(Written::Whole | Written::Smaller) => {}
+                // ## Claimed => Lost. The run goes on; its record will be refused. Or it is settled by now.
+                Ok(Written::NotOwn) => {
+                    tracing::debug!("an idempotency claim is not renewed any more");
                     return pending().await;
                 }
                 Err(error) => {
@@ -210,7 +239,7 @@ impl HandlerRun {
         body: B,
     ) -> (Settlement, Body<Resumed<B>>) {
         let outcome = parts.extensions.get::<RunOutcome>().copied();
-        let body_not_kept = || Settlement::Write(self.id.body_not_kept(parts.status));
+        let body_not_kept = || Settlement::small(self.id.body_not_kept(parts.status));
         // ## Responded => Removed: the next request runs.
         if !self.config.retry_policy.keeps(parts.status, outcome) {
             return (Settlement::Remove, Body::inner(Resumed::whole(body)));
@@ -238,19 +267,24 @@ impl HandlerRun {
         let (record, range) =
             self.id
                 .completed(parts.status, &parts.headers, &data, trailers.as_ref());
-        let (record, body) = match record.len() <= self.config.caller.info().max_value {
+        let smaller = self.id.body_not_kept(parts.status);
+        let (settlement, body) = match record.len() <= self.config.caller.info().max_value {
             // The client gets the bytes in the record, so that the response is in memory once.
-            true => (record.clone(), record.slice(range)),
-            false => (self.id.body_not_kept(parts.status), data),
+            true => {
+                let body = record.slice(range);
+                let smaller = Some(smaller);
+                (Settlement::Write { record, smaller }, body)
+            }
+            false => (Settlement::small(smaller), data),
         };
         let content = Content::new(body).with_trailers(trailers.unwrap_or_default());
-        (Settlement::Write(record), Body::own(content))
+        (settlement, Body::own(content))
     }
 
     /// Returns the settlement of a run that may or may not have taken effect.
     pub(super) fn broken_off(&self) -> Settlement {
         match self.config.retry_policy {
-            RetryPolicy::AtMostOnce => Settlement::Write(self.id.unknown()),
+            RetryPolicy::AtMostOnce => Settlement::small(self.id.unknown()),
             RetryPolicy::RetrySafe => Settlement::Remove,
         }
     }
@@ -260,12 +294,36 @@ impl HandlerRun {
         self.settle(settlement, Retry::once(Instant::now())).await
     }
 
-    /// Settles in the background, for as long as a run is expected to take.
+    /// Settles in the background, for as long as a run is expected to take. The claim is renewed meanwhile. If the server takes
+    /// no record of its size to the end, the smaller one is tried once.
     pub(super) async fn settle_in_background(&self, settlement: &Settlement) {
         let deadline = Instant::now() + self.config.expected_run().as_duration();
-        if let Err(error) = self.settle(settlement, Retry::until(deadline)).await {
-            tracing::warn!(error = %error.report(), "an idempotency record was not written");
+        let settled = self.settle(settlement, Retry::stubborn(deadline));
+        let Err(mut error) = self.renewing(settled).await else {
+            return;
+        };
+        if let Settlement::Write {
+            smaller: Some(smaller),
+            ..
+        } = settlement
+        {
+            match self.settle_once(&Settlement::small(smaller.clone())).await {
+                Ok(()) => return self.tell_smaller(),
+                Err(last) => error = last,
+            }
         }
+        tracing::warn!(
+            kind = error.kind().as_str(),
+            error = %error.report(),
+            "an idempotency record was not written: repetitions learn nothing of this run but that it has begun"
+        );
+    }
+
+    fn tell_smaller(&self) {
+        tracing::warn!(
+            "an idempotency record was written without its body: the server takes none of its size, \
+             so lower max_response_body or raise the server's limit"
+        );
     }
 
     /// Removes a claim that may have been written though nobody heard of it. Nothing was done under it, so no repetition should
@@ -281,13 +339,16 @@ impl HandlerRun {
     async fn settle(&self, settlement: &Settlement, mut retry: Retry) -> Result<(), StoreError> {
         let caller = &self.config.caller;
         match settlement {
-            Settlement::Write(record) => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
+            Settlement::Write { record, smaller } => {
+                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for())
+                    .or(smaller.as_deref());
                 let (written, _) = run_with_retry(caller, &mut write, &mut retry).await;
-                if !written? {
-                    tracing::warn!(
+                match written? {
+                    Written::Whole => {}
+                    Written::Smaller => self.tell_smaller(),
+                    Written::NotOwn => tracing::warn!(
                         "an idempotency record is another run's: this run's claim had ended"
-                    );
+                    ),
                 }
             }
             Settlement::Remove => {

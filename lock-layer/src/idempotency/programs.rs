@@ -27,18 +27,9 @@ pub(crate) static REMOVE: Program = Program::new(
 
 fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let (life, new) = (ttl(args, 0), bytes(args, 1));
-    let may_write = match transaction.get(0) {
-        // ## No record => Written
-        None => true,
-        Some(old) => old.with_bytes(|old| {
-            let is_own = same_range(old, new, 2, record::PREFIX_LEN);
-            let is_claim = old.starts_with(b"1P");
-            let is_same_state = same_range(old, new, 0, 2);
-            // ## Own claim => Written; own end => written again, as after a lost reply. A renewal that comes after the end
-            // is refused, and so is a record over another run's.
-            old.is_empty() || (is_own && (is_claim || is_same_state))
-        }),
-    };
+    let may_write = transaction
+        .get(0)
+        .is_none_or(|old| old.with_bytes(|old| may_replace(old, new)));
     if !may_write {
         return Output::ints(&[0]);
     }
@@ -48,16 +39,30 @@ fn write(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 
 fn remove(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
     let claim = bytes(args, 0);
-    let is_own_claim = transaction.get(0).is_some_and(|old| {
-        old.with_bytes(|old| !old.is_empty() && &old[..old.len().min(record::PREFIX_LEN)] == claim)
-    });
+    let is_own = transaction
+        .get(0)
+        .is_some_and(|old| old.with_bytes(|old| is_own_claim(old, claim)));
     // ## The run has ended, or the record is another run's: it stays.
-    if !is_own_claim {
+    if !is_own {
         return Output::ints(&[0]);
     }
     // ## Own claim => No record
     transaction.delete(0);
     Output::ints(&[1])
+}
+
+/// Returns true if a run may write `new` over `old`: over its own claim, and over its own end, as after a lost reply. A renewal
+/// that comes after the end is refused, and so is a record over another run's.
+pub(super) fn may_replace(old: &[u8], new: &[u8]) -> bool {
+    let is_own = same_range(old, new, 2, record::PREFIX_LEN);
+    let is_claim = old.starts_with(b"1P");
+    let is_same_state = same_range(old, new, 0, 2);
+    old.is_empty() || (is_own && (is_claim || is_same_state))
+}
+
+/// Returns true if `old` is the claim that begins with `claim`.
+pub(super) fn is_own_claim(old: &[u8], claim: &[u8]) -> bool {
+    !old.is_empty() && &old[..old.len().min(record::PREFIX_LEN)] == claim
 }
 
 /// Returns true if both have the same bytes from `start` to `end`. A text that ends before `end` is compared up to its end.

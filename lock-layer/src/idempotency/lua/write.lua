@@ -15,5 +15,13 @@ if old ~= '' then
     return {0}
   end
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+local written = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+if written.err then
+  -- A full server takes no value. It takes a longer life for a claim that is there, so that its run is not repeated.
+  local is_renewal = old ~= '' and string.sub(ARGV[2], 1, 2) == '1P'
+  if not (is_renewal and string.find(written.err, 'OOM', 1, true)) then
+    return written
+  end
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
 return {1}

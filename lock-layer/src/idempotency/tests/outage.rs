@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use layer_store::{Effect, ErrorKind, Op, conformance::Fault};
+use layer_store::{Condition, Effect, ErrorKind, Op, conformance::Fault};
 use tower::ServiceExt;
 
-use super::{Handler, both, created, fail_program, forget, is_replay, send};
+use super::{Handler, both, created, fail_program, forget, is_replay, send, status};
 use crate::{
     ClientScope, IdempotencyLayer, IdempotencyRefusal,
     testing::{World, post, problem, settle, text, worlds},
@@ -153,6 +153,94 @@ async fn a_store_lost_after_the_handler_delays_the_record_and_not_the_response()
             world.pass(Duration::from_secs(2)).await;
             let late = send(&service, post(&key, "car 7")).await;
             assert!(is_replay(&late));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+/// What a server may refuse after the handler has run, for how long, and what a repetition gets then.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_server_refuses_for_a_time_is_written_after_it() {
+    for kind in [ErrorKind::Full, ErrorKind::Rejected, ErrorKind::Unsupported] {
+        let world = World::far();
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.counting(&layer);
+            let key = layer_store::conformance::unique();
+            // Nothing but claims is taken.
+            world.fault_injector.inject_by(move |op| match op {
+                Op::Set {
+                    condition: Condition::Always,
+                    ..
+                }
+                | Op::Run { .. } => Some(Fault::Fail(kind, Effect::NotApplied)),
+                _ => None,
+            });
+            let first = send(&service, post(&key, "car 7")).await;
+            assert_eq!(text(first).await, "run 1");
+            for _ in 0..25 {
+                world.pass(Duration::from_secs(1)).await;
+                let early = send(&service, post(&key, "car 7")).await;
+                assert_eq!(problem(early).await, "in-progress", "{kind:?}");
+            }
+            world.fault_injector.heal();
+            world.pass(Duration::from_secs(2)).await;
+            assert!(is_replay(&send(&service, post(&key, "car 7")).await));
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_programs_gets_plain_commands() {
+    let world = World::far();
+    for layer in both(&world) {
+        let handler = Handler::new();
+        let service = handler.under(&layer, async |run, _| match run {
+            1 => status(StatusCode::TOO_MANY_REQUESTS),
+            _ => created(&format!("run {run}")),
+        });
+        let key = layer_store::conformance::unique();
+        world.fault_injector.inject_by(|op| match op {
+            Op::Run { .. } => Some(Fault::Fail(ErrorKind::Rejected, Effect::NotApplied)),
+            _ => None,
+        });
+        // One that is removed, one that is kept.
+        let first = send(&service, post(&key, "car 7")).await;
+        assert_eq!(first.status(), StatusCode::TOO_MANY_REQUESTS);
+        let second = send(&service, post(&key, "car 7")).await;
+        assert_eq!(text(second).await, "run 2");
+        let third = send(&service, post(&key, "car 7")).await;
+        assert!(is_replay(&third));
+        assert_eq!(text(third).await, "run 2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_too_large_for_the_server_is_kept_without_its_body() {
+    for kind in [ErrorKind::TooLarge, ErrorKind::Full] {
+        let world = World::far();
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.counting(&layer);
+            let key = layer_store::conformance::unique();
+            world.fault_injector.inject_by(move |op| match op {
+                Op::Run { args, .. } if args.last()?.bytes()?.len() > 60 => {
+                    Some(Fault::Fail(kind, Effect::NotApplied))
+                }
+                _ => None,
+            });
+            let first = send(&service, post(&key, "car 7")).await;
+            assert_eq!(text(first).await, "run 1");
+            // What is full may have room later, so a smaller one is tried at the end.
+            world.pass(Duration::from_secs(31)).await;
+            let again = send(&service, post(&key, "car 7")).await;
+            let status = StatusCode::CREATED;
+            assert_eq!(
+                again.extensions().get(),
+                Some(&IdempotencyRefusal::BodyNotKept { status }),
+                "{kind:?}"
+            );
             assert_eq!(handler.runs(), 1);
         }
     }

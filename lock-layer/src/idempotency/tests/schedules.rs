@@ -232,13 +232,13 @@ impl Client {
                 self.work(key, &run).await;
                 match (outcome, self.policy) {
                     // It panics.
-                    (1, RetryPolicy::AtMostOnce) => Settlement::Write(run.unknown()),
+                    (1, RetryPolicy::AtMostOnce) => Settlement::small(run.unknown()),
                     (1, RetryPolicy::RetrySafe) => Settlement::Remove,
-                    (2, _) => Settlement::Write(run.body_not_kept(StatusCode::OK)),
+                    (2, _) => Settlement::small(run.body_not_kept(StatusCode::OK)),
                     _ => {
                         let headers = HeaderMap::new();
                         let (record, _) = run.completed(StatusCode::OK, &headers, &body, None);
-                        Settlement::Write(record)
+                        Settlement::small(record)
                     }
                 }
             }
@@ -295,14 +295,14 @@ impl Client {
     async fn settle(&self, key: Key<'_>, run: &RunId, settlement: &Settlement) {
         let mut retry = Retry::until(self.now() + EXPECTED_RUN.as_duration());
         let _ = match settlement {
-            Settlement::Write(record) => {
+            Settlement::Write { record, .. } => {
                 let mut write = WriteRecord::new(key, record, KEEP_FOR);
-                self.retried(&mut write, &mut retry).await
+                self.retried(&mut write, &mut retry).await.map(drop)
             }
             Settlement::Remove => {
                 let prefix = run.claim_prefix();
-                self.retried(&mut RemoveClaim::new(key, &prefix), &mut retry)
-                    .await
+                let mut remove = RemoveClaim::new(key, &prefix);
+                self.retried(&mut remove, &mut retry).await.map(drop)
             }
         };
     }
