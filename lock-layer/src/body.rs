@@ -1,16 +1,18 @@
-//! The body of a response whose beginning was read already.
+//! The body of a response whose beginning was read already, or that is read beside its client.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use layer_http::BoxError;
 use pin_project_lite::pin_project;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pin_project! {
     /// The inner service's body, with the frames that were read put back in front.
@@ -32,7 +34,21 @@ pin_project! {
         Begun { body: Pin<Box<B>> },
         // It broke off.
         Broken { error: Option<BoxError> },
+        // A task reads it, keeps a copy, and passes it on.
+        Copied { sent: UnboundedReceiver<Sent<B>>, left: SizeHint },
     }
+}
+
+/// What a task passes on of a body that it copies. What it holds is bounded by what it copies.
+pub(crate) enum Sent<B> {
+    Frame(Frame<Bytes>),
+    /// No more is copied: the rest comes from here.
+    Rest(Pin<Box<B>>),
+    /// The body broke off.
+    Error(BoxError),
+    /// The body panicked. The panic goes on in the caller.
+    Panic(Box<dyn Any + Send>),
+    End,
 }
 
 impl<B> Resumed<B> {
@@ -50,6 +66,16 @@ impl<B> Resumed<B> {
             front,
             rest: Rest::Begun { body },
         }
+    }
+
+    /// Makes a body that a task passes on. `left` is its size.
+    pub(crate) fn copied(left: SizeHint) -> (UnboundedSender<Sent<B>>, Self) {
+        let (sender, sent) = unbounded_channel();
+        let body = Self {
+            front: VecDeque::new(),
+            rest: Rest::Copied { sent, left },
+        };
+        (sender, body)
     }
 
     /// Makes a body that broke off after `front`.
@@ -73,18 +99,45 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
+        let mut this = self.project();
         // ## Front => Front, until it is empty.
         if let Some(frame) = this.front.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
         // ## Front => Rest
-        let frame = match this.rest.project() {
-            RestProj::Inner { body } => body.poll_frame(cx),
-            RestProj::Begun { body } => body.as_mut().poll_frame(cx),
-            RestProj::Broken { error } => return Poll::Ready(error.take().map(Err)),
-        };
-        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+        loop {
+            let next = match this.rest.as_mut().project() {
+                RestProj::Inner { body } => {
+                    return body
+                        .poll_frame(cx)
+                        .map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                }
+                RestProj::Begun { body } => {
+                    let frame = body.as_mut().poll_frame(cx);
+                    return frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                }
+                RestProj::Broken { error } => return Poll::Ready(error.take().map(Err)),
+                RestProj::Copied { sent, left } => match ready!(sent.poll_recv(cx)) {
+                    // ## Copied => Copied
+                    Some(Sent::Frame(frame)) => {
+                        *left = without(left, frame.data_ref().map_or(0, Bytes::len));
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    // ## Copied => Begun
+                    Some(Sent::Rest(body)) => Rest::Begun { body },
+                    // ## Copied => Broken
+                    Some(Sent::Error(error)) => Rest::Broken { error: Some(error) },
+                    Some(Sent::Panic(panic)) => std::panic::resume_unwind(panic),
+                    // The task was dropped with its runtime.
+                    None => Rest::Broken {
+                        error: Some("the run of this response was dropped".into()),
+                    },
+                    // ## Copied => ended
+                    Some(Sent::End) => Rest::Broken { error: None },
+                },
+            };
+            this.rest.set(next);
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -93,6 +146,7 @@ where
                 Rest::Inner { body } => body.is_end_stream(),
                 Rest::Begun { body } => body.is_end_stream(),
                 Rest::Broken { error } => error.is_none(),
+                Rest::Copied { .. } => false,
             }
     }
 
@@ -102,15 +156,33 @@ where
         let rest = match &self.rest {
             Rest::Inner { body } => body.size_hint(),
             Rest::Begun { body } => body.size_hint(),
-            Rest::Broken { .. } => SizeHint::new(),
+            Rest::Broken { error: Some(_) } => SizeHint::new(),
+            Rest::Broken { error: None } => SizeHint::with_exact(0),
+            Rest::Copied { left, .. } => left.clone(),
         };
-        let mut hint = SizeHint::new();
-        hint.set_lower(front + rest.lower());
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(front + upper);
-        }
-        hint
+        with(&rest, front)
     }
+}
+
+/// Adds `more` bytes to a size.
+pub(crate) fn with(hint: &SizeHint, more: u64) -> SizeHint {
+    let mut sum = SizeHint::new();
+    sum.set_lower(hint.lower() + more);
+    if let Some(upper) = hint.upper() {
+        sum.set_upper(upper + more);
+    }
+    sum
+}
+
+/// Takes `len` bytes from a size.
+fn without(hint: &SizeHint, len: usize) -> SizeHint {
+    let len = len as u64;
+    let mut rest = SizeHint::new();
+    rest.set_lower(hint.lower().saturating_sub(len));
+    if let Some(upper) = hint.upper() {
+        rest.set_upper(upper.saturating_sub(len));
+    }
+    rest
 }
 
 impl<B> fmt::Debug for Resumed<B> {
@@ -163,6 +235,46 @@ mod tests {
         assert!(!body.is_end_stream());
         assert!(body.frame().await.unwrap().is_err());
         assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+
+    fn data(text: &'static str) -> Sent<Full<Bytes>> {
+        Sent::Frame(Frame::data(Bytes::from(text)))
+    }
+
+    async fn next(body: &mut Resumed<Full<Bytes>>) -> Bytes {
+        body.frame().await.unwrap().unwrap().into_data().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copied_body_is_passed_on_to_its_end_or_to_the_rest() {
+        let (sender, mut body) = Resumed::copied(SizeHint::with_exact(5));
+        for text in ["12", "3"] {
+            sender.send(data(text)).ok().unwrap();
+        }
+        assert_eq!(next(&mut body).await, "12");
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert_eq!(next(&mut body).await, "3");
+        assert!(!body.is_end_stream());
+        let rest = Sent::Rest(Box::pin(Full::from("45")));
+        sender.send(rest).ok().unwrap();
+        assert_eq!(next(&mut body).await, "45");
+        assert!(body.frame().await.is_none());
+
+        let (sender, mut body) = Resumed::<Full<Bytes>>::copied(SizeHint::new());
+        sender.send(Sent::End).ok().unwrap();
+        assert!(body.frame().await.is_none() && body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_copied_body_whose_task_is_gone_is_not_whole() {
+        let (sender, mut body) = Resumed::<Full<Bytes>>::copied(SizeHint::new());
+        sender.send(data("12")).ok().unwrap();
+        drop(sender);
+        assert_eq!(next(&mut body).await, "12");
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("dropped"), "{error}");
         assert!(body.frame().await.is_none());
     }
 }

@@ -63,8 +63,8 @@
 //!   have the same *fingerprint*: a hash of method, path, query, content type and body.
 //! - The handler runs in a task of its own, in the caller's span but without its task-locals. A client that leaves does not
 //!   stop it, and finds the response when it comes back. A panic is recorded, and then goes on in the caller.
-//! - A response that is longer than the limit, or does not end, reaches its client. A repetition learns that it was not kept,
-//!   and does not run.
+//! - A response that comes bit by bit reaches its client as it comes, and is copied beside it. One that is longer than the
+//!   limit, or does not end, reaches its client too. A repetition learns that it was not kept, and does not run.
 //! - A handler may report the outcome of its run: [`RunOutcome`].
 //!
 //! The meaning of a failure is a choice that nobody can make for the handler:
@@ -137,7 +137,7 @@
 //! | [`busy_title`](Locks::busy_title) | `Locked` |
 //! | [`methods`](IdempotencyLayer::methods) that need a key | `POST`, `PATCH` |
 //! | [`max_request_body`](IdempotencyLayer::max_request_body) | 1 MiB |
-//! | [`max_response_body`](IdempotencyLayer::max_response_body) | 1 MiB, read in at most 5 s |
+//! | [`max_response_body`](IdempotencyLayer::max_response_body) | 1 MiB, copied for at most the expected run |
 //! | [`keep_for`](IdempotencyLayer::keep_for) | 24 h |
 //! | [`expected_run`](IdempotencyLayer::expected_run) | 30 s |
 //!

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE, response::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
 use http_body::Body as HttpBody;
 use layer_http::{Body, BoxError, Content};
 use layer_store::{ErrorKind, FindingKind, IdentityRef, Key, StoreError};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
 use super::{
-    capture::{Captured, capture},
+    capture::{Captured, Copied, Streaming, capture},
     claim::{ClaimRun, Claimed},
     config::IdempotencyConfig,
     fingerprint::{Fingerprint, RecordName},
@@ -59,6 +59,30 @@ impl Settlement {
             Self::Write { .. } => "recorded",
             Self::Remove => "removed",
         }
+    }
+}
+
+/// A handler's response, and what it leaves in the store.
+pub(super) enum Called<B> {
+    /// That is known.
+    Settled(Settlement, Response<Body<Resumed<B>>>),
+    /// It is known when the body has ended, which goes to the client as it comes.
+    Streaming {
+        response: Response<Body<Resumed<B>>>,
+        streaming: Streaming<B>,
+        head: (StatusCode, HeaderMap),
+    },
+}
+
+/// What a response leaves in the store, as far as it is known.
+enum End<B> {
+    Known(Settlement),
+    Streaming(Streaming<B>),
+}
+
+impl<B> From<Settlement> for End<B> {
+    fn from(settlement: Settlement) -> Self {
+        Self::Known(settlement)
     }
 }
 
@@ -216,45 +240,76 @@ impl HandlerRun {
         }
     }
 
-    /// Calls the handler, and reads its response if it is kept.
+    /// Calls the handler, and reads its response if it is kept and there.
     pub(super) async fn call<S, ReqBody, ResBody>(
         &self,
         mut inner: S,
         req: Request<ReqBody>,
-    ) -> Result<(Settlement, Response<Body<Resumed<ResBody>>>), S::Error>
+    ) -> Result<Called<ResBody>, S::Error>
     where
         S: Handler<ReqBody, ResBody>,
         ResBody: KeepableBody,
     {
         let response = inner.call(req).await?;
         let (parts, body) = response.into_parts();
-        let (settlement, body) = self.record(&parts, body).await;
-        Ok((settlement, Response::from_parts(parts, body)))
+        let (end, body) = self.record(&parts, body).await;
+        Ok(match end {
+            End::Known(settlement) => {
+                Called::Settled(settlement, Response::from_parts(parts, body))
+            }
+            End::Streaming(streaming) => Called::Streaming {
+                head: (parts.status, parts.headers.clone()),
+                response: Response::from_parts(parts, body),
+                streaming,
+            },
+        })
+    }
+
+    /// Decides what a response leaves whose body was copied while its client got it.
+    pub(super) fn record_copied(
+        &self,
+        (status, headers): (StatusCode, HeaderMap),
+        copied: &Copied,
+    ) -> Settlement {
+        match copied {
+            // ## Streaming => Completed
+            Copied::Whole { data, trailers } => {
+                let (settlement, _) = self.completed(status, &headers, data, trailers.as_ref());
+                settlement
+            }
+            // ## Streaming => Body not kept
+            Copied::TooLong => Settlement::small(self.id.body_not_kept(status)),
+            // ## Streaming => Broken off
+            Copied::Broken(_) => self.broken_off(),
+        }
+    }
+
+    /// Returns the time at which a body is given up that has begun now.
+    pub(super) fn body_deadline(&self) -> Instant {
+        Instant::now() + self.config.expected_run().as_duration()
     }
 
     /// Decides what a response leaves in the store.
-    async fn record<B: KeepableBody>(
-        &self,
-        parts: &Parts,
-        body: B,
-    ) -> (Settlement, Body<Resumed<B>>) {
+    async fn record<B: KeepableBody>(&self, parts: &Parts, body: B) -> (End<B>, Body<Resumed<B>>) {
         let outcome = parts.extensions.get::<RunOutcome>().copied();
         let body_not_kept = || Settlement::small(self.id.body_not_kept(parts.status));
         // ## Responded => Removed: the next request runs.
         if !self.config.retry_policy.keeps(parts.status, outcome) {
-            return (Settlement::Remove, Body::inner(Resumed::whole(body)));
+            return (Settlement::Remove.into(), Body::inner(Resumed::whole(body)));
         }
         // ## Responded => Body not kept, without a look at the body.
         if is_event_stream(&parts.headers) {
-            return (body_not_kept(), Body::inner(Resumed::whole(body)));
+            return (body_not_kept().into(), Body::inner(Resumed::whole(body)));
         }
         match capture(body, self.config.max_response_body).await {
             // ## Responded => Completed
             Captured::Whole { data, trailers } => self.keep(parts, data, trailers),
             // ## Responded => Body not kept
-            Captured::TooLong(body) => (body_not_kept(), Body::inner(body)),
+            Captured::TooLong(body) => (body_not_kept().into(), Body::inner(body)),
             // ## Responded => Broken off
-            Captured::Broken(body) => (self.broken_off(), Body::inner(body)),
+            Captured::Broken(body) => (self.broken_off().into(), Body::inner(body)),
+            // ## Responded => Streaming
+            Captured::Streaming(body, streaming) => (End::Streaming(streaming), Body::inner(body)),
         }
     }
 
@@ -263,22 +318,31 @@ impl HandlerRun {
         parts: &Parts,
         data: Bytes,
         trailers: Option<HeaderMap>,
-    ) -> (Settlement, Body<B>) {
-        let (record, range) =
-            self.id
-                .completed(parts.status, &parts.headers, &data, trailers.as_ref());
-        let smaller = self.id.body_not_kept(parts.status);
-        let (settlement, body) = match record.len() <= self.config.caller.info().max_value {
-            // The client gets the bytes in the record, so that the response is in memory once.
-            true => {
-                let body = record.slice(range);
-                let smaller = Some(smaller);
-                (Settlement::Write { record, smaller }, body)
-            }
-            false => (Settlement::small(smaller), data),
-        };
-        let content = Content::new(body).with_trailers(trailers.unwrap_or_default());
-        (settlement, Body::own(content))
+    ) -> (End<B>, Body<Resumed<B>>) {
+        let (settlement, recorded) =
+            self.completed(parts.status, &parts.headers, &data, trailers.as_ref());
+        // The client gets the bytes in the record, so that the response is in memory once.
+        let content = Content::new(recorded.unwrap_or(data));
+        let content = content.with_trailers(trailers.unwrap_or_default());
+        (settlement.into(), Body::own(content))
+    }
+
+    /// Returns the settlement of a whole response, and its bytes in the record.
+    fn completed(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        data: &Bytes,
+        trailers: Option<&HeaderMap>,
+    ) -> (Settlement, Option<Bytes>) {
+        let (record, range) = self.id.completed(status, headers, data, trailers);
+        let smaller = self.id.body_not_kept(status);
+        if record.len() > self.config.caller.info().max_value {
+            return (Settlement::small(smaller), None);
+        }
+        let body = record.slice(range);
+        let smaller = Some(smaller);
+        (Settlement::Write { record, smaller }, Some(body))
     }
 
     /// Returns the settlement of a run that may or may not have taken effect.

@@ -139,8 +139,9 @@ impl IdempotencyLayer {
 
     /// Sets the maximum length of a response's body that is kept, in bytes. Default 1 MiB.
     ///
-    /// A longer response, one whose body takes more than 5 s, or an event stream reaches its client unchanged. Its repetitions
-    /// get 409 `body-not-kept` with its status, and do not run.
+    /// A body that comes bit by bit reaches its client as it comes, and is copied beside it. The client learns of the end when
+    /// the record is written. A longer response, one that takes longer than [`expected_run`](Self::expected_run), or an event
+    /// stream reaches its client unchanged. Its repetitions get 409 `body-not-kept` with its status, and do not run.
     ///
     /// # Panics
     ///

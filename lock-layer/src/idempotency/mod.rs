@@ -5,7 +5,7 @@
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
 //! - [`interrupted`]: runs that were dropped with their runtime.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
-//! - [`capture`]: reads bodies. [`replay`]: responds to a repetition.
+//! - [`capture`]: reads bodies, and copies those that go to their client as they come. [`replay`]: responds to a repetition.
 //! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
 
 pub(crate) mod future;

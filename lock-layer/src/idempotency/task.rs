@@ -3,24 +3,24 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use layer_http::{Body, Content, Rebuild, RequestHead};
 use layer_store::StoreError;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
 
 use super::{
-    capture::read_request,
+    capture::{Copied, Streaming, read_request},
     claim::Claimed,
     config::IdempotencyConfig,
     fingerprint::{RecordName, fingerprint},
     future::ResponseResult,
-    handler_run::{Handler, HandlerRun, KeepableBody},
+    handler_run::{Called, Handler, HandlerRun, KeepableBody, Settlement},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     replay::respond_to_repetition,
 };
-use crate::{metrics::count_idempotent, retry::Retry};
+use crate::{body::Sent, metrics::count_idempotent, retry::Retry};
 
 /// Responds to a request whose record has this name.
 pub(super) async fn respond<S, ReqBody, ResBody>(
@@ -124,12 +124,23 @@ async fn run_handler<S, ReqBody, ResBody>(
     tracing::debug!("idempotent run begins");
     let interruption = Interruption::of(&run);
     let work = AssertUnwindSafe(run.call(inner, req)).catch_unwind();
-    let (settlement, result) = match run.renewing(work).await {
+    let (settlement, end) = match run.renewing(work).await {
         // ## Running => Responded
-        Ok(Ok((settlement, response))) => (settlement, Ok(Ok(response))),
+        Ok(Ok(Called::Settled(settlement, response))) => {
+            (settlement, ResponseEnd::Reply(reply, Ok(Ok(response))))
+        }
+        // ## Running => Streaming: the client gets the head now.
+        Ok(Ok(Called::Streaming {
+            response,
+            streaming,
+            head,
+        })) => {
+            let _ = reply.send(Ok(Ok(response)));
+            stream(&run, head, streaming).await
+        }
         // ## Running => Broken off, by an error or a panic. Both go on in the caller.
-        Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
-        Err(panic) => (run.broken_off(), Err(panic)),
+        Ok(Err(error)) => (run.broken_off(), ResponseEnd::Reply(reply, Ok(Err(error)))),
+        Err(panic) => (run.broken_off(), ResponseEnd::Reply(reply, Err(panic))),
     };
     interruption.settled();
     tracing::debug!(
@@ -137,12 +148,63 @@ async fn run_handler<S, ReqBody, ResBody>(
         took_s = begun.elapsed().as_secs_f64(),
         "idempotent run ends"
     );
-    // ## Responded => Settled. Before the response leaves: its client may repeat the request at once, and must find the record.
+    // ## (Responded | Streaming) => Settled. Before the end of the response leaves: its client may repeat the request at once,
+    // and must find the record.
     let settled = run.settle_once(&settlement).await;
-    let _ = reply.send(result);
+    end.send();
     if let Err(error) = settled {
         tracing::warn!(error = %error.report(), "an idempotency record is written in the background");
         run.settle_in_background(&settlement).await;
+    }
+}
+
+/// What the client gets once the record is written.
+enum ResponseEnd<B, E> {
+    /// The response.
+    Reply(ReplySender<B, E>, Result<ResponseResult<B, E>, Panic>),
+    /// The end of a body that it has.
+    End(Streaming<B>),
+    /// The rest of a body that is not kept.
+    Rest(Streaming<B>),
+    /// The error or the panic in its body.
+    Broken(Streaming<B>, Sent<B>),
+}
+
+impl<B: KeepableBody, E> ResponseEnd<B, E> {
+    fn send(self) {
+        match self {
+            // A client that is gone misses it.
+            Self::Reply(reply, result) => {
+                let _ = reply.send(result);
+            }
+            Self::End(streaming) => streaming.end(),
+            Self::Rest(streaming) => streaming.hand_over(),
+            Self::Broken(streaming, end) => streaming.break_off(end),
+        }
+    }
+}
+
+/// Passes a body on to its client, and copies it.
+async fn stream<B: KeepableBody, E>(
+    run: &HandlerRun,
+    head: (StatusCode, HeaderMap),
+    mut streaming: Streaming<B>,
+) -> (Settlement, ResponseEnd<B, E>) {
+    let work = AssertUnwindSafe(streaming.pass_on(run.body_deadline())).catch_unwind();
+    match run.renewing(work).await {
+        Ok(copied) => {
+            let settlement = run.record_copied(head, &copied);
+            let end = match copied {
+                Copied::Whole { .. } => ResponseEnd::End(streaming),
+                Copied::TooLong => ResponseEnd::Rest(streaming),
+                Copied::Broken(error) => ResponseEnd::Broken(streaming, Sent::Error(error)),
+            };
+            (settlement, end)
+        }
+        Err(panic) => {
+            let end = ResponseEnd::Broken(streaming, Sent::Panic(panic));
+            (run.broken_off(), end)
+        }
     }
 }
 

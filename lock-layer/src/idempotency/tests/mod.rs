@@ -36,6 +36,7 @@ mod outage;
 mod refusal;
 mod replay;
 mod schedules;
+mod streams;
 
 /// A body that yields these frames, and then ends or breaks off.
 #[derive(Debug, Default)]
