@@ -402,6 +402,78 @@ async fn a_lock_that_was_deleted_is_put_back_unless_somebody_was_let_in() {
     }
 }
 
+/// The lease is longer than this test, so no renewal tells it.
+#[tokio::test]
+async fn a_holder_is_told_within_100_ms_that_redis_forgot_its_lock() {
+    let server = RedisServer::start();
+    let locks = Locks::new(connect(&server.url()).await.unwrap()).lease(Duration::from_secs(3_600));
+    let ways: [(&str, fn(&RedisServer, &str)); 3] = [
+        ("FLUSHALL", |server, _| server.command(&["FLUSHALL"])),
+        ("another holder", |server, group| {
+            // As after an eviction, when another is let in before the first looks.
+            let lock = format!("{{{group}}}:lock:unit:1");
+            let fence = format!("{{{group}}}:fence:unit:1");
+            let () = server.command(&["MSET", &fence, "9999999999999999", &lock, "another"]);
+        }),
+        ("DEL", |server, group| {
+            let lock = format!("{{{group}}}:lock:unit:1");
+            let fence = format!("{{{group}}}:fence:unit:1");
+            let _: u64 = server.command(&["DEL", &lock, &fence]);
+        }),
+    ];
+    for (what, forget) in ways {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let group = unique();
+            let guard = locks.group(group.as_str()).try_acquire("1").await.unwrap();
+            sleep(Duration::from_millis(200)).await;
+            assert!(!guard.is_lost());
+            let lost = tokio::spawn(guard.lost());
+            let forgot = Instant::now();
+            forget(&server, &group);
+            lost.await.unwrap();
+            times.push(forgot.elapsed());
+        }
+        // The median: a busy machine may be late once.
+        times.sort_unstable();
+        assert!(times[2] < Duration::from_millis(100), "{what}: {times:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_holder_is_told_that_its_lock_was_evicted_or_keeps_it() {
+    let server = RedisServer::start();
+    let locks = Locks::new(connect(&server.url()).await.unwrap()).lease(Duration::from_secs(3_600));
+    let group = unique();
+    let guard = locks.group(group.as_str()).try_acquire("1").await.unwrap();
+    sleep(Duration::from_millis(200)).await;
+    let lock = format!("{{{group}}}:lock:unit:1");
+    // The fencing token is still there: nobody was let in, and the lock is put back.
+    let gone: u64 = server.command(&["DEL", &lock]);
+    assert_eq!(gone, 1);
+    eventually(|| async {
+        match server.command::<u64>(&["EXISTS", &lock]) {
+            1 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert!(!guard.is_lost());
+
+    // A server that evicts what has an end, and is full of it.
+    let () = server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let full: redis::RedisResult<()> = redis::cmd("SET")
+        .arg("filler")
+        .arg("x")
+        .query(&mut server.raw());
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    drop(full);
+    tokio::time::timeout(Duration::from_secs(5), guard.lost())
+        .await
+        .expect("its lock and its fencing token are evicted");
+}
+
 #[tokio::test]
 async fn without_redis_a_locked_route_is_unavailable_before_its_handler() {
     let server = RedisServer::start();

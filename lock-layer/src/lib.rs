@@ -86,8 +86,14 @@
 //! - A *holder* has the units for a *lease*. Others are refused at once, and told when the lease ends. They do not wait in a
 //!   queue.
 //! - A task renews the lease after each third of it, for as long as the [`LockGuard`] lives.
-//! - A holder's own deadline counts from before the command was sent, so it comes before the store's. [`LockGuard::lost`] and
-//!   [`LockContext::lost`] resolve before another holder is let in, unless the process itself was stopped.
+//! - A holder's own deadline counts from before the command was sent, so it comes before the store's. A lock that could not be
+//!   renewed is lost for its holder ([`LockGuard::lost`], [`LockContext::lost`]) before another is let in, unless the process
+//!   itself was stopped.
+//! - A store that *forgets* a lock lets another holder in at once: `FLUSHALL`, `DEL`, eviction, a failover, a restart without
+//!   persistence. Then two believe in the lock for a time. A lock that is held for 50 ms or longer is watched, so where the store
+//!   pushes ([`StoreInfo::watches`](store::StoreInfo::watches): memory, and Redis over RESP3 with `CLIENT TRACKING`) that time is
+//!   less than 100 ms. Elsewhere, and while the connection is down, it lasts until the next renewal: a third of the lease, 10 s
+//!   by default. Only a fencing token keeps the first holder from writing meanwhile.
 //! - A release compares the holder's token, so a late one never releases another's lock. [`LockLayer`] releases before the
 //!   response leaves; a body that is produced later is produced without the lock.
 //! - An attempt whose reply was lost is repeated with the same token, and is not refused by its own lock.
@@ -160,7 +166,7 @@
 //! | after an idempotent handler | the response leaves; a task tries to write the record for as long as the expected run, whatever the error is |
 //! | and refuses the size of a record | it is written without its body: `body-not-kept` |
 //! | and refuses scripts | 503 before the handler, if the connection has found that out; a run that has begun is recorded with plain commands |
-//! | and forgets everything | a holder is told at its next renewal that its lock is lost, and until then another may be let in; a key may run again, so `at_most_once` needs a store that persists |
+//! | and forgets everything | a holder is told within 100 ms where the store pushes, else at its next renewal, and until then another may be let in; a key may run again, so `at_most_once` needs a store that persists |
 //!
 //! # Cancellation
 //!

@@ -187,8 +187,11 @@ impl LockContext {
     /// Returns true if the lock may no longer be relied on: it was not renewed in time, another holder was let in, or it was
     /// given back.
     ///
-    /// This is judged by the holder's own clock, a little earlier than the store would. A process that was stopped and goes on
-    /// may write before it asks; only the [fencing token](Self::fence) keeps such a write out.
+    /// This is judged by the holder's own clock, a little earlier than the store would. So it is true before another holder is
+    /// let in, with two exceptions. A process that was stopped and goes on may write before it asks. And a store that forgets
+    /// the lock (`FLUSHALL`, `DEL`, eviction, a failover, a restart without persistence) may let another in before this holder
+    /// has heard of it: for less than 100 ms where the store pushes, and elsewhere for up to a third of the lease. Only the
+    /// [fencing token](Self::fence) keeps such a write out.
     pub fn is_lost(&self) -> bool {
         match *self.deadline.borrow() {
             Some(deadline) => Instant::now() >= deadline,

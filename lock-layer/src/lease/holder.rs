@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
-use layer_store::{Arg, Identity, Key};
+use layer_store::{Arg, Identity, Key, Value};
 
-use super::{config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, units::Units};
+use super::{
+    config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, programs::lock_value,
+    units::Units,
+};
 use crate::AcquireError;
 
 /// One holder: the units of a group that it has or asks for, and the token by which the store knows it.
@@ -51,6 +54,17 @@ impl Holder {
     /// Returns the lease as an argument of a program, in ms.
     pub(super) fn lease_arg(&self) -> Arg<'static> {
         Arg::Int(self.config.lease.ttl().as_millis() as i64)
+    }
+
+    /// Makes the keys of the locks.
+    pub(super) fn lock_keys(&self) -> Vec<Key<'_>> {
+        let lock = Key::new(&self.config.locks, self.group.as_ref());
+        self.units.iter().map(|unit| lock.with_rest(unit)).collect()
+    }
+
+    /// Returns the value of this holder's locks, granted with this fencing token.
+    pub(super) fn lock_value(&self, fence: u64) -> Value {
+        lock_value(self.token.as_bytes(), fence)
     }
 
     /// Makes the keys of a program: for each unit its lock, then its last fencing token. The group is the tag of all.

@@ -144,8 +144,8 @@ impl LockGroup {
 
     /// Takes `units` from their holders, for operators. Returns how many were held.
     ///
-    /// Their guards learn of it at their next renewal, a third of the lease later at most. Until then only
-    /// [fencing tokens](LockGuard::fence) keep those holders from writing.
+    /// Their guards learn of it within 100 ms where the store pushes, and elsewhere at their next renewal, a third of the lease
+    /// later at most. Until then only [fencing tokens](LockGuard::fence) keep those holders from writing.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 //!
 //! - [`locks`]: `Locks` and `LockGroup`, what users type. [`units`]: one unit or a list.
 //! - [`guard`]: what a holder keeps. [`task`]: the task behind it. [`renewal`]: when it renews, and when the lock is lost.
+//! - [`hints`]: when the store says that a lock may be gone, and [`still_held`], which looks.
 //! - [`holder`]: units and a token. [`acquire`], [`extend`], [`release`], [`operator`]: its operations.
 //! - [`programs`]: the atomic steps in the store.
 
@@ -18,9 +19,11 @@ pub(crate) mod task;
 pub(crate) mod units;
 
 mod extend;
+mod hints;
 mod holder_token;
 mod operator;
 mod renewal;
+mod still_held;
 
 use std::{error::Error, fmt, time::Duration};
 

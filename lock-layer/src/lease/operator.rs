@@ -28,7 +28,7 @@ impl<'a> Revoke<'a> {
 impl<'a> CountHeld<'a> {
     pub(crate) fn new(units: &'a Holder) -> Self {
         Self {
-            locks: units.keys().into_iter().step_by(2).collect(),
+            locks: units.lock_keys(),
         }
     }
 }

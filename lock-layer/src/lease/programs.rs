@@ -158,7 +158,7 @@ fn put_fence(transaction: &mut Transaction<'_>, unit: usize, fence: u64, life: T
     transaction.set(fence_key(unit), Value::pair(fence, 0), life);
 }
 
-fn lock_value(token: &[u8], fence: u64) -> Value {
+pub(super) fn lock_value(token: &[u8], fence: u64) -> Value {
     let mut lock = token.to_vec();
     lock.extend_from_slice(itoa::Buffer::new().format(fence).as_bytes());
     lock.into()

@@ -17,9 +17,11 @@ use super::{
     acquire::{Acquire, Acquired},
     extend::Extend,
     guard::{LockGuard, ReleaseSender, Stop},
+    hints::Hints,
     holder::Holder,
     release::Release,
     renewal::{Renewal, Renewed},
+    still_held::StillHeld,
 };
 use crate::{
     AcquireError, LockBusy,
@@ -107,6 +109,7 @@ struct LockTask {
     holder: Arc<Holder>,
     fence: u64,
     renewal: Renewal,
+    hints: Hints,
     /// The deadline that holders see; `None` once the lock may not be relied on.
     deadline: watch::Sender<Option<Instant>>,
     stop: oneshot::Receiver<Stop>,
@@ -119,6 +122,7 @@ impl LockTask {
         let (stopper, stop) = oneshot::channel();
         let guard = LockGuard::new(holder.clone(), fence, seen, stopper);
         let task = Self {
+            hints: Hints::new(sent),
             holder,
             fence,
             renewal,
@@ -146,17 +150,43 @@ impl LockTask {
                 // ## Held => (Held | Lost).
                 () = sleep_until(self.renewal.next()) => {
                     if !Box::pin(self.renew()).await {
-                        // A guard that gave the lock back this very moment has lost nothing.
-                        if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
-                            count_lost();
-                            tracing::warn!(fence = self.fence, "a lock was lost");
-                        }
-                        self.deadline.send_replace(None);
-                        // Some of the units may still be this holder's.
-                        return Box::pin(self.end(None)).await;
+                        return Box::pin(self.lose()).await;
+                    }
+                }
+                // ## Held => (Held | Lost): the store says that a lock may be gone.
+                () = self.hints.next(&self.holder) => {
+                    if !Box::pin(self.look()).await {
+                        return Box::pin(self.lose()).await;
                     }
                 }
             }
+        }
+    }
+
+    /// Tells that the lock is lost.
+    async fn lose(mut self) {
+        // A guard that gave the lock back this very moment has lost nothing.
+        if matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
+            count_lost();
+            tracing::warn!(fence = self.fence, "a lock was lost");
+        }
+        self.deadline.send_replace(None);
+        // Some of the units may still be this holder's.
+        self.end(None).await;
+    }
+
+    /// Looks if the lock is still there. If it is not, a renewal decides. Returns true if the lock may still be relied on.
+    async fn look(&mut self) -> bool {
+        let mut protocol = StillHeld::new(&self.holder, self.fence);
+        let deadline = self.renewal.deadline().into_std();
+        let caller = &self.holder.config().caller;
+        match caller.run_by(&mut protocol, Some(deadline)).await {
+            Ok(false) => {
+                drop(protocol);
+                self.renew().await
+            }
+            // Of a store that fails nothing is known. The next renewal is due soon enough.
+            Ok(true) | Err(_) => true,
         }
     }
 

@@ -380,6 +380,76 @@ async fn units_taken_by_an_operator_are_lost_to_their_holder() {
     }
 }
 
+/// The lease is longer than this test: nothing here comes from a renewal.
+#[tokio::test(start_paused = true)]
+async fn a_holder_is_told_at_once_where_the_store_pushes() {
+    for world in worlds() {
+        for millis in [0, 49, 51, 5_000] {
+            let locks = Locks::new(world.store()).lease(Duration::from_secs(3_600));
+            let car = locks.group(layer_store::conformance::unique());
+            let guard = car.try_acquire(["1", "2"]).await.unwrap();
+            world.pass(Duration::from_millis(millis)).await;
+            assert!(!guard.is_lost());
+            let forced = Instant::now();
+            assert_eq!(car.force_release("2").await.unwrap(), 1);
+            let lost = tokio::spawn(guard.lost());
+            world.pass(Duration::from_millis(100)).await;
+            assert!(lost.is_finished(), "{millis} ms after the grant");
+            assert!(forced.elapsed() <= Duration::from_millis(100));
+            // What was left is given back.
+            assert_eq!(car.held(["1", "2"]).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_evicted_is_put_back_at_once_where_the_store_pushes() {
+    for world in worlds() {
+        let locks = Locks::new(world.store()).lease(Duration::from_secs(3_600));
+        let guard = locks.group("car:7").try_acquire(["1"]).await.unwrap();
+        world.pass(Duration::from_millis(100)).await;
+        let space = KeySpace::new("lock", "unit");
+        let key = Key::new(&space, IdentityRef::Text(b"car:7")).with_rest(b"1");
+        assert!(world.store().delete(&CX, &key).await.unwrap());
+        world.pass(Duration::from_millis(10)).await;
+        assert!(!guard.is_lost());
+        assert!(world.store().get(&CX, &key).await.unwrap().is_some());
+        guard.release().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_held_for_a_moment_is_not_watched_and_a_longer_one_asks_little() {
+    let world = World::far();
+    let locks = Locks::new(world.store()).lease(Duration::from_secs(3_600));
+    let guard = locks.group("car:7").try_acquire(["1"]).await.unwrap();
+    world.pass(Duration::from_millis(40)).await;
+    guard.release().await.unwrap();
+    assert_eq!(world.fault_injector.take_calls(), ["run", "run"]);
+
+    let guard = locks.group("car:7").try_acquire(["1"]).await.unwrap();
+    world.pass(Duration::from_secs(60)).await;
+    guard.release().await.unwrap();
+    assert_eq!(
+        world.fault_injector.take_calls(),
+        ["run", "get_many", "run"]
+    );
+}
+
+/// Nothing is known of a store that fails when a hint comes: the lock is held until its deadline.
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_cannot_be_followed_loses_nothing() {
+    let world = World::far();
+    let car = locks(&world).group("car:7");
+    let guard = car.try_acquire(["1"]).await.unwrap();
+    world.fault_injector.inject_by(|op| {
+        let looks = op.name() == "get_many";
+        looks.then_some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
+    });
+    world.pass(5 * LEASE).await;
+    assert!(!guard.is_lost());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_released_lock_is_nothing_to_rely_on() {
     for world in worlds() {
