@@ -21,6 +21,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    #[cfg(feature = "metrics")]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::StoreDown => "store_down",

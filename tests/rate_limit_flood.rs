@@ -1,0 +1,353 @@
+//! One client floods a service over a real Redis that is well: its limit holds, and nobody else's route is refused.
+//!
+//! `cargo xtask soak` floods for 10 s with up to 8,000 connections, `cargo xtask test` for 2 s with fewer.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client, server};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use layer_store::{BreakerState, SharedStore, Store, connect};
+use rate_limit_layer::{Quota, RateLimitLayer, header};
+use tests::{RedisServer, scale};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::Mutex,
+    time::Instant,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+/// One at a time: a flood takes all of the machine.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The requests a minute.
+const LIMIT: u64 = 100;
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Http1,
+    /// With so many requests at once on each connection.
+    Http2(usize),
+}
+
+/// What a flooding client calls itself.
+#[derive(Clone, Copy, Debug)]
+enum Name {
+    Same,
+    /// Another one in each request.
+    Fresh,
+}
+
+/// The answers of a flood.
+#[derive(Debug, Default)]
+struct Answers {
+    passed: AtomicU64,
+    /// Those that passed without a balance: the store was not asked.
+    uncounted: AtomicU64,
+    refused: AtomicU64,
+    other: AtomicU64,
+}
+
+#[test]
+fn a_flood_of_keep_alive_connections_passes_no_more_than_its_limit() {
+    for connections in [4_000, 8_000] {
+        holds(Version::Http1, scaled(connections));
+    }
+}
+
+#[test]
+fn a_flood_of_streams_passes_no_more_than_its_limit() {
+    holds(Version::Http2(200), 20);
+}
+
+#[test]
+fn a_flood_of_fresh_keys_is_answered_and_opens_no_breaker() {
+    let flood = Flood::start();
+    let answers = flood.run(Version::Http2(200), 20, Name::Fresh);
+    assert_eq!(flood.turns(), 0, "{answers:?}");
+    assert_eq!(answers.other.load(Relaxed), 0, "{answers:?}");
+    assert_eq!(answers.refused.load(Relaxed), 0, "{answers:?}");
+    let (passed, uncounted) = (
+        answers.passed.load(Relaxed),
+        answers.uncounted.load(Relaxed),
+    );
+    // Each was a caller's first. Those that this process could not ask for in time are a part of them.
+    assert!(passed >= 4_000, "{answers:?}");
+    assert!(uncounted <= passed, "{answers:?}");
+    println!("of {passed} requests with fresh keys {uncounted} were not counted");
+}
+
+/// Floods as one client for a while, while another one asks a route that fails closed.
+fn holds(version: Version, connections: usize) {
+    let flood = Flood::start();
+    let begun = std::time::Instant::now();
+    let answers = flood.run(version, connections, Name::Same);
+    let earned = begun.elapsed().as_secs() * LIMIT / 60 + 1;
+    assert_eq!(flood.turns(), 0, "{version:?} {connections}: {answers:?}");
+    let passed = answers.passed.load(Relaxed);
+    assert!(passed >= LIMIT, "{version:?} {connections}: {answers:?}");
+    assert!(
+        passed <= LIMIT + earned,
+        "{version:?} {connections}: {answers:?}"
+    );
+    assert_eq!(
+        answers.other.load(Relaxed),
+        0,
+        "{version:?} {connections}: {answers:?}"
+    );
+    assert!(
+        answers.refused.load(Relaxed) > 0,
+        "{version:?} {connections}: {answers:?}"
+    );
+}
+
+/// A service with a limit that fails open, and one that fails closed, on one Redis.
+struct Flood {
+    _turn: tokio::sync::MutexGuard<'static, ()>,
+    _server: RedisServer,
+    store: SharedStore,
+    address: SocketAddr,
+    _serving: Runtime,
+    flooding: Runtime,
+}
+
+impl Flood {
+    fn start() -> Self {
+        let turn = TURN.blocking_lock();
+        let redis = RedisServer::start();
+        let (serving, flooding) = (runtime(), runtime());
+        let (address, store) = serving.block_on(async {
+            let store = connect(&redis.url()).await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(serve(listener, store.clone()));
+            (address, store)
+        });
+        Self {
+            _turn: turn,
+            _server: redis,
+            store,
+            address,
+            _serving: serving,
+            flooding,
+        }
+    }
+
+    /// Floods, while another client's route is asked. That one is never answered 503.
+    fn run(&self, version: Version, connections: usize, name: Name) -> Arc<Answers> {
+        let (answers, done) = (Arc::<Answers>::default(), Arc::new(AtomicBool::new(false)));
+        let neighbour = self.flooding.spawn(ask_closed(self.address, done.clone()));
+        let until = Instant::now() + Duration::from_millis(scale(10_000)).max(SHORTEST);
+        self.flooding.block_on(async {
+            let clients = (0..connections).map(|number| {
+                let client = Client {
+                    address: self.address,
+                    answers: answers.clone(),
+                    until,
+                    name,
+                    number: number as u64,
+                };
+                tokio::spawn(client.flood(version))
+            });
+            for client in join_all(clients).await {
+                client.unwrap();
+            }
+            done.store(true, Relaxed);
+            let statuses = neighbour.await.unwrap();
+            assert!(statuses.len() >= 3, "{statuses:?}");
+            if let Name::Same = name {
+                assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+            }
+        });
+        answers
+    }
+
+    /// Returns how often the breaker has opened.
+    fn turns(&self) -> u64 {
+        let breaker = self.store.info().health.breaker.unwrap();
+        breaker.entered(BreakerState::Open)
+    }
+}
+
+async fn serve(listener: TcpListener, store: SharedStore) {
+    let per_client = Quota::per_minute(LIMIT).by(header("x-client"));
+    let open = RateLimitLayer::new(store.clone(), per_client.name("open").fail_open());
+    let closed = RateLimitLayer::new(
+        store,
+        Quota::per_minute(1_000_000)
+            .by(header("x-client"))
+            .name("closed")
+            .fail_closed(),
+    );
+    let hello = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
+    let (open, closed) = (open.layer(hello), closed.layer(hello));
+    let app = service_fn(move |request: Request<Incoming>| {
+        let route = match request.uri().path() {
+            "/closed" => closed.clone(),
+            _ => open.clone(),
+        };
+        route.oneshot(request)
+    });
+    while let Ok((stream, _)) = listener.accept().await {
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            // The first bytes of HTTP/2 are known.
+            let mut first = [0; 3];
+            let peeked = stream.peek(&mut first).await;
+            let io = TokioIo::new(stream);
+            let _ = match (peeked, &first) {
+                (Ok(_), b"PRI") => {
+                    let connection = server::conn::http2::Builder::new(TokioExecutor::new());
+                    connection.serve_connection(io, service).await
+                }
+                _ => {
+                    server::conn::http1::Builder::new()
+                        .serve_connection(io, service)
+                        .await
+                }
+            };
+        });
+    }
+}
+
+/// One connection of the flood.
+struct Client {
+    address: SocketAddr,
+    answers: Arc<Answers>,
+    until: Instant,
+    name: Name,
+    number: u64,
+}
+
+impl Client {
+    async fn flood(self, version: Version) {
+        let Ok(stream) = TcpStream::connect(self.address).await else {
+            return;
+        };
+        let io = TokioIo::new(stream);
+        match version {
+            Version::Http1 => {
+                let (sender, connection) = client::conn::http1::handshake(io).await.unwrap();
+                tokio::spawn(connection);
+                self.ask(Sender::Http1(sender), 0).await;
+            }
+            Version::Http2(streams) => {
+                let handshake = client::conn::http2::handshake(TokioExecutor::new(), io);
+                let (sender, connection) = handshake.await.unwrap();
+                tokio::spawn(connection);
+                let asking = (0..streams)
+                    .map(|stream| self.ask(Sender::Http2(sender.clone()), stream as u64));
+                join_all(asking).await;
+            }
+        }
+    }
+
+    /// Asks again and again, one request after the other.
+    async fn ask(&self, mut sender: Sender, stream: u64) {
+        let mut asked = 0;
+        while Instant::now() < self.until {
+            let name = match self.name {
+                Name::Same => "ada".to_owned(),
+                Name::Fresh => format!("{}-{stream}-{asked}", self.number),
+            };
+            let request = Request::get("http://localhost/").header("x-client", name);
+            let request = request.body(Empty::new()).unwrap();
+            asked += 1;
+            let Ok(response) = sender.send(request).await else {
+                return;
+            };
+            self.count(&response);
+            let _ = response.into_body().collect().await;
+        }
+    }
+
+    fn count<B>(&self, response: &Response<B>) {
+        let counter = match response.status().as_u16() {
+            200 => &self.answers.passed,
+            429 => &self.answers.refused,
+            _ => &self.answers.other,
+        };
+        counter.fetch_add(1, Relaxed);
+        if response.status() == 200 && !response.headers().contains_key("ratelimit") {
+            self.answers.uncounted.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+enum Sender {
+    Http1(client::conn::http1::SendRequest<Empty<Bytes>>),
+    Http2(client::conn::http2::SendRequest<Empty<Bytes>>),
+}
+
+impl Sender {
+    async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+}
+
+/// Asks the route that fails closed, as another client, and returns the statuses.
+async fn ask_closed(address: SocketAddr, done: Arc<AtomicBool>) -> Vec<u16> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut statuses = Vec::new();
+    while !done.load(Relaxed) {
+        let request = Request::get("/closed").header("x-client", "bob");
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap());
+        let response = response.await.unwrap();
+        statuses.push(response.status().as_u16());
+        let _ = response.into_body().collect().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    statuses
+}
+
+/// Returns the number of connections: all of them in `cargo xtask soak`, else a tenth: some
+/// machines let a process open a thousand files.
+fn scaled(connections: usize) -> usize {
+    match scale(100) {
+        100 => connections,
+        _ => connections / 10,
+    }
+}
+
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime needs threads and nothing else")
+}
+
+/// The flood of `cargo xtask test`.
+const SHORTEST: Duration = Duration::from_secs(2);
