@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     net::SocketAddr,
     sync::{
         Arc,
@@ -24,7 +25,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use layer_store::{BreakerState, SharedStore, Store, connect};
-use rate_limit_layer::{Quota, RateLimitLayer, header};
+use rate_limit_layer::{Limiter, Quota, RateLimitLayer, header};
 use tests::{RedisServer, scale};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -74,13 +75,13 @@ fn a_flood_of_keep_alive_connections_passes_no_more_than_its_limit() {
 
 #[test]
 fn a_flood_of_streams_passes_no_more_than_its_limit() {
-    holds(Version::Http2(200), 20);
+    holds(Version::Http2(scaled(200)), 20);
 }
 
 #[test]
 fn a_flood_of_fresh_keys_is_answered_and_opens_no_breaker() {
     let flood = Flood::start();
-    let answers = flood.run(Version::Http2(200), 20, Name::Fresh);
+    let answers = flood.run(Version::Http2(scaled(200)), 20, Name::Fresh);
     assert_eq!(flood.turns(), 0, "{answers:?}");
     assert_eq!(answers.other.load(Relaxed), 0, "{answers:?}");
     assert_eq!(answers.refused.load(Relaxed), 0, "{answers:?}");
@@ -89,9 +90,38 @@ fn a_flood_of_fresh_keys_is_answered_and_opens_no_breaker() {
         answers.uncounted.load(Relaxed),
     );
     // Each was a caller's first. Those that this process could not ask for in time are a part of them.
-    assert!(passed >= 4_000, "{answers:?}");
-    assert!(uncounted <= passed, "{answers:?}");
+    assert!(passed >= 1_000, "{answers:?}");
+    assert!(uncounted < passed, "{answers:?}");
     println!("of {passed} requests with fresh keys {uncounted} were not counted");
+}
+
+/// A server that is stopped, then killed, and comes back empty, all under load. Each time it has forgotten, the quota is there anew.
+#[test]
+fn a_flood_over_an_outage_passes_what_one_process_may_let_through() {
+    let mut flood = Flood::start();
+    let begun = std::time::Instant::now();
+    let answers = flood.run_with(Version::Http2(100), 10, Name::Same, |redis| {
+        let wait = |millis| std::thread::sleep(Duration::from_millis(millis));
+        wait(500);
+        redis.pause();
+        wait(500);
+        redis.resume();
+        wait(500);
+        redis.kill();
+        wait(500);
+        redis.restart();
+    });
+    let back = flood
+        .serving
+        .block_on(flood.is_back(Duration::from_secs(3)));
+    assert!(back, "{answers:?}");
+    let earned = begun.elapsed().as_secs() * LIMIT / 60 + 1;
+    let passed = answers.passed.load(Relaxed);
+    assert!(
+        (LIMIT..=2 * LIMIT + earned).contains(&passed),
+        "{answers:?}"
+    );
+    assert_eq!(answers.other.load(Relaxed), 0, "{answers:?}");
 }
 
 /// Floods as one client for a while, while another one asks a route that fails closed.
@@ -121,10 +151,10 @@ fn holds(version: Version, connections: usize) {
 /// A service with a limit that fails open, and one that fails closed, on one Redis.
 struct Flood {
     _turn: tokio::sync::MutexGuard<'static, ()>,
-    _server: RedisServer,
+    redis: RedisServer,
     store: SharedStore,
     address: SocketAddr,
-    _serving: Runtime,
+    serving: Runtime,
     flooding: Runtime,
 }
 
@@ -142,23 +172,58 @@ impl Flood {
         });
         Self {
             _turn: turn,
-            _server: redis,
+            redis,
             store,
             address,
-            _serving: serving,
+            serving,
             flooding,
         }
     }
 
     /// Floods, while another client's route is asked. That one is never answered 503.
     fn run(&self, version: Version, connections: usize, name: Name) -> Arc<Answers> {
-        let (answers, done) = (Arc::<Answers>::default(), Arc::new(AtomicBool::new(false)));
+        let done = Arc::new(AtomicBool::new(false));
         let neighbour = self.flooding.spawn(ask_closed(self.address, done.clone()));
-        let until = Instant::now() + Duration::from_millis(scale(10_000)).max(SHORTEST);
-        self.flooding.block_on(async {
+        let flood = Duration::from_millis(scale(10_000)).max(SHORTEST);
+        let answers = self
+            .flooding
+            .block_on(self.flood(version, connections, name, flood));
+        done.store(true, Relaxed);
+        let statuses = self.flooding.block_on(neighbour).unwrap();
+        assert!(statuses.len() >= 3, "{statuses:?}");
+        if let Name::Same = name {
+            assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        }
+        answers
+    }
+
+    /// Floods for as long as `meanwhile` does something with the server, and a second longer.
+    fn run_with(
+        &mut self,
+        version: Version,
+        connections: usize,
+        name: Name,
+        meanwhile: impl FnOnce(&mut RedisServer),
+    ) -> Arc<Answers> {
+        let flooding = self.flooding.handle().clone();
+        let flood = flooding.spawn(self.flood(version, connections, name, 2 * SHORTEST));
+        meanwhile(&mut self.redis);
+        flooding.block_on(flood).unwrap()
+    }
+
+    fn flood(
+        &self,
+        version: Version,
+        connections: usize,
+        name: Name,
+        time: Duration,
+    ) -> impl Future<Output = Arc<Answers>> + Send + 'static {
+        let (answers, address) = (Arc::<Answers>::default(), self.address);
+        async move {
+            let until = Instant::now() + time;
             let clients = (0..connections).map(|number| {
                 let client = Client {
-                    address: self.address,
+                    address,
                     answers: answers.clone(),
                     until,
                     name,
@@ -169,14 +234,22 @@ impl Flood {
             for client in join_all(clients).await {
                 client.unwrap();
             }
-            done.store(true, Relaxed);
-            let statuses = neighbour.await.unwrap();
-            assert!(statuses.len() >= 3, "{statuses:?}");
-            if let Name::Same = name {
-                assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+            answers
+        }
+    }
+
+    /// Returns true if the store counts again within `time`.
+    async fn is_back(&self, time: Duration) -> bool {
+        let quota = Quota::per_minute(LIMIT).name("back").fail_closed();
+        let limiter = Limiter::new(self.store.clone(), quota);
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if limiter.check("eve").await.is_admitted() {
+                return true;
             }
-        });
-        answers
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     /// Returns how often the breaker has opened.
@@ -332,18 +405,18 @@ async fn ask_closed(address: SocketAddr, done: Arc<AtomicBool>) -> Vec<u16> {
     statuses
 }
 
-/// Returns the number of connections: all of them in `cargo xtask soak`, else a tenth: some
-/// machines let a process open a thousand files.
-fn scaled(connections: usize) -> usize {
+/// Returns the number of connections or streams: all of them in `cargo xtask soak`, else a tenth. Some machines let a process open
+/// a thousand files, and a debug build takes ten times as long for each request.
+fn scaled(number: usize) -> usize {
     match scale(100) {
-        100 => connections,
-        _ => connections / 10,
+        100 => number,
+        _ => number / 10,
     }
 }
 
 fn runtime() -> Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build();
     runtime.expect("a runtime needs threads and nothing else")
