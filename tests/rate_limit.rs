@@ -7,7 +7,9 @@ use std::{convert::Infallible, time::Duration};
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use layer_store::{SharedStore, connect};
-use rate_limit_layer::{KeyExtractor, Limiter, Quota, RateLimitLayer, Standing, Verdict, header};
+use rate_limit_layer::{
+    KeyExtractor, Limiter, Quota, RateLimitLayer, RateLimitRefusal, Standing, Verdict, header,
+};
 use tests::{RedisServer, unique};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -18,13 +20,17 @@ async fn store(server: &RedisServer) -> SharedStore {
 }
 
 async fn ask(layer: &RateLimitLayer, key: &str) -> StatusCode {
+    answer(layer, key).await.status()
+}
+
+async fn answer(layer: &RateLimitLayer, key: &str) -> Response<rate_limit_layer::Body<Body>> {
     let mut request = Request::new(Body::new());
     request
         .headers_mut()
         .insert("x-api-key", key.parse().unwrap());
     let hello =
         service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::new())) });
-    layer.layer(hello).oneshot(request).await.unwrap().status()
+    layer.layer(hello).oneshot(request).await.unwrap()
 }
 
 #[tokio::test]
@@ -81,6 +87,27 @@ async fn subjects_cost_a_command_each_and_a_refusal_is_given_back() {
     assert_eq!(ask(&layer, "bob").await, StatusCode::OK);
     assert_eq!(ask(&layer, "eve").await, StatusCode::OK);
     assert_eq!(ask(&layer, "kim").await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// The peer refuses for a moment, the key for longer: obeyed exactly, the longer time is enough for both.
+#[tokio::test]
+async fn a_request_that_comes_back_when_it_was_told_passes_all_subjects() {
+    let server = RedisServer::start();
+    let quota = |millis| Quota::try_new(1, Duration::from_millis(millis)).unwrap();
+    let by_key = quota(400).by(header("x-api-key")).name("key").fail_closed();
+    let by_peer = quota(100).fail_closed().name("peer");
+    let layer = RateLimitLayer::new(store(&server).await, by_peer).and(by_key);
+    assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    for _ in 0..5 {
+        let refused = answer(&layer, "ada").await;
+        let Some(RateLimitRefusal::QuotaExceeded(exceeded)) = refused.extensions().get() else {
+            panic!("{refused:?}");
+        };
+        assert!(exceeded.violated().eq(["peer", "key"]), "{exceeded:?}");
+        assert!(exceeded.retry_after() > Duration::from_millis(200));
+        tokio::time::sleep(exceeded.retry_after()).await;
+        assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    }
 }
 
 #[tokio::test]

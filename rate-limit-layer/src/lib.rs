@@ -44,6 +44,8 @@
 //!   identities.
 //! - A layer can have several policies ([`RateLimitLayer::and`]): a request passes all of them, or is charged by none. Those that
 //!   count it by one identity are one atomic command; each further identity costs another.
+//! - A refusal is the truth over all policies: it names each that would refuse, and `Retry-After` is the latest of their times. After
+//!   a command that refuses, those of the other identities look and charge nothing.
 //! - If a later command refuses, the charges of the earlier ones are refunded. Until then other requests may see a slightly
 //!   lower balance and be refused. The refund comes a moment after the charge, and requests earned in that moment may pass above
 //!   the bound.

@@ -20,8 +20,9 @@ use crate::{
 
 /// The talk with the store that charges a request: a command for each identity, one after the other, all or none.
 ///
-/// It ends with the first command that is refused or fails closed, and otherwise after the last. What the earlier commands
-/// charged then stays in [`charged`](Self::charged), to be [given back](crate::refund).
+/// It ends after the last command, or with one that fails closed. Once a command is refused, the later ones only look: the client is
+/// told the truth over all limits, and a request that comes back when it was told passes. What the earlier commands charged then stays
+/// in [`charged`](Self::charged), to be [given back](super::refund).
 pub(crate) struct Charge<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
@@ -35,6 +36,8 @@ pub(crate) struct Charge<'a> {
     tightest: Option<Debt>,
     /// The charges in the ledger of this process, if it keeps one.
     reservation: Option<Reservation<'a>>,
+    /// What refuses the request so far. From the first of these on, commands only look.
+    excess: Option<Excess>,
 }
 
 impl<'a> Charge<'a> {
@@ -46,7 +49,9 @@ impl<'a> Charge<'a> {
         cost: u64,
     ) -> Option<Self> {
         Some(Self {
-            command: command(limits, partitions, LimitSet::default(), cost)?,
+            command: Command::next(limits, partitions, LimitSet::default(), |rate| {
+                Change::Charge(rate.price(cost))
+            })?,
             limits,
             partitions,
             outage,
@@ -55,6 +60,7 @@ impl<'a> Charge<'a> {
             charged: LimitSet::default(),
             tightest: None,
             reservation: None,
+            excess: None,
         })
     }
 
@@ -86,6 +92,71 @@ impl<'a> Charge<'a> {
     pub(crate) const fn cost(&self) -> u64 {
         self.cost
     }
+
+    /// Takes the reply to a command that only looked.
+    fn take_look(&mut self, reply: Result<Reply, StoreError>) {
+        let debts = reply.and_then(Reply::into_output).and_then(|output| {
+            Debt::read_all(&output, self.limits, self.command.members())
+                .ok_or_else(Reply::unexpected)
+        });
+        match debts {
+            // ## Refused => refused by more limits, or for longer
+            Ok(debts) => {
+                if let Some(reservation) = &mut self.reservation {
+                    reservation.learn(debts.clone(), false);
+                }
+                let more = Excess::of(debts, self.limits, self.cost);
+                self.excess = Excess::longest(self.excess, more);
+            }
+            // ## Refused => refused by what is known
+            // The request does not pass anyway. A later one finds out.
+            Err(error) => tracing::debug!(
+                kind = error.kind().as_str(),
+                error = %error.report(),
+                "rate limit not looked at"
+            ),
+        }
+    }
+
+    /// Goes on to the next identity, or ends the talk.
+    fn proceed(&mut self) -> Option<Decision> {
+        let (cost, is_look) = (self.cost, self.excess.is_some());
+        let command = Command::next(
+            self.limits,
+            self.partitions,
+            self.seen,
+            |rate| match is_look {
+                true => Change::Look,
+                false => Change::Charge(rate.price(cost)),
+            },
+        );
+        match command {
+            Some(command) => {
+                self.command = command;
+                None
+            }
+            None => Some(self.finish()),
+        }
+    }
+
+    fn finish(&mut self) -> Decision {
+        // ## Refused => the end
+        // The earlier charges are to be given back.
+        if let Some(excess) = self.excess {
+            tell_refused(self.limits, &excess, self.cost, Outcome::Refused);
+            return Decision::Refuse(excess);
+        }
+        // ## Charged => admitted
+        // From here on the charges are kept.
+        let charged = std::mem::take(&mut self.charged);
+        for limit in charged.iter() {
+            self.limits[limit].count(Outcome::Admitted);
+        }
+        if let Some(reservation) = &mut self.reservation {
+            reservation.admitted();
+        }
+        Decision::Admit(self.tightest)
+    }
 }
 
 impl Protocol for Charge<'_> {
@@ -98,8 +169,14 @@ impl Protocol for Charge<'_> {
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
         let members = self.command.members();
         self.seen |= members;
-        if let (Some(reservation), Ok(Reply::Output(output))) = (&mut self.reservation, &reply) {
-            reservation.learn(members, output);
+        if self.excess.is_some() {
+            self.take_look(reply);
+            return self.proceed();
+        }
+        if let (Some(reservation), Ok(Reply::Output(output))) = (&mut self.reservation, &reply)
+            && let Some((charged, debts)) = Debt::reported(output, self.limits, members)
+        {
+            reservation.learn(debts, charged);
         }
         match read(reply, self.limits, members, self.cost, self.outage) {
             // ## Asking => charged, on to the next command
@@ -119,28 +196,13 @@ impl Protocol for Charge<'_> {
                     return Some(Decision::Refuse(excess));
                 }
             }
-            // ## Asking => refused
-            // A quota is exceeded, or the store failed and a limit fails closed. The earlier charges are to be given back.
-            Some(refused) => return Some(refused),
+            // ## Asking => refused, on to the next command, which only looks
+            Some(Decision::Refuse(excess)) => self.excess = Some(excess),
+            // ## Asking => failed
+            // The store failed and a limit fails closed. The earlier charges are to be given back.
+            Some(failed) => return Some(failed),
         }
-        match command(self.limits, self.partitions, self.seen, self.cost) {
-            Some(command) => {
-                self.command = command;
-                None
-            }
-            // ## Charged => admitted
-            // From here on the charges are kept.
-            None => {
-                let charged = std::mem::take(&mut self.charged);
-                for limit in charged.iter() {
-                    self.limits[limit].count(Outcome::Admitted);
-                }
-                if let Some(reservation) = &mut self.reservation {
-                    reservation.admitted();
-                }
-                Some(Decision::Admit(self.tightest))
-            }
-        }
+        self.proceed()
     }
 }
 
@@ -157,12 +219,7 @@ pub(crate) fn read(
         Decision::read(&output, limits, members, cost).ok_or_else(Reply::unexpected)
     });
     match decision {
-        Ok(decision) => {
-            if let Decision::Refuse(excess) = &decision {
-                tell_refused(limits, excess, cost, Outcome::Refused);
-            }
-            Some(decision)
-        }
+        Ok(decision) => Some(decision),
         Err(error) => {
             let closed = any_closed(limits, members);
             tell_failed(limits, members, &error, closed);
@@ -204,17 +261,6 @@ fn tell_failed(limits: &[Limit], members: LimitSet, error: &StoreError, closed: 
             "rate limit not checked"
         );
     }
-}
-
-fn command<'a>(
-    limits: &'a [Limit],
-    partitions: &'a Partitions<'a>,
-    seen: LimitSet,
-    cost: u64,
-) -> Option<Command<'a>> {
-    Command::next(limits, partitions, seen, |rate| {
-        Change::Charge(rate.price(cost))
-    })
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Debt {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-    ) -> Option<(bool, impl Iterator<Item = Self>)> {
+    ) -> Option<(bool, impl Iterator<Item = Self> + use<>)> {
         let (charged, one, all) = match members.only() {
             Some(limit) if limits[limit].rate.is_whole() => {
                 let (charged, debt) = Self::read_one(output, limit)?;
@@ -118,7 +118,7 @@ impl Debt {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-    ) -> Option<impl Iterator<Item = Self> + Clone> {
+    ) -> Option<impl Iterator<Item = Self> + Clone + use<>> {
         let mut debts = [Self {
             limit: 0,
             debt: Span::ZERO,
@@ -152,7 +152,11 @@ impl Debt {
 impl Excess {
     /// Finds which limits refuse by these debts, and which of them has the longest wait; the first of several. `None` if none
     /// does.
-    fn of(debts: impl IntoIterator<Item = Debt>, limits: &[Limit], cost: u64) -> Option<Self> {
+    pub(crate) fn of(
+        debts: impl IntoIterator<Item = Debt>,
+        limits: &[Limit],
+        cost: u64,
+    ) -> Option<Self> {
         let mut excess: Option<Self> = None;
         for debt in debts {
             let rate = limits[debt.limit].rate;
@@ -165,14 +169,17 @@ impl Excess {
                 violated: LimitSet::one(debt.limit),
                 retry_after,
             };
-            Self::add(&mut excess, this);
+            excess = Self::longest(excess, Some(this));
         }
         excess
     }
 
-    /// Adds one more excess to those that are known: all limits are named, with the longest wait.
-    pub(crate) fn add(known: &mut Option<Self>, other: Self) {
-        *known = Some(known.map_or(other, |known| known.or_longer(other)));
+    /// Joins two, and keeps the longer wait; the first of two that are equal.
+    pub(crate) fn longest(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(first), Some(second)) => Some(first.or_longer(second)),
+            (first, second) => first.or(second),
+        }
     }
 
     fn or_longer(self, other: Self) -> Self {

@@ -224,8 +224,12 @@ impl Checker {
         cost: u64,
     ) -> Option<Decision> {
         let decision = read(reply, &self.limits, LimitSet::one(0), cost, &self.outage);
-        if let Some(Decision::Admit(_)) = &decision {
-            limit.count(Outcome::Admitted);
+        match &decision {
+            Some(Decision::Admit(_)) => limit.count(Outcome::Admitted),
+            Some(Decision::Refuse(excess)) => {
+                tell_refused(&self.limits, excess, cost, Outcome::Refused);
+            }
+            Some(Decision::Fail(_)) | None => {}
         }
         Some(decision.unwrap_or(Decision::Admit(None)))
     }

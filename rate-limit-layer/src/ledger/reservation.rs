@@ -1,5 +1,3 @@
-use layer_store::Output;
-
 use crate::{
     check::decision::{Debt, Excess},
     ledger::{
@@ -74,11 +72,8 @@ impl<'a> Reservation<'a> {
         Ok(())
     }
 
-    /// Learns from the program's reply to the command for `members`, and charges them if it did.
-    pub(crate) fn learn(&mut self, members: LimitSet, output: &Output) {
-        let Some((charged, debts)) = Debt::reported(output, self.limits, members) else {
-            return;
-        };
+    /// Learns the debts that the store reported, and charges them if it did.
+    pub(crate) fn learn(&mut self, debts: impl Iterator<Item = Debt>, charged: bool) {
         let now = self.ledger.clock.now();
         for Debt { limit, debt } in debts {
             let Some(sent) = self.sent[limit] else {
@@ -119,7 +114,7 @@ impl<'a> Reservation<'a> {
             });
             match admitted {
                 Ok(()) => self.charged |= LimitSet::one(limit),
-                Err(shortage) => Excess::add(&mut excess, shortage.of(limit)),
+                Err(shortage) => excess = Excess::longest(excess, Some(shortage.of(limit))),
             }
         }
         excess.map_or(Ok(()), Err)

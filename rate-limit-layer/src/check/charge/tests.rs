@@ -158,14 +158,46 @@ fn a_limit_that_skips_the_request_is_not_asked() {
 }
 
 #[test]
-fn a_refusal_ends_the_talk_and_leaves_the_earlier_charges_to_be_given_back() {
+fn after_a_refusal_the_other_identities_are_only_looked_at() {
     let (limits, outage) = (limits(OPEN, OPEN), outage());
     let partitions = both(&limits);
-    let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
-    let refused = charge.take(reply(&[0, 10 * MINUTE, 0]));
-    assert!(matches!(refused, Some(Decision::Refuse(excess)) if excess.violated == set(&[0])));
-    assert_eq!(charge.charged(), set(&[]), "a refusal charges nothing");
+    // What the second identity owes, what refuses then, and for how many minutes.
+    for (look, violated, limit, minutes) in [
+        (reply(&[1, 9 * MINUTE]), set(&[0]), 0, 1),
+        (reply(&[1, 10 * MINUTE]), set(&[0, 1]), 0, 1),
+        (reply(&[1, 11 * MINUTE]), set(&[0, 1]), 1, 2),
+        // It is refused anyway.
+        (gone(), set(&[0]), 0, 1),
+        (reply(&[-1]), set(&[0]), 0, 1),
+        (reply(&[1]), set(&[0]), 0, 1),
+        (Ok(Reply::Pong), set(&[0]), 0, 1),
+    ] {
+        let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
+        assert_eq!(charge.take(reply(&[0, 10 * MINUTE, 0])), None);
+        assert_eq!(asked(&charge), command(&limits, &[(1, "7")], 0));
+        let Some(Decision::Refuse(excess)) = charge.take(look) else {
+            panic!("it is refused");
+        };
+        assert_eq!((excess.violated, excess.debt.limit), (violated, limit));
+        assert_eq!(excess.retry_after, minutes * MINUTE as u64);
+        assert_eq!(charge.charged(), set(&[]), "a refusal charges nothing");
+    }
+}
 
+/// A look at a limit that fails closed may fail: the answer is the quota's.
+#[test]
+fn a_refusal_is_not_made_an_outage_by_a_look() {
+    let (limits, outage) = (limits(OPEN, CLOSED), outage());
+    let partitions = both(&limits);
+    let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
+    assert_eq!(charge.take(reply(&[0, 10 * MINUTE, 0])), None);
+    assert!(matches!(charge.take(gone()), Some(Decision::Refuse(_))));
+}
+
+#[test]
+fn a_refusal_leaves_the_earlier_charges_to_be_given_back() {
+    let (limits, outage) = (limits(OPEN, OPEN), outage());
+    let partitions = both(&limits);
     let mut charge = Charge::begin(&limits, &partitions, &outage, 1).unwrap();
     assert_eq!(charge.take(reply(&[1, MINUTE, MINUTE])), None);
     let refused = charge.take(reply(&[-1 - 10 * MINUTE]));
