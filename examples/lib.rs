@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
-use rate_limit_layer::store::{self, SharedStore};
+use rate_limit_layer::store::{self, Options, SharedStore};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -39,8 +39,17 @@ pub fn log() {
 ///
 /// Returns an error if the URL or the environment names no store.
 pub async fn open(url: Option<&str>) -> Result<SharedStore, Box<dyn Error>> {
+    open_with(url, Options::new()).await
+}
+
+/// Opens the store of the flag `--store` with these options. See [`open`]; the environment's store has options of its own.
+///
+/// # Errors
+///
+/// Returns an error if the URL or the environment names no store.
+pub async fn open_with(url: Option<&str>, options: Options) -> Result<SharedStore, Box<dyn Error>> {
     match url {
-        Some(url) => store::connect(url)
+        Some(url) => store::connect_with(url, options)
             .await
             .map_err(|error| format!("--store: {error}").into()),
         None => Ok(store::connect_from_env_or_memory().await?),

@@ -219,3 +219,53 @@ async fn two_services_on_one_redis_share_their_buckets_unless_a_prefix_parts_the
     assert!(!two.check("ada").await.is_admitted());
     assert!(apart.check("ada").await.is_admitted());
 }
+
+/// Of several policies the one with the least left is reported, in whatever order they were written.
+#[tokio::test]
+async fn the_tightest_policy_is_reported() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let wide = || Quota::per_hour(100).fail_closed().name("wide");
+    let tight = || Quota::per_hour(3).fail_closed().name("tight");
+    let (one, other) = (
+        Limiter::new(store.clone(), wide()),
+        Limiter::new(store, tight()),
+    );
+    for limiter in [one.and(tight()), other.and(wide())] {
+        let key = unique();
+        for remaining in [2, 1, 0] {
+            let Verdict::Admitted(Some(standing)) = limiter.check(&*key).await else {
+                panic!("three are admitted");
+            };
+            assert_eq!(standing.remaining(), remaining);
+        }
+        assert!(matches!(limiter.check(&*key).await, Verdict::Refused(_)));
+    }
+}
+
+/// The units of time in a quota, on a real server: what is left of a day is not what is left of an hour.
+#[tokio::test]
+async fn each_unit_of_time_of_a_quota_has_its_length() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    for (quota, seconds) in [
+        (Quota::per_second(1), 1),
+        (Quota::per_minute(1), 60),
+        (Quota::per_hour(1), 3_600),
+        (Quota::per_day(1), 86_400),
+        (Quota::per_year(1), 31_536_000),
+        ("1/day".parse().unwrap(), 86_400),
+    ] {
+        let limiter = Limiter::new(store.clone(), quota.fail_closed().name(&unique()));
+        assert!(matches!(limiter.check("ada").await, Verdict::Admitted(_)));
+        let Verdict::Refused(refused) = limiter.check("ada").await else {
+            panic!("{quota}: one was admitted already");
+        };
+        let wait = refused.retry_after();
+        let window = Duration::from_secs(seconds);
+        assert!(wait <= window && wait + SLACK > window, "{quota}: {wait:?}");
+    }
+}
+
+/// What a busy machine may take between two checks.
+const SLACK: Duration = Duration::from_millis(900);

@@ -40,6 +40,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "MODE", default_value = "open")]
     on_store_error: OnStoreError,
 
+    /// The longest time of a call to the store of `--store`, such as 250ms
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time)]
+    pub(crate) deadline: Duration,
+
     /// The time that each booking takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     pub(crate) slow: Duration,

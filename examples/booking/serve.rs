@@ -2,13 +2,14 @@ use std::{error::Error, net::SocketAddr};
 
 use crate::{app, args::Args, db::Db, metrics::Exporter};
 use lock_layer::RunTracker;
-use rate_limit_layer::store::{SharedStore, Store};
+use rate_limit_layer::store::{Options, SharedStore, Store};
 
 /// Serves until SIGTERM or ctrl-c, and then until the requests that have begun are answered.
 pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = args.policy().map_err(|error| format!("--burst: {error}"))?;
     let exporter = Exporter::install()?;
-    let store = examples::open(args.store.as_deref()).await?;
+    let options = Options::new().deadline(args.deadline);
+    let store = examples::open_with(args.store.as_deref(), options).await?;
     let db = Db::open(args.db.as_deref(), args.constraint())
         .map_err(|error| format!("--db: {error}: write the path of a file that can be written"))?;
     let listener = examples::listen(&args.listen.to_string()).await;

@@ -49,6 +49,27 @@ async fn bookings_that_outlast_the_grace_are_told_and_do_not_hold_up_the_process
     }
 }
 
+/// A token is drawn by its process alone. Two that draw the same ones would take each other's claims for their own.
+#[tokio::test]
+async fn two_processes_draw_tokens_of_their_own() {
+    let redis = RedisServer::start();
+    let mut tokens = std::collections::BTreeSet::new();
+    for number in 0..2 {
+        let file = DbFile::new();
+        let service = start(&redis, &file, "0s");
+        // The first token of each process.
+        let response = wish(number).send(&mut service.connect().await).await;
+        assert_eq!(response.status(), 201);
+        let records: Vec<String> = redis.command(&["KEYS", "*:record:*"]);
+        assert_eq!(records.len(), 1);
+        let token: String = redis.command(&["GETRANGE", &records[0], "24", "45"]);
+        assert_eq!(token.len(), 22);
+        tokens.insert(token);
+        let () = redis.command(&["FLUSHALL"]);
+    }
+    assert_eq!(tokens.len(), 2, "{tokens:?}");
+}
+
 /// Starts a service in which bookings take the time `slow`, and leaves it with a hundred of them begun.
 async fn booking_whose_clients_leave(
     redis: &RedisServer,

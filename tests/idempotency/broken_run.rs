@@ -44,6 +44,58 @@ async fn a_panic_is_settled_by_the_mode_before_it_goes_on() {
     }
 }
 
+/// A run of several times the life of its claim: it is renewed, also on a real server.
+#[tokio::test]
+async fn a_long_run_is_not_run_again_by_another_process() {
+    for backend in Backend::all() {
+        let [_, retry_safe] = MODES;
+        let handler = Handler::new();
+        let [one, other] = [backend.store().await, backend.store().await].map(|store| {
+            let layer = retry_safe(store, ClientScope::global());
+            let layer = layer.expected_run(Duration::from_secs(1));
+            handler.under(layer, async |run, _| {
+                sleep(Duration::from_millis(3_500)).await;
+                created(&format!("run {run}"))
+            })
+        });
+        let key = unique();
+        let first = tokio::spawn(one.clone().oneshot(post(&key, "")));
+        for _ in 0..3 {
+            sleep(Duration::from_secs(1)).await;
+            let meanwhile = send(&other, post(&key, "")).await;
+            assert_eq!(
+                meanwhile.extensions().get(),
+                Some(&IdempotencyRefusal::InProgress)
+            );
+        }
+        first.await.unwrap().unwrap();
+        assert_eq!(text(send(&other, post(&key, "")).await).await, "run 1");
+        assert_eq!(handler.runs(), 1);
+    }
+}
+
+/// The key is known with the first payload, whatever became of its run.
+#[tokio::test]
+async fn an_unknown_outcome_is_told_to_its_own_payload_alone() {
+    for backend in Backend::all() {
+        let [at_most_once, _] = MODES;
+        let layer = at_most_once(backend.store().await, ClientScope::global());
+        let handler = Handler::new();
+        let service = handler.under(layer, async |_, _| panic!("as it was asked to"));
+        let key = unique();
+        let first = tokio::spawn(service.clone().oneshot(post(&key, "car 7")));
+        assert!(first.await.unwrap_err().is_panic());
+        for (payload, refusal) in [
+            ("car 8", IdempotencyRefusal::KeyReused),
+            ("car 7", IdempotencyRefusal::OutcomeUnknown),
+        ] {
+            let again = send(&service, post(&key, payload)).await;
+            assert_eq!(again.extensions().get(), Some(&refusal), "{payload}");
+        }
+        assert_eq!(handler.runs(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_at_any_moment_finds_its_answer_later() {
     for backend in Backend::all() {

@@ -288,6 +288,26 @@ async fn a_result_is_kept_though_its_claim_was_evicted() {
     }
 }
 
+/// A store that refuses at once, and for as long as the run lasts, is asked now and then and not all the time.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_no_hot_loop() {
+    let world = World::far();
+    let [_, layer] = both(&world);
+    let layer = layer.expected_run(Duration::from_secs(3));
+    let service = Handler::new().under(&layer, async |_, _| {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        created("done")
+    });
+    let first = tokio::spawn(service.oneshot(post("1", "")));
+    settle().await;
+    fail_program(&world, "record_write", Effect::NotApplied);
+    world.fault_injector.take_calls();
+    world.pass(Duration::from_secs(29)).await;
+    let calls = world.fault_injector.take_calls().len();
+    assert!((25..=30).contains(&calls), "{calls} in 29 s, one a second");
+    first.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_refuses_at_once_and_runs_nothing() {
     let world = World::far();

@@ -380,6 +380,24 @@ async fn units_taken_by_an_operator_are_lost_to_their_holder() {
     }
 }
 
+/// A store that refuses at once is asked again after a pause, a twentieth of the lease.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_no_hot_loop() {
+    let world = World::far();
+    let locks = Locks::new(world.store()).lease(Duration::from_secs(20));
+    let guard = locks.group("car:7").try_acquire(["1"]).await.unwrap();
+    world
+        .fault_injector
+        .fail(ErrorKind::Unavailable, Effect::NotApplied);
+    world.fault_injector.take_calls();
+    world.pass(Duration::from_secs(19)).await;
+    let calls = world.fault_injector.take_calls();
+    let renewals = calls.iter().filter(|call| **call == "run").count();
+    // From 6.7 s on, one a second.
+    assert!((11..=13).contains(&renewals), "{calls:?}");
+    drop(guard);
+}
+
 /// The lease is longer than this test: nothing here comes from a renewal.
 #[tokio::test(start_paused = true)]
 async fn a_holder_is_told_at_once_where_the_store_pushes() {
