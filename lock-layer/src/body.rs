@@ -158,7 +158,7 @@ where
             Rest::Begun { body } => body.size_hint(),
             Rest::Broken { error: Some(_) } => SizeHint::new(),
             Rest::Broken { error: None } => SizeHint::with_exact(0),
-            Rest::Copied { left, .. } => left.clone(),
+            Rest::Copied { left, .. } => *left,
         };
         with(&rest, front)
     }

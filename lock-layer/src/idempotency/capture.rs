@@ -32,7 +32,7 @@ pub(super) enum Captured<B> {
     /// It broke off.
     Broken(Resumed<B>),
     /// More is to come. The client gets it from the first of these, while the second copies it.
-    Streaming(Resumed<B>, Streaming<B>),
+    Streaming(Resumed<B>, Box<Streaming<B>>),
 }
 
 /// A body that is passed on to its client as it comes, and copied for the record.
@@ -104,7 +104,7 @@ where
         // ## Reading => Streaming
         Ready::Pending => {
             let (resumed, streaming) = Streaming::new(body, frames, limit);
-            Captured::Streaming(resumed, streaming)
+            Captured::Streaming(resumed, Box::new(streaming))
         }
     }
 }

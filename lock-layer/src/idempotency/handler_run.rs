@@ -1,6 +1,6 @@
 //! One run of the handler: its claim, the renewals of the claim, and the record of its response.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
@@ -18,7 +18,8 @@ use super::{
     outcome::RunOutcome,
     record::RunId,
     retry_policy::RetryPolicy,
-    settle::{RemoveClaim, WriteRecord, Written},
+    settle::{WriteRecord, Written},
+    settlement::Settlement,
 };
 use crate::{
     body::Resumed,
@@ -27,39 +28,9 @@ use crate::{
 
 /// One run of a request with a key.
 pub(super) struct HandlerRun {
-    config: Arc<IdempotencyConfig>,
-    name: RecordName,
-    id: RunId,
-}
-
-/// The last operation of a run.
-#[derive(Debug)]
-pub(super) enum Settlement {
-    /// Write this record, or the smaller one if the server takes none of its size.
-    Write {
-        record: Bytes,
-        smaller: Option<Bytes>,
-    },
-    /// Remove the claim, so that the next request with the key runs.
-    Remove,
-}
-
-impl Settlement {
-    /// Writes a record that every server takes.
-    pub(super) const fn small(record: Bytes) -> Self {
-        Self::Write {
-            record,
-            smaller: None,
-        }
-    }
-
-    /// Returns what becomes of the claim, for events.
-    pub(super) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Write { .. } => "recorded",
-            Self::Remove => "removed",
-        }
-    }
+    pub(super) config: Arc<IdempotencyConfig>,
+    pub(super) name: RecordName,
+    pub(super) id: RunId,
 }
 
 /// A handler's response, and what it leaves in the store.
@@ -69,15 +40,21 @@ pub(super) enum Called<B> {
     /// It is known when the body has ended, which goes to the client as it comes.
     Streaming {
         response: Response<Body<Resumed<B>>>,
-        streaming: Streaming<B>,
-        head: (StatusCode, HeaderMap),
+        streaming: Box<Streaming<B>>,
+        head: Box<RecordedHead>,
     },
+}
+
+/// The head of a response that is recorded when its body has ended.
+pub(super) struct RecordedHead {
+    status: StatusCode,
+    headers: HeaderMap,
 }
 
 /// What a response leaves in the store, as far as it is known.
 enum End<B> {
     Known(Settlement),
-    Streaming(Streaming<B>),
+    Streaming(Box<Streaming<B>>),
 }
 
 impl<B> From<Settlement> for End<B> {
@@ -123,33 +100,6 @@ impl HandlerRun {
     /// Makes the run again that was interrupted.
     pub(super) fn resumed(config: Arc<IdempotencyConfig>, name: RecordName, id: RunId) -> Self {
         Self { config, name, id }
-    }
-
-    /// Notes that the handler was dropped before it had an end, as by a runtime that ends. Nothing can be awaited here.
-    pub(super) fn interrupted(&self) {
-        tracing::warn!("an idempotent run was dropped with its runtime");
-        // ## Running => Settled, if the store needs no waiting.
-        match self.settle_now(&self.broken_off()) {
-            Some(Ok(())) => {}
-            // ## Running => Interrupted. The next request settles it.
-            _ => self.config.interrupted.push(self.name, self.id),
-        }
-    }
-
-    fn settle_now(&self, settlement: &Settlement) -> Option<Result<(), StoreError>> {
-        let caller = &self.config.caller;
-        let settled = match settlement {
-            Settlement::Write { record, .. } => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
-                caller.run_now(&mut write)?.map(drop)
-            }
-            Settlement::Remove => {
-                let prefix = self.id.claim_prefix();
-                let mut remove = RemoveClaim::new(self.key(), &prefix);
-                caller.run_now(&mut remove)?.map(drop)
-            }
-        };
-        Some(settled)
     }
 
     /// Returns the fingerprint of the request.
@@ -258,7 +208,10 @@ impl HandlerRun {
                 Called::Settled(settlement, Response::from_parts(parts, body))
             }
             End::Streaming(streaming) => Called::Streaming {
-                head: (parts.status, parts.headers.clone()),
+                head: Box::new(RecordedHead {
+                    status: parts.status,
+                    headers: parts.headers.clone(),
+                }),
                 response: Response::from_parts(parts, body),
                 streaming,
             },
@@ -266,15 +219,13 @@ impl HandlerRun {
     }
 
     /// Decides what a response leaves whose body was copied while its client got it.
-    pub(super) fn record_copied(
-        &self,
-        (status, headers): (StatusCode, HeaderMap),
-        copied: &Copied,
-    ) -> Settlement {
+    pub(super) fn record_copied(&self, head: &RecordedHead, copied: &Copied) -> Settlement {
+        let status = head.status;
         match copied {
             // ## Streaming => Completed
             Copied::Whole { data, trailers } => {
-                let (settlement, _) = self.completed(status, &headers, data, trailers.as_ref());
+                let (settlement, _) =
+                    self.completed(status, &head.headers, data, trailers.as_ref());
                 settlement
             }
             // ## Streaming => Body not kept
@@ -353,84 +304,12 @@ impl HandlerRun {
         }
     }
 
-    /// Settles with one attempt, for a client who waits.
-    pub(super) async fn settle_once(&self, settlement: &Settlement) -> Result<(), StoreError> {
-        self.settle(settlement, Retry::once(Instant::now())).await
-    }
-
-    /// Settles in the background, for as long as a run is expected to take. The claim is renewed meanwhile. If the server takes
-    /// no record of its size to the end, the smaller one is tried once.
-    pub(super) async fn settle_in_background(&self, settlement: &Settlement) {
-        let deadline = Instant::now() + self.config.expected_run().as_duration();
-        let settled = self.settle(settlement, Retry::stubborn(deadline));
-        let Err(mut error) = self.renewing(settled).await else {
-            return;
-        };
-        if let Settlement::Write {
-            smaller: Some(smaller),
-            ..
-        } = settlement
-        {
-            match self.settle_once(&Settlement::small(smaller.clone())).await {
-                Ok(()) => return self.tell_smaller(),
-                Err(last) => error = last,
-            }
-        }
-        tracing::warn!(
-            kind = error.kind().as_str(),
-            error = %error.report(),
-            "an idempotency record was not written: repetitions learn nothing of this run but that it has begun"
-        );
-    }
-
-    fn tell_smaller(&self) {
-        tracing::warn!(
-            "an idempotency record was written without its body: the server takes none of its size, \
-             so lower max_response_body or raise the server's limit"
-        );
-    }
-
-    /// Removes a claim that may have been written though nobody heard of it. Nothing was done under it, so no repetition should
-    /// learn otherwise: it is tried for as long as the claim lasts, and for at most an hour.
-    pub(super) async fn give_up_claim(&self) {
-        let patience = self.config.claim_life().as_duration().min(AN_HOUR);
-        let retry = Retry::until(Instant::now() + patience);
-        if let Err(error) = self.settle(&Settlement::Remove, retry).await {
-            tracing::warn!(error = %error.report(), "an idempotency claim was not removed");
-        }
-    }
-
-    async fn settle(&self, settlement: &Settlement, mut retry: Retry) -> Result<(), StoreError> {
-        let caller = &self.config.caller;
-        match settlement {
-            Settlement::Write { record, smaller } => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for())
-                    .or(smaller.as_deref());
-                let (written, _) = run_with_retry(caller, &mut write, &mut retry).await;
-                match written? {
-                    Written::Whole => {}
-                    Written::Smaller => self.tell_smaller(),
-                    Written::NotOwn => tracing::warn!(
-                        "an idempotency record is another run's: this run's claim had ended"
-                    ),
-                }
-            }
-            Settlement::Remove => {
-                let prefix = self.id.claim_prefix();
-                let mut remove = RemoveClaim::new(self.key(), &prefix);
-                let (removed, _) = run_with_retry(caller, &mut remove, &mut retry).await;
-                removed?;
-            }
-        }
-        Ok(())
-    }
-
     /// Returns the time before which a run that begins now is expected to end, in Unix ms.
     fn deadline(&self) -> u64 {
         self.now() + self.config.expected_run().as_millis()
     }
 
-    fn key(&self) -> Key<'_> {
+    pub(super) fn key(&self) -> Key<'_> {
         let name = IdentityRef::Text(self.name.as_bytes());
         Key::new(&self.config.records, name)
     }
@@ -443,7 +322,6 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
-const AN_HOUR: Duration = Duration::from_secs(3_600);
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 #[cfg(test)]

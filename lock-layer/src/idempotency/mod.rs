@@ -4,6 +4,7 @@
 //! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
 //! - [`interrupted`]: runs that were dropped with their runtime.
+//! - [`settlement`]: the end of a run.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
 //! - [`capture`]: reads bodies, and copies those that go to their client as they come. [`replay`]: responds to a repetition.
 //! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
@@ -27,6 +28,7 @@ mod replay;
 mod retry_policy;
 mod service;
 mod settle;
+mod settlement;
 mod task;
 
 pub use self::{

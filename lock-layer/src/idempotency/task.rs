@@ -3,7 +3,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use layer_http::{Body, Content, Rebuild, RequestHead};
 use layer_store::StoreError;
 use tokio::{sync::oneshot, time::Instant};
@@ -15,10 +15,11 @@ use super::{
     config::IdempotencyConfig,
     fingerprint::{RecordName, fingerprint},
     future::ResponseResult,
-    handler_run::{Called, Handler, HandlerRun, KeepableBody, Settlement},
+    handler_run::{Called, Handler, HandlerRun, KeepableBody, RecordedHead},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     replay::respond_to_repetition,
+    settlement::Settlement,
 };
 use crate::{body::Sent, metrics::count_idempotent, retry::Retry};
 
@@ -163,11 +164,11 @@ enum ResponseEnd<B, E> {
     /// The response.
     Reply(ReplySender<B, E>, Result<ResponseResult<B, E>, Panic>),
     /// The end of a body that it has.
-    End(Streaming<B>),
+    End(Box<Streaming<B>>),
     /// The rest of a body that is not kept.
-    Rest(Streaming<B>),
+    Rest(Box<Streaming<B>>),
     /// The error or the panic in its body.
-    Broken(Streaming<B>, Sent<B>),
+    Broken(Box<Streaming<B>>, Sent<B>),
 }
 
 impl<B: KeepableBody, E> ResponseEnd<B, E> {
@@ -187,13 +188,13 @@ impl<B: KeepableBody, E> ResponseEnd<B, E> {
 /// Passes a body on to its client, and copies it.
 async fn stream<B: KeepableBody, E>(
     run: &HandlerRun,
-    head: (StatusCode, HeaderMap),
-    mut streaming: Streaming<B>,
+    head: Box<RecordedHead>,
+    mut streaming: Box<Streaming<B>>,
 ) -> (Settlement, ResponseEnd<B, E>) {
     let work = AssertUnwindSafe(streaming.pass_on(run.body_deadline())).catch_unwind();
     match run.renewing(work).await {
         Ok(copied) => {
-            let settlement = run.record_copied(head, &copied);
+            let settlement = run.record_copied(&head, &copied);
             let end = match copied {
                 Copied::Whole { .. } => ResponseEnd::End(streaming),
                 Copied::TooLong => ResponseEnd::Rest(streaming),

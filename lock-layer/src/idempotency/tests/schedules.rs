@@ -15,10 +15,10 @@ use crate::{
     idempotency::{
         claim::{ClaimRun, Claimed},
         fingerprint::Fingerprint,
-        handler_run::Settlement,
         record::{PREFIX_LEN, Record, RecordState, RunId},
         retry_policy::RetryPolicy,
         settle::{RemoveClaim, WriteRecord},
+        settlement::Settlement,
     },
     retry::Retry,
     testing::retried,
