@@ -80,6 +80,12 @@
 //! A peer's address is known only if the server tells it: serve axum with
 //! `into_make_service_with_connect_info::<SocketAddr>()`.
 //!
+//! # Waiting instead of refusing
+//!
+//! [`Limiter::until_ready`] waits until a request may pass, or refuses at once if that would be after its deadline.
+//! [`ThrottleLayer`] does so in front of any service: an HTTP client, a job worker, a channel. Requests of one identity pass in the
+//! order in which they came, within one process.
+//!
 //! # When the store fails
 //!
 //! | | fail open, fail local | fail closed |
@@ -157,12 +163,13 @@ mod policy;
 mod response;
 mod service;
 mod shared;
+mod throttle;
 mod verdict;
 
 pub use layer_http::{
-    BearerToken, Body, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor, KeyFn,
-    OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork, RequestHead,
-    Resolved, UnixPeer, bearer_token, extension, header, key_fn,
+    BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
+    KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
+    RequestHead, Resolved, UnixPeer, bearer_token, extension, header, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};
@@ -181,6 +188,7 @@ pub use self::{
     },
     response::RateLimitRefusal,
     service::RateLimit,
+    throttle::{Throttle, ThrottleError, ThrottleFuture, ThrottleLayer},
     verdict::{QuotaExceeded, Standing, Verdict},
 };
 

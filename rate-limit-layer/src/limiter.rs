@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use layer_store::{Clock, Identity, SharedStore, StoreError};
 
-use crate::{IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit};
+use crate::{
+    IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit,
+    throttle::Queues,
+};
 
 /// A limiter without HTTP: for job workers, websockets, or an identity in a request's body.
 ///
@@ -31,6 +34,8 @@ use crate::{IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::
 #[derive(Clone, Debug)]
 pub struct Limiter {
     checker: Arc<Checker>,
+    /// Who waits in `until_ready`.
+    queues: Arc<Queues>,
 }
 
 impl Limiter {
@@ -41,6 +46,7 @@ impl Limiter {
         let limit = Limit::new(policy.into_policy());
         Self {
             checker: Arc::new(Checker::new(store.into(), [limit].into())),
+            queues: Arc::default(),
         }
     }
 
@@ -55,6 +61,7 @@ impl Limiter {
         let limit = Limit::new(policy.into_policy());
         Self {
             checker: Arc::new(self.checker.with(limit)),
+            queues: Arc::default(),
         }
     }
 
@@ -134,6 +141,10 @@ impl Limiter {
     async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
         let decision = self.checker.check_identity(&identity, cost).await;
         Verdict::new(decision, self.checker.limits())
+    }
+
+    pub(crate) fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// Returns what all clones share.
