@@ -102,11 +102,13 @@ impl<'a> Charge<'a> {
         match debts {
             // ## Refused => refused by more limits, or for longer
             Ok(debts) => {
+                let debts: Vec<_> = debts.collect();
                 if let Some(reservation) = &mut self.reservation {
-                    reservation.learn(debts.clone(), false);
+                    reservation.learn(false, debts.iter().copied());
                 }
-                let more = Excess::of(debts, self.limits, self.cost);
-                self.excess = Excess::longest(self.excess, more);
+                if let Some(more) = Excess::of(debts, self.limits, self.cost) {
+                    Excess::add(&mut self.excess, more);
+                }
             }
             // ## Refused => refused by what is known
             // The request does not pass anyway. A later one finds out.
@@ -176,7 +178,7 @@ impl Protocol for Charge<'_> {
         if let (Some(reservation), Ok(Reply::Output(output))) = (&mut self.reservation, &reply)
             && let Some((charged, debts)) = Debt::reported(output, self.limits, members)
         {
-            reservation.learn(debts, charged);
+            reservation.learn(charged, debts);
         }
         match read(reply, self.limits, members, self.cost, self.outage) {
             // ## Asking => charged, on to the next command

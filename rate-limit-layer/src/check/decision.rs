@@ -88,7 +88,7 @@ impl Debt {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-    ) -> Option<(bool, impl Iterator<Item = Self> + use<>)> {
+    ) -> Option<(bool, impl Iterator<Item = Self>)> {
         let (charged, one, all) = match members.only() {
             Some(limit) if limits[limit].rate.is_whole() => {
                 let (charged, debt) = Self::read_one(output, limit)?;
@@ -118,7 +118,7 @@ impl Debt {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-    ) -> Option<impl Iterator<Item = Self> + Clone + use<>> {
+    ) -> Option<impl Iterator<Item = Self> + use<>> {
         let mut debts = [Self {
             limit: 0,
             debt: Span::ZERO,
@@ -169,17 +169,14 @@ impl Excess {
                 violated: LimitSet::one(debt.limit),
                 retry_after,
             };
-            excess = Self::longest(excess, Some(this));
+            Self::add(&mut excess, this);
         }
         excess
     }
 
-    /// Joins two, and keeps the longer wait; the first of two that are equal.
-    pub(crate) fn longest(first: Option<Self>, second: Option<Self>) -> Option<Self> {
-        match (first, second) {
-            (Some(first), Some(second)) => Some(first.or_longer(second)),
-            (first, second) => first.or(second),
-        }
+    /// Adds one more excess to those that are known: all limits are named, with the longest wait.
+    pub(crate) fn add(known: &mut Option<Self>, other: Self) {
+        *known = Some(known.map_or(other, |known| known.or_longer(other)));
     }
 
     fn or_longer(self, other: Self) -> Self {

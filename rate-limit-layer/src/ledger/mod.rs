@@ -86,7 +86,7 @@ impl Ledger {
             let rate = limits[limit].rate;
             let look = |account: &mut Account| account.admit_to_store(rate, rate.price(cost));
             if let Some(Err(shortage)) = self.table.find(limits, key, now, look) {
-                excess = Excess::longest(excess, Some(shortage.of(limit)));
+                Excess::add(&mut excess, shortage.of(limit));
             }
         }
         excess.map_or(Ok(()), Err)

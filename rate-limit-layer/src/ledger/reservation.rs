@@ -72,8 +72,8 @@ impl<'a> Reservation<'a> {
         Ok(())
     }
 
-    /// Learns the debts that the store reported, and charges them if it did.
-    pub(crate) fn learn(&mut self, debts: impl Iterator<Item = Debt>, charged: bool) {
+    /// Learns the debts that a program replied, and charges their limits if it did.
+    pub(crate) fn learn(&mut self, charged: bool, debts: impl Iterator<Item = Debt>) {
         let now = self.ledger.clock.now();
         for Debt { limit, debt } in debts {
             let Some(sent) = self.sent[limit] else {
@@ -114,7 +114,7 @@ impl<'a> Reservation<'a> {
             });
             match admitted {
                 Ok(()) => self.charged |= LimitSet::one(limit),
-                Err(shortage) => excess = Excess::longest(excess, Some(shortage.of(limit))),
+                Err(shortage) => Excess::add(&mut excess, shortage.of(limit)),
             }
         }
         excess.map_or(Ok(()), Err)
