@@ -75,6 +75,7 @@ impl Limiter {
         let (store, limits) = (self.checker.store().clone(), self.checker.limits().clone());
         Self {
             checker: Arc::new(Checker::with_clock(store, limits, clock)),
+            queues: self.queues,
         }
     }
 

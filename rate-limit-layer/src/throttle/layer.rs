@@ -76,7 +76,7 @@ impl<K> ThrottleLayer<K> {
     ///
     /// With a cost of zero, or one above the burst of a policy, each request is refused with
     /// [`ThrottleError::InvalidCost`](crate::ThrottleError::InvalidCost).
-    pub fn cost(mut self, cost: u32) -> Self {
+    pub fn cost(mut self, cost: u64) -> Self {
         self.throttle.cost = cost;
         self
     }

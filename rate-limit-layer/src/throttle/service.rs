@@ -22,7 +22,7 @@ pub struct Throttle<S, K> {
     inner: S,
     limiter: Limiter,
     max_wait: Duration,
-    pub(super) cost: u32,
+    pub(super) cost: u64,
     key: K,
 }
 

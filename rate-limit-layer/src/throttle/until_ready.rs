@@ -63,7 +63,7 @@ impl Limiter {
     pub async fn until_ready_cost(
         &self,
         identity: impl Into<Identity<'_>>,
-        cost: u32,
+        cost: u64,
         deadline: impl Into<Instant>,
     ) -> Result<Option<Standing>, ThrottleError> {
         let (identity, deadline) = (identity.into(), deadline.into());
