@@ -61,7 +61,9 @@ impl Roles {
             | Self::TRANSFER_ENCODING.0
             | Self::CONTENT_LENGTH.0
             | Self::METHOD_OVERRIDE.0
-            | Self::FORWARDED.0,
+            | Self::FORWARDED.0
+            // Only if it is ambiguous.
+            | Self::CREDENTIAL.0,
     );
 
     /// Returns true if one of these parts is in `role`.
