@@ -28,6 +28,7 @@ pub struct Clock(Source);
 enum Source {
     System(System),
     Manual(Arc<AtomicU64>),
+    Function(Arc<dyn Fn() -> u64 + Send + Sync>),
 }
 
 #[derive(Clone)]
@@ -57,12 +58,27 @@ impl Clock {
         (Self(Source::Manual(now.clone())), ManualClock(now))
     }
 
+    /// Makes a clock that shows what `now` returns, in Unix microseconds. For tests that have a clock already, such as tokio's
+    /// paused one.
+    ///
+    /// ```
+    /// use layer_store::Clock;
+    ///
+    /// let start = tokio::time::Instant::now();
+    /// let clock = Clock::from_fn(move || 1_000_000 + start.elapsed().as_micros() as u64);
+    /// assert!(clock.now() >= 1_000_000);
+    /// ```
+    pub fn from_fn(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Source::Function(Arc::new(now)))
+    }
+
     /// Returns the time, in Unix microseconds.
     #[inline]
     pub fn now(&self) -> u64 {
         match &self.0 {
             Source::System(system) => system.now(),
             Source::Manual(now) => now.load(Ordering::Relaxed),
+            Source::Function(now) => now(),
         }
     }
 }
@@ -72,6 +88,7 @@ impl fmt::Debug for Clock {
         f.write_str(match self.0 {
             Source::System(_) => "Clock::system",
             Source::Manual(_) => "Clock::manual",
+            Source::Function(_) => "Clock::from_fn",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting, in tokio's paused time. The store's clock follows it.
+//! Waiting, in tokio's paused time.
 
 use std::{
     pin::pin,
@@ -8,50 +8,38 @@ use std::{
 };
 
 use layer_store::{
-    Clock, Context, Effect, ErrorKind, ManualClock, MemoryStore, Op, Reply, SharedStore, Store,
-    StoreError, StoreInfo, conformance::FaultInjector,
+    Clock, Context, Effect, ErrorKind, MemoryStore, Op, Reply, SharedStore, Store, StoreError,
+    StoreInfo, conformance::FaultInjector,
 };
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::{BoxError, IntoPolicy, Limiter, Quota, ThrottleError, ThrottleLayer, Unavailable};
 
-/// A memory store whose clock is tokio's, and which takes some time for each call.
-struct Paused {
+/// A memory store that takes some time for each call.
+struct Slow {
     memory: MemoryStore,
-    hand: ManualClock,
-    start: Instant,
     latency: Duration,
 }
 
-impl Paused {
-    fn new(latency: Duration) -> Self {
-        let (clock, hand) = Clock::manual(START);
+impl Slow {
+    fn new(latency: Duration, clock: Clock) -> Self {
         Self {
             memory: MemoryStore::with_clock(1_000, clock),
-            hand,
-            start: Instant::now(),
             latency,
         }
     }
-
-    fn follow(&self) {
-        let micros = self.start.elapsed().as_micros() as u64;
-        self.hand.set(START + micros);
-    }
 }
 
-impl Store for Paused {
+impl Store for Slow {
     async fn call<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> Result<Reply, StoreError> {
         sleep(self.latency / 2).await;
-        self.follow();
         let reply = self.memory.call(op, cx).await;
         sleep(self.latency / 2).await;
         reply
     }
 
     fn call_now(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>> {
-        self.follow();
         self.latency
             .is_zero()
             .then(|| self.memory.call_now(op, cx))?
@@ -60,9 +48,15 @@ impl Store for Paused {
     fn info(&self) -> StoreInfo {
         match self.latency.is_zero() {
             true => self.memory.info(),
-            false => StoreInfo::new("paused"),
+            false => StoreInfo::new("slow"),
         }
     }
+}
+
+/// A clock that shows tokio's time.
+fn paused() -> Clock {
+    let start = Instant::now();
+    Clock::from_fn(move || START + start.elapsed().as_micros() as u64)
 }
 
 const START: u64 = 1_767_225_600_000_000;
@@ -74,7 +68,9 @@ fn limiter(policy: impl IntoPolicy) -> Limiter {
 }
 
 fn slow_limiter(latency: Duration, policy: impl IntoPolicy) -> Limiter {
-    Limiter::new(SharedStore::new(Paused::new(latency)), policy)
+    let clock = paused();
+    let store = SharedStore::new(Slow::new(latency, clock.clone()));
+    Limiter::new(store, policy).clock(clock)
 }
 
 /// One each second, and none at once but the first.
