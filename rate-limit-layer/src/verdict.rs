@@ -115,7 +115,8 @@ impl QuotaExceeded {
         violated.map(|limit| &*self.limits[limit].name)
     }
 
-    /// Returns the time after which the check passes, if nothing more is charged. A microsecond earlier it does not pass.
+    /// Returns the time after which the check passes, if nothing more is charged. A microsecond earlier it does not pass, or, over a
+    /// network, by the time of one command earlier.
     pub const fn retry_after(&self) -> Duration {
         Duration::from_micros(self.excess.retry_after)
     }

@@ -28,6 +28,8 @@ pub(crate) struct Account {
     reported: Span,
     /// The time before the command was sent that reported.
     reported_at: u64,
+    /// How much later its reply came. The debt may be owed for so much longer than it is counted here.
+    reply_took: u64,
     /// True if a request is on its way to ask anew, shortly before the report is too old.
     asking: bool,
 }
@@ -62,6 +64,7 @@ impl Account {
             share: Span::ZERO,
             reported: Span::ZERO,
             reported_at: 0,
+            reply_took: 0,
             asking: false,
         }
     }
@@ -95,7 +98,11 @@ impl Account {
             ASK_AFTER..BELIEF if self.asking => self.reported,
             _ => Span::ZERO,
         };
-        allow(rate, own.max(reported), price)
+        // The client is told a time after which it surely passes.
+        allow(rate, own.max(reported), price).map_err(|shortage| Shortage {
+            retry_after: shortage.retry_after + self.reply_took,
+            ..shortage
+        })
     }
 
     /// Makes a request pending: its command is about to be sent.
@@ -171,12 +178,15 @@ impl Account {
 
     /// Learns the debt that the store reported to a command that was sent after `sent_at`.
     pub(crate) fn learn(&mut self, rate: Rate, debt: Span, sent_at: u64) {
-        let debt = rate.after(debt, self.at.saturating_sub(sent_at));
+        let took = self.at.saturating_sub(sent_at);
+        let debt = rate.after(debt, took);
         if sent_at >= self.reported_at {
             (self.reported, self.reported_at, self.asking) = (debt, sent_at, false);
+            self.reply_took = took;
         } else {
             // An older command that was answered later: both debts are owed, so the larger one is.
             self.reported = self.reported.max(debt);
+            self.reply_took = self.reply_took.max(took);
         }
     }
 
@@ -287,6 +297,15 @@ mod tests {
         assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
         account.learn(RATE, RATE.price(10), NOW + 4);
         assert!(account.admit_to_store(RATE, PRICE).is_err());
+    }
+
+    #[test]
+    fn a_client_is_told_a_time_after_which_the_store_surely_lets_it_pass() {
+        // Sent at NOW, answered 30 ms later: the store has read its clock at some time between.
+        let mut account = Account::open(NOW + 30_000);
+        account.learn(RATE, RATE.price(10), NOW);
+        let shortage = account.admit_to_store(RATE, PRICE).unwrap_err();
+        assert_eq!(shortage.retry_after, MICROS);
     }
 
     #[test]
