@@ -4,7 +4,7 @@
 //! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`, or `drive_pages` if they are for a
 //! page: to a service that returns nothing, to a handler of a page of 1 KiB, and to the cache, which has stored it.
 
-use contenders::{Bare, FloorLayer, Page, Setting, cached, drive, drive_pages, limited};
+use contenders::{Bare, FloorLayer, Page, PageFloor, Setting, cached, drive, drive_pages, limited};
 use rate_limit_layer::Quota;
 use tower_layer::Layer;
 
@@ -22,6 +22,7 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("cache-hit", 4_720),
 ];
 
+const KIB: usize = 1_024;
 /// A quota that no loop uses up.
 const UNSPENT: Quota = Quota::per_second(1_000_000).burst(1_000_000_000);
 /// A quota that the first request uses up.
@@ -81,9 +82,14 @@ fn send(name: &str, requests: u32) {
                 requests,
             );
         }
+        "page-floor" => drive_pages(&mut PageFloor::of(KIB), requests, KIB),
         "page-empty" => drive_pages(&mut Bare, requests, 0),
-        "page-bare" => drive_pages(&mut Page::default(), requests, 1_024),
-        "cache-hit" => drive_pages(&mut cached(), requests, 1_024),
+        "page-bare" => drive_pages(&mut Page::of(KIB), requests, KIB),
+        "cache-hit" => drive_pages(&mut cached(KIB), requests, KIB),
+        #[cfg(feature = "peers")]
+        "response-cache" => drive_pages(&mut contenders::response_cache(KIB), requests, KIB),
+        #[cfg(feature = "peers")]
+        "resilience-cache" => drive_pages(&mut contenders::resilience_cache(KIB), requests, KIB),
         #[cfg(feature = "peers")]
         "governor" => drive(&mut contenders::governor(UNSPENT), requests),
         _ => panic!("no contender is named {name:?}"),

@@ -1,43 +1,84 @@
 use std::{
+    collections::HashMap,
     convert::Infallible,
     future::{Ready, ready},
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use cache_layer::{Cache, CacheLayer, ResponseCache};
+use cache_layer::{Cache, CacheLayer};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::BodyExt;
-use layer_store::{MemoryStore, SharedStore};
+use layer_store::MemoryStore;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::ask;
 
-/// A handler that returns a page of 1 KiB with four fields.
+/// A handler that returns a page with four fields.
 #[derive(Clone, Debug)]
 pub struct Page {
-    fields: HeaderMap,
+    /// Shared, as a router clones its services for each request.
+    fields: Arc<HeaderMap>,
     body: Bytes,
 }
 
-impl Default for Page {
-    fn default() -> Self {
+/// The minimum of a cache: a map behind a lock, by path and query, of pages that stay there for ever.
+#[derive(Clone, Debug)]
+pub struct PageFloor(Arc<Mutex<HashMap<String, Page>>>);
+
+impl Page {
+    /// Makes the handler of a page of this length.
+    pub fn of(length: usize) -> Self {
         let fields = [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (header::CONTENT_LENGTH, "1024"),
-            (header::CACHE_CONTROL, "public, max-age=3600"),
-            (header::ETAG, "\"33a64df551425fcc\""),
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::CONTENT_LENGTH, length.to_string()),
+            (header::CACHE_CONTROL, "public, max-age=3600".to_owned()),
+            (header::ETAG, "\"33a64df551425fcc\"".to_owned()),
         ];
-        let fields = fields.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let field = |(name, value): (_, String)| (name, value.try_into().expect("a value"));
         Self {
-            fields: fields.into_iter().collect(),
-            body: vec![b'x'; 1_024].into(),
+            fields: Arc::new(fields.into_iter().map(field).collect()),
+            body: vec![b'x'; length].into(),
         }
+    }
+
+    /// Makes the response, with the body of any kind.
+    pub fn response<B: From<Bytes>>(&self) -> Response<B> {
+        let mut response = Response::new(B::from(self.body.clone()));
+        *response.headers_mut() = HeaderMap::clone(&self.fields);
+        response
+    }
+}
+
+impl PageFloor {
+    /// Makes one that holds a page of this length.
+    pub fn of(length: usize) -> Self {
+        let pages = [(PATH.to_owned(), Page::of(length))];
+        Self(Arc::new(Mutex::new(HashMap::from(pages))))
+    }
+}
+
+impl Service<Request<Body>> for PageFloor {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let target = request.uri().path_and_query();
+        let pages = self.0.lock();
+        let page = pages.get(target.map_or("/", |target| target.as_str()));
+        ready(Ok(page.expect("it is there").response()))
     }
 }
 
@@ -51,31 +92,37 @@ impl Service<Request<Body>> for Page {
     }
 
     fn call(&mut self, _: Request<Body>) -> Self::Future {
-        let mut response = Response::new(Body::from(self.body.clone()));
-        *response.headers_mut() = self.fields.clone();
-        ready(Ok(response))
+        ready(Ok(self.response()))
     }
 }
 
-/// Returns our cache in memory around a [`Page`], which it has stored.
+/// Returns our cache in memory around a [`Page`] of this length, which it has stored.
 ///
 /// # Panics
 ///
 /// If the page is not stored within a second.
-pub fn cached() -> Cache<Page> {
-    let cache = ResponseCache::new(SharedStore::new(MemoryStore::new()));
-    let mut service = CacheLayer::with_cache(cache.clone()).layer(Page::default());
+pub fn cached(length: usize) -> Cache<Page> {
     let runtime = Runtime::new().expect("threads");
+    runtime.block_on(cached_by(CacheLayer::new(MemoryStore::new()), length))
+}
+
+/// Returns the cache of a layer around a [`Page`] of this length, which it has stored.
+///
+/// # Panics
+///
+/// If the page is not stored within a second.
+pub async fn cached_by(layer: CacheLayer, length: usize) -> Cache<Page> {
+    let cache = layer.handle();
+    let mut service = layer.layer(Page::of(length));
     let stored = async {
         let Ok(response) = service.call(Requests::default().next()).await;
         let body = response.into_body().collect().await;
-        assert_eq!(body.expect("a whole body").to_bytes().len(), 1_024);
-        while cache.stats().stored == 0 {
+        assert_eq!(body.expect("a whole body").to_bytes().len(), length);
+        while cache.stats().stored + cache.stats().hits == 0 {
             tokio::task::yield_now().await;
         }
     };
-    let stored =
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), stored).await });
+    let stored = tokio::time::timeout(Duration::from_secs(1), stored).await;
     stored.expect("the page is stored");
     service
 }
@@ -99,8 +146,9 @@ where
     }
 }
 
-/// Makes requests as a server does, but for the time of reading them.
-struct Requests {
+/// Makes requests for the page as a server does, but for the time of reading them.
+#[derive(Debug)]
+pub struct Requests {
     uri: Uri,
     fields: [(header::HeaderName, HeaderValue); 3],
 }
@@ -113,15 +161,16 @@ impl Default for Requests {
             (header::USER_AGENT, "curl/8.5.0"),
         ];
         Self {
-            uri: Uri::from_static("/cars/7"),
+            uri: Uri::from_static(PATH),
             fields: fields.map(|(name, value)| (name, HeaderValue::from_static(value))),
         }
     }
 }
 
 impl Requests {
+    /// Makes the next one.
     #[inline(never)]
-    fn next(&self) -> Request<Body> {
+    pub fn next(&self) -> Request<Body> {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = self.uri.clone();
         for (name, value) in &self.fields {
@@ -144,3 +193,6 @@ fn read<B: http_body::Body<Data = Bytes>>(body: B) -> usize {
         }
     }
 }
+
+/// The path of the page.
+pub const PATH: &str = "/cars/7";

@@ -12,13 +12,13 @@ mod request;
 mod rounds;
 
 #[cfg(feature = "peers")]
-pub use self::peers::{governor, governor_with_headers};
+pub use self::peers::{governor, governor_with_headers, resilience_cache, response_cache};
 pub use self::{
     bare::Bare,
-    cached::{Page, cached, drive_pages},
+    cached::{PATH, Page, PageFloor, Requests, cached, cached_by, drive_pages},
     floor::{Floor, FloorFuture, FloorLayer},
     limited::{Setting, limited},
     redis::{bare_connection, cpu_time, time_of_tasks},
     request::{ask, drive, request},
-    rounds::{Contender, compare},
+    rounds::{Contender, compare, median},
 };

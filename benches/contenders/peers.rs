@@ -1,15 +1,19 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, future::ready, time::Duration};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Full;
 use rate_limit_layer::Quota;
+use tower::{ServiceExt, service_fn};
 use tower_governor::{
     GovernorLayer, governor::GovernorConfigBuilder, key_extractor::PeerIpKeyExtractor,
 };
 use tower_layer::Layer;
+use tower_resilience_cache::CacheError;
 use tower_service::Service;
 
-use crate::Bare;
+use crate::{Bare, Page};
 
 /// Returns `tower_governor` by the peer's address.
 pub fn governor(
@@ -41,3 +45,37 @@ pub fn governor_with_headers(
 const fn nanos_a_request(quota: Quota) -> u64 {
     quota.window().as_nanos() as u64 / quota.limit()
 }
+
+/// Returns `axum-response-cache` around a page of this length. It adds no fields to a response.
+pub fn response_cache(
+    length: usize,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Sync {
+    axum_response_cache::CacheLayer::with_lifespan(HOUR).layer(Page::of(length))
+}
+
+/// Returns `tower-resilience-cache` around a page of this length. It adds no fields to a response.
+///
+/// It keeps responses that can be cloned, so its body is another one than axum's.
+pub fn resilience_cache(
+    length: usize,
+) -> impl Service<Request<Body>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Sync {
+    let page = Page::of(length);
+    let handler = service_fn(move |_: Request<Body>| {
+        ready(Ok::<_, Infallible>(page.response::<Full<Bytes>>()))
+    });
+    let layer = tower_resilience_cache::CacheLayer::builder()
+        .max_size(10_000)
+        .ttl(HOUR)
+        .key_extractor(|request: &Request<Body>| request.uri().to_string())
+        .build();
+    let layer = layer.expect("it has a key extractor");
+    layer
+        .layer(handler)
+        .map_err(|error: CacheError<Infallible>| match error.into_inner() {})
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);

@@ -65,7 +65,12 @@ pub fn compare(title: &str, rounds: usize, times: u32, mut contenders: Vec<Conte
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// Returns the median of some numbers.
+///
+/// # Panics
+///
+/// If there are none.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers[numbers.len() / 2]
 }
