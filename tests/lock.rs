@@ -402,12 +402,15 @@ async fn a_lock_that_was_deleted_is_put_back_unless_somebody_was_let_in() {
     }
 }
 
+/// Makes a server forget the lock of a group.
+type Forget = fn(&RedisServer, &str);
+
 /// The lease is longer than this test, so no renewal tells it.
 #[tokio::test]
 async fn a_holder_is_told_within_100_ms_that_redis_forgot_its_lock() {
     let server = RedisServer::start();
     let locks = Locks::new(connect(&server.url()).await.unwrap()).lease(Duration::from_secs(3_600));
-    let ways: [(&str, fn(&RedisServer, &str)); 3] = [
+    let ways: [(&str, Forget); 3] = [
         ("FLUSHALL", |server, _| server.command(&["FLUSHALL"])),
         ("another holder", |server, group| {
             // As after an eviction, when another is let in before the first looks.

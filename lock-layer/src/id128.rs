@@ -38,6 +38,11 @@ impl Id128 {
         text.try_into().ok().map(Self)
     }
 
+    /// Returns the text. Empty if it was read from bytes that are no text.
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+
     /// Returns the text.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -65,7 +65,12 @@
 //!   stop it, and finds the response when it comes back. A panic is recorded, and then goes on in the caller.
 //! - A response that comes bit by bit reaches its client as it comes, and is copied beside it. One that is longer than the
 //!   limit, or does not end, reaches its client too. A repetition learns that it was not kept, and does not run.
-//! - A handler may report the outcome of its run: [`RunOutcome`].
+//! - A handler may report the outcome of its run: [`RunOutcome`]. It may read its key and its attempt: [`IdempotencyContext`].
+//!
+//! For an API that has clients already, the key may be [optional](IdempotencyLayer::optional_key), come from
+//! [another header](IdempotencyLayer::key_header) or be [derived](IdempotencyLayer::key); what counts of a
+//! [payload](IdempotencyLayer::payload) is a choice, and so are the [headers](IdempotencyLayer::replay_headers) of a replay. A
+//! repetition may [wait](IdempotencyLayer::wait) for the first response in place of 409.
 //!
 //! The meaning of a failure is a choice that nobody can make for the handler:
 //!
@@ -123,7 +128,7 @@
 //! | <span id="key-reused"></span>`key-reused` | 422 | the key came with another request before |
 //! | <span id="in-progress"></span>`in-progress` | 409, `Retry-After` | the first request is running |
 //! | <span id="outcome-unknown"></span>`outcome-unknown` | 409 | it was begun; a person has to check |
-//! | <span id="body-not-kept"></span>`body-not-kept` | 409, `original-status` | it is done; the response was too long |
+//! | <span id="body-not-kept"></span>`body-not-kept` | 409, `original-status` | it is done; the response was too long, or is not for keeping |
 //! | <span id="body-too-large"></span>`body-too-large` | 413 | the request's body is over the limit |
 //! | <span id="body-unreadable"></span>`body-unreadable` | 400 | the request's body broke off |
 //! | <span id="client-missing"></span>`client-missing` | 400 | the scope found no client, and refuses such requests |
@@ -142,6 +147,10 @@
 //! | [`lease`](Locks::lease) | 30 s |
 //! | [`busy_title`](Locks::busy_title) | `Locked` |
 //! | [`methods`](IdempotencyLayer::methods) that need a key | `POST`, `PATCH` |
+//! | key | required, in `Idempotency-Key` |
+//! | [`payload`](IdempotencyLayer::payload) | content type and body, byte by byte |
+//! | [`replay_headers`](IdempotencyLayer::replay_headers) | all but `Set-Cookie`, `Date` and those of one connection |
+//! | [`wait`](IdempotencyLayer::wait) | none: 409 at once |
 //! | [`max_request_body`](IdempotencyLayer::max_request_body) | 1 MiB |
 //! | [`max_response_body`](IdempotencyLayer::max_response_body) | 1 MiB, copied for at most the expected run |
 //! | [`keep_for`](IdempotencyLayer::keep_for) | 24 h |
@@ -193,7 +202,7 @@
 //! # Features
 //!
 //! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; errors are responses;
-//!   [`LockContext`] is an extractor.
+//!   [`LockContext`] and [`IdempotencyContext`] are extractors.
 //! - `metrics`: counts requests and acquisitions, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
@@ -224,13 +233,14 @@ pub use layer_http::{
 pub use layer_http::{PathParam, Route, path_param, route};
 pub use layer_store as store;
 
-#[cfg(feature = "axum")]
-pub use self::lease::extract::MissingLockContext;
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
 pub use self::{
     error::{AcquireError, LockBusy, LockRefusal},
-    idempotency::{ClientScope, Idempotency, IdempotencyLayer, IdempotencyRefusal, RunOutcome},
+    idempotency::{
+        ClientScope, Idempotency, IdempotencyContext, IdempotencyLayer, IdempotencyRefusal,
+        PayloadRule, ReplayHeaders, RunOutcome,
+    },
     lease::{
         InvalidLease,
         guard::{LockContext, LockGuard},
@@ -240,6 +250,10 @@ pub use self::{
     },
     lock::{Lock, LockHandle, LockLayer},
     tracker::RunTracker,
+};
+#[cfg(feature = "axum")]
+pub use self::{
+    idempotency::extract::MissingIdempotencyContext, lease::extract::MissingLockContext,
 };
 
 /// The response futures of [`Idempotency`] and [`Lock`].

@@ -136,7 +136,7 @@ impl IdempotencyRefusal {
                     "https://docs.rs/lock-layer/#body-not-kept",
                     "This request is done, and its response was not kept",
                 )
-                .detail("the first response was too long to keep; original-status is its status")
+                .detail("the first response was too long, or is not for keeping; original-status is its status")
                 .member("original-status", status.as_u16());
             }
             Self::BodyTooLarge => (

@@ -8,8 +8,10 @@ use super::{
     client_scope::{ClientScope, Scoped},
     fingerprint::{RecordName, record_name},
     interrupted::InterruptedRuns,
-    key,
+    key::KeySource,
     outcome::IdempotencyRefusal,
+    payload::PayloadRule,
+    replay_headers::ReplayHeaders,
     retry_policy::RetryPolicy,
 };
 use crate::{retry::CALLER_LIMIT, tracker::RunTracker};
@@ -21,6 +23,11 @@ pub(super) struct IdempotencyConfig {
     pub(super) client_scope: ClientScope,
     pub(super) retry_policy: RetryPolicy,
     pub(super) methods: Arc<[Method]>,
+    pub(super) key: KeySource,
+    pub(super) payload: PayloadRule,
+    pub(super) replay_headers: ReplayHeaders,
+    /// The longest time that a repetition waits for the first request. Zero: it does not.
+    pub(super) wait: Duration,
     /// In bytes.
     pub(super) max_request_body: usize,
     /// In bytes.
@@ -40,8 +47,8 @@ pub(super) struct IdempotencyConfig {
 pub(super) enum RecordNeed {
     /// None: the request passes.
     Nothing,
-    /// The one with this name.
-    Record(RecordName),
+    /// The one with this name, for this key.
+    Record(RecordName, Box<[u8]>),
     /// It cannot be told. The request is refused.
     Refused(IdempotencyRefusal),
 }
@@ -57,6 +64,10 @@ impl IdempotencyConfig {
             client_scope,
             retry_policy,
             methods: Arc::new([Method::POST, Method::PATCH]),
+            key: KeySource::default(),
+            payload: PayloadRule::bytes(),
+            replay_headers: ReplayHeaders::default(),
+            wait: Duration::ZERO,
             max_request_body: MIB,
             max_response_body: MIB,
             keep_for: None,
@@ -142,10 +153,12 @@ impl IdempotencyConfig {
                 return Err(IdempotencyRefusal::ClientUnknown);
             }
         };
-        let key = key::read(head.headers)?;
+        let Some(key) = self.key.read(head)? else {
+            return Ok(RecordNeed::Nothing);
+        };
         let host = self.client_scope.host(head);
         let name = record_name(&client, host.as_deref(), head, &key);
-        Ok(RecordNeed::Record(name))
+        Ok(RecordNeed::Record(name, key.into()))
     }
 }
 

@@ -1,6 +1,5 @@
 use std::fmt;
 
-use http::header::CONTENT_TYPE;
 use layer_http::RequestHead;
 use layer_store::IdentityRef;
 
@@ -65,20 +64,12 @@ pub(super) fn record_name(
     RecordName(fields.finish())
 }
 
-/// Makes the fingerprint of a request: method, path, query, content type and body.
-pub(super) fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Fingerprint {
-    let uri = head.original_uri();
-    let content_type = head.headers.get(CONTENT_TYPE);
-    let mut fields = Fields::new("fingerprint");
-    fields.add(head.method.as_str().as_bytes());
-    fields.add(uri.path().as_bytes());
-    fields.add(uri.query().unwrap_or_default().as_bytes());
-    fields.add(content_type.map_or(&b""[..], |value| value.as_bytes()));
-    fields.add(body);
-    Fingerprint(fields.finish())
-}
-
 impl RecordName {
+    /// Returns the text.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// Returns the text.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -104,16 +95,16 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// A hash of fields. The length comes before each, so different lists of fields never give the same bytes.
-struct Fields(blake3::Hasher);
+pub(super) struct Fields(blake3::Hasher);
 
 impl Fields {
-    fn new(purpose: &str) -> Self {
+    pub(super) fn new(purpose: &str) -> Self {
         let mut fields = Self(blake3::Hasher::new());
         fields.add(purpose.as_bytes());
         fields
     }
 
-    fn add(&mut self, field: &[u8]) {
+    pub(super) fn add(&mut self, field: &[u8]) {
         self.0.update(&(field.len() as u64).to_le_bytes());
         self.0.update(field);
     }
@@ -121,6 +112,10 @@ impl Fields {
     fn number(&mut self, kind: &[u8], number: u64) {
         self.add(kind);
         self.add(&number.to_le_bytes());
+    }
+
+    pub(super) fn into_fingerprint(self) -> Fingerprint {
+        Fingerprint(self.finish())
     }
 
     fn finish(self) -> Id128 {
@@ -136,6 +131,11 @@ mod tests {
     use layer_store::Identity;
 
     use super::*;
+    use crate::PayloadRule;
+
+    fn fingerprint(head: &RequestHead<'_>, body: &[u8]) -> Fingerprint {
+        PayloadRule::bytes().fingerprint(head, body)
+    }
 
     #[test]
     fn every_part_of_a_request_counts_and_the_parts_do_not_run_together() {

@@ -14,6 +14,7 @@ use super::{
     capture::{Captured, Copied, Streaming, capture},
     claim::{ClaimRun, Claimed},
     config::IdempotencyConfig,
+    context::IdempotencyContext,
     fingerprint::{Fingerprint, RecordName},
     outcome::RunOutcome,
     record::RunId,
@@ -102,9 +103,9 @@ impl HandlerRun {
         Self { config, name, id }
     }
 
-    /// Returns the fingerprint of the request.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        self.id.fingerprint
+    /// Returns what the handler may know of its run.
+    pub(super) fn context(&self, key: &[u8]) -> IdempotencyContext {
+        IdempotencyContext::new(key, self.name, self.id)
     }
 
     /// Returns the time, in Unix ms.
@@ -249,7 +250,8 @@ impl HandlerRun {
             return (Settlement::Remove.into(), Body::inner(Resumed::whole(body)));
         }
         // ## Responded => Body not kept, without a look at the body.
-        if is_event_stream(&parts.headers) {
+        let is_secret = outcome == Some(RunOutcome::ExecutedNotKept);
+        if is_secret || is_event_stream(&parts.headers) {
             return (body_not_kept().into(), Body::inner(Resumed::whole(body)));
         }
         match capture(body, self.config.max_response_body).await {
@@ -286,7 +288,8 @@ impl HandlerRun {
         data: &Bytes,
         trailers: Option<&HeaderMap>,
     ) -> (Settlement, Option<Bytes>) {
-        let (record, range) = self.id.completed(status, headers, data, trailers);
+        let headers = self.config.replay_headers.of(headers);
+        let (record, range) = self.id.completed(status, &headers, data, trailers);
         let smaller = self.id.body_not_kept(status);
         if record.len() > self.config.caller.info().max_value {
             return (Settlement::small(smaller), None);

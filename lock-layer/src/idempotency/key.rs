@@ -1,15 +1,85 @@
-use std::borrow::Cow;
+//! Where the key of a request comes from, and what it may look like.
+
+use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
+use layer_http::{KeyExtractor, RequestHead};
+use layer_store::Identity;
 
 use super::outcome::IdempotencyRefusal;
 
 /// The header by which a client names its request (draft-ietf-httpapi-idempotency-key-header).
 pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Reads the key: the content of a quoted string (RFC 9651, section 3.3.3), or the bare value.
-pub(super) fn read(headers: &HeaderMap) -> Result<Cow<'_, [u8]>, IdempotencyRefusal> {
-    let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
+/// The source of the keys of a layer.
+#[derive(Clone)]
+pub(super) struct KeySource {
+    /// The header with the key. Not read if keys are derived.
+    pub(super) header: HeaderName,
+    /// Derives the key from the head of a request.
+    pub(super) derived: Option<Arc<dyn KeyExtractor>>,
+    /// Returns true for a key that is well formed.
+    pub(super) format: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    /// True if a request without a key passes.
+    pub(super) is_optional: bool,
+}
+
+impl KeySource {
+    /// Reads the key of a request. `None`: it has none, and passes.
+    pub(super) fn read<'a>(
+        &self,
+        head: &RequestHead<'a>,
+    ) -> Result<Option<Cow<'a, [u8]>>, IdempotencyRefusal> {
+        let key = match &self.derived {
+            Some(derived) => derived
+                .extract(head)
+                .map(text)
+                .ok_or(IdempotencyRefusal::KeyMissing),
+            None => read(head.headers, &self.header),
+        };
+        match key {
+            Ok(key) if self.has_format(&key) => Ok(Some(key)),
+            Ok(_) => Err(IdempotencyRefusal::KeyInvalid),
+            Err(IdempotencyRefusal::KeyMissing) if self.is_optional => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn has_format(&self, key: &[u8]) -> bool {
+        let Some(format) = &self.format else {
+            return true;
+        };
+        str::from_utf8(key).is_ok_and(|key| format(key))
+    }
+}
+
+impl Default for KeySource {
+    fn default() -> Self {
+        Self {
+            header: IDEMPOTENCY_KEY.clone(),
+            derived: None,
+            format: None,
+            is_optional: false,
+        }
+    }
+}
+
+/// Returns the text of a derived key.
+fn text(identity: Identity<'_>) -> Cow<'_, [u8]> {
+    match identity {
+        Identity::Text(text) => text,
+        Identity::Int(number) => number.to_string().into_bytes().into(),
+        Identity::V4(address) => Ipv4Addr::from_bits(address).to_string().into_bytes().into(),
+        Identity::V6(network) => format!("{network:016x}").into_bytes().into(),
+    }
+}
+
+/// Reads the key in a header: the content of a quoted string (RFC 9651, section 3.3.3), or the bare value.
+fn read<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Cow<'a, [u8]>, IdempotencyRefusal> {
+    let mut lines = headers.get_all(name).iter();
     let line = lines.next().ok_or(IdempotencyRefusal::KeyMissing)?;
     // Two keys: which of them names the request is anybody's guess.
     if lines.next().is_some() {
@@ -54,6 +124,7 @@ const MAX_KEY_LEN: usize = 255;
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use layer_http::key_fn;
     use proptest::prelude::*;
 
     use super::*;
@@ -66,16 +137,57 @@ mod tests {
         headers
     }
 
+    fn read_one(headers: &HeaderMap) -> Result<Cow<'_, [u8]>, IdempotencyRefusal> {
+        read(headers, &IDEMPOTENCY_KEY)
+    }
+
+    #[test]
+    fn a_source_reads_one_header_or_derives_the_key() {
+        let request = http::Request::post("/jobs/7")
+            .header("x-request-id", "abc")
+            .body(())
+            .unwrap();
+        let head = RequestHead::of(&request);
+        let key = |source: &KeySource| {
+            let key = source.read(&head)?;
+            Ok::<_, IdempotencyRefusal>(key.map(|key| String::from_utf8(key.into()).unwrap()))
+        };
+        let mut source = KeySource::default();
+        assert_eq!(key(&source), Err(IdempotencyRefusal::KeyMissing));
+        source.is_optional = true;
+        assert_eq!(key(&source), Ok(None));
+        source.header = HeaderName::from_static("x-request-id");
+        assert_eq!(key(&source), Ok(Some("abc".into())));
+        source.format = Some(Arc::new(|key| key.len() == 3));
+        assert_eq!(key(&source), Ok(Some("abc".into())));
+        source.format = Some(Arc::new(|key| key.len() == 4));
+        assert_eq!(key(&source), Err(IdempotencyRefusal::KeyInvalid));
+        source.format = None;
+        source.derived = Some(Arc::new(key_fn(|head| Some(head.path().into()))));
+        assert_eq!(key(&source), Ok(Some("/jobs/7".into())));
+        for (identity, text) in [
+            (Identity::Int(7), "7"),
+            (Identity::V4(0x0a00_0001), "10.0.0.1"),
+            (Identity::V6(7), "0000000000000007"),
+        ] {
+            source.derived = Some(Arc::new(key_fn(move |_| Some(identity.clone()))));
+            assert_eq!(key(&source), Ok(Some(text.into())));
+        }
+    }
+
     #[test]
     fn a_key_is_one_line_of_1_to_255_visible_characters() {
         let longest = [b'k'; 255];
-        assert_eq!(read(&headers(&[&longest])).unwrap(), &longest[..]);
-        assert_eq!(read(&headers(&[b" k "])).unwrap(), &b"k"[..]);
+        assert_eq!(read_one(&headers(&[&longest])).unwrap(), &longest[..]);
+        assert_eq!(read_one(&headers(&[b" k "])).unwrap(), &b"k"[..]);
         // The longest text: both quotes, and a backslash before each character.
         let escaped = format!("\"{}\"", "\\\"".repeat(255));
         let quotes = [b'"'; 255];
-        assert_eq!(read(&headers(&[escaped.as_bytes()])).unwrap(), &quotes[..]);
-        assert_eq!(read(&headers(&[])), Err(IdempotencyRefusal::KeyMissing));
+        assert_eq!(
+            read_one(&headers(&[escaped.as_bytes()])).unwrap(),
+            &quotes[..]
+        );
+        assert_eq!(read_one(&headers(&[])), Err(IdempotencyRefusal::KeyMissing));
         for wrong in [
             &[][..],
             &b"\"\""[..],
@@ -92,14 +204,14 @@ mod tests {
             b"\"",
         ] {
             assert_eq!(
-                read(&headers(&[wrong])),
+                read_one(&headers(&[wrong])),
                 Err(IdempotencyRefusal::KeyInvalid),
                 "{} bytes",
                 wrong.len()
             );
         }
         assert_eq!(
-            read(&headers(&[b"k", b"k"])),
+            read_one(&headers(&[b"k", b"k"])),
             Err(IdempotencyRefusal::KeyInvalid)
         );
     }
@@ -110,8 +222,8 @@ mod tests {
             let bare = headers(&[key.as_bytes()]);
             let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
             let quoted = headers(&[quoted.as_bytes()]);
-            prop_assert_eq!(read(&bare).unwrap().into_owned(), key.as_bytes());
-            prop_assert_eq!(read(&bare), read(&quoted));
+            prop_assert_eq!(read_one(&bare).unwrap().into_owned(), key.as_bytes());
+            prop_assert_eq!(read_one(&bare), read_one(&quoted));
         }
     }
 }

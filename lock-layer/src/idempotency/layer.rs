@@ -1,12 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_store::SharedStore;
+use layer_http::{RequestHead, key_fn};
+use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
 
 use super::{
-    client_scope::ClientScope, config::IdempotencyConfig, retry_policy::RetryPolicy,
-    service::Idempotency,
+    client_scope::ClientScope, config::IdempotencyConfig, payload::PayloadRule,
+    replay_headers::ReplayHeaders, retry_policy::RetryPolicy, service::Idempotency,
 };
 use crate::{shared_store::warn_unless_shared, tracker::RunTracker};
 
@@ -116,6 +117,85 @@ impl IdempotencyLayer {
             "without methods the layer does nothing: write one, such as Method::POST, or .enabled(false)"
         );
         self.edit().methods = methods;
+        self
+    }
+
+    /// Lets requests without a key pass: they run as if there were no layer. By default they get 400.
+    ///
+    /// For an API whose clients do not all send keys yet.
+    #[must_use]
+    pub fn optional_key(mut self) -> Self {
+        self.edit().key.is_optional = true;
+        self
+    }
+
+    /// Reads keys from the header `name`. Default `idempotency-key`.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is not the name of a header.
+    #[must_use]
+    #[track_caller]
+    pub fn key_header(mut self, name: &'static str) -> Self {
+        match name.parse() {
+            Ok(name) => self.edit().key.header = name,
+            Err(_) => panic!("{name:?} is no name of a header: write one such as \"x-request-id\""),
+        }
+        self
+    }
+
+    /// Derives keys from the heads of requests, such as from a path with an order's number. Then no header is read.
+    ///
+    /// A request for which `derive` returns `None` has no key.
+    ///
+    /// ```
+    /// # use lock_layer::{ClientScope, Identity, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// // A webhook names its event.
+    /// let once = IdempotencyLayer::retry_safe(store, ClientScope::global())
+    ///     .key(|head| Some(Identity::from(head.headers.get("x-event-id")?.as_bytes())));
+    /// # let _ = once;
+    /// ```
+    #[must_use]
+    pub fn key<F>(mut self, derive: F) -> Self
+    where
+        F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
+    {
+        self.edit().key.derived = Some(Arc::new(key_fn(derive)));
+        self
+    }
+
+    /// Refuses keys for which `is_valid` returns false: 400 `key-invalid`. By default a key has 1 to 255 visible ASCII
+    /// characters.
+    ///
+    /// For an API whose keys are UUIDs, say.
+    #[must_use]
+    pub fn key_format(mut self, is_valid: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.edit().key.format = Some(Arc::new(is_valid));
+        self
+    }
+
+    /// Sets what a repetition must have in common with the first request. Default [`PayloadRule::bytes`].
+    #[must_use]
+    pub fn payload(mut self, rule: PayloadRule) -> Self {
+        self.edit().payload = rule;
+        self
+    }
+
+    /// Sets the headers of a response that are sent with its replays.
+    #[must_use]
+    pub fn replay_headers(mut self, headers: ReplayHeaders) -> Self {
+        self.edit().replay_headers = headers;
+        self
+    }
+
+    /// Lets a repetition wait for the first request, for at most `time`, and then replays its response. By default it gets 409
+    /// `in-progress` at once, and so it does after `time`.
+    ///
+    /// It waits for a hint of the store, and looks every 250 ms where there are none. It never runs the handler itself.
+    #[must_use]
+    pub fn wait(mut self, time: Duration) -> Self {
+        self.edit().wait = time;
         self
     }
 

@@ -6,9 +6,12 @@
 //! - [`interrupted`]: runs that were dropped with their runtime.
 //! - [`settlement`]: the end of a run.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
-//! - [`capture`]: reads bodies, and copies those that go to their client as they come. [`replay`]: responds to a repetition.
+//! - [`payload`]: what of a body counts. [`context`]: what a handler may know. [`waiting`]: repetitions that wait.
+//! - [`capture`]: reads bodies, and copies those that go to their client as they come. [`replay`]: responds to a repetition, with the [`replay_headers`].
 //! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
 
+#[cfg(feature = "axum")]
+pub(crate) mod extract;
 pub(crate) mod future;
 pub(crate) mod programs;
 
@@ -16,6 +19,7 @@ mod capture;
 mod claim;
 mod client_scope;
 mod config;
+mod context;
 mod fingerprint;
 mod handler_run;
 mod host;
@@ -23,18 +27,24 @@ mod interrupted;
 mod key;
 mod layer;
 mod outcome;
+mod payload;
 mod record;
 mod replay;
+mod replay_headers;
 mod retry_policy;
 mod service;
 mod settle;
 mod settlement;
 mod task;
+mod waiting;
 
 pub use self::{
     client_scope::ClientScope,
+    context::IdempotencyContext,
     layer::IdempotencyLayer,
     outcome::{IdempotencyRefusal, RunOutcome},
+    payload::PayloadRule,
+    replay_headers::ReplayHeaders,
     service::Idempotency,
 };
 

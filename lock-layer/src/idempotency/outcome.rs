@@ -24,6 +24,9 @@ pub enum RunOutcome {
     NotExecuted,
     /// It was done: the response is kept, whatever its status.
     Executed,
+    /// It was done, and nobody may get this response again, such as one with a new secret. It reaches its client at once.
+    /// Repetitions get 409 `body-not-kept` with its status, and nothing of it is in the store.
+    ExecutedNotKept,
 }
 
 /// The reason why [`IdempotencyLayer`](crate::IdempotencyLayer) refused a request. It is in the extensions of the response.
@@ -50,7 +53,7 @@ pub enum IdempotencyRefusal {
     InProgress,
     /// 409: the first request with this key was begun, and its outcome is not known.
     OutcomeUnknown,
-    /// 409: the first request with this key is done, and its response was too long to keep.
+    /// 409: the first request with this key is done, and its response was not kept.
     BodyNotKept {
         /// The status of the first response.
         status: StatusCode,

@@ -16,7 +16,7 @@ impl RetryPolicy {
     pub(super) fn keeps(self, status: StatusCode, outcome: Option<RunOutcome>) -> bool {
         match (outcome, self) {
             (Some(RunOutcome::NotExecuted), _) => false,
-            (Some(RunOutcome::Executed), _) => true,
+            (Some(RunOutcome::Executed | RunOutcome::ExecutedNotKept), _) => true,
             (None, Self::AtMostOnce) => !matches!(status.as_u16(), 429 | 503),
             (None, Self::RetrySafe) => {
                 !status.is_server_error()

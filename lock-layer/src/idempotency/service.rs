@@ -67,9 +67,10 @@ where
             RecordNeed::Nothing => ResponseFuture::passing(self.inner.call(req)),
             RecordNeed::Refused(refusal) => ResponseFuture::refused(refusal.refuse()),
             // The instance that reported ready travels with the request, its clone stays behind.
-            RecordNeed::Record(name) => {
+            RecordNeed::Record(name, key) => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::responding(task::respond(self.config.clone(), name, inner, req))
+                let config = self.config.clone();
+                ResponseFuture::responding(task::respond(config, name, key, inner, req))
             }
         }
     }

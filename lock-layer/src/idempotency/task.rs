@@ -13,12 +13,11 @@ use super::{
     capture::{Copied, Streaming, read_request},
     claim::Claimed,
     config::IdempotencyConfig,
-    fingerprint::{RecordName, fingerprint},
+    fingerprint::RecordName,
     future::ResponseResult,
     handler_run::{Called, Handler, HandlerRun, KeepableBody, RecordedHead},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
-    replay::respond_to_repetition,
     settlement::Settlement,
 };
 use crate::{body::Sent, metrics::count_idempotent, retry::Retry};
@@ -27,6 +26,7 @@ use crate::{body::Sent, metrics::count_idempotent, retry::Retry};
 pub(super) async fn respond<S, ReqBody, ResBody>(
     config: Arc<IdempotencyConfig>,
     name: RecordName,
+    key: Box<[u8]>,
     inner: S,
     req: Request<ReqBody>,
 ) -> ResponseResult<ResBody, S::Error>
@@ -41,16 +41,17 @@ where
         Err(refusal) => return Ok(refusal.refuse()),
     };
     let content = Content::new(body.clone()).with_trailers(trailers);
-    let req = Request::from_parts(parts, ReqBody::rebuild(content));
-    let fingerprint = fingerprint(&RequestHead::of(&req), &body);
+    let mut req = Request::from_parts(parts, ReqBody::rebuild(content));
+    let fingerprint = config.payload.fingerprint(&RequestHead::of(&req), &body);
     let Some(tracked) = config.tracker.begin() else {
         return Ok(IdempotencyRefusal::Closing.refuse());
     };
     settle_interrupted(&config);
     let run = HandlerRun::new(config, name, fingerprint);
+    req.extensions_mut().insert(run.context(&key));
     let claimed = match run.claim_now() {
         Some(Ok(Claimed::Taken(record))) => {
-            return Ok(respond_to_repetition(record, run.fingerprint(), run.now()));
+            return Ok(run.respond_to_repetition(record).await);
         }
         Some(Ok(Claimed::Mine)) => true,
         Some(Err(error)) => return Ok(unavailable(&error)),
@@ -96,7 +97,7 @@ async fn claim_and_run<S, ReqBody, ResBody>(
         Ok(Claimed::Mine) => run_handler(run, inner, req, reply).await,
         // ## Claiming => Replayed or refused
         Ok(Claimed::Taken(record)) => {
-            let response = respond_to_repetition(record, run.fingerprint(), run.now());
+            let response = run.respond_to_repetition(record).await;
             let _ = reply.send(Ok(Ok(response)));
         }
         // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use super::super::{
     client_scope::Client,
-    fingerprint::{fingerprint, record_name},
+    fingerprint::record_name,
     record::{PREFIX_LEN, Record, RecordState, RunId},
 };
-use crate::testing::GOLDEN;
+use crate::{PayloadRule, testing::GOLDEN};
 
 fn read(name: &str) -> (RunId, RecordState) {
     let record = Record::read(&GOLDEN.read(name)).unwrap();
@@ -118,8 +118,8 @@ fn record_names_and_fingerprints_are_golden() {
     }
     let ada = Client::Named(Identity::from("ada"));
     line(record_name(&ada, Some(b"example.com"), &head, b"key-1").as_bytes());
-    line(fingerprint(&head, b"{}").as_bytes());
-    line(fingerprint(&head, b"").as_bytes());
+    line(PayloadRule::bytes().fingerprint(&head, b"{}").as_bytes());
+    line(PayloadRule::bytes().fingerprint(&head, b"").as_bytes());
     GOLDEN.check("record-names-2.txt", &lines);
 }
 

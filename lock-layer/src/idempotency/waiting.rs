@@ -1,0 +1,102 @@
+//! Repetitions that wait for the first request.
+
+use std::time::Duration;
+
+use http::Response;
+use layer_http::Body;
+use layer_store::{Key, Op, Protocol, Reply, Scratch, Store, StoreError};
+use tokio::time::Instant;
+
+use super::{
+    handler_run::HandlerRun,
+    record::{Record, RecordState},
+    replay::respond_to_repetition,
+};
+
+impl HandlerRun {
+    /// Responds to a repetition whose record is there already. `None`: it cannot be read. If the first request is running, waits
+    /// for it as long as the settings say. It never runs the handler itself.
+    pub(super) async fn respond_to_repetition<B>(
+        &self,
+        found: Option<Record>,
+    ) -> Response<Body<B>> {
+        let record = match found {
+            Some(record) if self.waits_for(&record) => self.wait_for_end(record).await,
+            found => found,
+        };
+        respond_to_repetition(record, self.id.fingerprint, self.now())
+    }
+
+    /// Returns true if the record's run may end soon. Another payload is refused at once.
+    fn waits_for(&self, record: &Record) -> bool {
+        let is_same = record.run.fingerprint == self.id.fingerprint;
+        !self.config.wait.is_zero() && is_same && is_running(record, self.now())
+    }
+
+    /// Waits until the record says that its run has ended. Returns what it says then, or after the time.
+    async fn wait_for_end(&self, mut record: Record) -> Option<Record> {
+        let until = Instant::now() + self.config.wait;
+        let caller = &self.config.caller;
+        // Before the first look: a change after it is hinted at.
+        let mut watch = caller.store().watch(&self.key());
+        loop {
+            match caller.run(&mut ReadRecord { key: self.key() }).await {
+                // ## Waiting => Ended
+                Ok(Read::Record(read)) if !is_running(&read, self.now()) => return Some(read),
+                Ok(Read::Record(read)) => record = read,
+                Ok(Read::Unreadable) => return None,
+                // ## Waiting => refused: the claim is gone, so the client may send its request again.
+                Ok(Read::Nothing) => return Some(record),
+                // A store that fails may be back in time.
+                Err(_) => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            // ## Waiting => refused: the time is over.
+            if left.is_zero() {
+                return Some(record);
+            }
+            watch.changed_within(left.min(LOOK)).await;
+        }
+    }
+}
+
+fn is_running(record: &Record, now: u64) -> bool {
+    match record.state {
+        RecordState::Claimed => true,
+        RecordState::InProgress { deadline } => now < deadline,
+        _ => false,
+    }
+}
+
+/// Reads a record: one operation.
+struct ReadRecord<'a> {
+    key: Key<'a>,
+}
+
+enum Read {
+    Record(Record),
+    Unreadable,
+    Nothing,
+}
+
+impl Protocol for ReadRecord<'_> {
+    type Output = Result<Read, StoreError>;
+
+    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+        Op::Get(&self.key)
+    }
+
+    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
+        let value = reply.and_then(Reply::into_value);
+        Some(value.map(|value| match value {
+            None => Read::Nothing,
+            Some(value) => match Record::read(&value.to_bytes()) {
+                Some(record) => Read::Record(record),
+                None => Read::Unreadable,
+            },
+        }))
+    }
+}
+
+/// How often a waiting repetition looks if no hint comes.
+const LOOK: Duration = Duration::from_millis(250);
