@@ -81,6 +81,9 @@
 //! | panic, service error, body broken off | 409 `outcome-unknown` from then on | the next request runs |
 //! | process died | 409 `in-progress`, and after the expected run `outcome-unknown` | the next request runs, 30 s later |
 //!
+//! [`Idempotent`] does the same without HTTP, for job workers and CLIs: `jobs.run(key, async || ..)` keeps a typed result, and
+//! `jobs.once(key, time)` tells the first from all others.
+//!
 //! No middleware is exactly-once: a process can die between an effect and its record. Where that matters, let the effect check
 //! for itself, with a unique index or a fencing token.
 //!
@@ -239,7 +242,7 @@ pub use self::{
     error::{AcquireError, LockBusy, LockRefusal},
     idempotency::{
         ClientScope, Idempotency, IdempotencyContext, IdempotencyLayer, IdempotencyRefusal,
-        PayloadRule, ReplayHeaders, RunOutcome,
+        Idempotent, PayloadRule, ReplayHeaders, RunError, RunOutcome,
     },
     lease::{
         InvalidLease,

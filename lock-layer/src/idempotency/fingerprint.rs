@@ -64,6 +64,14 @@ pub(super) fn record_name(
     RecordName(fields.finish())
 }
 
+/// Names the record of a run without HTTP.
+pub(super) fn run_name(name: &str, key: &[u8]) -> RecordName {
+    let mut fields = Fields::new("run");
+    fields.add(name.as_bytes());
+    fields.add(key);
+    RecordName(fields.finish())
+}
+
 impl RecordName {
     /// Returns the text.
     pub(super) fn as_str(&self) -> &str {

@@ -281,7 +281,7 @@ impl HandlerRun {
     }
 
     /// Returns the settlement of a whole response, and its bytes in the record.
-    fn completed(
+    pub(super) fn completed(
         &self,
         status: StatusCode,
         headers: &HeaderMap,

@@ -19,10 +19,12 @@ pub(super) struct KeySource {
     /// Derives the key from the head of a request.
     pub(super) derived: Option<Arc<dyn KeyExtractor>>,
     /// Returns true for a key that is well formed.
-    pub(super) format: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    pub(super) format: Option<Format>,
     /// True if a request without a key passes.
     pub(super) is_optional: bool,
 }
+
+type Format = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl KeySource {
     /// Reads the key of a request. `None`: it has none, and passes.

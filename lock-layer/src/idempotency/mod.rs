@@ -1,6 +1,7 @@
 //! The Tower layer that replays the first response to a repeated request.
 //!
 //! - [`layer`], [`service`], [`future`]: the Tower shell. [`config`]: the settings.
+//! - [`idempotent`]: the same without HTTP. [`once`]: a key without a result.
 //! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
 //! - [`interrupted`]: runs that were dropped with their runtime.
@@ -23,15 +24,18 @@ mod context;
 mod fingerprint;
 mod handler_run;
 mod host;
+mod idempotent;
 mod interrupted;
 mod key;
 mod layer;
+mod once;
 mod outcome;
 mod payload;
 mod record;
 mod replay;
 mod replay_headers;
 mod retry_policy;
+mod run_error;
 mod service;
 mod settle;
 mod settlement;
@@ -41,10 +45,12 @@ mod waiting;
 pub use self::{
     client_scope::ClientScope,
     context::IdempotencyContext,
+    idempotent::Idempotent,
     layer::IdempotencyLayer,
     outcome::{IdempotencyRefusal, RunOutcome},
     payload::PayloadRule,
     replay_headers::ReplayHeaders,
+    run_error::RunError,
     service::Idempotency,
 };
 

@@ -81,7 +81,7 @@ impl IdempotencyRefusal {
         self.into_response()
     }
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::KeyMissing => "key_missing",
             Self::KeyInvalid => "key_invalid",

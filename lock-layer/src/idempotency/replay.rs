@@ -27,15 +27,20 @@ pub(super) fn respond_to_repetition<B>(
     }
     match record.state {
         RecordState::Completed(response) => replay(*response),
-        RecordState::Claimed => IdempotencyRefusal::InProgress.refuse(),
-        RecordState::InProgress { deadline } if now < deadline => {
-            IdempotencyRefusal::InProgress.refuse()
-        }
+        state => refusal_of(&state, now).refuse(),
+    }
+}
+
+/// Returns the refusal of a repetition whose record has this state, other than `Completed`. `now` is in Unix ms.
+pub(super) fn refusal_of(state: &RecordState, now: u64) -> IdempotencyRefusal {
+    match state {
+        RecordState::Claimed => IdempotencyRefusal::InProgress,
+        RecordState::InProgress { deadline } if now < *deadline => IdempotencyRefusal::InProgress,
+        RecordState::BodyNotKept { status } => IdempotencyRefusal::BodyNotKept { status: *status },
         // A run that is overdue: its process may have died.
-        RecordState::InProgress { .. } | RecordState::Unknown => {
-            IdempotencyRefusal::OutcomeUnknown.refuse()
+        RecordState::InProgress { .. } | RecordState::Unknown | RecordState::Completed(_) => {
+            IdempotencyRefusal::OutcomeUnknown
         }
-        RecordState::BodyNotKept { status } => IdempotencyRefusal::BodyNotKept { status }.refuse(),
     }
 }
 

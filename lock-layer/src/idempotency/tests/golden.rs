@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::{
     client_scope::Client,
-    fingerprint::record_name,
+    fingerprint::{record_name, run_name},
     record::{PREFIX_LEN, Record, RecordState, RunId},
 };
 use crate::{PayloadRule, testing::GOLDEN};
@@ -121,6 +121,17 @@ fn record_names_and_fingerprints_are_golden() {
     line(PayloadRule::bytes().fingerprint(&head, b"{}").as_bytes());
     line(PayloadRule::bytes().fingerprint(&head, b"").as_bytes());
     GOLDEN.check("record-names-2.txt", &lines);
+}
+
+/// The names of what is run without HTTP.
+#[test]
+fn the_names_of_runs_are_golden() {
+    let mut lines = Vec::new();
+    for (name, key) in [("", "invoice 7"), ("invoices", "7")] {
+        lines.extend_from_slice(run_name(name, key.as_bytes()).as_bytes());
+        lines.push(b'\n');
+    }
+    GOLDEN.check("run-names.txt", &lines);
 }
 
 /// Version and state: any other byte is no record.

@@ -32,6 +32,7 @@ use crate::testing::{CX, World, post};
 mod contract;
 mod golden;
 mod handler_run;
+mod jobs;
 mod options;
 mod outage;
 mod refusal;
