@@ -1,5 +1,6 @@
 use std::{error::Error, fmt, time::Duration};
 
+use http::StatusCode;
 use layer_store::StoreError;
 
 use crate::{lease::config::MAX_UNITS, metrics::count_acquisition};
@@ -9,7 +10,7 @@ use crate::{lease::config::MAX_UNITS, metrics::count_acquisition};
 ///
 /// | Variant | Status | |
 /// | --- | --- | --- |
-/// | `Busy` | 409 | `Retry-After` |
+/// | `Busy` | 409, or [`busy_status`](crate::Locks::busy_status) | `Retry-After` |
 /// | `Unavailable` | 503 | `Retry-After: 1` |
 /// | `NoUnits`, `TooManyUnits` | 400 | |
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub enum AcquireError {
 pub struct LockBusy {
     wait: Duration,
     title: &'static str,
+    status: StatusCode,
 }
 
 /// The reason why [`LockLayer`](crate::LockLayer) refused a request. It is in the extensions of the response.
@@ -65,14 +67,22 @@ pub enum LockRefusal {
 }
 
 impl LockBusy {
-    pub(crate) const fn new(wait: Duration, title: &'static str) -> Self {
-        Self { wait, title }
+    pub(crate) const fn new(wait: Duration, title: &'static str, status: StatusCode) -> Self {
+        Self {
+            wait,
+            title,
+            status,
+        }
     }
 
     /// Returns the time until the holder's lease ends, unless it is renewed. If the holder's process has died, the lock is
     /// free by then.
     pub const fn retry_after(&self) -> Duration {
         self.wait
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(crate) const fn title(&self) -> &'static str {
@@ -168,7 +178,7 @@ mod tests {
         let store = AcquireError::Unavailable(StoreError::unknown(ErrorKind::Timeout));
         assert!(store.source().is_some());
         assert!(AcquireError::NoUnits.source().is_none());
-        let busy = LockBusy::new(Duration::from_millis(7), "Booked");
+        let busy = LockBusy::new(Duration::from_millis(7), "Booked", StatusCode::CONFLICT);
         assert_eq!(busy.retry_after(), Duration::from_millis(7));
         assert_eq!(AcquireError::from(busy).to_string(), busy.to_string());
         let text = AcquireError::TooManyUnits { given: 65 }.to_string();

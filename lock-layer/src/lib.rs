@@ -91,8 +91,9 @@
 //!
 //! - A *unit* is in a *group*: the day `2026-12-01` is a unit of the group `car:7`. Up to 64 units of a group are taken in one
 //!   atomic command, all or none, in any order. [`LockLayer`] locks one unit, `-`, of the group that its key names.
-//! - A *holder* has the units for a *lease*. Others are refused at once, and told when the lease ends. They do not wait in a
-//!   queue.
+//! - A *holder* has the units for a *lease*. Others are refused at once, and told when the lease ends; or they wait for a time
+//!   that you set ([`LockGroup::acquire`], [`LockLayer::wait`]). Those who wait in one process are served in the order in which
+//!   they came; one of them asks the store, when it is told to.
 //! - A task renews the lease after each third of it, for as long as the [`LockGuard`] lives.
 //! - A holder's own deadline counts from before the command was sent, so it comes before the store's. A lock that could not be
 //!   renewed is lost for its holder ([`LockGuard::lost`], [`LockContext::lost`]) before another is let in, unless the process
@@ -124,7 +125,7 @@
 //!
 //! | Type | Status | |
 //! | --- | --- | --- |
-//! | <span id="lock-busy"></span>`lock-busy` | 409, `Retry-After` | another holder has it |
+//! | <span id="lock-busy"></span>`lock-busy` | 409 or that of choice, `Retry-After` | another holder has it |
 //! | <span id="lock-units"></span>`lock-units` | 400 | no unit, or more than 64 |
 //! | <span id="key-missing"></span>`key-missing` | 400 | no `Idempotency-Key` |
 //! | <span id="key-invalid"></span>`key-invalid` | 400 | two lines, over 255 characters, or not visible ASCII |
@@ -148,7 +149,8 @@
 //! | Setting | Default |
 //! | --- | --- |
 //! | [`lease`](Locks::lease) | 30 s |
-//! | [`busy_title`](Locks::busy_title) | `Locked` |
+//! | [`busy_title`](Locks::busy_title), [`busy_status`](Locks::busy_status) | `Locked`, 409 |
+//! | [`wait`](LockLayer::wait) for a lock | none: 409 at once |
 //! | [`methods`](IdempotencyLayer::methods) that need a key | `POST`, `PATCH` |
 //! | key | required, in `Idempotency-Key` |
 //! | [`payload`](IdempotencyLayer::payload) | content type and body, byte by byte |

@@ -45,7 +45,7 @@ impl AcquireError {
 impl LockBusy {
     fn problem(&self) -> Problem {
         Problem::new(
-            StatusCode::CONFLICT,
+            self.status(),
             "https://docs.rs/lock-layer/#lock-busy",
             self.title(),
         )
@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_refusal_of_a_lock_has_its_status_and_reason() {
-        let busy = LockBusy::new(Duration::from_millis(1_001), "Locked");
+        let busy = LockBusy::new(Duration::from_millis(1_001), "Locked", StatusCode::CONFLICT);
         let error = StoreError::unknown(ErrorKind::Timeout);
         let table = [
             (AcquireError::Busy(busy).into(), 409, Some("2"), "lock-busy"),

@@ -1,9 +1,12 @@
 //! A deploy in the middle of bookings: their clients have left, and the process is told to stop.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::{Client, RedisServer, Service};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{bookings::DbFile, wish::Wish};
 

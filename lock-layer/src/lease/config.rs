@@ -1,8 +1,9 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use http::StatusCode;
 use layer_store::{Caller, KeySpace, SharedStore};
 
-use super::Lease;
+use super::{Lease, waiting_room::WaitingRoom};
 use crate::retry::CALLER_LIMIT;
 
 /// The settings that all groups and guards of one [`Locks`](crate::Locks) share.
@@ -15,6 +16,8 @@ pub(crate) struct LockConfig {
     /// The last fencing tokens of the units.
     pub(crate) fences: KeySpace,
     pub(crate) busy_title: &'static str,
+    pub(crate) busy_status: StatusCode,
+    pub(super) waiting_room: Arc<WaitingRoom>,
 }
 
 impl LockConfig {
@@ -25,6 +28,8 @@ impl LockConfig {
             locks: KeySpace::new("lock", UNIT),
             fences: KeySpace::new("fence", UNIT),
             busy_title: "Locked",
+            busy_status: StatusCode::CONFLICT,
+            waiting_room: Arc::default(),
         }
     }
 }

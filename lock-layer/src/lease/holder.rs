@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layer_store::{Arg, Identity, Key, Value};
 
 use super::{
     config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, programs::lock_value,
-    units::Units,
+    units::Units, waiting_room::Place,
 };
 use crate::AcquireError;
 
@@ -15,6 +15,8 @@ pub(crate) struct Holder {
     group: Identity<'static>,
     units: Units,
     token: HolderToken,
+    /// The place of a holder that has waited, until it gives its units back.
+    place: Mutex<Option<Place>>,
 }
 
 impl Holder {
@@ -31,6 +33,7 @@ impl Holder {
                 group,
                 units,
                 token: HolderToken::random(),
+                place: Mutex::new(None),
             }),
             given => Err(AcquireError::TooManyUnits { given }),
         }
@@ -39,6 +42,31 @@ impl Holder {
     /// Returns the settings.
     pub(crate) fn config(&self) -> &LockConfig {
         &self.config
+    }
+
+    /// Keeps the place in the waiting room.
+    pub(super) fn keep_place(&self, place: Place) {
+        *self.place() = Some(place);
+    }
+
+    /// Gives the place up, so that the next has its turn.
+    pub(super) fn leave_room(&self) {
+        let place = self.place().take();
+        drop(place);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the group.
+    pub(super) fn group(&self) -> &Identity<'static> {
+        &self.group
+    }
+
+    /// Returns true if both want a unit of one group.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.group == other.group && self.units.overlap(&other.units)
     }
 
     /// Returns the number of units, 1 to 64.

@@ -1,5 +1,6 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use layer_store::{Identity, Protocol, SharedStore, StoreError};
 use tokio::time::Instant;
 
@@ -11,6 +12,7 @@ use super::{
     operator::{CountHeld, Revoke},
     task,
     units::{IntoUnits, Units},
+    waiting,
 };
 use crate::{
     AcquireError,
@@ -97,6 +99,23 @@ impl Locks {
         self
     }
 
+    /// Sets the status of the response that a refused client gets. Default 409; 423 (`Locked`, RFC 4918, section 11.3) for
+    /// clients that expect it.
+    ///
+    /// # Panics
+    ///
+    /// If it is no client error.
+    #[must_use]
+    #[track_caller]
+    pub fn busy_status(mut self, status: StatusCode) -> Self {
+        assert!(
+            status.is_client_error(),
+            "{status} is no client error: write StatusCode::CONFLICT or StatusCode::LOCKED"
+        );
+        Arc::make_mut(&mut self.config).busy_status = status;
+        self
+    }
+
     /// Returns the group with this name.
     pub fn group<'a>(&self, name: impl Into<Identity<'a>>) -> LockGroup {
         LockGroup {
@@ -130,6 +149,46 @@ impl LockGroup {
     ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
         let holder = self.holder(units);
         async move { task::acquire(holder?).await }
+    }
+
+    /// Takes one unit or a list of units, all or none, and waits until others give them back, for at most `wait`.
+    ///
+    /// In a process, those who wait for a unit are served in the order in which they came, and one of them asks the store. It
+    /// is woken by a hint where the store pushes, and asks every 250 ms where it does not. Between processes there is no order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire). `Busy` after `wait`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future leaves nothing locked, and loses its place.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lock_layer::{AcquireError, Locks, store::{MemoryStore, SharedStore}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let car = Locks::new(SharedStore::new(MemoryStore::new())).group("car:7");
+    /// let first = car.try_acquire("2026-12-01").await?;
+    /// let second = tokio::spawn(car.acquire("2026-12-01", Duration::from_secs(5)));
+    /// first.release().await.unwrap();
+    /// let second = second.await.unwrap()?;
+    /// # drop(second);
+    /// # Ok::<_, AcquireError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn acquire<U: IntoUnits<Shape>, Shape>(
+        &self,
+        units: U,
+        wait: Duration,
+    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
+        let holder = self.holder(units);
+        async move { waiting::acquire(holder?, wait).await }
     }
 
     /// Counts how many of `units` somebody holds.

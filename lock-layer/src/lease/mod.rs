@@ -1,6 +1,7 @@
 //! A lock: who holds which units, for how long, and who renews it.
 //!
 //! - [`locks`]: `Locks` and `LockGroup`, what users type. [`units`]: one unit or a list.
+//! - [`waiting`]: to wait for units, and [`waiting_room`], which says whose turn it is.
 //! - [`guard`]: what a holder keeps. [`task`]: the task behind it. [`renewal`]: when it renews, and when the lock is lost.
 //! - [`hints`]: when the store says that a lock may be gone, and [`still_held`], which looks.
 //! - [`holder`]: units and a token. [`acquire`], [`extend`], [`release`], [`operator`]: its operations.
@@ -24,6 +25,8 @@ mod holder_token;
 mod operator;
 mod renewal;
 mod still_held;
+pub(crate) mod waiting;
+mod waiting_room;
 
 use std::{error::Error, fmt, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The task behind a lock. It owns the lock from its first operation to its last, so no renewal is under way when the lock is
 //! given back.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use layer_store::{ErrorKind, StoreError};
 use tokio::{
@@ -31,14 +31,25 @@ use crate::{
 
 /// Takes the holder's units.
 pub(crate) async fn acquire(holder: Arc<Holder>) -> Result<LockGuard, AcquireError> {
-    match acquire_now(&holder) {
+    acquire_quietly(&holder)
+        .await
+        .inspect_err(AcquireError::tell)
+}
+
+/// Takes the holder's units. Does not tell of a refusal.
+pub(super) async fn acquire_quietly(holder: &Arc<Holder>) -> Result<LockGuard, AcquireError> {
+    match try_now(holder) {
         Some(result) => result,
-        None => acquire_in_task(holder).await,
+        None => acquire_in_task(holder.clone()).await,
     }
 }
 
 /// Takes the holder's units if the store needs no waiting. `None`: nothing was done.
 pub(crate) fn acquire_now(holder: &Arc<Holder>) -> Option<Result<LockGuard, AcquireError>> {
+    try_now(holder).map(|result| result.inspect_err(AcquireError::tell))
+}
+
+fn try_now(holder: &Arc<Holder>) -> Option<Result<LockGuard, AcquireError>> {
     let caller = &holder.config().caller;
     // Before the keys are made.
     if !caller.answers_now() {
@@ -92,16 +103,20 @@ async fn acquire_in_task(holder: Arc<Holder>) -> Result<LockGuard, AcquireError>
 
 /// Returns the fencing token of a grant.
 fn granted(holder: &Holder, result: Result<Acquired, StoreError>) -> Result<u64, AcquireError> {
-    let error = match result {
+    match result {
         Ok(Acquired::Granted { fence }) => {
             count_acquisition("acquired");
-            return Ok(fence);
+            Ok(fence)
         }
-        Ok(Acquired::Busy { wait }) => LockBusy::new(wait, holder.config().busy_title).into(),
-        Err(error) => AcquireError::Unavailable(error),
-    };
-    error.tell();
-    Err(error)
+        Ok(Acquired::Busy { wait }) => Err(busy(holder, wait).into()),
+        Err(error) => Err(AcquireError::Unavailable(error)),
+    }
+}
+
+/// Makes the refusal of a holder whose units are taken for the time `wait`.
+pub(super) fn busy(holder: &Holder, wait: Duration) -> LockBusy {
+    let config = holder.config();
+    LockBusy::new(wait, config.busy_title, config.busy_status)
 }
 
 /// Renews a lock until its guard says stop or the lock is lost.
@@ -227,12 +242,19 @@ impl LockTask {
         let caller = &self.holder.config().caller;
         let (result, _) = run_with_retry(caller, &mut protocol, &mut retry).await;
         let failed = result.is_err();
+        self.holder.leave_room();
         if let Some(reply) = reply {
             let _ = reply.send(result);
         }
         if failed {
             give_back(&self.holder, protocol, self.renewal.deadline()).await;
         }
+    }
+}
+
+impl Drop for LockTask {
+    fn drop(&mut self) {
+        self.holder.leave_room();
     }
 }
 

@@ -64,6 +64,12 @@ impl Units {
         self.0.len()
     }
 
+    /// Returns true if a unit is in both.
+    pub(crate) fn overlap(&self, other: &Self) -> bool {
+        let mut units = self.0.iter();
+        units.any(|unit| other.0.binary_search(unit).is_ok())
+    }
+
     pub(crate) fn iter(&self) -> slice::Iter<'_, Box<[u8]>> {
         self.0.iter()
     }

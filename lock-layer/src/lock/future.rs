@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,10 +13,7 @@ use layer_store::StoreError;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{
-    AcquireError, LockGuard, ReleaseOutcome,
-    lease::{holder::Holder, task},
-};
+use crate::{AcquireError, LockGuard, ReleaseOutcome};
 
 pin_project! {
     /// Resolves to the inner response, once the lock is given back, or to a refusal.
@@ -53,10 +49,14 @@ impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(super) fn acquiring(holder: Arc<Holder>, inner: S, req: Request<ReqBody>) -> Self {
+    pub(super) fn acquiring(
+        acquire: impl Future<Output = Result<LockGuard, AcquireError>> + Send + 'static,
+        inner: S,
+        req: Request<ReqBody>,
+    ) -> Self {
         Self {
             state: State::Acquiring {
-                acquire: Box::pin(task::acquire(holder)),
+                acquire: Box::pin(acquire),
                 parked: Some((inner, req)),
             },
         }

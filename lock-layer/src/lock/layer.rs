@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use layer_http::KeyExtractor;
 use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
@@ -12,7 +13,7 @@ use crate::{AcquireError, InvalidLease, Locks};
 
 /// Lets one request at a time through for each key that the extractor finds, over all processes on one store.
 ///
-/// Other requests with that key get 409 at once. The handler finds a [`LockContext`](crate::LockContext) in its request's
+/// Other requests with that key get 409 at once, or [wait](Self::wait). The handler finds a [`LockContext`](crate::LockContext) in its request's
 /// extensions. See the [crate docs](crate#locks).
 ///
 /// ```
@@ -57,6 +58,7 @@ impl LockLayer {
                 locks: Locks::new(store),
                 key: Arc::new(key),
                 name: None,
+                wait: Duration::ZERO,
                 enabled: true,
             }),
         }
@@ -111,6 +113,29 @@ impl LockLayer {
     pub fn busy_title(mut self, title: &'static str) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
         shared.locks = shared.locks.clone().busy_title(title);
+        self
+    }
+
+    /// Sets the status of the response that a refused client gets. Default 409. See [`Locks::busy_status`].
+    ///
+    /// # Panics
+    ///
+    /// If it is no client error.
+    #[must_use]
+    #[track_caller]
+    pub fn busy_status(mut self, status: StatusCode) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.locks = shared.locks.clone().busy_status(status);
+        self
+    }
+
+    /// Lets a request wait for its lock, for at most `time`, and then through. By default it gets 409 at once, and so it does
+    /// after `time`. See [`LockGroup::acquire`](crate::LockGroup::acquire).
+    ///
+    /// Put a limit on concurrent requests outside it: those that wait keep their connections.
+    #[must_use]
+    pub fn wait(mut self, time: Duration) -> Self {
+        Arc::make_mut(&mut self.shared).wait = time;
         self
     }
 

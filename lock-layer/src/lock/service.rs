@@ -12,7 +12,7 @@ use super::{
     future::ResponseFuture,
     shared::{LockNeed, Shared},
 };
-use crate::lease::task;
+use crate::lease::{task, waiting};
 
 /// The service of [`LockLayer`](crate::LockLayer).
 #[derive(Clone)]
@@ -62,6 +62,11 @@ where
             LockNeed::Refused(response) => return ResponseFuture::refused(response),
             LockNeed::Lock(holder) => holder,
         };
+        let wait = self.shared.wait;
+        if !wait.is_zero() {
+            let inner = take_ready(&mut self.inner);
+            return ResponseFuture::acquiring(waiting::acquire(holder, wait), inner, req);
+        }
         match task::acquire_now(&holder) {
             Some(Ok(guard)) => {
                 req.extensions_mut().insert(guard.context());
@@ -69,7 +74,10 @@ where
             }
             Some(Err(error)) => ResponseFuture::refused(error.into_response()),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
-            None => ResponseFuture::acquiring(holder, take_ready(&mut self.inner), req),
+            None => {
+                let inner = take_ready(&mut self.inner);
+                ResponseFuture::acquiring(task::acquire(holder), inner, req)
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use http::Response;
 use layer_http::{Body, KeyExtractor, RequestHead, Resolved};
@@ -12,6 +12,8 @@ pub(super) struct Shared {
     pub(super) locks: Locks,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) name: Option<Box<str>>,
+    /// The longest time that a request waits for its lock. Zero: it does not.
+    pub(super) wait: Duration,
     pub(super) enabled: bool,
 }
 
@@ -107,6 +109,7 @@ mod tests {
                 locks: Locks::new(SharedStore::new(MemoryStore::new())),
                 key: Arc::new(key_fn(|_| None)),
                 name: name.map(Box::from),
+                wait: Duration::ZERO,
                 enabled: true,
             };
             match shared.group_name(&RequestHead::of(&request), apart, &identity) {

@@ -74,6 +74,31 @@ async fn one_request_runs_and_the_others_are_told_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_wait_for_their_lock_in_order_and_only_so_long_where_that_was_said() {
+    for world in worlds() {
+        let layer = layer(&world)
+            .lease(Duration::from_secs(60))
+            .wait(Duration::from_secs(2));
+        let layer = layer.busy_status(StatusCode::LOCKED);
+        let service = layer.layer(service_fn(|request| takes(Duration::from_secs(1), request)));
+        let mut requests = Vec::new();
+        for _ in 0..4 {
+            requests.push(tokio::spawn(service.clone().oneshot(put("7"))));
+            settle().await;
+        }
+        world.pass(Duration::from_millis(4_100)).await;
+        let mut statuses = Vec::new();
+        for request in requests {
+            statuses.push(request.await.unwrap().unwrap().status().as_u16());
+        }
+        // The third gets it after 2 s, when its time is over: it may or may not. The last does not.
+        assert_eq!((statuses[0], statuses[1], statuses[3]), (200, 200, 423));
+        let locks = Locks::new(world.store());
+        assert_eq!(locks.group("car:7").held("-").await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_lock_is_given_back_before_the_response_leaves() {
     for world in worlds() {
         let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));

@@ -469,6 +469,104 @@ async fn a_hint_that_cannot_be_followed_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_gets_the_lock_when_it_is_given_back_in_the_order_in_which_they_came() {
+    for world in worlds() {
+        let locks = Locks::new(world.store()).lease(Duration::from_secs(3_600));
+        let car = locks.group("car:7");
+        let first = car.try_acquire(["1", "2"]).await.unwrap();
+        let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for number in 0..16 {
+            let (waits, told) = (car.acquire("1", Duration::from_secs(60)), told.clone());
+            tokio::spawn(async move {
+                let guard = waits.await.unwrap();
+                told.send((number, Instant::now())).unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                guard.release().await.unwrap();
+            });
+            settle().await;
+        }
+        // Another unit of the group is no matter of theirs.
+        drop(car.acquire("3", Duration::ZERO).await.unwrap());
+        world.pass(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        first.release().await.unwrap();
+        for expected in 0..16 {
+            let (number, at) = order.recv().await.unwrap();
+            assert_eq!(number, expected);
+            assert_eq!(at - begun, Duration::from_millis(5 * expected));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_bounded_and_one_that_leaves_lets_the_next_have_its_turn() {
+    for world in worlds() {
+        let locks = Locks::new(world.store()).lease(Duration::from_secs(3_600));
+        let car = locks.group("car:7");
+        let held = car.try_acquire("1").await.unwrap();
+        let begun = Instant::now();
+        let late = car.acquire("1", Duration::from_secs(2)).await;
+        assert!(is_busy(late));
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
+
+        let leaves = tokio::spawn(car.acquire("1", Duration::from_secs(60)));
+        settle().await;
+        let next = tokio::spawn(car.acquire("1", Duration::from_secs(60)));
+        settle().await;
+        leaves.abort();
+        settle().await;
+        held.release().await.unwrap();
+        world.pass(Duration::from_millis(50)).await;
+        assert!(next.is_finished());
+        next.await.unwrap().unwrap().release().await.unwrap();
+        assert_eq!(car.held("1").await.unwrap(), 0);
+    }
+}
+
+/// A holder whose process died gives nothing back: its lease ends, and who waits sees that without a hint.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_dead_holder_gets_the_lock_at_the_end_of_its_lease() {
+    for world in worlds() {
+        let store = world.store();
+        let locks = Locks::new(store).lease(LEASE);
+        let car = locks.group("car:7");
+        let dead = car.holder("1").unwrap();
+        let caller = &dead.config().caller;
+        let granted = caller.run(&mut Acquire::new(&dead)).await.unwrap();
+        assert!(matches!(granted, Acquired::Granted { .. }));
+        let waits = tokio::spawn(car.acquire("1", Duration::from_secs(60)));
+        world.pass(LEASE - Duration::from_millis(10)).await;
+        assert!(!waits.is_finished());
+        world.pass(Duration::from_millis(40)).await;
+        assert!(waits.is_finished());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_ends_the_wait() {
+    let world = World::far();
+    let car = locks(&world).group("car:7");
+    let _held = car.try_acquire("1").await.unwrap();
+    let waits = tokio::spawn(car.acquire("1", Duration::from_secs(60)));
+    settle().await;
+    world
+        .fault_injector
+        .fail(ErrorKind::Unavailable, Effect::NotApplied);
+    world.pass(Duration::from_millis(300)).await;
+    let error = waits.await.unwrap().unwrap_err();
+    assert!(matches!(error, AcquireError::Unavailable(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_has_the_status_of_choice() {
+    let world = World::near();
+    let locked = locks(&world).busy_status(http::StatusCode::LOCKED);
+    let _held = locked.group("car:7").try_acquire("1").await.unwrap();
+    let error = locked.group("car:7").try_acquire("1").await.unwrap_err();
+    assert_eq!(error.problem().status(), 423);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_released_lock_is_nothing_to_rely_on() {
     for world in worlds() {
         let guard = locks(&world)
