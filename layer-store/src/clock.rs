@@ -12,6 +12,9 @@ use std::{
 /// The system clock is read once, at the first use in a process. From there a monotonic counter goes on, so the time never
 /// runs backwards, and after a restart it goes on where it should.
 ///
+/// If the counter itself begins anew, as on a machine that wakes up or is restored from a snapshot, the system clock is read again, and
+/// a warning tells of it. Otherwise the time would stand still until the counter is where it was.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -37,7 +40,8 @@ struct System {
     /// Microseconds per tick, times 2^64, so that a reading is one multiplication. This is below 2^64 because no counter ticks
     /// slower than once a microsecond.
     micros_per_tick: u64,
-    started: u64,
+    /// The counter at the start. All clones share it, as it moves if the counter begins anew.
+    started: Arc<AtomicU64>,
     unix_at_start: u64,
 }
 
@@ -95,25 +99,57 @@ impl fmt::Debug for Clock {
 
 impl System {
     fn start() -> Self {
-        let counter = quanta::Clock::new();
+        Self::of(quanta::Clock::new())
+    }
+
+    fn of(counter: quanta::Clock) -> Self {
         let nanos = u128::from(counter.delta_as_nanos(0, MANY_TICKS));
         let scale = (nanos << 64) / (u128::from(MANY_TICKS) * 1_000);
         Self {
             micros_per_tick: u64::try_from(scale).unwrap_or(u64::MAX),
-            started: counter.raw(),
-            unix_at_start: SystemTime::UNIX_EPOCH
-                .elapsed()
-                .map_or(0, |elapsed| elapsed.as_micros() as u64),
+            started: Arc::new(counter.raw().into()),
+            unix_at_start: wall(),
             counter,
         }
     }
 
     #[inline]
     fn now(&self) -> u64 {
-        let ticks = self.counter.raw().saturating_sub(self.started);
+        let mut ticks = self.ticks();
+        // Below zero, in two's complement: no counter runs for 2^63 ticks.
+        if ticks > i64::MAX as u64 {
+            self.restart(wall());
+            ticks = self.ticks();
+        }
         let elapsed = u128::from(ticks) * u128::from(self.micros_per_tick);
         self.unix_at_start + (elapsed >> 64) as u64
     }
+
+    /// Returns the ticks since the start.
+    #[inline]
+    fn ticks(&self) -> u64 {
+        let started = self.started.load(Ordering::Relaxed);
+        self.counter.raw().wrapping_sub(started)
+    }
+
+    /// Goes on from `unix_micros`, as the counter has begun anew. Several threads may do this at once, with nearly the same time.
+    #[cold]
+    fn restart(&self, unix_micros: u64) {
+        let elapsed = u128::from(unix_micros.saturating_sub(self.unix_at_start));
+        let ticks = (elapsed << 64) / u128::from(self.micros_per_tick.max(1));
+        let started = self.counter.raw().wrapping_sub(ticks as u64);
+        self.started.store(started, Ordering::Relaxed);
+        tracing::warn!(
+            unix_micros,
+            "the counter of this machine's clock began anew, so the system clock was read again"
+        );
+    }
+}
+
+/// Returns the time of the system clock, in Unix microseconds.
+fn wall() -> u64 {
+    let elapsed = SystemTime::UNIX_EPOCH.elapsed();
+    elapsed.map_or(0, |elapsed| elapsed.as_micros() as u64)
 }
 
 impl ManualClock {
@@ -151,6 +187,34 @@ mod tests {
             assert!(now >= last);
             last = now;
         }
+    }
+
+    /// On a machine that is restored from a snapshot the counter is behind its start. Time goes on, at the system's time.
+    #[test]
+    fn a_counter_that_begins_anew_does_not_stop_the_time() {
+        let (counter, hand) = quanta::Clock::mock();
+        hand.increment(3_600_000_000_000_u64);
+        let system = System::of(counter);
+        let clone = system.clone();
+        let started = system.unix_at_start;
+        hand.increment(5_000_u64);
+        assert!(system.now().abs_diff(started + 5) <= 1);
+
+        hand.decrement(3_600_000_000_000_u64);
+        let (before, now, after) = (wall(), system.now(), wall());
+        assert!(
+            (before - 1..=after).contains(&now),
+            "{before} {now} {after}"
+        );
+        hand.increment(7_000_000_u64);
+        assert!((now + 6_999..=now + 7_001).contains(&system.now()));
+        assert_eq!(clone.now(), system.now());
+
+        // A system clock that is behind too: time goes on from the start.
+        system.restart(started - 9_000_000);
+        assert!(system.now().abs_diff(started) <= 1);
+        hand.increment(1_000_u64);
+        assert!(system.now().abs_diff(started + 1) <= 1);
     }
 
     #[test]
