@@ -43,6 +43,19 @@ impl SharedStore {
         self.info().findings
     }
 
+    /// Returns a number that all clones share, and that no other store has as long as one of them lives.
+    ///
+    /// ```
+    /// use layer_store::{MemoryStore, SharedStore};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// assert_eq!(store.id(), store.clone().id());
+    /// assert_ne!(store.id(), SharedStore::new(MemoryStore::new()).id());
+    /// ```
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>() as usize
+    }
+
     /// Closes the store's circuit breaker at once, without waiting for its probes.
     ///
     /// For an operator who knows that an outage is over. Does nothing if the store has no breaker.

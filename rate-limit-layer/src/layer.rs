@@ -26,6 +26,7 @@ pub struct RateLimitLayer {
 
 impl RateLimitLayer {
     /// Makes a layer of one policy over a store: a `SharedStore`, a `MemoryStore` or a `RedisStore`.
+    #[track_caller]
     pub fn new(store: impl Into<SharedStore>, policy: impl IntoPolicy) -> Self {
         Self::of(Shared::new(store.into(), policy.into_policy()))
     }

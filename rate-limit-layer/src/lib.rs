@@ -139,6 +139,8 @@
 //! A request counts once for each policy that charged it, refused it, or could not be checked. A policy's name is a label, so
 //! it must come from a small set.
 //!
+//! Mistakes in how layers are put together are warned of once, each with a help page: see [`warnings`].
+//!
 //! # Features
 //!
 //! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; handlers can take
@@ -165,6 +167,7 @@ mod service;
 mod shared;
 mod throttle;
 mod verdict;
+pub mod warnings;
 
 pub use layer_http::{
     BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,

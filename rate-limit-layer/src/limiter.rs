@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::{panic::Location, sync::Arc};
 
 use layer_store::{Clock, Identity, SharedStore, StoreError};
 
 use crate::{
     IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit,
-    throttle::Queues,
+    throttle::Queues, warnings::Made,
 };
 
 /// A limiter without HTTP: for job workers, websockets, or an identity in a request's body.
@@ -36,16 +36,22 @@ pub struct Limiter {
     checker: Arc<Checker>,
     /// Who waits in `until_ready`.
     queues: Arc<Queues>,
+    /// For the warnings.
+    made: Arc<Made>,
 }
 
 impl Limiter {
     /// Makes a limiter of one policy over a store: a `SharedStore`, a `MemoryStore` or a `RedisStore`.
     ///
     /// The policy's extractor is not used: the caller names the identity.
+    #[track_caller]
     pub fn new(store: impl Into<SharedStore>, policy: impl IntoPolicy) -> Self {
-        let limit = Limit::new(policy.into_policy());
+        let (store, policy) = (store.into(), policy.into_policy());
+        let is_named = policy.name.is_some();
+        let limit = Limit::new(policy);
         Self {
-            checker: Arc::new(Checker::new(store.into(), [limit].into())),
+            made: Made::limiter(&store, &limit.name, is_named, Location::caller()),
+            checker: Arc::new(Checker::new(store, [limit].into())),
             queues: Arc::default(),
         }
     }
@@ -58,9 +64,13 @@ impl Limiter {
     #[must_use]
     #[track_caller]
     pub fn and(self, policy: impl IntoPolicy) -> Self {
-        let limit = Limit::new(policy.into_policy());
+        let policy = policy.into_policy();
+        let is_named = policy.name.is_some();
+        let limit = Limit::new(policy);
+        let name = limit.name.clone();
         Self {
             checker: Arc::new(self.checker.with(limit)),
+            made: self.made.and(&name, is_named),
             queues: Arc::default(),
         }
     }
@@ -76,6 +86,7 @@ impl Limiter {
         Self {
             checker: Arc::new(Checker::with_clock(store, limits, clock)),
             queues: self.queues,
+            made: self.made,
         }
     }
 
@@ -142,6 +153,11 @@ impl Limiter {
     async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
         let decision = self.checker.check_identity(&identity, cost).await;
         Verdict::new(decision, self.checker.limits())
+    }
+
+    /// Returns the number of the store.
+    pub(crate) fn store_id(&self) -> usize {
+        self.made.store()
     }
 
     pub(crate) fn queues(&self) -> &Queues {

@@ -14,6 +14,7 @@ use crate::{
         headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
         policy_field,
     },
+    warnings::{ChargedTwice, Forwarding},
 };
 
 /// The settings and the limiter that all services of a layer share. axum calls `Layer::layer` anew for each connection.
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     standing: bool,
     /// True if anything is written on an admitted request or its response: one look on the fastest path.
     annotates: bool,
+    forwarding: Forwarding,
+    charged_twice: ChargedTwice,
 }
 
 /// The standing and the headers that an admitted request and its response are still to be given.
@@ -38,6 +41,7 @@ pub(crate) struct Annotation {
 }
 
 impl Shared {
+    #[track_caller]
     pub(crate) fn new(store: SharedStore, policy: Policy) -> Self {
         let shared = Self {
             limiter: Limiter::new(store, policy),
@@ -46,6 +50,8 @@ impl Shared {
             policies: None,
             standing: false,
             annotates: false,
+            forwarding: Forwarding::default(),
+            charged_twice: ChargedTwice::default(),
         };
         shared.headers(true)
     }
@@ -93,6 +99,11 @@ impl Shared {
             return Some(Decision::Admit(None));
         }
         let checker = self.limiter.checker();
+        if !self.forwarding.is_done() {
+            let by_peer = checker.limits().iter().find(|limit| limit.is_by_peer());
+            let policy = by_peer.map(|limit| &*limit.name);
+            self.forwarding.look(req.headers(), policy);
+        }
         checker.check_peer_now(&RequestHead::of(req), self.cost)
     }
 
@@ -163,6 +174,9 @@ impl Annotation {
     /// Adds the two headers to a response, if they are on. Another limiter's stay, as an item before ours.
     pub(crate) fn on_response<B>(&self, response: Response<B>) -> Response<Body<B>> {
         let mut response = response.map(Body::inner);
+        let limits = self.shared.limiter.checker().limits();
+        let store = self.shared.limiter.store_id();
+        self.shared.charged_twice.look(&mut response, store, limits);
         if let Some(policies) = &self.shared.policies {
             let limit = &self.shared.limiter.checker().limits()[self.debt.limit];
             let (rate, debt) = (limit.rate, self.debt.debt);

@@ -9,6 +9,7 @@ use crate::{
     metrics::{Decisions, Outcome},
     policy::{FailureMode, PEER, limit_set::LimitSet},
     response::{headers, problem},
+    warnings::warn_of,
 };
 
 /// A [`Policy`] made ready: everything that a check would otherwise compute each time.
@@ -61,6 +62,11 @@ impl Limit {
             Some(extractor) => extractor.extract(head),
             None => PeerIp.extract(head),
         }
+    }
+
+    /// Returns true if the policy counts by the peer's address, because nothing else was said.
+    pub(crate) const fn is_by_peer(&self) -> bool {
+        self.extractor.is_none()
     }
 
     /// Returns the peer's address, if the policy counts by it and it is known.
@@ -116,7 +122,8 @@ impl Limit {
     /// Tells, once, that no peer's address is known.
     pub(crate) fn tell_no_peer(&self) {
         self.told.call_once(|| {
-            tracing::warn!(
+            warn_of!(
+                "no-peer",
                 policy = &*self.name,
                 "no peer address is known, so all such requests share one partition; \
                  serve with into_make_service_with_connect_info::<SocketAddr>()"
