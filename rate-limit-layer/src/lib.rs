@@ -204,3 +204,11 @@ pub static PROGRAMS: [&store::Program; 2] =
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migrate/from-tower-governor.md")]
+struct FromTowerGovernor;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migrate/from-upstash-ratelimit.md")]
+struct FromUpstashRatelimit;
