@@ -105,7 +105,7 @@ pub use self::{
     hop_by_hop::strip_hop_by_hop,
     key::{
         BearerToken, Extension, Header, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse,
-        OrShared, OrSkip, Resolved, bearer_token, extension, header, key_fn,
+        OrShared, OrSkip, Resolved, bearer_token, extension, header, joined, key_fn,
     },
     problem::{PROBLEM_JSON, Problem},
     ready::take_ready,

@@ -172,7 +172,7 @@ pub mod warnings;
 pub use layer_http::{
     BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
     KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
-    RequestHead, Resolved, UnixPeer, bearer_token, extension, header, key_fn,
+    RequestHead, Resolved, UnixPeer, bearer_token, extension, header, joined, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

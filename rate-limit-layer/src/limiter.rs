@@ -112,7 +112,7 @@ impl Limiter {
     /// Returns the standing of `identity` under each policy, in their order, and changes nothing.
     ///
     /// The identity must have the type that the extractor gives: a peer is an [`IpAddr`](std::net::IpAddr), a header's value is
-    /// text. The text of an address is another identity.
+    /// text, and for a tuple of extractors [`joined`](crate::joined) makes it. The text of an address is another identity.
     ///
     /// # Errors
     ///

@@ -6,6 +6,9 @@ use crate::{KeyExtractor, RequestHead};
 
 /// Makes an extractor from a function that returns text, bytes, a number or an address as [`Identity`].
 ///
+/// For the value of a header write [`header`](crate::header): a closure that takes `headers.get(name)` reads the first line of
+/// several, and the handler may read another. For a request extension there is [`extension`](crate::extension).
+///
 /// ```
 /// use layer_http::{Identity, key_fn};
 ///
@@ -27,14 +30,14 @@ use crate::{KeyExtractor, RequestHead};
 /// ```
 /// use layer_http::{Identity, RequestHead, key_fn};
 ///
-/// fn tenant<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
-///     Some(Identity::from(head.headers.get("x-tenant")?.as_bytes()))
+/// fn first_segment<'a>(head: &RequestHead<'a>) -> Option<Identity<'a>> {
+///     head.path().split('/').nth(1).map(Identity::from)
 /// }
 ///
-/// let by_tenant = key_fn(tenant);
+/// let by_segment = key_fn(first_segment);
 /// let by_path = key_fn(|head| Some(Identity::from(head.path())));
 /// # fn check(_: impl layer_http::KeyExtractor) {}
-/// # check(by_tenant); check(by_path);
+/// # check(by_segment); check(by_path);
 /// ```
 ///
 /// A closure that was kept in a variable before does not compile ("one type is more general than the other"), and neither

@@ -24,6 +24,7 @@ pub use self::{
     key_fn::{KeyFn, key_fn},
     missing::{OrClientIp, OrRefuse, OrShared, OrSkip},
     resolved::Resolved,
+    tuple::joined,
 };
 #[cfg(feature = "axum")]
 pub use self::{
@@ -58,8 +59,8 @@ use crate::{ClientIp, RequestHead};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not find the identity of a request",
     label = "not a key extractor",
-    note = "write `PeerIp`, `ClientIp::behind([\"10.0.0.0/8\"])`, `header(\"x-api-key\")`, `path_param(\"id\")`, or `key_fn(|head| ..)` around a closure",
-    note = "`path_param` needs the feature `axum`"
+    note = "write `PeerIp`, `ClientIp::behind([\"10.0.0.0/8\"])`, `header(\"x-api-key\")`, `path_param(\"id\")`, a tuple of these, or `key_fn(|head| ..)` around a closure",
+    note = "`path_param` and `route` need the feature `axum`"
 )]
 pub trait KeyExtractor: Send + Sync + 'static {
     /// Returns the identity of a request. `None` if it has none, and then [`missing`](Self::missing) decides.

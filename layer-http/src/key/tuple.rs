@@ -40,7 +40,7 @@ impl<A: KeyExtractor, B: KeyExtractor> KeyExtractor for (A, B) {
     }
 
     fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
-        joined(&[self.0.resolve(head), self.1.resolve(head)])
+        resolved(&[self.0.resolve(head), self.1.resolve(head)])
     }
 }
 
@@ -52,8 +52,22 @@ impl<A: KeyExtractor, B: KeyExtractor, C: KeyExtractor> KeyExtractor for (A, B, 
 
     fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
         let (a, b, c) = self;
-        joined(&[a.resolve(head), b.resolve(head), c.resolve(head)])
+        resolved(&[a.resolve(head), b.resolve(head), c.resolve(head)])
     }
+}
+
+/// Joins identities as a tuple of extractors does: to look up what a pair owes, or to count by two things without HTTP.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use layer_http::{Identity, joined};
+///
+/// let address = Identity::from(Ipv4Addr::new(203, 0, 113, 9));
+/// assert_eq!(joined([address, "ada".into()]), Identity::from("v4-203.0.113.9/t3-ada"));
+/// ```
+pub fn joined<'a>(identities: impl IntoIterator<Item = Identity<'a>>) -> Identity<'static> {
+    let parts: Vec<_> = identities.into_iter().map(Resolved::Found).collect();
+    encoded(&parts).into()
 }
 
 fn found(resolved: Resolved<'_>) -> Option<Identity<'_>> {
@@ -64,7 +78,7 @@ fn found(resolved: Resolved<'_>) -> Option<Identity<'_>> {
 }
 
 /// Joins the parts of one request.
-fn joined(parts: &[Resolved<'_>]) -> Resolved<'static> {
+fn resolved(parts: &[Resolved<'_>]) -> Resolved<'static> {
     for decisive in [
         Resolved::Ambiguous,
         Resolved::Misconfigured,
@@ -102,7 +116,7 @@ fn encoded(parts: &[Resolved<'_>]) -> Vec<u8> {
                 out.push(b'~');
                 push(&mut out, identity);
             }
-            // Of the others `joined` has made something else.
+            // Of the others `resolved` has made something else.
             _ => out.push(b'~'),
         }
     }
@@ -179,6 +193,23 @@ mod tests {
         assert_ne!(pair("2001:db8:0:8::1"), found);
         let found = Resolved::Found(Identity::from("v4-192.0.2.7/t3-ada"));
         assert_eq!(pair("::ffff:192.0.2.7"), found);
+    }
+
+    #[test]
+    fn the_text_of_a_pair_is_a_stored_format() {
+        let parts = [
+            Resolved::Found(Identity::V4(0xc000_0207)),
+            Resolved::Found(Identity::V6(0x2001_0db8_0000_0007)),
+            Resolved::Found(Identity::Int(7)),
+            Resolved::Found("a/b".into()),
+            Resolved::Fallback(Some(Identity::V4(0xc000_0207))),
+            Resolved::Fallback(None),
+        ];
+        let text = String::from_utf8(encoded(&parts)).unwrap();
+        assert_eq!(
+            text,
+            "v4-192.0.2.7/v6-20010db800000007/i-7/t3-a/b/~v4-192.0.2.7/~"
+        );
     }
 
     #[test]
