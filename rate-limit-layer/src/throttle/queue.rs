@@ -36,7 +36,6 @@ struct Waiter {
 type Ticket = u64;
 
 /// A place in the queue of one identity, until it is dropped.
-#[derive(Debug)]
 pub(super) struct Place<'a> {
     queues: &'a Queues,
     identity: Identity<'static>,

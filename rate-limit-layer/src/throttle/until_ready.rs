@@ -40,6 +40,10 @@ impl Limiter {
     /// [`ThrottleError::WaitTooLong`], and [`ThrottleError::Unavailable`] if the store is down and a policy fails closed. If all
     /// fail open, the request passes at once with no standing.
     ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its timer.
+    ///
     /// # Cancel safety
     ///
     /// A call that is dropped while it waits costs nothing and gives up its place. One that is dropped, or reaches its deadline, in
