@@ -17,9 +17,9 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing-wrapped", 1_720),
     ("passing-headers", 3_280),
     ("refused", 5_000),
-    ("page-empty", 1_400),
-    ("page-bare", 2_520),
-    ("cache-hit", 4_720),
+    ("page-empty", 1_480),
+    ("page-bare", 2_700),
+    ("cache-hit", 4_780),
 ];
 
 const KIB: usize = 1_024;

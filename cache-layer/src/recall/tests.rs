@@ -334,6 +334,40 @@ async fn a_client_that_has_the_response_gets_304_and_the_next_one_all_fields() {
     assert_eq!(site.store.take_calls(), ["get"; 2]);
 }
 
+/// The map of the fields takes two: for its entries and for its index.
+#[tokio::test]
+async fn a_hit_of_the_same_second_allocates_its_fields_alone() {
+    let handler = service_fn(|_: Request<Body>| {
+        let response = http::Response::builder().header("cache-control", "max-age=60");
+        let response = response.body(Body::from("page")).unwrap();
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let mut service = Site::new().layer.layer(handler);
+    let mut allocated = 0;
+    // The first is stored, and the second is sent in full.
+    for _ in 0..3 {
+        let request = Request::get("/a").header("host", "shop.example");
+        let request = request.body(Body::default()).unwrap();
+        let mut work = Box::pin(async {
+            let Ok(response) = service.call(request).await;
+            let body = response.into_body().frame().await.unwrap().unwrap();
+            assert_eq!(body.into_data().unwrap(), "page");
+        });
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut is_ready = false;
+        let info =
+            allocation_counter::measure(|| is_ready = work.as_mut().poll(&mut cx).is_ready());
+        if !is_ready {
+            work.await;
+        }
+        allocated = info.count_total;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(allocated, 2);
+}
+
 /// Threads that read while another one changes the page and purges it.
 #[test]
 fn no_thread_gets_what_was_purged_before_it_asked() {
