@@ -3,23 +3,24 @@
 
 use std::{future::Future, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use layer_http::{Body, BoxError};
+use http::{HeaderMap, Request};
+use layer_http::Body;
 use layer_store::StoreError;
 use tokio::runtime::Handle;
-use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    body::{CacheResponse, HandlerBody},
-    call::{call_handler, pass_on},
-    fill::task::{FillRequest, fill},
+    body::{CacheResponse, HandlerBody, budget::FillPermit},
+    call::{Handler, StorableBody, call_handler, pass_on},
+    fill::{
+        task::{FillRequest, fill},
+        validate::StaleEntry,
+    },
     http::{
         cache_status::{CacheStatus, Detail, Fwd},
         request::CacheRequest,
     },
-    join::{Turn, join_flight},
+    join::{PendingFill, Turn, join_flight},
     plan::{Refresh, RequestPlan, plan},
     respond::{interrupted, joined_response, only_if_cached, stored_response},
     route::Route,
@@ -36,109 +37,137 @@ pub(crate) async fn fetch<S, ReqBody, ResBody>(
     first: Option<Result<Found, StoreError>>,
 ) -> Result<CacheResponse<ResBody>, S::Error>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
+    S: Handler<ReqBody, ResBody>,
     ReqBody: Send + 'static,
-    ResBody: http_body::Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: StorableBody,
 {
-    // The handler consumes the request, and only its response tells by which fields it varies.
-    let fields = request.headers().clone();
-    let (fwd, pending, detail) = match plan(&route, &cache_request, &fields, first).await {
-        RequestPlan::Serve(hit, status) => {
-            let (settings, is_head) = (&route.settings, cache_request.is_head);
-            match stored_response(settings, &hit, is_head, &fields, status) {
-                Some(response) => return Ok(response),
-                None if cache_request.directives.only_if_cached => {
-                    return Ok(only_if_cached(settings));
-                }
-                None => (Fwd::Miss, None, None),
-            }
-        }
-        RequestPlan::ServeAndRefresh(hit, status, planned) => {
-            let response = stored_response(&route.settings, &hit, false, &fields, status);
-            match response {
-                Some(response) => {
-                    let refresh = refresh(route, inner, request, cache_request, fields, *planned);
-                    spawn(refresh);
-                    return Ok(response);
-                }
-                None => (Fwd::Miss, None, None),
-            }
-        }
-        RequestPlan::Join(joined, status) => {
-            return Ok(joined_response(&route.settings, joined, &fields, status));
-        }
-        RequestPlan::OnlyIfCached => return Ok(only_if_cached(&route.settings)),
-        RequestPlan::Fill(fwd, pending, stale) => (fwd, Some((pending, stale)), None),
-        RequestPlan::Forward(fwd, detail) => (fwd, None, detail),
+    let fetch = Fetch {
+        fields: request.headers().clone(),
+        route,
+        inner,
+        request,
+        cache_request,
     };
-    count(&route.shared.stats.misses);
-    let detail = match pending {
-        None => detail,
-        // ## A fill, if there is room for one more
-        Some((pending, stale)) => match (route.shared.fills.begin(), Handle::try_current()) {
-            (Some(permit), Ok(_)) => {
-                let fill_request = FillRequest {
-                    outlives_clients: route.settings.fills_outlive_clients,
-                    route: route.clone(),
-                    request: cache_request,
-                    fields,
-                    fwd,
-                    pending,
-                    stale,
-                    permit,
-                };
-                let filled = fill(fill_request, inner, request).await;
-                return filled.unwrap_or_else(|| Ok(interrupted(&route.settings)));
-            }
-            _ => {
-                pending.not_shared();
-                Some(Detail::NoRoom)
-            }
-        },
-    };
-    let received = call_handler(&route, inner, request).await?;
-    let status = CacheStatus::Forwarded { fwd, detail };
-    let response = pass_on(&route, status, received);
-    Ok(response.map(|body| Body::inner(HandlerBody::passed(body))))
+    fetch.answer(first).await
 }
 
-/// Fetches a new response behind a stale one that was sent. If another request does so already, nothing is done.
-async fn refresh<S, ReqBody, ResBody>(
+/// A request, and its handler.
+struct Fetch<S, ReqBody> {
     route: Arc<Route>,
     inner: S,
     request: Request<ReqBody>,
     cache_request: CacheRequest,
+    /// The handler consumes the request, and only its response tells by which fields it varies.
     fields: HeaderMap,
-    mut planned: Refresh,
-) where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    ReqBody: Send + 'static,
-    ResBody: http_body::Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    let (shared, address) = (&route.shared, &cache_request.address);
-    let turn = join_flight(shared, address, planned.key, false, &mut planned.found).await;
-    let (Turn::Fill(pending), Some(permit)) = (turn, route.shared.fills.begin()) else {
-        return;
-    };
-    let fill_request = FillRequest {
-        // It never had a client.
-        outlives_clients: true,
-        route: route.clone(),
-        request: cache_request,
-        fields,
-        fwd: Fwd::Stale,
-        pending,
-        stale: Some(planned.stale),
-        permit,
-    };
-    // Nobody reads the response. An error and a panic of the handler end with it.
-    drop(fill(fill_request, inner, request).await);
+}
+
+impl<S, ReqBody> Fetch<S, ReqBody> {
+    async fn answer<ResBody>(
+        self,
+        first: Option<Result<Found, StoreError>>,
+    ) -> Result<CacheResponse<ResBody>, S::Error>
+    where
+        S: Handler<ReqBody, ResBody>,
+        ReqBody: Send + 'static,
+        ResBody: StorableBody,
+    {
+        let (route, fields) = (&self.route, &self.fields);
+        let settings = &route.settings;
+        let (fwd, pending, detail) = match plan(route, &self.cache_request, fields, first).await {
+            RequestPlan::Serve(hit, status) => {
+                let is_head = self.cache_request.is_head;
+                match stored_response(settings, &hit, is_head, fields, status) {
+                    Some(response) => return Ok(response),
+                    None if self.cache_request.directives.only_if_cached => {
+                        return Ok(only_if_cached(settings));
+                    }
+                    None => (Fwd::Miss, None, None),
+                }
+            }
+            RequestPlan::ServeAndRefresh(hit, status, planned) => {
+                match stored_response(settings, &hit, false, fields, status) {
+                    Some(response) => {
+                        spawn(self.refresh(*planned));
+                        return Ok(response);
+                    }
+                    None => (Fwd::Miss, None, None),
+                }
+            }
+            RequestPlan::Join(joined, status) => {
+                return Ok(joined_response(settings, joined, fields, status));
+            }
+            RequestPlan::OnlyIfCached => return Ok(only_if_cached(settings)),
+            RequestPlan::Fill(fwd, pending, stale) => (fwd, Some((pending, stale)), None),
+            RequestPlan::Forward(fwd, detail) => (fwd, None, detail),
+        };
+        count(&route.shared.stats.misses);
+        let detail = match pending {
+            None => detail,
+            // ## A fill, if there is room for one more
+            Some((pending, stale)) => match (route.shared.fills.begin(), Handle::try_current()) {
+                (Some(permit), Ok(_)) => {
+                    let route = route.clone();
+                    let outlives_clients = settings.fills_outlive_clients;
+                    let filled = self.fill(fwd, pending, stale, permit, outlives_clients);
+                    return filled
+                        .await
+                        .unwrap_or_else(|| Ok(interrupted(&route.settings)));
+                }
+                _ => {
+                    pending.not_shared();
+                    Some(Detail::NoRoom)
+                }
+            },
+        };
+        let received = call_handler(route, self.inner, self.request).await?;
+        let status = CacheStatus::Forwarded { fwd, detail };
+        let response = pass_on(route, status, received);
+        Ok(response.map(|body| Body::inner(HandlerBody::passed(body))))
+    }
+
+    /// Fetches a new response behind a stale one that was sent. If another request does so already, nothing is done.
+    async fn refresh<ResBody>(self, mut planned: Refresh)
+    where
+        S: Handler<ReqBody, ResBody>,
+        ReqBody: Send + 'static,
+        ResBody: StorableBody,
+    {
+        let (shared, address) = (&self.route.shared, &self.cache_request.address);
+        let turn = join_flight(shared, address, planned.key, false, &mut planned.found).await;
+        let (Turn::Fill(pending), Some(permit)) = (turn, shared.fills.begin()) else {
+            return;
+        };
+        // It never had a client. Nobody reads the response. An error and a panic of the handler end with it.
+        let filled = self.fill(Fwd::Stale, pending, Some(planned.stale), permit, true);
+        drop(filled.await);
+    }
+
+    /// Calls the handler in a task. `None`: the runtime is ending.
+    async fn fill<ResBody>(
+        self,
+        fwd: Fwd,
+        pending: PendingFill,
+        stale: Option<StaleEntry>,
+        permit: FillPermit,
+        outlives_clients: bool,
+    ) -> Option<Result<CacheResponse<ResBody>, S::Error>>
+    where
+        S: Handler<ReqBody, ResBody>,
+        ReqBody: Send + 'static,
+        ResBody: StorableBody,
+    {
+        let fill_request = FillRequest {
+            route: self.route,
+            request: self.cache_request,
+            fields: self.fields,
+            fwd,
+            pending,
+            stale,
+            permit,
+            outlives_clients,
+        };
+        fill(fill_request, self.inner, self.request).await
+    }
 }
 
 /// Runs work behind a response, if there is a runtime for it.

@@ -20,15 +20,12 @@ use std::{
     task::Poll,
 };
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
-use layer_http::BoxError;
+use http::{HeaderMap, Request};
 use tokio::{
     sync::oneshot,
     time::{Instant, Sleep, sleep_until},
 };
-use tower_service::Service;
 use tracing::Instrument;
 
 use super::{
@@ -37,7 +34,7 @@ use super::{
 };
 use crate::{
     body::{CacheResponse, budget::FillPermit},
-    call::call_handler,
+    call::{Handler, StorableBody, call_handler},
     http::{cache_status::Fwd, conditional, request::CacheRequest},
     join::PendingFill,
     route::Route,
@@ -73,12 +70,9 @@ pub(crate) async fn fill<S, ReqBody, ResBody>(
     request: Request<ReqBody>,
 ) -> Option<Result<CacheResponse<ResBody>, S::Error>>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
+    S: Handler<ReqBody, ResBody>,
     ReqBody: Send + 'static,
-    ResBody: http_body::Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: StorableBody,
 {
     let (answer, receiver) = oneshot::channel();
     let task = run(fill, inner, request, answer);
@@ -95,9 +89,8 @@ async fn run<S, ReqBody, ResBody>(
     mut request: Request<ReqBody>,
     mut answer: oneshot::Sender<Answer<ResBody, S::Error>>,
 ) where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: http_body::Body<Data = Bytes>,
-    ResBody::Error: Into<BoxError>,
+    S: Handler<ReqBody, ResBody>,
+    ResBody: StorableBody,
 {
     let route = fill.route;
     let mut pending = fill.pending;
