@@ -34,8 +34,7 @@ pub(crate) enum Turn {
 pub(crate) struct PendingFill {
     pub(crate) key: FlightKey,
     pub(crate) snapshot: Arc<StampSnapshot>,
-    /// `None` if nobody can wait for this call.
-    pub(crate) leader: Option<Leader>,
+    pub(crate) leader: Leader,
     /// `None` if other processes do not wait for it.
     pub(crate) lease: Option<FillLease>,
     /// The fields of the vary rule.
@@ -46,10 +45,8 @@ pub(crate) struct PendingFill {
 
 impl PendingFill {
     /// Gives up. Those who wait call the handler now.
-    pub(crate) fn not_shared(self) {
-        if let Some(leader) = self.leader {
-            leader.not_shared();
-        }
+    pub(crate) fn not_shared(mut self) {
+        self.leader.not_shared();
     }
 }
 
@@ -64,9 +61,9 @@ pub(crate) async fn join_flight(
     found: &mut Found,
 ) -> Turn {
     let deadline = shared.caller.deadline();
-    let mut leader = None;
+    let mut leader = Leader::alone();
     if !goes_alone {
-        leader = Some(loop {
+        leader = loop {
             match join_once(&shared.flights, address, &key, found) {
                 Joined::Lead(leader) => break leader,
                 Joined::Follow(follower) => return Turn::Wait(follower),
@@ -80,11 +77,11 @@ pub(crate) async fn join_flight(
                     }
                 }
             }
-        });
+        };
     }
     // The handler must not read its data before the stamps are there: a purge in between would delete nothing.
     let claim = async {
-        match leader.is_some() && shared.claims_leases() {
+        match !leader.is_alone() && shared.claims_leases() {
             true => FillLease::claim(shared, address.space.name(), &key, deadline).await,
             false => Claim::Unknown,
         }
@@ -92,9 +89,7 @@ pub(crate) async fn join_flight(
     let (snapshot, claim) =
         join(plant(shared, address, &mut found.observed, deadline), claim).await;
     let Some(snapshot) = snapshot else {
-        if let Some(leader) = leader {
-            leader.not_shared();
-        }
+        leader.not_shared();
         return Turn::StoreDown;
     };
     let lease = match claim {
@@ -105,9 +100,7 @@ pub(crate) async fn join_flight(
         Claim::Theirs(_) => None,
     };
     let snapshot = Arc::new(snapshot);
-    if let Some(leader) = &leader {
-        leader.begin(snapshot.clone());
-    }
+    leader.begin(snapshot.clone());
     Turn::Fill(PendingFill {
         key,
         snapshot,
@@ -181,7 +174,7 @@ mod tests {
         let Turn::Fill(first) = first else {
             panic!("{first:?}");
         };
-        assert!(first.leader.is_some());
+        assert!(!first.leader.is_alone());
         // What was planted by the first is what the second plants and compares.
         assert!(matches!(turn(&world, &mut second).await, Turn::Wait(_)));
         assert!(second.observed.confirm(&first.snapshot));
@@ -197,7 +190,7 @@ mod tests {
         let Turn::Fill(second) = second else {
             panic!("{second:?}");
         };
-        assert!(second.leader.is_some());
+        assert!(!second.leader.is_alone());
         assert_ne!(first.snapshot, second.snapshot);
     }
 
@@ -206,7 +199,7 @@ mod tests {
         let world = World::new();
         let _leading = world.lead(&address("/cars")).await;
         let alone = turn_of(&world, true, &mut found(&world).await).await;
-        assert!(matches!(alone, Turn::Fill(fill) if fill.leader.is_none()));
+        assert!(matches!(alone, Turn::Fill(fill) if fill.leader.is_alone()));
     }
 
     #[tokio::test(start_paused = true)]

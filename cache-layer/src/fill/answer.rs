@@ -81,9 +81,10 @@ where
 
     /// Sends a stored response, as the handler has failed. Those who wait may have it too.
     pub(super) fn send_stale(self, entry: Arc<ArrivingEntry>) {
-        if let Some(leader) = &self.pending.leader {
-            leader.share(entry.clone(), self.pending.snapshot.clone());
-        }
+        let pending = &self.pending;
+        pending
+            .leader
+            .share(entry.clone(), pending.snapshot.clone());
         let Some(body) = entry.body.reader() else {
             return;
         };

@@ -42,8 +42,7 @@ pub(crate) struct Fill {
     /// That of its flight.
     pub(crate) key: FlightKey,
     pub(crate) snapshot: Arc<StampSnapshot>,
-    /// `None` if nobody can wait for this response.
-    pub(crate) leader: Option<Leader>,
+    pub(crate) leader: Leader,
     /// Given back when the entry is stored, or will not be.
     pub(crate) lease: Option<FillLease>,
     pub(crate) head: EntryHead,
@@ -59,23 +58,24 @@ pub(crate) struct Fill {
 impl Fill {
     /// Gives the entry to those who wait, and to those who come until it is stored. They read `body` as it arrives.
     pub(crate) fn share(&self, body: &Arc<FillBuffer>) {
-        if let Some(leader) = &self.leader {
-            let arriving = ArrivingEntry {
-                head: self.head.clone(),
-                headers: self.headers.clone(),
-                body: body.clone(),
-                handler_failed: false,
-            };
-            leader.share(Arc::new(arriving), self.snapshot.clone());
+        if self.leader.is_alone() {
+            return;
         }
+        let arriving = ArrivingEntry {
+            head: self.head.clone(),
+            headers: self.headers.clone(),
+            body: body.clone(),
+            handler_failed: false,
+        };
+        self.leader.share(Arc::new(arriving), self.snapshot.clone());
     }
 
     /// Stores the entry, now that its body has arrived whole.
     pub(crate) async fn commit(mut self, body: &[Bytes], trailers: HeaderMap) -> FillEnd {
-        let leader = self.leader.take();
         let committed = self.try_commit(body, trailers).await;
-        if let (Ok(_), Some(leader)) = (committed, leader) {
-            leader.complete();
+        match committed {
+            Ok(_) => self.leader.complete(),
+            Err(_) => drop(self.leader),
         }
         // Not before: those who wait for it look for the entry.
         drop(self.lease.take());
@@ -85,10 +85,8 @@ impl Fill {
     }
 
     /// Gives up an entry that is for its own client alone.
-    pub(crate) fn not_shared(self) {
-        if let Some(leader) = self.leader {
-            leader.not_shared();
-        }
+    pub(crate) fn not_shared(mut self) {
+        self.leader.not_shared();
     }
 
     /// Gives up, for a reason that the next response will have too. For a minute, nobody waits for a response of this address

@@ -169,9 +169,7 @@ async fn called<T, A>(
     let waited = {
         let mut deserted = pin!(async {
             answer.closed().await;
-            if let Some(leader) = &pending.leader {
-                leader.followers_gone().await;
-            }
+            pending.leader.followers_gone().await;
         });
         poll_fn(|cx| {
             if let Poll::Ready(called) = calling.as_mut().poll(cx) {
@@ -195,9 +193,7 @@ async fn called<T, A>(
     route
         .shared
         .mark_hit_for_miss(&pending.key, &pending.snapshot);
-    if let Some(leader) = pending.leader.take() {
-        leader.not_shared();
-    }
+    pending.leader.not_shared();
     poll_fn(|cx| match calling.as_mut().poll(cx) {
         Poll::Ready(called) => Poll::Ready(Some(called)),
         Poll::Pending => answer.poll_closed(cx).map(|()| None),

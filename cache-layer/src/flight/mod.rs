@@ -80,8 +80,14 @@ pub(crate) enum Joined {
 }
 
 /// The request that calls the handler. Dropped early, it leaves the call to a follower.
+///
+/// A request that goes alone calls the handler too, and leads nobody.
 #[derive(Debug)]
-pub(crate) struct Leader {
+pub(crate) struct Leader(Option<LedFlight>);
+
+/// The flight of a leader, and its place in the table.
+#[derive(Debug)]
+struct LedFlight {
     flights: Arc<Flights>,
     key: FlightKey,
     shard: usize,
@@ -167,13 +173,13 @@ impl Flights {
     }
 
     fn leader(self: &Arc<Self>, key: FlightKey, shard: usize, flight: Flight) -> Leader {
-        Leader {
+        Leader(Some(LedFlight {
             flights: self.clone(),
             key,
             shard,
             flight,
             is_complete: false,
-        }
+        }))
     }
 }
 
@@ -188,11 +194,21 @@ impl Default for Flights {
 }
 
 impl Leader {
+    /// Returns the leader of nobody.
+    pub(crate) const fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Returns true if nobody can follow.
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Tells that the handler is about to be called.
     pub(crate) fn begin(&self, snapshot: Arc<StampSnapshot>) {
         // ## Planting => Running
         // From now on the handler may have read its data: followers are compared with the snapshot.
-        self.flight.send_replace(Stage::Running(snapshot));
+        self.send(Stage::Running(snapshot));
     }
 
     /// Gives the entry to the followers, as far as it has arrived.
@@ -200,29 +216,40 @@ impl Leader {
         // ## Running => Shared
         // The flight stays in the table until the leader is dropped. Until then requests join it, also those whose lookup
         // came too early for the entry.
-        self.flight.send_replace(Stage::Shared(entry, snapshot));
+        self.send(Stage::Shared(entry, snapshot));
     }
 
     /// Tells that the entry has arrived whole and was written. Requests that looked before look again.
     pub(crate) fn complete(mut self) {
         // ## Shared => None
-        self.is_complete = true;
+        if let Some(led) = &mut self.0 {
+            led.is_complete = true;
+        }
     }
 
     /// Waits until no follower waits. Another one may come afterwards.
     pub(crate) async fn followers_gone(&self) {
-        self.flight.closed().await;
+        if let Some(led) = &self.0 {
+            led.flight.closed().await;
+        }
     }
 
-    /// Tells that the response may not be shared.
-    pub(crate) fn not_shared(self) {
+    /// Tells that the response may not be shared. Nobody can follow any more.
+    pub(crate) fn not_shared(&mut self) {
         // ## (Planting | Running | Shared) => NotShared
         // The followers call the handler, all at once. Those that read the body read on.
-        self.flight.send_replace(Stage::NotShared);
+        self.send(Stage::NotShared);
+        self.0 = None;
+    }
+
+    fn send(&self, stage: Stage) {
+        if let Some(led) = &self.0 {
+            led.flight.send_replace(stage);
+        }
     }
 }
 
-impl Drop for Leader {
+impl Drop for LedFlight {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
         if self.is_complete {

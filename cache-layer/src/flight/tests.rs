@@ -119,7 +119,7 @@ async fn a_completed_fill_makes_earlier_lookups_look_again() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_not_shared_sends_all_followers_away() {
     let process = Process::new();
-    let leader = process.lead();
+    let mut leader = process.lead();
     let follower = process.follow();
     leader.begin(snapshot(A));
     leader.not_shared();

@@ -86,7 +86,7 @@ impl NewObject {
         let snapshot = plant(&self.shared, &self.address, &mut observed, deadline).await;
         let snapshot = Arc::new(snapshot.ok_or(InsertError::Store)?);
         let object = self.object.clone();
-        let fill = self.fill(snapshot, None, None);
+        let fill = self.fill(snapshot, Leader::alone(), None);
         match fill.commit(&[object], HeaderMap::new()).await {
             // What lives for no time is gone already.
             FillEnd::Stored | FillEnd::Expired => Ok(()),
@@ -95,12 +95,7 @@ impl NewObject {
         }
     }
 
-    fn fill(
-        self,
-        snapshot: Arc<StampSnapshot>,
-        leader: Option<Leader>,
-        lease: Option<FillLease>,
-    ) -> Fill {
+    fn fill(self, snapshot: Arc<StampSnapshot>, leader: Leader, lease: Option<FillLease>) -> Fill {
         let head = EntryHead {
             kind: EntryKind::Object,
             received_at: self.clock.now() / 1_000,

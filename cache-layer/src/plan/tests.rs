@@ -34,7 +34,7 @@ async fn decided(world: &World, lines: Lines<'_>) -> String {
         RequestPlan::ServeAndRefresh(_, status, _) => format!("refresh {status:?}"),
         RequestPlan::Join(_, status) => format!("join {status:?}"),
         RequestPlan::OnlyIfCached => "only if cached".into(),
-        RequestPlan::Fill(fwd, fill, _) => format!("fill {fwd:?} {}", fill.leader.is_some()),
+        RequestPlan::Fill(fwd, fill, _) => format!("fill {fwd:?} {}", !fill.leader.is_alone()),
         RequestPlan::Forward(fwd, detail) => format!("forward {fwd:?} {detail:?}"),
     }
 }
