@@ -1,12 +1,12 @@
 //! The memory of a process through an outage under load. It has a process of its own, so that what it measures is its own.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use layer_store::{Identity, Key, KeySpace, SharedStore, StoreExt, Value, connect};
 use tests::{
     FaultProxy, Mode, RedisServer,
     outage::{CX, TTL, count, now, recovers},
-    scale,
+    resident, scale,
 };
 use tokio::task::JoinSet;
 
@@ -61,11 +61,4 @@ async fn call_for_ever(store: SharedStore, task: u64) {
         // An open breaker refuses at once.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-}
-
-/// Returns the bytes of memory that this process has. Always the same where the system does not tell.
-fn resident() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0) * 4096
 }
