@@ -118,6 +118,12 @@
 //! UPDATE cars SET price = $1, fence = $2 WHERE id = 7 AND fence < $2 -- no row: a later holder has written
 //! ```
 //!
+//! # For operators
+//!
+//! [`IdempotencyLayer::handle`] finds a record by client and key, tells its state and age, marks it done or forgets it, and lists
+//! those that wait for a person. [`LockGroup::inspect`] and [`LockLayer::handle`] show who holds what since when, and release it
+//! by force.
+//!
 //! # Problems
 //!
 //! A refusal is a problem document (RFC 9457). Its type is `https://docs.rs/lock-layer/#` and a word of this table. Its reason
@@ -217,6 +223,7 @@ pub mod body;
 mod error;
 mod id128;
 mod idempotency;
+mod inspect;
 mod lease;
 mod lock;
 mod metrics;
@@ -244,13 +251,14 @@ pub use self::metrics::METRICS;
 pub use self::{
     error::{AcquireError, LockBusy, LockRefusal},
     idempotency::{
-        ClientScope, Idempotency, IdempotencyContext, IdempotencyLayer, IdempotencyRefusal,
-        Idempotent, PayloadRule, ReplayHeaders, RunError, RunOutcome,
+        ClientScope, FoundRecord, Idempotency, IdempotencyContext, IdempotencyHandle,
+        IdempotencyLayer, IdempotencyRefusal, Idempotent, PayloadRule, RecordAddress,
+        ReplayHeaders, RunError, RunOutcome, RunState,
     },
     lease::{
         InvalidLease,
         guard::{LockContext, LockGuard},
-        locks::{LockGroup, Locks},
+        locks::{HeldUnit, LockGroup, Locks},
         release::ReleaseOutcome,
         units::{IntoUnits, OneUnit, UnitList},
     },
@@ -270,14 +278,15 @@ pub mod future {
     };
 }
 
-/// All programs, for tests that compare a Lua body with its twin: acquire, extend, release, revoke, write, remove.
+/// All programs, for tests that compare a Lua body with its twin: acquire, extend, release, revoke, inspect, write, remove.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAMS: [&store::Program; 6] = [
+pub static PROGRAMS: [&store::Program; 7] = [
     &lease::programs::ACQUIRE,
     &lease::programs::EXTEND,
     &lease::programs::RELEASE,
     &lease::programs::REVOKE,
+    &inspect::INSPECT,
     &idempotency::programs::WRITE,
     &idempotency::programs::REMOVE,
 ];

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use http::Method;
 use layer_http::RequestHead;
 use layer_store::IdentityRef;
 
@@ -23,6 +24,30 @@ pub(super) fn record_name(
     client: &Client<'_>,
     host: Option<&[u8]>,
     head: &RequestHead<'_>,
+    key: &[u8],
+) -> RecordName {
+    let route = match head.matched_path() {
+        Some(route) => Route::Pattern(route),
+        None => Route::Path(head.path()),
+    };
+    name_of(client, host, head.method, route, key)
+}
+
+/// The part of a path that names a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Route<'a> {
+    /// The pattern of the matched route.
+    Pattern(&'a str),
+    /// The path, where no router has matched one.
+    Path(&'a str),
+}
+
+/// Names a record by what names it.
+pub(super) fn name_of(
+    client: &Client<'_>,
+    host: Option<&[u8]>,
+    method: &Method,
+    route: Route<'_>,
     key: &[u8],
 ) -> RecordName {
     let mut fields = Fields::new("record");
@@ -49,15 +74,15 @@ pub(super) fn record_name(
         fields.add(b"host");
         fields.add(host);
     }
-    fields.add(head.method.as_str().as_bytes());
-    match head.matched_path() {
-        Some(route) => {
+    fields.add(method.as_str().as_bytes());
+    match route {
+        Route::Pattern(route) => {
             fields.add(b"route");
             fields.add(route.as_bytes());
         }
-        None => {
+        Route::Path(path) => {
             fields.add(b"path");
-            fields.add(head.path().as_bytes());
+            fields.add(path.as_bytes());
         }
     }
     fields.add(key);
@@ -73,6 +98,11 @@ pub(super) fn run_name(name: &str, key: &[u8]) -> RecordName {
 }
 
 impl RecordName {
+    /// Reads the text that [`as_bytes`](Self::as_bytes) returned.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        Id128::read(text).map(Self)
+    }
+
     /// Returns the text.
     pub(super) fn as_str(&self) -> &str {
         self.0.as_str()

@@ -12,6 +12,7 @@ use super::{
     client_scope::ClientScope,
     config::IdempotencyConfig,
     fingerprint::{Fields, run_name},
+    handle::IdempotencyHandle,
     handler_run::HandlerRun,
     interrupted::{Interruption, settle_interrupted},
     once::TakeOnce,
@@ -128,6 +129,11 @@ impl Idempotent {
             Ok(()) => self,
             Err(text) => panic!("{text}"),
         }
+    }
+
+    /// Returns a handle that settles the records of runs that wait for a person. It finds them by name, and lists them.
+    pub fn handle(&self) -> IdempotencyHandle {
+        IdempotencyHandle::new(self.config.clone())
     }
 
     /// Returns the tracker of the runs, so that a worker that stops can wait for them. See [`RunTracker`].

@@ -6,8 +6,9 @@ use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
 
 use super::{
-    client_scope::ClientScope, config::IdempotencyConfig, payload::PayloadRule,
-    replay_headers::ReplayHeaders, retry_policy::RetryPolicy, service::Idempotency,
+    client_scope::ClientScope, config::IdempotencyConfig, handle::IdempotencyHandle,
+    payload::PayloadRule, replay_headers::ReplayHeaders, retry_policy::RetryPolicy,
+    service::Idempotency,
 };
 use crate::{shared_store::warn_unless_shared, tracker::RunTracker};
 
@@ -269,6 +270,11 @@ impl IdempotencyLayer {
             Ok(()) => self,
             Err(text) => panic!("{text}"),
         }
+    }
+
+    /// Returns a handle that finds the records of this layer and settles those that wait for a person.
+    pub fn handle(&self) -> IdempotencyHandle {
+        IdempotencyHandle::new(self.config.clone())
     }
 
     /// Returns the tracker of this layer's runs, so that a service that stops can wait for them. See [`RunTracker`].

@@ -4,6 +4,7 @@
 //! - [`idempotent`]: the same without HTTP. [`once`]: a key without a result.
 //! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
 //! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
+//! - [`handle`]: what an operator can do.
 //! - [`interrupted`]: runs that were dropped with their runtime.
 //! - [`settlement`]: the end of a run.
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
@@ -22,6 +23,7 @@ mod client_scope;
 mod config;
 mod context;
 mod fingerprint;
+mod handle;
 mod handler_run;
 mod host;
 mod idempotent;
@@ -45,6 +47,7 @@ mod waiting;
 pub use self::{
     client_scope::ClientScope,
     context::IdempotencyContext,
+    handle::{FoundRecord, IdempotencyHandle, RecordAddress, RunState},
     idempotent::Idempotent,
     layer::IdempotencyLayer,
     outcome::{IdempotencyRefusal, RunOutcome},

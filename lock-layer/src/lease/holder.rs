@@ -69,6 +69,11 @@ impl Holder {
         self.group == other.group && self.units.overlap(&other.units)
     }
 
+    /// Returns the units, in the order of their keys.
+    pub(super) fn units(&self) -> std::slice::Iter<'_, Box<[u8]>> {
+        self.units.iter()
+    }
+
     /// Returns the number of units, 1 to 64.
     pub(super) fn unit_count(&self) -> usize {
         self.units.len()

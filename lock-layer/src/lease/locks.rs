@@ -1,4 +1,9 @@
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
 use layer_store::{Identity, Protocol, SharedStore, StoreError};
@@ -10,12 +15,14 @@ use super::{
     guard::LockGuard,
     holder::Holder,
     operator::{CountHeld, Revoke},
+    programs::fence_in,
     task,
     units::{IntoUnits, Units},
     waiting,
 };
 use crate::{
     AcquireError,
+    inspect::Inspect,
     retry::{Retry, run_with_retry},
     shared_store::warn_unless_shared,
 };
@@ -51,6 +58,14 @@ pub struct Locks {
 pub struct LockGroup {
     config: Arc<LockConfig>,
     name: Identity<'static>,
+}
+
+/// A unit that somebody holds, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUnit {
+    unit: Box<[u8]>,
+    fence: u64,
+    ends_in: Duration,
 }
 
 impl Locks {
@@ -201,6 +216,28 @@ impl LockGroup {
         run(&holder, CountHeld::new(&holder)).await
     }
 
+    /// Looks at `units`, for operators: returns those that somebody holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire), except `Busy`.
+    pub async fn inspect<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+    ) -> Result<Vec<HeldUnit>, AcquireError> {
+        let holder = self.holder(units)?;
+        let seen = run(&holder, Inspect(&holder.lock_keys())).await?;
+        let held = holder.units().zip(seen).filter_map(|(unit, seen)| {
+            let (lock, ends_in) = seen?;
+            Some(HeldUnit {
+                unit: unit.clone(),
+                fence: fence_in(&lock),
+                ends_in,
+            })
+        });
+        Ok(held.collect())
+    }
+
     /// Takes `units` from their holders, for operators. Returns how many were held.
     ///
     /// Their guards learn of it within 100 ms where the store pushes, and elsewhere at their next renewal, a third of the lease
@@ -225,6 +262,28 @@ impl LockGroup {
         let units = Units::new(units);
         let holder = Holder::new(self.config.clone(), self.name.clone(), units);
         holder.inspect_err(AcquireError::tell).map(Arc::new)
+    }
+}
+
+impl HeldUnit {
+    /// Returns the unit.
+    pub fn unit(&self) -> &[u8] {
+        &self.unit
+    }
+
+    /// Returns the fencing token of its holder.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Returns the time at which it was granted, as the store's clock told it: fencing tokens are such times, in microseconds.
+    pub fn since(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.fence)
+    }
+
+    /// Returns the time until the lease ends, unless it is renewed.
+    pub fn ends_in(&self) -> Duration {
+        self.ends_in
     }
 }
 

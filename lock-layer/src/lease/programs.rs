@@ -168,7 +168,7 @@ fn is_of(lock: &Value, token: &[u8]) -> bool {
     lock.with_bytes(|lock| lock.get(..HolderToken::LEN) == Some(token))
 }
 
-fn fence_in(lock: &Value) -> u64 {
+pub(super) fn fence_in(lock: &Value) -> u64 {
     lock.with_bytes(|lock| {
         let digits = lock.get(HolderToken::LEN..)?;
         str::from_utf8(digits).ok()?.parse().ok()

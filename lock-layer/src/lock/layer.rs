@@ -9,7 +9,7 @@ use super::{
     service::Lock,
     shared::{Shared, UNIT},
 };
-use crate::{AcquireError, InvalidLease, Locks};
+use crate::{AcquireError, HeldUnit, InvalidLease, Locks};
 
 /// Lets one request at a time through for each key that the extractor finds, over all processes on one store.
 ///
@@ -165,6 +165,20 @@ impl LockHandle {
     pub async fn is_held(&self, group: impl Into<Identity<'_>>) -> Result<bool, AcquireError> {
         let group = self.locks.group(group);
         group.held(UNIT).await.map(|held| held > 0)
+    }
+
+    /// Returns what can be seen of the lock of `group`, such as `car:7`: its fencing token and its lease. `None`: nobody holds
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The store did not reply within 500 ms.
+    pub async fn inspect(
+        &self,
+        group: impl Into<Identity<'_>>,
+    ) -> Result<Option<HeldUnit>, AcquireError> {
+        let group = self.locks.group(group);
+        group.inspect(UNIT).await.map(|mut held| held.pop())
     }
 
     /// Takes the lock of `group` from its holder. Returns true if it was held. See

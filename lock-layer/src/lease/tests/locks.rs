@@ -558,6 +558,25 @@ async fn a_store_that_fails_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_sees_who_holds_what_and_for_how_long() {
+    for world in worlds() {
+        let car = locks(&world).group("car:7");
+        let guard = car.try_acquire(["2", "1"]).await.unwrap();
+        world.pass(Duration::from_millis(20)).await;
+        let held = car.inspect(["1", "2", "3"]).await.unwrap();
+        assert_eq!(held.len(), 2);
+        for (held, unit) in held.iter().zip([b"1", b"2"]) {
+            assert_eq!((held.unit(), held.fence()), (&unit[..], guard.fence()));
+            assert_eq!(held.ends_in(), LEASE - Duration::from_millis(20));
+            let since = held.since().duration_since(std::time::UNIX_EPOCH);
+            assert_eq!(since.unwrap().as_micros() as u64, guard.fence());
+        }
+        guard.release().await.unwrap();
+        assert!(car.inspect(["1", "2"]).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_has_the_status_of_choice() {
     let world = World::near();
     let locked = locks(&world).busy_status(http::StatusCode::LOCKED);
