@@ -103,6 +103,7 @@
 //!   pushes ([`StoreInfo::watches`](store::StoreInfo::watches): memory, and Redis over RESP3 with `CLIENT TRACKING`) that time is
 //!   less than 100 ms. Elsewhere, and while the connection is down, it lasts until the next renewal: a third of the lease, 10 s
 //!   by default. Only a fencing token keeps the first holder from writing meanwhile.
+//! - A lock may stay for a time after its holder, as a reservation ([`LockGuard::keep`], [`LockLayer::hold_on_success`]).
 //! - A release compares the holder's token, so a late one never releases another's lock. [`LockLayer`] releases before the
 //!   response leaves; a body that is produced later is produced without the lock.
 //! - An attempt whose reply was lost is repeated with the same token, and is not refused by its own lock.

@@ -1,6 +1,7 @@
 use layer_store::{Arg, Key, Op, Protocol, Reply, Scratch, StoreError};
 
 use super::{
+    Lease,
     holder::{FENCE_LIFE, Holder},
     programs::EXTEND,
 };
@@ -31,6 +32,13 @@ impl<'a> Extend<'a> {
             keys: holder.keys(),
             args: [holder.token_arg(), fence, holder.lease_arg(), FENCE_LIFE],
         }
+    }
+
+    /// Makes the last renewal of a lock, which then stays for a time of its own.
+    pub(super) fn for_time(holder: &'a Holder, fence: u64, time: Lease) -> Self {
+        let mut extend = Self::new(holder, fence);
+        extend.args[2] = Arg::Int(time.ttl().as_millis() as i64);
+        extend
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use layer_store::{ErrorKind, StoreError};
 use tokio::{
@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::{
+    Lease,
     holder::Holder,
     release::{Release, ReleaseOutcome},
 };
@@ -67,6 +68,8 @@ pub(super) enum Stop {
     Release(Option<ReleaseSender>),
     /// It is given back already.
     Released,
+    /// Leave the lock in the store for this time, and send the result.
+    Keep(Lease, ReleaseSender),
 }
 
 /// Tells a guard how its release ended.
@@ -138,6 +141,40 @@ impl LockGuard {
                 .await
                 .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
             // The task found the lock lost, and has given back the units that were left.
+            Some(Err(_)) | None => Ok(ReleaseOutcome::AlreadyLost),
+        }
+    }
+
+    /// Leaves the units locked for `time`, without a holder: a reservation that ends by itself, or by
+    /// [`force_release`](crate::LockGroup::force_release). 10 ms to 12 h.
+    ///
+    /// [`AlreadyLost`](ReleaseOutcome::AlreadyLost) tells that somebody else has been let in before, and nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// The store did not confirm it within 500 ms. The units are free at the end of the lease at the earliest.
+    ///
+    /// # Panics
+    ///
+    /// If `time` is out of bounds.
+    ///
+    /// # Cancel safety
+    ///
+    /// The units are kept even if the future is dropped, once it was polled.
+    pub async fn keep(mut self, time: Duration) -> Result<ReleaseOutcome, StoreError> {
+        let time = match Lease::new(time) {
+            Ok(time) => time,
+            Err(error) => panic!("{error}"),
+        };
+        let (reply, receiver) = oneshot::channel();
+        let sent = self
+            .stop
+            .take()
+            .map(|stop| stop.send(Stop::Keep(time, reply)));
+        match sent {
+            Some(Ok(())) => receiver
+                .await
+                .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
             Some(Err(_)) | None => Ok(ReleaseOutcome::AlreadyLost),
         }
     }

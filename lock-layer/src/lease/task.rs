@@ -14,12 +14,13 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
+    Lease,
     acquire::{Acquire, Acquired},
-    extend::Extend,
+    extend::{Extend, Extended},
     guard::{LockGuard, ReleaseSender, Stop},
     hints::Hints,
     holder::Holder,
-    release::Release,
+    release::{Release, ReleaseOutcome},
     renewal::{Renewal, Renewed},
     still_held::StillHeld,
 };
@@ -159,6 +160,8 @@ impl LockTask {
                     return match stop {
                         Ok(Stop::Released) => (),
                         Ok(Stop::Release(reply)) => Box::pin(self.end(reply)).await,
+                        // ## Held => Kept, by the guard.
+                        Ok(Stop::Keep(time, reply)) => Box::pin(self.keep(time, reply)).await,
                         Err(_dropped) => Box::pin(self.end(None)).await,
                     };
                 }
@@ -234,6 +237,18 @@ impl LockTask {
         }
         self.deadline.send_replace(Some(self.renewal.deadline()));
         true
+    }
+
+    /// Leaves the lock in the store for a time of its own.
+    async fn keep(self, time: Lease, reply: ReleaseSender) {
+        let mut retry = Retry::once(Instant::now());
+        let mut protocol = Extend::for_time(&self.holder, self.fence, time);
+        let caller = &self.holder.config().caller;
+        let (result, _) = run_with_retry(caller, &mut protocol, &mut retry).await;
+        let _ = reply.send(result.map(|extended| match extended {
+            Extended::Renewed | Extended::PutBack => ReleaseOutcome::StillHeld,
+            Extended::Lost => ReleaseOutcome::AlreadyLost,
+        }));
     }
 
     async fn end(self, reply: Option<ReleaseSender>) {

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -33,9 +34,13 @@ pin_project! {
         S: Service<Request<ReqBody>>,
     {
         // Waiting for the store, the request parked beside.
-        Acquiring { acquire: BoxFuture<Result<LockGuard, AcquireError>>, parked: Option<(S, Request<ReqBody>)> },
+        Acquiring {
+            acquire: BoxFuture<Result<LockGuard, AcquireError>>,
+            parked: Option<(S, Request<ReqBody>)>,
+            hold: Option<Duration>,
+        },
         // The inner service has the request. The guard keeps the lock, and releases it if this future is dropped.
-        Calling { #[pin] response: S::Future, guard: Option<LockGuard> },
+        Calling { #[pin] response: S::Future, guard: Option<LockGuard>, hold: Option<Duration> },
         // The response is ready. It waits for the release, so that its client's next request does not find the lock.
         Releasing { release: BoxFuture<Result<ReleaseOutcome, StoreError>>, response: Option<Response<ResBody>> },
         // Not let through: the refusal is ready.
@@ -53,18 +58,28 @@ where
         acquire: impl Future<Output = Result<LockGuard, AcquireError>> + Send + 'static,
         inner: S,
         req: Request<ReqBody>,
+        hold: Option<Duration>,
     ) -> Self {
         Self {
             state: State::Acquiring {
                 acquire: Box::pin(acquire),
                 parked: Some((inner, req)),
+                hold,
             },
         }
     }
 
-    pub(super) fn calling(response: S::Future, guard: Option<LockGuard>) -> Self {
+    pub(super) fn calling(
+        response: S::Future,
+        guard: Option<LockGuard>,
+        hold: Option<Duration>,
+    ) -> Self {
         Self {
-            state: State::Calling { response, guard },
+            state: State::Calling {
+                response,
+                guard,
+                hold,
+            },
         }
     }
 
@@ -87,7 +102,11 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Acquiring { acquire, parked } => {
+                StateProj::Acquiring {
+                    acquire,
+                    parked,
+                    hold,
+                } => {
                     match ready!(acquire.as_mut().poll(cx)) {
                         // ## Acquiring => Calling
                         Ok(guard) => {
@@ -96,14 +115,29 @@ where
                             State::Calling {
                                 response: inner.call(req),
                                 guard: Some(guard),
+                                hold: *hold,
                             }
                         }
                         // ## Acquiring => refused
                         Err(error) => return Poll::Ready(Ok(error.into_response())),
                     }
                 }
-                StateProj::Calling { response, guard } => {
+                StateProj::Calling {
+                    response,
+                    guard,
+                    hold,
+                } => {
                     let response = ready!(response.poll(cx))?;
+                    // ## Calling => Releasing: a success keeps its lock.
+                    if let (Some(time), true) = (*hold, response.status().is_success())
+                        && let Some(guard) = guard.take()
+                    {
+                        state.set(State::Releasing {
+                            release: Box::pin(guard.keep(time)),
+                            response: Some(response),
+                        });
+                        continue;
+                    }
                     match guard.take().and_then(|guard| guard.release_now().err()) {
                         // ## Calling => Releasing: the store has to wait.
                         Some(guard) => State::Releasing {
@@ -117,7 +151,7 @@ where
                 // ## Releasing => done. An error changes nothing: a task goes on releasing.
                 StateProj::Releasing { release, response } => {
                     if let Err(error) = ready!(release.as_mut().poll(cx)) {
-                        tracing::debug!(error = %error.report(), "a lock is given back in the background");
+                        tracing::debug!(error = %error.report(), "a lock was not given back, or not kept, at once");
                     }
                     let response = response.take().expect(POLLED_AGAIN);
                     return Poll::Ready(Ok(response.map(Body::inner)));

@@ -9,7 +9,7 @@ use super::{
     service::Lock,
     shared::{Shared, UNIT},
 };
-use crate::{AcquireError, HeldUnit, InvalidLease, Locks};
+use crate::{AcquireError, HeldUnit, InvalidLease, Locks, lease::Lease};
 
 /// Lets one request at a time through for each key that the extractor finds, over all processes on one store.
 ///
@@ -59,6 +59,7 @@ impl LockLayer {
                 key: Arc::new(key),
                 name: None,
                 wait: Duration::ZERO,
+                hold: None,
                 enabled: true,
             }),
         }
@@ -136,6 +137,24 @@ impl LockLayer {
     #[must_use]
     pub fn wait(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.shared).wait = time;
+        self
+    }
+
+    /// Keeps a lock for `time` after a response that is a success (2xx): a reservation, so that the next request for it is
+    /// told that it is taken. After any other response it is given back. By default it is always given back.
+    ///
+    /// It ends by itself, or by [`LockHandle::force_release`]. See [`LockGuard::keep`](crate::LockGuard::keep).
+    ///
+    /// # Panics
+    ///
+    /// If `time` is shorter than 10 ms or longer than 12 h.
+    #[must_use]
+    #[track_caller]
+    pub fn hold_on_success(mut self, time: Duration) -> Self {
+        if let Err(error) = Lease::new(time) {
+            panic!("{error}");
+        }
+        Arc::make_mut(&mut self.shared).hold = Some(time);
         self
     }
 

@@ -58,25 +58,27 @@ where
 
     fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
         let holder = match self.shared.lock_for(&RequestHead::of(&req)) {
-            LockNeed::Nothing => return ResponseFuture::calling(self.inner.call(req), None),
+            LockNeed::Nothing => {
+                return ResponseFuture::calling(self.inner.call(req), None, None);
+            }
             LockNeed::Refused(response) => return ResponseFuture::refused(response),
             LockNeed::Lock(holder) => holder,
         };
-        let wait = self.shared.wait;
+        let (wait, hold) = (self.shared.wait, self.shared.hold);
         if !wait.is_zero() {
             let inner = take_ready(&mut self.inner);
-            return ResponseFuture::acquiring(waiting::acquire(holder, wait), inner, req);
+            return ResponseFuture::acquiring(waiting::acquire(holder, wait), inner, req, hold);
         }
         match task::acquire_now(&holder) {
             Some(Ok(guard)) => {
                 req.extensions_mut().insert(guard.context());
-                ResponseFuture::calling(self.inner.call(req), Some(guard))
+                ResponseFuture::calling(self.inner.call(req), Some(guard), hold)
             }
             Some(Err(error)) => ResponseFuture::refused(error.into_response()),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::acquiring(task::acquire(holder), inner, req)
+                ResponseFuture::acquiring(task::acquire(holder), inner, req, hold)
             }
         }
     }

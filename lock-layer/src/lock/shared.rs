@@ -14,6 +14,8 @@ pub(super) struct Shared {
     pub(super) name: Option<Box<str>>,
     /// The longest time that a request waits for its lock. Zero: it does not.
     pub(super) wait: Duration,
+    /// The time for which a lock stays after a response that is a success.
+    pub(super) hold: Option<Duration>,
     pub(super) enabled: bool,
 }
 
@@ -110,6 +112,7 @@ mod tests {
                 key: Arc::new(key_fn(|_| None)),
                 name: name.map(Box::from),
                 wait: Duration::ZERO,
+                hold: None,
                 enabled: true,
             };
             match shared.group_name(&RequestHead::of(&request), apart, &identity) {

@@ -99,6 +99,48 @@ async fn requests_wait_for_their_lock_in_order_and_only_so_long_where_that_was_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_success_keeps_its_lock_for_the_time_and_a_failure_gives_it_back() {
+    for world in worlds() {
+        let layer = layer(&world).hold_on_success(Duration::from_secs(60));
+        let service = layer.layer(service_fn(|request: Request<()>| async move {
+            let mut response = Response::new(Full::<Bytes>::default());
+            if request.headers()["x-car"] == "8" {
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+            }
+            Ok::<_, Infallible>(response)
+        }));
+        let status = async |car| service.clone().oneshot(put(car)).await.unwrap().status();
+        assert_eq!(status("8").await, StatusCode::BAD_REQUEST);
+        assert_eq!(status("8").await, StatusCode::BAD_REQUEST);
+        assert_eq!(status("7").await, StatusCode::OK);
+        let refused = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        assert_eq!(refused.headers()["retry-after"], "60");
+        world.pass(Duration::from_secs(30)).await;
+        assert_eq!(status("7").await, StatusCode::CONFLICT);
+        // It ends by itself, or by an operator.
+        world.pass(Duration::from_secs(31)).await;
+        assert_eq!(status("7").await, StatusCode::OK);
+        assert!(layer.handle().force_release("car:7").await.unwrap());
+        assert_eq!(status("7").await, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_lost_is_not_kept() {
+    for world in worlds() {
+        let car = Locks::new(world.store()).lease(LEASE).group("car:7");
+        let guard = car.try_acquire("1").await.unwrap();
+        assert_eq!(car.force_release("1").await.unwrap(), 1);
+        let other = car.try_acquire("1").await.unwrap();
+        let kept = guard.keep(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(kept, crate::ReleaseOutcome::AlreadyLost);
+        other.release().await.unwrap();
+        assert_eq!(car.held("1").await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_lock_is_given_back_before_the_response_leaves() {
     for world in worlds() {
         let service = layer(&world).layer(service_fn(|request| takes(Duration::ZERO, request)));
