@@ -46,6 +46,10 @@
 //!   count it by one identity are one atomic command; each further identity costs another.
 //! - A refusal is the truth over all policies: it names each that would refuse, and `Retry-After` is the latest of their times. After
 //!   a command that refuses, those of the other identities look and charge nothing.
+//! - `RateLimit-Policy` and `RateLimit` list all policies that count the request, the latter the tightest first. A policy that skips
+//!   the request, or that no store could tell of, is left out. In `RateLimit-Policy`, `q` is what may be used in `w` seconds: the burst,
+//!   and the time in which it is earned. For `per_minute(100).burst(20)` that is `q=20;w=12`, which a client can use to the full and is
+//!   never refused. `w` is rounded up, and left out if it is less than a second.
 //! - If a later command refuses, the charges of the earlier ones are refunded. Until then other requests may see a slightly
 //!   lower balance and be refused. The refund comes a moment after the charge, and requests earned in that moment may pass above
 //!   the bound.

@@ -151,8 +151,8 @@ impl Limiter {
     }
 
     async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
-        let decision = self.checker.check_identity(&identity, cost).await;
-        Verdict::new(decision, self.checker.limits())
+        let checked = self.checker.check_identity(&identity, cost).await;
+        Verdict::new(checked, self.checker.limits())
     }
 
     /// Returns the number of the store.

@@ -15,7 +15,10 @@ use layer_http::{Body, RequestHead, take_ready};
 use tower_service::Service;
 
 use crate::{
-    check::decision::{Debt, Decision},
+    check::{
+        counted::Counted,
+        decision::{Checked, Debt, Decision},
+    },
     future::{AfterCheck, ResponseFuture},
     shared::{Annotation, Shared},
 };
@@ -66,11 +69,11 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.shared.check_peer_now(&req) {
-            Some(Decision::Admit(debt)) => match self.shared.annotation(debt) {
+            Some(Decision::Admit(debt)) => match self.shared.annotation(debt, None) {
                 None => ResponseFuture::calling(self.inner.call(req), None),
                 Some(annotation) => self.call_annotated(req, annotation),
             },
-            Some(refused) => ResponseFuture::refused(self.shared.refuse(Ok(refused))),
+            Some(refused) => ResponseFuture::refused(self.shared.refuse(Ok(refused.into()))),
             None => self.call_by_head(req),
         }
     }
@@ -100,8 +103,11 @@ impl<S> RateLimit<S> {
         ReqBody: Send + 'static,
     {
         match self.shared.check_now(&RequestHead::of(&req)) {
-            Some(Ok(Decision::Admit(debt))) => {
-                let annotation = annotate(&self.shared, debt, &mut req);
+            Some(Ok(Checked {
+                decision: Decision::Admit(debt),
+                counted,
+            })) => {
+                let annotation = annotate(&self.shared, debt, counted, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
             Some(refused) => ResponseFuture::refused(self.shared.refuse(refused)),
@@ -125,8 +131,11 @@ where
 {
     let head = RequestHead::of(&req);
     match shared.check(&head).await {
-        Ok(Decision::Admit(debt)) => {
-            let annotation = annotate(&shared, debt, &mut req);
+        Ok(Checked {
+            decision: Decision::Admit(debt),
+            counted,
+        }) => {
+            let annotation = annotate(&shared, debt, counted, &mut req);
             AfterCheck::Call {
                 response: inner.call(req),
                 annotation,
@@ -139,9 +148,10 @@ where
 fn annotate<B>(
     shared: &Arc<Shared>,
     debt: Option<Debt>,
+    counted: Option<Arc<Counted>>,
     req: &mut Request<B>,
 ) -> Option<Annotation> {
-    let annotation = shared.annotation(debt)?;
+    let annotation = shared.annotation(debt, counted)?;
     annotation.on_request(req);
     Some(annotation)
 }

@@ -1,19 +1,18 @@
 use std::{fmt, sync::Arc};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead};
 use layer_store::{Clock, SharedStore};
 
 use crate::{
     Limiter, Policy, RateLimitRefusal, Standing, Verdict,
     check::{
-        decision::{Debt, Decision},
+        counted::Counted,
+        decision::{Checked, Debt, Decision, Tell},
         partition::Unpartitioned,
     },
-    response::{
-        headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
-        policy_field,
-    },
+    policy::{limit::Limit, limit_set::LimitSet},
+    response::headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
     warnings::{ChargedTwice, Forwarding},
 };
 
@@ -38,6 +37,7 @@ pub(crate) struct Shared {
 pub(crate) struct Annotation {
     shared: Arc<Shared>,
     debt: Debt,
+    counted: Option<Arc<Counted>>,
 }
 
 impl Shared {
@@ -70,7 +70,7 @@ impl Shared {
 
     pub(crate) fn headers(mut self, headers: bool) -> Self {
         let limits = self.limiter.checker().limits();
-        self.policies = headers.then(|| policy_field(limits));
+        self.policies = headers.then(|| headers::policy_field(limits));
         self.annotates = headers || self.standing;
         self
     }
@@ -112,22 +112,32 @@ impl Shared {
     pub(crate) fn check_now(
         &self,
         head: &RequestHead<'_>,
-    ) -> Option<Result<Decision, Unpartitioned>> {
-        self.limiter.checker().check_now(head, self.cost)
+    ) -> Option<Result<Checked, Unpartitioned>> {
+        self.limiter
+            .checker()
+            .check_now(head, self.cost, self.tell())
     }
 
     /// Decides on a request, waiting for the store.
-    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Decision, Unpartitioned> {
-        self.limiter.checker().check(head, self.cost).await
+    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Checked, Unpartitioned> {
+        self.limiter
+            .checker()
+            .check(head, self.cost, self.tell())
+            .await
     }
 
     /// Makes what an admitted request is to be given. `None`: nothing.
     #[inline]
-    pub(crate) fn annotation(self: &Arc<Self>, debt: Option<Debt>) -> Option<Annotation> {
+    pub(crate) fn annotation(
+        self: &Arc<Self>,
+        debt: Option<Debt>,
+        counted: Option<Arc<Counted>>,
+    ) -> Option<Annotation> {
         match (self.annotates, debt) {
             (true, Some(debt)) => Some(Annotation {
                 shared: self.clone(),
                 debt,
+                counted,
             }),
             _ => None,
         }
@@ -135,9 +145,9 @@ impl Shared {
 
     /// Makes the response to a request that is not admitted.
     #[inline(never)]
-    pub(crate) fn refuse(&self, decision: Result<Decision, Unpartitioned>) -> Response<Content> {
+    pub(crate) fn refuse(&self, checked: Result<Checked, Unpartitioned>) -> Response<Content> {
         let limits = self.limiter.checker().limits();
-        let refusal = match decision.map(|decision| Verdict::new(decision, limits)) {
+        let refusal = match checked.map(|checked| Verdict::new(checked, limits)) {
             Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
             Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
             Ok(Verdict::Admitted(_)) => unreachable!("an admitted request is not refused"),
@@ -147,6 +157,13 @@ impl Shared {
             }
         };
         refusal.into_response(self.policies.as_ref())
+    }
+
+    const fn tell(&self) -> Tell {
+        match &self.policies {
+            Some(_) => Tell::All,
+            None => Tell::Refusals,
+        }
     }
 
     /// # Panics
@@ -172,23 +189,42 @@ impl Annotation {
     }
 
     /// Adds the two headers to a response, if they are on. Another limiter's stay, as an item before ours.
+    #[inline(always)]
     pub(crate) fn on_response<B>(&self, response: Response<B>) -> Response<Body<B>> {
         let mut response = response.map(Body::inner);
         let limits = self.shared.limiter.checker().limits();
         let store = self.shared.limiter.store_id();
         self.shared.charged_twice.look(&mut response, store, limits);
         if let Some(policies) = &self.shared.policies {
-            let limit = &self.shared.limiter.checker().limits()[self.debt.limit];
+            let fields = response.headers_mut();
+            if let Some(counted) = &self.counted {
+                append_counted(fields, limits, policies, counted);
+                return response;
+            }
+            let limit = &limits[self.debt.limit];
             let (rate, debt) = (limit.rate, self.debt.debt);
             let seconds = headers::seconds_left(rate, debt);
             let field = headers::limit_field(&limit.quoted, rate.remaining(debt), seconds);
-            let fields = response.headers_mut();
             // Appended: a limiter further in may have written its own.
             fields.append(RATE_LIMIT_POLICY.clone(), policies.clone());
             fields.append(RATE_LIMIT.clone(), field);
         }
         response
     }
+}
+
+/// Adds the two headers for several limits. Apart from the usual case of one, which stays short for it.
+#[inline(never)]
+fn append_counted(
+    fields: &mut HeaderMap,
+    limits: &[Limit],
+    policies: &HeaderValue,
+    counted: &Counted,
+) {
+    let none = LimitSet::default();
+    let (policies, standings) = headers::counted_fields(limits, policies, counted, none);
+    fields.append(RATE_LIMIT_POLICY.clone(), policies);
+    fields.append(RATE_LIMIT.clone(), standings);
 }
 
 impl fmt::Debug for Shared {

@@ -2,7 +2,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Quota, Unavailable,
-    check::decision::{Debt, Decision, Excess},
+    check::{
+        counted::Counted,
+        decision::{Checked, Debt, Decision, Excess},
+    },
     policy::limit::Limit,
 };
 
@@ -50,15 +53,20 @@ pub struct Standing {
 pub struct QuotaExceeded {
     limits: Arc<[Limit]>,
     excess: Excess,
+    counted: Option<Arc<Counted>>,
 }
 
 impl Verdict {
-    pub(crate) fn new(decision: Decision, limits: &Arc<[Limit]>) -> Self {
-        match decision {
+    pub(crate) fn new(checked: Checked, limits: &Arc<[Limit]>) -> Self {
+        match checked.decision {
             Decision::Admit(debt) => {
                 Self::Admitted(debt.map(|debt| Standing::new(limits.clone(), debt)))
             }
-            Decision::Refuse(excess) => Self::Refused(QuotaExceeded::new(limits.clone(), excess)),
+            Decision::Refuse(excess) => Self::Refused(QuotaExceeded {
+                limits: limits.clone(),
+                excess,
+                counted: checked.counted,
+            }),
             Decision::Fail(unavailable) => Self::Unavailable(unavailable),
         }
     }
@@ -100,10 +108,6 @@ impl Standing {
 }
 
 impl QuotaExceeded {
-    pub(crate) const fn new(limits: Arc<[Limit]>, excess: Excess) -> Self {
-        Self { limits, excess }
-    }
-
     /// Returns the standing under the policy with the longest wait.
     pub fn standing(&self) -> Standing {
         Standing::new(self.limits.clone(), self.excess.debt)
@@ -121,8 +125,13 @@ impl QuotaExceeded {
         Duration::from_micros(self.excess.retry_after)
     }
 
-    pub(crate) const fn parts(&self) -> (&Arc<[Limit]>, Excess) {
-        (&self.limits, self.excess)
+    pub(crate) const fn excess(&self) -> Excess {
+        self.excess
+    }
+
+    /// Returns the limits of the limiter, and what it told of those that count the request. `None`: there is one.
+    pub(crate) fn counted(&self) -> (&[Limit], Option<&Counted>) {
+        (&self.limits, self.counted.as_deref())
     }
 }
 

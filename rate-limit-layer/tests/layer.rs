@@ -175,7 +175,10 @@ async fn two_policies_on_one_identity_are_all_or_nothing() {
     for _ in 0..20 {
         let refused = ask(&app, from("192.0.2.1")).await;
         assert_eq!(refused.status(), TOO_MANY);
-        assert_eq!(refused.headers()["ratelimit"], r#""second";r=0;t=1"#);
+        assert_eq!(
+            refused.headers()["ratelimit"],
+            r#""second";r=0;t=1, "hour";r=9;t=3240"#
+        );
         assert_eq!(
             refused.headers()["ratelimit-policy"],
             r#""second";q=1;w=1, "hour";q=10;w=3600"#
@@ -194,6 +197,63 @@ async fn two_policies_on_one_identity_are_all_or_nothing() {
     assert_eq!(exceeded.violated().collect::<Vec<_>>(), ["second", "hour"]);
     assert_eq!(exceeded.standing().policy(), "hour");
     assert_eq!(refused.headers()["retry-after"], "351");
+}
+
+#[tokio::test]
+async fn all_policies_that_count_a_request_are_listed() {
+    let (store, clock) = stopped();
+    let layer = RateLimitLayer::new(store, Quota::per_second(10).fail_open().name("second"))
+        .and(Quota::per_day(12).fail_open().name("day"))
+        .and(
+            Quota::per_minute(2)
+                .name("key")
+                .by(header("x-api-key").or_skip())
+                .fail_open(),
+        );
+    let app = app(layer);
+    let fields = |response: &Response<Body>| {
+        ["ratelimit-policy", "ratelimit"].map(|name| {
+            let value = response.headers()[name].to_str().unwrap();
+            value.to_owned()
+        })
+    };
+    let first = ask(&app, from("192.0.2.1")).await;
+    assert_eq!(
+        fields(&first),
+        [
+            r#""second";q=10;w=1, "day";q=12;w=86400"#,
+            r#""second";r=9;t=1, "day";r=11;t=79200"#
+        ]
+    );
+    // A client sees its day before the day is over.
+    clock.advance(std::time::Duration::from_secs(1));
+    for _ in 0..6 {
+        ask(&app, from("192.0.2.1")).await;
+        clock.advance(std::time::Duration::from_secs(1));
+    }
+    let [_, standings] = fields(&ask(&app, from("192.0.2.1")).await);
+    assert!(standings.starts_with(r#""day";r=4;"#), "{standings}");
+
+    let [policies, standings] = fields(&ask(&app, with("x-api-key", "ada")).await);
+    assert!(policies.ends_with(r#", "key";q=2;w=60"#), "{policies}");
+    assert!(
+        standings.starts_with(r#""key";r=1;t=30, "day";r=3;"#),
+        "{standings}"
+    );
+    ask(&app, with("x-api-key", "ada")).await;
+    let refused = ask(&app, with("x-api-key", "ada")).await;
+    assert_eq!(refused.status(), TOO_MANY);
+    // What the others were charged is given back, and told so.
+    let [_, standings] = fields(&refused);
+    assert!(
+        standings.starts_with(r#""key";r=0;t=30, "day";r=2;"#),
+        "{standings}"
+    );
+    // The layer's response, made again.
+    let again = exceeded(&refused).to_response::<Body>();
+    for name in ["retry-after", "ratelimit", "ratelimit-policy"] {
+        assert_eq!(again.headers()[name], refused.headers()[name]);
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
@@ -6,6 +6,7 @@ use crate::{
     algorithm::gcra::Change,
     check::{
         command::Command,
+        counted::Counted,
         decision::{Debt, Decision, Excess},
         outage::Outage,
         partition::Partitions,
@@ -28,6 +29,8 @@ pub(crate) struct Charge<'a> {
     partitions: &'a Partitions<'a>,
     outage: &'a Outage,
     cost: u64,
+    /// The debts so far.
+    counted: Counted,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that need no command any more.
@@ -56,6 +59,7 @@ impl<'a> Charge<'a> {
             partitions,
             outage,
             cost,
+            counted: Counted::new(partitions.set(), cost),
             seen: LimitSet::default(),
             charged: LimitSet::default(),
             tightest: None,
@@ -93,6 +97,29 @@ impl<'a> Charge<'a> {
         self.cost
     }
 
+    /// Ends the talk: the ledger of this process refuses the request.
+    #[cold]
+    pub(crate) fn refused_by_ledger(&mut self, excess: Excess) -> Decision {
+        self.counted.note(excess.debt);
+        tell_refused(self.limits, &excess, self.cost, Outcome::RefusedByLedger);
+        Decision::Refuse(excess)
+    }
+
+    /// Returns what a client is told of all limits. `None` if there is one, of which the decision tells.
+    pub(crate) fn counted(&self) -> Option<Arc<Counted>> {
+        (self.limits.len() > 1).then(|| Arc::new(self.counted.clone()))
+    }
+
+    /// Notes the debts that a command replied.
+    fn learn(&mut self, charged: bool, debts: impl Iterator<Item = Debt>) {
+        let counted = &mut self.counted;
+        let debts = debts.inspect(|debt| counted.note(*debt));
+        match &mut self.reservation {
+            Some(reservation) => reservation.learn(charged, debts),
+            None => debts.for_each(drop),
+        }
+    }
+
     /// Takes the reply to a command that only looked.
     fn take_look(&mut self, reply: Result<Reply, StoreError>) {
         let debts = reply.and_then(Reply::into_output).and_then(|output| {
@@ -103,9 +130,7 @@ impl<'a> Charge<'a> {
             // ## Refused => refused by more limits, or for longer
             Ok(debts) => {
                 let debts: Vec<_> = debts.collect();
-                if let Some(reservation) = &mut self.reservation {
-                    reservation.learn(false, debts.iter().copied());
-                }
+                self.learn(false, debts.iter().copied());
                 if let Some(more) = Excess::of(debts, self.limits, self.cost) {
                     Excess::add(&mut self.excess, more);
                 }
@@ -145,6 +170,7 @@ impl<'a> Charge<'a> {
         // ## Refused => the end
         // The earlier charges are to be given back.
         if let Some(excess) = self.excess {
+            self.counted.give_back(self.limits, self.charged);
             tell_refused(self.limits, &excess, self.cost, Outcome::Refused);
             return Decision::Refuse(excess);
         }
@@ -175,10 +201,10 @@ impl Protocol for Charge<'_> {
             self.take_look(reply);
             return self.proceed();
         }
-        if let (Some(reservation), Ok(Reply::Output(output))) = (&mut self.reservation, &reply)
+        if let Ok(Reply::Output(output)) = &reply
             && let Some((charged, debts)) = Debt::reported(output, self.limits, members)
         {
-            reservation.learn(charged, debts);
+            self.learn(charged, debts);
         }
         match read(reply, self.limits, members, self.cost, self.outage) {
             // ## Asking => charged, on to the next command
@@ -194,8 +220,7 @@ impl Protocol for Charge<'_> {
                 if let Some(reservation) = &mut self.reservation
                     && let Err(excess) = reservation.admit_unseen(members)
                 {
-                    tell_refused(self.limits, &excess, self.cost, Outcome::RefusedByLedger);
-                    return Some(Decision::Refuse(excess));
+                    return Some(self.refused_by_ledger(excess));
                 }
             }
             // ## Asking => refused, on to the next command, which only looks

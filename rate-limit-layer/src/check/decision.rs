@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use layer_store::Output;
 
 use crate::{
     algorithm::span::Span,
-    check::outage::Unavailable,
+    check::{counted::Counted, outage::Unavailable},
     policy::{
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
@@ -18,6 +20,30 @@ pub(crate) enum Decision {
     Refuse(Excess),
     /// Refuse it: the store failed.
     Fail(Unavailable),
+}
+
+/// The result of a check: the decision, and what a client is told of all limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) decision: Decision,
+    /// `None` if there is one limit, and the decision says it all; or if nobody is told.
+    pub(crate) counted: Option<Arc<Counted>>,
+}
+
+/// The requests whose clients are told of all limits. What nobody is told need not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    All,
+    Refusals,
+}
+
+impl From<Decision> for Checked {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            counted: None,
+        }
+    }
 }
 
 /// The debt of a partition to one limit.

@@ -9,9 +9,11 @@
 //! command.
 //!
 //! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
-//! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means. [`outage`]: what a failure means.
+//! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means; [`counted`]: what is
+//!   told of all limits. [`outage`]: what a failure means.
 
 pub(crate) mod charge;
+pub(crate) mod counted;
 pub(crate) mod decision;
 pub(crate) mod outage;
 pub(crate) mod partition;
@@ -35,7 +37,7 @@ use crate::{
     },
     check::{
         charge::{Charge, read, tell_refused},
-        decision::{Debt, Decision, Excess},
+        decision::{Checked, Debt, Decision, Tell},
         outage::Outage,
         partition::{Partitions, Unpartitioned},
         refund::ChargeGuard,
@@ -135,7 +137,8 @@ impl Checker {
         &self,
         head: &RequestHead<'_>,
         cost: u64,
-    ) -> Option<Result<Decision, Unpartitioned>> {
+        tell: Tell,
+    ) -> Option<Result<Checked, Unpartitioned>> {
         if let Some(ledger) = &self.ledger {
             return self.refuse_now(ledger, head, cost);
         }
@@ -143,15 +146,19 @@ impl Checker {
         if let [limit] = &*self.limits
             && let Some(identity) = limit.extract(head)
         {
-            return self.charge_one_now(limit, identity.as_ref(), cost).map(Ok);
+            let decision = self.charge_one_now(limit, identity.as_ref(), cost)?;
+            return Some(Ok(decision.into()));
         }
         // ## Several policies, or no identity => the protocol
         // Dropped before its end, because the store has to wait, it gives back what it charged: `check` begins anew, on a
         // request that has moved.
         match Partitions::of(&self.limits, head) {
             Ok(partitions) => match self.begin(&partitions, cost) {
-                Some(mut guard) => self.caller.run_now(&mut guard.charge).map(Ok),
-                None => Some(Ok(Decision::Admit(None))),
+                Some(mut guard) => {
+                    let decision = self.caller.run_now(&mut guard.charge)?;
+                    Some(Ok(guard.checked(decision, tell)))
+                }
+                None => Some(Ok(Decision::Admit(None).into())),
             },
             Err(unpartitioned) => Some(Err(unpartitioned)),
         }
@@ -163,14 +170,16 @@ impl Checker {
         ledger: &Ledger,
         head: &RequestHead<'_>,
         cost: u64,
-    ) -> Option<Result<Decision, Unpartitioned>> {
+    ) -> Option<Result<Checked, Unpartitioned>> {
         let partitions = match Partitions::of(&self.limits, head) {
             Ok(partitions) => partitions,
             Err(unpartitioned) => return Some(Err(unpartitioned)),
         };
         let refused = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
         let excess = refused.err()?;
-        Some(Ok(self.refuse_by_ledger(excess, cost)))
+        let mut guard = self.begin(&partitions, cost)?;
+        let decision = guard.charge.refused_by_ledger(excess);
+        Some(Ok(guard.checked(decision, Tell::Refusals)))
     }
 
     #[inline]
@@ -239,40 +248,41 @@ impl Checker {
         &self,
         head: &RequestHead<'_>,
         cost: u64,
-    ) -> Result<Decision, Unpartitioned> {
+        tell: Tell,
+    ) -> Result<Checked, Unpartitioned> {
         let partitions = Partitions::of(&self.limits, head)?;
-        Ok(self.charge(&partitions, cost).await)
+        Ok(self.charge(&partitions, cost, tell).await)
     }
 
     /// Charges an identity in every limit, waiting for the store if it has to.
-    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u64) -> Decision {
+    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u64) -> Checked {
         let partitions = Partitions::all(&self.limits, identity);
-        self.charge(&partitions, cost).await
+        self.charge(&partitions, cost, Tell::Refusals).await
     }
 
-    async fn charge(&self, partitions: &Partitions<'_>, cost: u64) -> Decision {
+    async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
         let Some(mut guard) = self.begin(partitions, cost) else {
-            return Decision::Admit(None);
+            return Decision::Admit(None).into();
         };
         if let Some(ledger) = &self.ledger {
-            return self.charge_over_network(ledger, partitions, guard).await;
+            let decision = self.charge_over_network(ledger, &mut guard.charge).await;
+            return guard.checked(decision, tell);
         }
-        match self.caller.run_now(&mut guard.charge) {
+        let decision = match self.caller.run_now(&mut guard.charge) {
             Some(decision) => decision,
             None => self.caller.run(&mut guard.charge).await,
-        }
+        };
+        guard.checked(decision, tell)
     }
 
     /// Charges a request in the ledger of this process and in a store that has to be waited for.
     async fn charge_over_network<'a>(
         &'a self,
         ledger: &'a Ledger,
-        partitions: &'a Partitions<'a>,
-        mut guard: ChargeGuard<'a>,
+        charge: &mut Charge<'a>,
     ) -> Decision {
-        let charge = &mut guard.charge;
         let (cost, deadline) = (charge.cost(), self.caller.deadline());
-        let keys = partitions.bits(&self.limits);
+        let keys = charge.partitions().bits(&self.limits);
         let mut reservation = Reservation::new(ledger, &self.limits, keys, cost);
         // ## Asked => at the gate
         let passage = ledger.gates.enter(reservation.keys(), deadline).await;
@@ -284,16 +294,10 @@ impl Checker {
         // ## At the gate => refused | asking the store
         // Those before it may have learnt that the key owes too much.
         if let Err(excess) = reservation.send() {
-            return self.refuse_by_ledger(excess, cost);
+            return charge.refused_by_ledger(excess);
         }
         charge.reserved(reservation);
         self.caller.run_by(charge, deadline).await
-    }
-
-    #[cold]
-    fn refuse_by_ledger(&self, excess: Excess, cost: u64) -> Decision {
-        tell_refused(&self.limits, &excess, cost, Outcome::RefusedByLedger);
-        Decision::Refuse(excess)
     }
 
     fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
@@ -419,7 +423,10 @@ mod tests {
         assert_eq!(by_peer.check_peer_now(&head, 2), Some(admitted));
         let by_user = checker(quota.by(header("x-user")).fail_open());
         assert_eq!(by_user.check_peer_now(&head, 2), None);
-        assert_eq!(by_user.check_now(&head, 2), Some(Ok(admitted)));
+        assert_eq!(
+            by_user.check_now(&head, 2, Tell::All),
+            Some(Ok(admitted.into()))
+        );
         let two = by_peer.with(Limit::new(quota.fail_open().name("b")));
         assert_eq!(two.check_peer_now(&head, 2), None);
     }
@@ -435,11 +442,11 @@ mod tests {
             let checker = checker(store, [user, car]);
             let request = request();
             let head = RequestHead::of(&request);
-            let first = checker.check(&head, 2).await;
-            assert!(matches!(first, Ok(Decision::Admit(Some(_)))));
+            let first = checker.check(&head, 2, Tell::All).await.unwrap().decision;
+            assert!(matches!(first, Decision::Admit(Some(_))));
             for _ in 0..3 {
-                let second = checker.check(&head, 2).await;
-                assert!(matches!(second, Ok(Decision::Refuse(_))));
+                let second = checker.check(&head, 2, Tell::All).await.unwrap().decision;
+                assert!(matches!(second, Decision::Refuse(_)));
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 assert_eq!(remaining(&checker, "ada").await, [8, 3]);
                 assert_eq!(remaining(&checker, "7").await, [10, 1]);
@@ -478,10 +485,10 @@ mod tests {
         let request = request();
         let head = RequestHead::of(&request);
         assert_eq!(checker.check_peer_now(&head, 1), None);
-        assert_eq!(checker.check_now(&head, 1), None);
+        assert_eq!(checker.check_now(&head, 1, Tell::All), None);
         assert!(matches!(
-            checker.check(&head, 1).await,
-            Ok(Decision::Admit(Some(_)))
+            checker.check(&head, 1, Tell::All).await.unwrap().decision,
+            Decision::Admit(Some(_))
         ));
     }
 

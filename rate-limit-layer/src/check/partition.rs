@@ -3,7 +3,10 @@ use std::borrow::Cow;
 use layer_http::{RequestHead, Resolved};
 use layer_store::{Identity, Key};
 
-use crate::policy::{limit::Limit, limit_set::MAX_POLICIES};
+use crate::policy::{
+    limit::Limit,
+    limit_set::{LimitSet, MAX_POLICIES},
+};
 
 /// The caller that one limit counts a request for.
 #[derive(Clone, Debug)]
@@ -81,6 +84,17 @@ impl<'a> Partitions<'a> {
 }
 
 impl Partitions<'_> {
+    /// Returns the limits that count the request.
+    pub(crate) fn set(&self) -> LimitSet {
+        let mut set = LimitSet::default();
+        for (index, partition) in self.0.iter().enumerate() {
+            if partition.is_some() {
+                set |= LimitSet::one(index);
+            }
+        }
+        set
+    }
+
     /// Returns the limits that count the request, and the bits of its key in each.
     pub(crate) fn bits<'b>(
         &'b self,

@@ -6,7 +6,12 @@ use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
     algorithm::gcra::Change,
-    check::{charge::Charge, command::Command, partition::Partitions},
+    check::{
+        charge::Charge,
+        command::Command,
+        decision::{Checked, Decision, Tell},
+        partition::Partitions,
+    },
     policy::{limit::Limit, limit_set::LimitSet},
 };
 
@@ -16,6 +21,17 @@ pub(crate) struct ChargeGuard<'a> {
     pub(crate) charge: Charge<'a>,
     pub(crate) caller: &'a Caller,
     pub(crate) limits: &'a Arc<[Limit]>,
+}
+
+impl ChargeGuard<'_> {
+    /// Makes the result of a charge that ended with `decision`.
+    pub(crate) fn checked(&self, decision: Decision, tell: Tell) -> Checked {
+        let is_told = matches!((decision, tell), (Decision::Refuse(_), _) | (_, Tell::All));
+        Checked {
+            decision,
+            counted: is_told.then(|| self.charge.counted()).flatten(),
+        }
+    }
 }
 
 impl Drop for ChargeGuard<'_> {

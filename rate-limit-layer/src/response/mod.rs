@@ -5,6 +5,8 @@
 pub(crate) mod headers;
 pub(crate) mod problem;
 
+mod text;
+
 use std::time::Duration;
 
 use http::{
@@ -16,7 +18,6 @@ use layer_http::{Body, Content, PROBLEM_JSON, Problem, retry_after};
 use crate::{
     QuotaExceeded, Unavailable,
     check::partition::Unpartitioned,
-    policy::limit::Limit,
     response::headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
 };
 
@@ -64,15 +65,15 @@ impl RateLimitRefusal {
     pub fn to_response<B>(&self) -> Response<Body<B>> {
         let response = match self {
             Self::QuotaExceeded(exceeded) => {
-                let limits = exceeded.parts().0;
-                self.clone().into_response(Some(&policy_field(limits)))
+                let policies = headers::policy_field(exceeded.counted().0);
+                self.clone().into_response(Some(&policies))
             }
             _ => self.clone().into_response(None),
         };
         response.map(Body::own)
     }
 
-    /// Makes the response. A 429 has the two rate limit headers if it is given the value of `RateLimit-Policy`.
+    /// Makes the response. A 429 has the two rate limit headers if it is given the value of `RateLimit-Policy` for all limits.
     pub(crate) fn into_response(self, policies: Option<&HeaderValue>) -> Response<Content> {
         let mut response = match &self {
             Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, policies),
@@ -119,16 +120,12 @@ impl Unavailable {
     }
 }
 
-/// Makes the value of `RateLimit-Policy`: all policies, whichever of them decides.
-pub(crate) fn policy_field(limits: &[Limit]) -> HeaderValue {
-    headers::policy_field(limits.iter().map(|limit| (&*limit.name, limit.quota)))
-}
-
 fn too_many_requests(
     exceeded: &QuotaExceeded,
     policies: Option<&HeaderValue>,
 ) -> Response<Content> {
-    let (limits, excess) = exceeded.parts();
+    let excess = exceeded.excess();
+    let (limits, counted) = exceeded.counted();
     let limit = &limits[excess.debt.limit];
     let document = match excess.violated.len() {
         // Made once for each limit, since a client that is refused tends to come again.
@@ -140,11 +137,17 @@ fn too_many_requests(
     let wait = Duration::from_micros(excess.retry_after);
     fields.insert(RETRY_AFTER, retry_after(wait));
     if let Some(policies) = policies {
-        let remaining = limit.rate.remaining(excess.debt.debt);
-        let seconds = headers::seconds_to_wait(excess.retry_after);
-        let field = headers::limit_field(&limit.quoted, remaining, seconds);
-        fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
-        fields.insert(RATE_LIMIT.clone(), field);
+        let (policies, standing) = match counted {
+            None => {
+                let remaining = limit.rate.remaining(excess.debt.debt);
+                let seconds = headers::seconds_to_wait(excess.retry_after);
+                let standing = headers::limit_field(&limit.quoted, remaining, seconds);
+                (policies.clone(), standing)
+            }
+            Some(counted) => headers::counted_fields(limits, policies, counted, excess.violated),
+        };
+        fields.insert(RATE_LIMIT_POLICY.clone(), policies);
+        fields.insert(RATE_LIMIT.clone(), standing);
     }
     response
 }
