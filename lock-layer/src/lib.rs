@@ -9,12 +9,12 @@
 //! ```
 //! use axum::{Router, body::Body, extract::Path, routing::post};
 //! use http::{Request, StatusCode};
-//! use lock_layer::{AcquireError, ClientScope, IdempotencyLayer, Identity, Locks, store::{MemoryStore, SharedStore}};
+//! use lock_layer::{AcquireError, ClientScope, IdempotencyLayer, Locks, header, store::{MemoryStore, SharedStore}};
 //! use tower::ServiceExt;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let store = SharedStore::new(MemoryStore::new()); // or: store::connect("redis://127.0.0.1").await?
-//! let by_user = ClientScope::by(|head| Some(Identity::from(head.headers.get("x-user")?.as_bytes()))).or_refuse();
+//! let by_user = ClientScope::of(header("x-user")).or_refuse();
 //! let once = IdempotencyLayer::at_most_once(store.clone(), by_user);
 //! let locks = Locks::new(store).busy_title("Already booked");
 //! let desk = locks.clone();

@@ -45,6 +45,9 @@ use super::host;
 /// | [`or_skip`](Self::or_skip) | the request runs as if there were no layer |
 /// | [`or`](Self::or) | another extractor finds the client, such as `ClientIp::behind(["10.0.0.0/8"])` or `PeerIp` |
 /// | nothing is said | the client is the peer's address, with one warning; behind a proxy all clients have that of the proxy |
+///
+/// A request that names two clients, by a [`header`](crate::header) on two different lines, is answered 400 `client-missing`,
+/// whatever is said. Two equal lines are one.
 #[derive(Clone)]
 pub struct ClientScope {
     /// `None`: all clients share their keys.
@@ -204,7 +207,7 @@ impl fmt::Debug for ClientScope {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use layer_http::{ClientIp, PeerAddr, PeerIp};
+    use layer_http::{ClientIp, PeerAddr, PeerIp, header};
 
     use super::*;
 
@@ -247,6 +250,26 @@ mod tests {
         );
         assert_eq!(format!("{scope:?}"), "ClientScope::by");
         assert_eq!(format!("{global:?}"), "ClientScope::global");
+    }
+
+    /// It could be a client of its choice, or none.
+    #[test]
+    fn a_request_that_names_two_clients_is_refused_whatever_was_said() {
+        let mut request = from_peer();
+        for user in ["ada", "bob"] {
+            let user = http::HeaderValue::from_static(user);
+            request.headers_mut().append("x-user", user);
+        }
+        let head = RequestHead::of(&request);
+        let of_header = || ClientScope::of(header("x-user"));
+        for scope in [
+            of_header(),
+            of_header().or_skip(),
+            of_header().or(PeerIp),
+            ClientScope::by(|_| None).or(header("x-user")),
+        ] {
+            assert_eq!(scope.client(&head), Scoped::Refuse);
+        }
     }
 
     #[test]
