@@ -8,12 +8,22 @@ use crate::policy::{
     limit_set::{LimitSet, MAX_POLICIES},
 };
 
+/// A limit that finds the identity that it counts a request by.
+pub(crate) trait CountsBy {
+    /// Returns the identity of a request, or what its extractor wants done without one.
+    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a>;
+    /// Tells, once, of a route without the path parameter that the limit counts by.
+    fn tell_misconfigured(&self, head: &RequestHead<'_>);
+    /// Tells, once, that no peer's address is known.
+    fn tell_no_peer(&self);
+}
+
 /// The caller that one limit counts a request for.
 #[derive(Clone, Debug)]
-struct Partition<'a> {
-    identity: Identity<'a>,
+pub(crate) struct Partition<'a> {
+    pub(crate) identity: Identity<'a>,
     /// True if the request has no identity and is counted by what stands in, such as its peer, apart from all identities.
-    fallback: bool,
+    pub(crate) fallback: bool,
 }
 
 /// The partition of a request in each limit. A limit that skips the request has none.
@@ -65,10 +75,7 @@ impl<'a> Partitions<'a> {
 
     /// Copies what is borrowed, for a task that outlives the request.
     pub(crate) fn to_owned(&self) -> Partitions<'static> {
-        let owned = |partition: &Partition<'a>| Partition {
-            identity: partition.identity.clone().into_owned(),
-            fallback: partition.fallback,
-        };
+        let owned = |partition: &Partition<'a>| partition.clone().into_owned();
         Partitions(
             self.0
                 .each_ref()
@@ -106,7 +113,11 @@ impl Partitions<'_> {
 }
 
 impl<'a> Partition<'a> {
-    fn of(limit: &Limit, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
+    /// Finds a request's partition. `None`: the limit skips the request.
+    pub(crate) fn of(
+        limit: &impl CountsBy,
+        head: &RequestHead<'a>,
+    ) -> Result<Option<Self>, Unpartitioned> {
         let fallback = match limit.resolve(head) {
             // ## Identified
             Resolved::Found(identity) => {
@@ -138,6 +149,14 @@ impl<'a> Partition<'a> {
             identity: fallback.unwrap_or(NOBODY),
             fallback: true,
         }))
+    }
+
+    /// Copies what is borrowed.
+    pub(crate) fn into_owned(self) -> Partition<'static> {
+        Partition {
+            identity: self.identity.into_owned(),
+            fallback: self.fallback,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use layer_store::{Identity, IdentityRef, Key, KeySpace};
 use crate::{
     Policy, Quota,
     algorithm::gcra::Rate,
+    check::partition::CountsBy,
     metrics::{Decisions, Outcome},
     policy::{FailureMode, PEER, limit_set::LimitSet},
     response::{headers, problem},
@@ -78,14 +79,6 @@ impl Limit {
         }
     }
 
-    /// Returns the identity of a request, or what its extractor wants done without one.
-    pub(crate) fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
-        match &self.extractor {
-            Some(extractor) => extractor.resolve(head),
-            None => PeerIp.resolve(head),
-        }
-    }
-
     /// Makes the key of an identity's partition, or, with `fallback`, of a peer's own partition.
     #[inline]
     pub(crate) fn key<'a>(&'a self, identity: IdentityRef<'a>, fallback: bool) -> Key<'a> {
@@ -107,9 +100,17 @@ impl Limit {
     pub(crate) fn count(&self, outcome: Outcome) {
         self.decisions.count(&self.name, outcome);
     }
+}
 
-    /// Tells, once, of a route without the path parameter that the policy counts by.
-    pub(crate) fn tell_misconfigured(&self, head: &RequestHead<'_>) {
+impl CountsBy for Limit {
+    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
+        match &self.extractor {
+            Some(extractor) => extractor.resolve(head),
+            None => PeerIp.resolve(head),
+        }
+    }
+
+    fn tell_misconfigured(&self, head: &RequestHead<'_>) {
         self.told.call_once(|| {
             tracing::error!(
                 policy = &*self.name,
@@ -119,8 +120,7 @@ impl Limit {
         });
     }
 
-    /// Tells, once, that no peer's address is known.
-    pub(crate) fn tell_no_peer(&self) {
+    fn tell_no_peer(&self) {
         self.told.call_once(|| {
             warn_of!(
                 "no-peer",

@@ -224,15 +224,7 @@ impl Policy {
     /// If `name` is not 1 to 64 printable ASCII characters, or ends in `/peer`, which is kept for requests without an identity.
     #[track_caller]
     pub fn name(mut self, name: &str) -> Self {
-        let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        assert!(
-            printable && (1..=MAX_NAME).contains(&name.len()),
-            "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
-        );
-        assert!(
-            !name.ends_with(PEER),
-            "{name:?} would be mixed up with requests without an identity: write a name that does not end in {PEER}"
-        );
+        check_name(name);
         self.name = Some(name.into());
         self
     }
@@ -275,6 +267,22 @@ impl fmt::Debug for UnfinishedPolicy {
             .field("name", &self.0.name)
             .finish_non_exhaustive()
     }
+}
+
+/// # Panics
+///
+/// If no policy can have the name.
+#[track_caller]
+pub(crate) fn check_name(name: &str) {
+    let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    assert!(
+        printable && (1..=MAX_NAME).contains(&name.len()),
+        "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
+    );
+    assert!(
+        !name.ends_with(PEER),
+        "{name:?} would be mixed up with requests without an identity: write a name that does not end in {PEER}"
+    );
 }
 
 /// Ends the name under which a policy's requests without an identity are counted.
