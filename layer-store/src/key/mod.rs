@@ -207,6 +207,7 @@ impl KeySpace {
     /// | Kind | Layer | Values |
     /// | --- | --- | --- |
     /// | `limit` | `rate-limit-layer` | the state of a rate limit |
+    /// | `permit` | `rate-limit-layer` | the permits of an in-flight limit |
     /// | `entry` | `cache-layer` | a stored response or object |
     /// | `stamp` | `cache-layer` | a token that a purge deletes |
     /// | `fill` | `cache-layer` | the process that fetches a missing entry |

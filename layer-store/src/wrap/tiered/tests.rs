@@ -486,6 +486,7 @@ fn kinds_that_must_be_read_from_the_store_are_refused_with_the_reason() {
         ("fence", "released"),
         ("record", "its request is done"),
         ("limit", "have admitted"),
+        ("permit", "in flight"),
     ] {
         let panic = std::panic::catch_unwind(|| Tiered::new(MemoryStore::new()).kinds([kind]));
         let text = panic.unwrap_err().downcast::<String>().unwrap();
