@@ -12,6 +12,7 @@ use http::Response;
 use layer_http::{Body, Content};
 use pin_project_lite::pin_project;
 
+pub use crate::in_flight::future::InFlightFuture;
 use crate::shared::Annotation;
 
 pin_project! {

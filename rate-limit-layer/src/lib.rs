@@ -2,7 +2,8 @@
 //! A Tower rate limiter over one pluggable store: exact GCRA, in memory or shared through Redis.
 //!
 //! It answers a request over its quota 429, with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document. Requests
-//! are counted by address, header, path parameter or anything else in their head.
+//! are counted by address, header, path parameter or anything else in their head. It also limits how many requests are
+//! [in flight](#in-flight-limits) at once.
 //!
 //! `tower::limit::RateLimit` makes all callers of one service wait. [`RateLimit`] of this crate keeps a balance for each caller,
 //! and refuses.
@@ -125,10 +126,42 @@
 //!
 //! A ledger holds 65,536 keys, in at most 9 MB. A full one forgets the keys that owe least, and what is over its quota last.
 //!
+//! # In-flight limits
+//!
+//! A quota limits how many requests come in a time. An [`InFlightLayer`] limits how many of one identity are in flight at once, over
+//! all processes: for routes that are dear, or clients that are slow. [`InFlightLimiter`] is the same without HTTP.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use rate_limit_layer::{InFlightLayer, MaxInFlight, header, store::MemoryStore};
+//!
+//! let reports = MaxInFlight::new(5).name("reports").by(header("x-api-key")).fail_open();
+//! let app: Router = Router::new()
+//!     .route("/report", get(|| async { "a long report" }))
+//!     .layer(InFlightLayer::new(MemoryStore::new(), reports));
+//! # let _ = app;
+//! ```
+//!
+//! - A request takes a [`Permit`] before its handler runs. It is given back when the response's body has ended with all of its frames
+//!   and trailers, or broke off, or was dropped; and when the handler fails or panics, or the client leaves before.
+//! - Over a network that is one command to take and one to give back, for which nobody waits. A request that finds all permits
+//!   held by its own process costs none.
+//! - A permit has a lease, by default 30 s, and its process renews it at each third. After a process has died, all of its permits
+//!   are free within one lease. So is a permit whose reply was lost, if the command that gives it back is lost too.
+//! - Never more than the limit are in flight, with these exceptions: while the store is down each process counts for itself, as the
+//!   failure mode says; after the store has forgotten its data, as by a restart, up to the limit may pass beside those
+//!   in flight, until these are renewed a third of a lease later; and a process that stands still for two thirds of a
+//!   lease may lose its permits to others, while its requests go on.
+//! - A refused request is answered 429, or 503 if [`MaxInFlight::status`] says so, with a problem document, the two headers with
+//!   `qu="concurrent-requests"`, and `Retry-After`: for as long as requests were lately in flight, at least 1 s. The reason is an
+//!   [`InFlightRefusal`] in the response's extensions.
+//! - Put this layer inside a rate limit: a request that a quota refuses then takes no permit.
+//!
 //! # Cancellation
 //!
 //! A request that is dropped while the store is asked was charged once or not at all. If it has several identities, the charges
-//! of those that were already made are refunded. Nothing is held between a request and its response.
+//! of those that were already made are refunded. Of rate limits nothing is held between a request and its response. An in-flight
+//! limit holds a permit, which is given back wherever the request is dropped.
 //!
 //! # Metrics and events
 //!
@@ -140,8 +173,8 @@
 //! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed` |
 //! | `rate_limit_unchecked_total` | counter | `reason` | commands without an answer; `reason` is `store_down`, `store_full` or `overloaded` |
 //!
-//! A request counts once for each policy that charged it, refused it, or could not be checked. A policy's name is a label, so
-//! it must come from a small set.
+//! A request counts once for each policy that charged it, refused it, or could not be checked. In-flight limits count under their
+//! names, too. A policy's name is a label, so it must come from a small set.
 //!
 //! Mistakes in how layers are put together are warned of once, each with a help page: see [`warnings`].
 //!
@@ -161,6 +194,7 @@ mod extract;
 pub mod future;
 #[cfg(test)]
 mod golden;
+mod in_flight;
 mod layer;
 mod ledger;
 mod limiter;
@@ -186,6 +220,15 @@ pub use layer_store as store;
 pub use self::metrics::METRICS;
 pub use self::{
     check::outage::Unavailable,
+    in_flight::{
+        body::InFlightBody,
+        layer::InFlightLayer,
+        limiter::InFlightLimiter,
+        permit::Permit,
+        policy::{InFlightPolicy, InvalidMaxInFlight, MaxInFlight},
+        refusal::{InFlightRefusal, LimitReached},
+        service::InFlight,
+    },
     layer::RateLimitLayer,
     limiter::Limiter,
     policy::{
@@ -204,6 +247,15 @@ pub use self::{
 #[doc(hidden)]
 pub static PROGRAMS: [&store::Program; 2] =
     [&algorithm::program::CHARGE, &algorithm::program::CHARGE_ONE];
+
+/// The programs of in-flight limits, for the same tests.
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub static PERMIT_PROGRAMS: [&store::Program; 3] = [
+    &in_flight::program::TAKE,
+    &in_flight::program::RENEW,
+    &in_flight::program::GIVE_BACK,
+];
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

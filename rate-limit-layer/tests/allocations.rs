@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
 use layer_store::{MemoryStore, SharedStore};
-use rate_limit_layer::{Quota, RateLimitLayer, header};
+use rate_limit_layer::{InFlightLayer, MaxInFlight, Quota, RateLimitLayer, header};
 use tower::{Layer, Service};
 
 #[derive(Clone)]
@@ -47,7 +47,13 @@ fn request() -> Request<Body> {
 
 /// Allocations of a request on a key already held; the request is made before and the response dropped after.
 fn allocations(layer: RateLimitLayer) -> u64 {
-    let mut service = layer.layer(Bare);
+    allocations_of(layer.layer(Bare))
+}
+
+fn allocations_of<S, B>(mut service: S) -> u64
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
     let mut ask = |request| {
         let mut call = pin!(service.call(request));
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -91,4 +97,20 @@ fn both_headers_cost_at_most_four() {
         let with_headers = allocations(layer);
         assert!((1..=4).contains(&with_headers), "{with_headers}");
     }
+}
+
+/// The records of the permits are made anew, in two pieces; and a text is kept, to give its permit back.
+#[test]
+fn a_permit_costs_two_and_its_identity_if_that_is_a_text() {
+    let layer = |max: MaxInFlight| {
+        let store = SharedStore::new(MemoryStore::new());
+        InFlightLayer::new(store, max.fail_open())
+    };
+    let max = || MaxInFlight::new(100);
+    let without_headers = |max| layer(max).headers(false).layer(Bare);
+    assert_eq!(allocations_of(without_headers(max())), 2);
+    let by_header = max().by(header("x-api-key"));
+    assert_eq!(allocations_of(without_headers(by_header)), 3);
+    let with_headers = allocations_of(layer(max()).layer(Bare));
+    assert!((3..=7).contains(&with_headers), "{with_headers}");
 }
