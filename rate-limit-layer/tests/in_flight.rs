@@ -433,6 +433,57 @@ async fn a_store_that_forgets_learns_of_the_permits_again() {
     assert!(other.try_acquire("ada").await.is_err());
 }
 
+/// Takes under way count while others pass without the store: it may let them through.
+#[tokio::test(start_paused = true)]
+async fn takes_under_way_leave_less_for_those_that_pass_without_the_store() {
+    let (store, _) = networked();
+    let max = MaxInFlight::new(10).fail_open();
+    let limiter = InFlightLimiter::new(SharedStore::new(store.clone()), max);
+    store.hang();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let limiter = limiter.clone();
+        waiting.spawn(async move { limiter.try_acquire("ada").await });
+    }
+    settle().await;
+    assert_eq!(store.in_flight(), 8);
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+    let held = acquire(&limiter, 20).await;
+    assert_eq!(held.len(), 2);
+    let waited = waiting.join_all().await;
+    assert_eq!(waited.iter().filter(|taken| taken.is_ok()).count(), 8);
+}
+
+/// The first replies tell those that wait for their turn.
+#[tokio::test(start_paused = true)]
+async fn a_flood_on_one_identity_costs_few_commands() {
+    let (store, _) = networked();
+    store.delay(Duration::from_millis(1));
+    let limiter = InFlightLimiter::new(SharedStore::new(store.clone()), policy(5));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..1_000 {
+        let limiter = limiter.clone();
+        flood.spawn(async move { limiter.try_acquire("ada").await });
+    }
+    let answers = flood.join_all().await;
+    assert_eq!(answers.iter().filter(|taken| taken.is_ok()).count(), 5);
+    assert_eq!(store.take_calls().len(), 32);
+}
+
+/// The renewal of the first permit does not wait for that of the last.
+#[tokio::test(start_paused = true)]
+async fn permits_that_are_taken_all_the_time_are_all_renewed() {
+    let (store, hand) = networked();
+    let max = MaxInFlight::new(100).lease(Duration::from_secs(6));
+    let limiter = InFlightLimiter::new(SharedStore::new(store), max.fail_closed());
+    let mut held = Vec::new();
+    for number in 1..30 {
+        held.push(limiter.try_acquire("ada").await.unwrap());
+        assert_eq!(limiter.in_flight("ada").await.unwrap(), number);
+        pass(&hand, 1_000).await;
+    }
+}
+
 async fn acquire(limiter: &InFlightLimiter, count: usize) -> Vec<Permit> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -461,8 +512,11 @@ async fn a_store_that_is_down_leaves_each_process_its_own_count() {
     assert!(matches!(refused, InFlightRefusal::LimitReached(_)));
     let shared = acquire(&local, 20).await;
     assert_eq!(shared.len(), 2);
+    store.take_calls();
     let refused = closed.try_acquire("ada").await.unwrap_err();
     assert!(matches!(refused, InFlightRefusal::Unavailable(_)));
+    settle().await;
+    assert_eq!(store.take_calls(), ["run"], "nothing was taken");
     // One that ends makes room.
     drop(held);
     settle().await;

@@ -90,8 +90,8 @@ impl Table {
         }
     }
 
-    /// Ends a take that the store did not answer with a permit, if this process may hold one more of `share`. Takes under way
-    /// count: the store may let them through.
+    /// Ends a take that the store did not answer with a permit, if this process may hold one more of `share`. Otherwise the take
+    /// is still to be [cancelled](Self::cancel). Takes under way count: the store may let them through.
     pub(crate) fn hold_unseen(
         &mut self,
         bits: u128,
@@ -104,7 +104,6 @@ impl Table {
         };
         let others = holding.tokens.len() + holding.pending.saturating_sub(1) as usize;
         if others >= share as usize {
-            self.cancel(bits);
             return false;
         }
         self.hold(bits, token, renew_at);

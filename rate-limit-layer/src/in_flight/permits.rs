@@ -88,7 +88,7 @@ impl Permits {
         })
     }
 
-    /// Takes a permit, waiting for the store.
+    /// Takes a permit, waiting for the store, after [`take_now`](Self::take_now) has tried.
     ///
     /// Dropped at any point, it gives back what it may have taken.
     pub(crate) async fn take(
@@ -96,9 +96,6 @@ impl Permits {
         partition: Partition<'static>,
     ) -> Result<Permit, InFlightRefusal> {
         let bits = self.limit.key(&partition).bits();
-        if self.is_full_here(bits) {
-            return Err(self.refuse_here());
-        }
         let (token, deadline) = (Token::random(), self.caller.deadline());
         let mut permit = Permit::pending(self.clone(), partition, token);
         let mut passage = None;
