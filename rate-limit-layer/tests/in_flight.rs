@@ -433,6 +433,25 @@ async fn a_store_that_forgets_learns_of_the_permits_again() {
     assert!(other.try_acquire("ada").await.is_err());
 }
 
+/// A renewal that failed is tried again within a twelfth of the lease, so that one success before its end is enough.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_failed_is_tried_again_soon() {
+    let (store, hand) = networked();
+    let max = MaxInFlight::new(9)
+        .lease(Duration::from_secs(6))
+        .fail_closed();
+    let limiter = InFlightLimiter::new(SharedStore::new(store.clone()), max);
+    let _held = limiter.try_acquire("ada").await.unwrap();
+    pass(&hand, 1_000).await;
+    store.fail(ErrorKind::Unavailable, Effect::NotApplied);
+    pass(&hand, 4_400).await;
+    store.heal();
+    pass(&hand, 500).await;
+    assert_eq!(store.take_calls().len(), 1 + 8 + 1, "a take and renewals");
+    pass(&hand, 1_000).await;
+    assert_eq!(limiter.in_flight("ada").await.unwrap(), 1);
+}
+
 /// Takes under way count while others pass without the store: it may let them through.
 #[tokio::test(start_paused = true)]
 async fn takes_under_way_leave_less_for_those_that_pass_without_the_store() {
