@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use layer_store::{BreakerState, SharedStore, Store, connect};
 use rate_limit_layer::{Limiter, Quota, RateLimitLayer, header};
-use tests::{RedisServer, scale};
+use tests::{RedisServer, outage::now, scale};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -99,7 +99,7 @@ fn a_flood_of_fresh_keys_is_answered_and_opens_no_breaker() {
 #[test]
 fn a_flood_over_an_outage_passes_what_one_process_may_let_through() {
     let mut flood = Flood::start();
-    let begun = std::time::Instant::now();
+    let begun = now();
     let answers = flood.run_with(Version::Http2(100), 10, Name::Same, |redis| {
         let wait = |millis| std::thread::sleep(Duration::from_millis(millis));
         wait(500);
@@ -127,7 +127,7 @@ fn a_flood_over_an_outage_passes_what_one_process_may_let_through() {
 /// Floods as one client for a while, while another one asks a route that fails closed.
 fn holds(version: Version, connections: usize) {
     let flood = Flood::start();
-    let begun = std::time::Instant::now();
+    let begun = now();
     let answers = flood.run(version, connections, Name::Same);
     let earned = begun.elapsed().as_secs() * LIMIT / 60 + 1;
     assert_eq!(flood.turns(), 0, "{version:?} {connections}: {answers:?}");
