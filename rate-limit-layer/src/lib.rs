@@ -97,7 +97,8 @@
 //! | --- | --- | --- |
 //! | gone, slow, or its breaker open | the request passes, without the two headers, as far as this process has quota left | 503 with `Retry-After`, refusal [`Unavailable::StoreDown`] |
 //! | this process is too busy to ask it in time | as above; the breaker stays closed | 503 with `Retry-After`, refusal [`Unavailable::Overloaded`] |
-//! | a memory store full of entries that it must keep | passes, with a warning | 503, refusal [`Unavailable::StoreFull`] |
+//! | a memory store full of entries that it must keep | new clients share one quota, with a warning | as with fail open |
+//! | Redis is full | as if it were gone, with a warning | 503, refusal [`Unavailable::StoreFull`] |
 //! | restarted empty | every balance starts full, after a second at most | every balance starts full, after a second at most |
 //! | a command was applied and its reply lost | passes; charged once, never twice | 503; charged once, never twice |
 //!

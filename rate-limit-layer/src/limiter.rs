@@ -79,7 +79,7 @@ impl Limiter {
     ///
     /// A limiter over a network counts what it lets through, so that it knows what the store would refuse, and holds the quota
     /// while the store fails. The store's clock is another one; a memory store takes it by
-    /// [`MemoryStore::with_clock`](layer_store::MemoryStore::with_clock), and needs this one not at all.
+    /// [`MemoryStore::with_clock`](layer_store::MemoryStore::with_clock), and needs this one only while it is full.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         let (store, limits) = (self.checker.store().clone(), self.checker.limits().clone());

@@ -237,22 +237,56 @@ async fn a_handler_that_panics_was_charged_once() {
     }
 }
 
+/// A store in memory that is full keeps those whom it knows. Others share one quota, whatever the failure mode is.
 #[tokio::test]
-async fn a_full_store_follows_the_failure_mode_with_a_reason_of_its_own() {
-    let shared = SharedStore::new(MemoryStore::with_capacity(1));
-    let (open, closed) = (
-        Limiter::new(shared.clone(), open()),
-        Limiter::new(shared, closed()),
-    );
-    assert!(open.check("ada").await.is_admitted());
-    assert!(matches!(open.check("bob").await, Verdict::Admitted(None)));
-    let Verdict::Unavailable(unavailable) = closed.check("bob").await else {
+async fn newcomers_to_a_full_store_share_one_quota() {
+    for policy in [open(), closed()] {
+        let (clock, hand) = Clock::manual(1_767_225_600_000_042);
+        let memory = MemoryStore::with_clock(1, clock.clone());
+        let limiter = Limiter::new(memory, policy).clock(clock);
+        assert!(limiter.check("ada").await.is_admitted());
+        for newcomer in ["bob", "eve"] {
+            assert!(limiter.check(newcomer).await.is_admitted());
+        }
+        let Verdict::Refused(exceeded) = limiter.check("joe").await else {
+            panic!("the shared quota is spent");
+        };
+        assert_eq!(exceeded.retry_after(), Duration::from_secs(1_800));
+        // Whoever is in the store is still counted there, and apart.
+        assert!(limiter.check("ada").await.is_admitted());
+        assert!(!limiter.check("ada").await.is_admitted());
+        hand.advance(Duration::from_secs(1_800));
+        assert!(limiter.check("kim").await.is_admitted());
+        assert!(!limiter.check("bob").await.is_admitted());
+
+        // Two policies are all or nothing, as in the store.
+        let both = limiter.and(Quota::per_minute(1).fail_open());
+        assert!(both.check("pat").await.is_admitted());
+        for newcomer in ["sam", "pat"] {
+            let Verdict::Refused(exceeded) = both.check(newcomer).await else {
+                panic!("the shared quota is spent");
+            };
+            assert!(exceeded.violated().eq(["1/min"]), "{exceeded:?}");
+        }
+        hand.advance(Duration::from_secs(60));
+        assert!(both.check("sam").await.is_admitted());
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_follows_the_failure_mode_with_a_reason_of_its_own() {
+    let full = || {
+        let store = FaultInjector::new(MemoryStore::new()).networked();
+        store.fail(ErrorKind::Full, Effect::NotApplied);
+        SharedStore::new(store)
+    };
+    let passes = Limiter::new(full(), open()).check("bob").await;
+    assert!(matches!(passes, Verdict::Admitted(None)));
+    let Verdict::Unavailable(unavailable) = Limiter::new(full(), closed()).check("bob").await
+    else {
         panic!("the store has no room");
     };
     assert_eq!(unavailable, Unavailable::StoreFull);
-    // Whoever is in it is still counted.
-    assert!(open.check("ada").await.is_admitted());
-    assert!(matches!(open.check("ada").await, Verdict::Refused(_)));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn refusal<B>(response: &Response<B>) -> RateLimitRefusal {
 }
 
 fn failing(kind: ErrorKind) -> FaultInjector<MemoryStore> {
-    let store = FaultInjector::new(MemoryStore::new());
+    let store = FaultInjector::new(MemoryStore::new()).networked();
     store.inject(Fault::Fail(kind, Effect::NotApplied));
     store
 }

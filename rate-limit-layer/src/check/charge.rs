@@ -197,6 +197,7 @@ impl Protocol for Charge<'_> {
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
         let members = self.command.members();
         self.seen |= members;
+        let reply = self.outage.or_overflow(reply, &self.command.op(), members);
         if self.excess.is_some() {
             self.take_look(reply);
             return self.proceed();

@@ -10,12 +10,14 @@
 //!
 //! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
 //! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means; [`counted`]: what is
-//!   told of all limits. [`outage`]: what a failure means.
+//!   told of all limits. [`outage`]: what a failure means;
+//!   [`overflow`]: who has no room in a full store.
 
 pub(crate) mod charge;
 pub(crate) mod counted;
 pub(crate) mod decision;
 pub(crate) mod outage;
+pub(crate) mod overflow;
 pub(crate) mod partition;
 
 mod command;
@@ -55,6 +57,7 @@ pub(crate) struct Checker {
     caller: Caller,
     limits: Arc<[Limit]>,
     outage: Outage,
+    clock: Clock,
     /// What this process has let through. `None` for a store that answers at once: it knows that itself.
     ledger: Option<Ledger>,
 }
@@ -66,9 +69,15 @@ impl Checker {
 
     pub(crate) fn with_clock(store: SharedStore, limits: Arc<[Limit]>, clock: Clock) -> Self {
         let caller = Caller::new(store, "ratelimit");
+        let outage = Outage::of(&caller.info());
+        let (outage, ledger) = match caller.answers_now() {
+            true => (outage.with_overflow(clock.clone()), None),
+            false => (outage, Some(Ledger::new(clock.clone()))),
+        };
         Self {
-            outage: Outage::of(&caller.info()),
-            ledger: (!caller.answers_now()).then(|| Ledger::new(clock)),
+            outage,
+            ledger,
+            clock,
             caller,
             limits,
         }
@@ -88,12 +97,7 @@ impl Checker {
             "a limiter has at most {MAX_POLICIES} policies: write a second layer"
         );
         let limits = self.limits.iter().cloned().chain([limit]).collect();
-        let clock = self.ledger.as_ref().map(|ledger| ledger.clock().clone());
-        Self::with_clock(
-            self.store().clone(),
-            limits,
-            clock.unwrap_or_else(Clock::system),
-        )
+        Self::with_clock(self.store().clone(), limits, self.clock.clone())
     }
 
     pub(crate) const fn store(&self) -> &SharedStore {
@@ -209,7 +213,8 @@ impl Checker {
             let debt = Span::of_micros(owed as u64);
             return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
         }
-        self.read_one(limit, reply?, cost)
+        let reply = self.outage.or_overflow(reply?, &op, LimitSet::one(0));
+        self.read_one(limit, reply, cost)
     }
 
     /// Charges a limit whose prices are not whole microseconds.
@@ -218,12 +223,14 @@ impl Checker {
         let change = Change::Charge(limit.rate.price(cost));
         let mut args = [Arg::Int(0); MAX_ARGS];
         let len = charge_args(limit.rate, change, &mut args);
-        let reply = self.caller.call_now(&Op::Run {
+        let op = Op::Run {
             program: &CHARGE,
             keys: slice::from_ref(key),
             args: &args[..len],
-        });
-        self.read_one(limit, reply?, cost)
+        };
+        let reply = self.caller.call_now(&op)?;
+        let reply = self.outage.or_overflow(reply, &op, LimitSet::one(0));
+        self.read_one(limit, reply, cost)
     }
 
     fn read_one(

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use layer_store::{ErrorKind, StoreError, StoreInfo};
+use layer_store::{Clock, ErrorKind, Op, Reply, StoreError, StoreInfo};
 
-use crate::metrics::Unanswered;
+use crate::{check::overflow::Overflow, metrics::Unanswered, policy::limit_set::LimitSet};
 
 /// The reason why a limit could not be checked.
 ///
@@ -49,6 +49,8 @@ pub(crate) struct Outage {
     /// The number of checks for which this process was too busy.
     overloaded: AtomicU64,
     unanswered: Unanswered,
+    /// For a store in memory, which may be full.
+    overflow: Option<Overflow>,
 }
 
 impl Outage {
@@ -63,7 +65,51 @@ impl Outage {
             untold: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
             unanswered: Unanswered::default(),
+            overflow: None,
         }
+    }
+
+    /// Gives newcomers a shared partition while the store is full.
+    pub(crate) fn with_overflow(mut self, clock: Clock) -> Self {
+        self.overflow = Some(Overflow::new(clock));
+        self
+    }
+
+    /// Returns the reply to a command for `members`: that of the shared partition, if the store has no room for theirs.
+    #[inline]
+    pub(crate) fn or_overflow(
+        &self,
+        reply: Result<Reply, StoreError>,
+        op: &Op<'_>,
+        members: LimitSet,
+    ) -> Result<Reply, StoreError> {
+        match reply {
+            Err(error) if error.kind() == ErrorKind::Full => self.overflow(error, op, members),
+            reply => reply,
+        }
+    }
+
+    #[cold]
+    fn overflow(
+        &self,
+        error: StoreError,
+        op: &Op<'_>,
+        members: LimitSet,
+    ) -> Result<Reply, StoreError> {
+        let Some(overflow) = &self.overflow else {
+            return Err(error);
+        };
+        let Some(output) = overflow.run(op, members) else {
+            return Err(error);
+        };
+        if let Some(times) = self.count(ErrorKind::Full) {
+            tracing::warn!(
+                times,
+                "the store of a rate limit is full of entries that it must keep, so new clients share one quota: \
+                 give it a larger capacity"
+            );
+        }
+        Ok(Reply::Output(output))
     }
 
     /// Decides on a request whose check failed. `closed`: one of the limits fails closed. `None`: the request passes.

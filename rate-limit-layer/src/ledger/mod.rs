@@ -60,10 +60,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) const fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
     /// Decides if a request of `cost` may go to the store, and charges nothing.
     pub(crate) fn look(
         &self,
