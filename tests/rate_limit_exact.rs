@@ -402,6 +402,40 @@ async fn the_script_is_its_twin() {
     }
 }
 
+/// Both scripts take turns on one key, while its quota changes and the clock goes back: the shorter one reads what the other left, a
+/// fraction or a debt that is to be cut.
+#[tokio::test]
+async fn both_scripts_are_their_twins_on_one_key() {
+    let server = RedisServer::start();
+    let models: Vec<_> = quotas().into_iter().map(Model::new).collect();
+    let mut twins = Twins::new(RedisConnection::new(&server), CHARGE, 1);
+    let mut random = Random::new(8);
+    let (mut refused, mut cut) = (0, 0);
+    for step in 0..5_000 {
+        let model = &models[random.below(models.len() as u64) as usize];
+        let cost = 1 + random.below(model.burst.min(3) as u64);
+        let call = Call::of(model, cost, true);
+        let mut time = Duration::from_micros(random.below(1_000_000));
+        if step % 10 == 9 {
+            // A second and a little more, or an hour: at the slack and far above it.
+            let back = [1_000_000, 1_000_001, 3_600_000_000][random.below(3) as usize];
+            twins.set_now(twins.now() - back);
+            time = Duration::ZERO;
+        }
+        twins.turn_to(call.program);
+        let admitted = call.step(&mut twins, time).await;
+        if call.program.name() == "charge_one" && !admitted {
+            refused += 1;
+            // Again, it finds the debt that was cut.
+            cut += u32::from(!call.step(&mut twins, Duration::ZERO).await);
+        }
+        if twins.now() > YEAR_2100 {
+            twins = Twins::new(RedisConnection::new(&server), CHARGE, 1);
+        }
+    }
+    assert!(refused > 100 && cut > 100, "{refused} {cut}");
+}
+
 /// A debt of 1 6/7 µs is kept. A quota that counts whole microseconds reads two of them, and after these nothing is owed.
 #[tokio::test]
 async fn a_fraction_of_another_quota_is_a_microsecond() {
