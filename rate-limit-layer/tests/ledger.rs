@@ -1,7 +1,5 @@
 //! What a process counts by itself over a store behind a network: what costs no command, and what passes while the store fails.
 
-#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
-
 use std::{convert::Infallible, time::Duration};
 
 use http::{Request, Response};
