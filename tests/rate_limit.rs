@@ -2,15 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use layer_store::{SharedStore, connect};
 use rate_limit_layer::{
-    KeyExtractor, Limiter, Quota, RateLimitLayer, RateLimitRefusal, Standing, Verdict, header,
+    KeyExtractor, Limiter, Quota, RateLimitLayer, RateLimitRefusal, Standing, ThrottleError,
+    Verdict, header,
 };
 use tests::{RedisServer, unique};
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 
 type Body = Empty<bytes::Bytes>;
@@ -270,3 +276,54 @@ async fn each_unit_of_time_of_a_quota_has_its_length() {
 
 /// What a busy machine may take between two checks.
 const SLACK: Duration = Duration::from_millis(900);
+
+/// Two limiters stand for two processes: each lets its own pass in order, and both together keep the rate.
+#[tokio::test]
+async fn those_who_wait_keep_the_rate_over_all_instances_and_their_order_in_each() {
+    let server = RedisServer::start();
+    let quota = Quota::per_second(50).burst(1).fail_closed();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    let mut tasks = Vec::new();
+    for instance in 0..2 {
+        let limiter = Limiter::new(store(&server).await, quota.clone());
+        for number in 0..15 {
+            let (limiter, order) = (limiter.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let deadline = start + Duration::from_secs(30);
+                limiter.until_ready("ada", deadline).await.unwrap();
+                order.lock().unwrap().push((instance, number));
+            }));
+        }
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    // The first passes at once, and then one each 20 ms.
+    assert!(start.elapsed() >= Duration::from_millis(29 * 20));
+    let order = order.lock().unwrap();
+    for instance in 0..2 {
+        let own = order.iter().filter(|(other, _)| *other == instance);
+        let numbers: Vec<_> = own.map(|(_, number)| *number).collect();
+        assert_eq!(numbers, (0..15).collect::<Vec<_>>());
+    }
+}
+
+/// An outage does what the policy says, and at once: nobody waits for a store that is gone.
+#[tokio::test]
+async fn who_waits_does_not_wait_for_a_store_that_is_gone() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let closed = Limiter::new(store.clone(), Quota::per_hour(9).fail_closed());
+    let open = Limiter::new(store, Quota::per_hour(9).fail_open().name("open"));
+    let soon = || Instant::now() + Duration::from_secs(20);
+    assert!(closed.until_ready("ada", soon()).await.is_ok());
+    drop(server);
+    let start = Instant::now();
+    assert!(matches!(
+        closed.until_ready("ada", soon()).await,
+        Err(ThrottleError::Unavailable(_))
+    ));
+    assert!(open.until_ready("ada", soon()).await.is_ok());
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
