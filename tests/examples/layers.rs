@@ -31,6 +31,41 @@ async fn quickstart_hits_replays_and_refuses_as_the_readme_says() {
 }
 
 #[tokio::test]
+async fn idempotent_payments_pays_once_at_two_processes_and_stops() {
+    let (redis, file) = (RedisServer::start(), tests::unique());
+    let path = std::env::temp_dir().join(format!("payments-{file}.db"));
+    let path = path.to_str().expect("it is UTF-8");
+    let variables = [("REDIS_URL", &*redis.url()), ("PAYMENTS", path)];
+    let services: Vec<_> = (0..2)
+        .map(|_| Service::start_with("idempotent-payments", &[ANY_PORT], &variables))
+        .collect();
+    let pay = |key: &str, amount: &str| {
+        let headers = [("idempotency-key", key), ("x-user", "ada")];
+        request("POST", "/accounts/7/payments", &headers, amount)
+    };
+    let (mut one, mut other) = (services[0].connect().await, services[1].connect().await);
+    let first = one.send(pay("1", "50")).await;
+    assert_eq!(
+        (first.status().as_u16(), &first.body()[..]),
+        (201, &b"balance 50\n"[..])
+    );
+    let again = other.send(pay("1", "50")).await;
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(other.send(pay("1", "60")).await.status(), 422);
+    assert_eq!(other.send(pay("2", "much")).await.status(), 400);
+    assert_eq!(other.send(pay("2", "60")).await.body(), "balance 110\n");
+    // Redis forgets everything: the database knows the payment by its record.
+    let () = redis.command(&["FLUSHALL"]);
+    assert_eq!(one.send(pay("1", "50")).await.body(), "balance 110\n");
+    assert_eq!(one.get("/accounts/7").await.body(), "balance 110\n");
+    drop((one, other));
+    for service in services {
+        assert!(service.stop().success());
+    }
+    std::fs::remove_file(path).expect("it was made here");
+}
+
+#[tokio::test]
 async fn rate_limit_axum_admits_refuses_and_stops() {
     let service = Service::start("rate-limit-axum", &[ANY_PORT]);
     let mut client = service.connect().await;
