@@ -148,7 +148,10 @@ async fn balance(State(db): State<Db>, Path(account): Path<u32>) -> Result<Strin
             |row| row.get(0),
         )
         .optional()
-        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        .map_err(|error| {
+            tracing::error!(%error, "the database failed");
+            StatusCode::INTERNAL_SERVER_ERROR
+        })?;
     Ok(format!("balance {}\n", balance.unwrap_or_default()))
 }
 

@@ -77,6 +77,7 @@ impl Content {
     }
 
     /// Returns true if there are trailers.
+    #[cfg(feature = "axum")]
     pub(crate) fn has_trailers(&self) -> bool {
         let trailers = self.0.as_ref().map(|parts| &parts.trailers);
         trailers.is_some_and(Option::is_some)
