@@ -59,6 +59,11 @@ async fn without_any_one_of_the_rules_something_fails() {
             assert_eq!(rule, "+select");
             continue;
         };
+        if rule == "+getrange" {
+            // The program of a record fails then, and plain commands, which are not atomic, write it.
+            everything(&store).await.unwrap();
+            continue;
+        }
         assert!(
             everything(&store).await.is_err(),
             "nothing needs {rule}: take it out of the table"
