@@ -218,7 +218,8 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Sets the maximum length of a response's body that is kept, in bytes. Default 1 MiB.
+    /// Sets the maximum length of a response's body that is kept, in bytes. Default 1 MiB. As much is held in memory for each
+    /// run whose response has begun.
     ///
     /// A body that comes bit by bit reaches its client as it comes, and is copied beside it. The client learns of the end when
     /// the record is written. A longer response, one that takes longer than [`expected_run`](Self::expected_run), or an event

@@ -20,7 +20,7 @@ use super::{
     outcome::IdempotencyRefusal,
     settlement::Settlement,
 };
-use crate::{body::Sent, metrics::count_idempotent, retry::Retry};
+use crate::{body::Sent, metrics::count_idempotent, retry::Retry, tracker::TrackedRun};
 
 /// Responds to a request whose record has this name.
 pub(super) async fn respond<S, ReqBody, ResBody>(
@@ -51,6 +51,7 @@ where
     req.extensions_mut().insert(run.context(&key));
     let claimed = match run.claim_now() {
         Some(Ok(Claimed::Taken(record))) => {
+            drop(tracked);
             return Ok(run.respond_to_repetition(record).await);
         }
         Some(Ok(Claimed::Mine)) => true,
@@ -58,12 +59,8 @@ where
         None => false,
     };
     let (reply, receiver) = oneshot::channel();
-    let task = claim_and_run(run, claimed, inner, req, reply);
-    let tracked_task = async move {
-        task.await;
-        drop(tracked);
-    };
-    tokio::spawn(tracked_task.instrument(tracing::Span::current()));
+    let task = claim_and_run(run, claimed, inner, req, reply, tracked);
+    tokio::spawn(task.instrument(tracing::Span::current()));
     match receiver.await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -81,7 +78,8 @@ async fn claim_and_run<S, ReqBody, ResBody>(
     claimed: bool,
     inner: S,
     req: Request<ReqBody>,
-    reply: ReplySender<ResBody, S::Error>,
+    mut reply: ReplySender<ResBody, S::Error>,
+    tracked: TrackedRun,
 ) where
     S: Handler<ReqBody, ResBody>,
     ReqBody: Rebuild,
@@ -95,10 +93,15 @@ async fn claim_and_run<S, ReqBody, ResBody>(
     match claim {
         // ## Claiming => Running
         Ok(Claimed::Mine) => run_handler(run, inner, req, reply).await,
-        // ## Claiming => Replayed or refused
+        // ## Claiming => Replayed or refused. A repetition that waits is no run, and ends with its client.
         Ok(Claimed::Taken(record)) => {
-            let response = run.respond_to_repetition(record).await;
-            let _ = reply.send(Ok(Ok(response)));
+            drop(tracked);
+            tokio::select! {
+                response = run.respond_to_repetition(record) => {
+                    let _ = reply.send(Ok(Ok(response)));
+                }
+                () = reply.closed() => {}
+            }
         }
         // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.
         Err(error) => {

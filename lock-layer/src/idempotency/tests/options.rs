@@ -253,6 +253,34 @@ async fn a_repetition_waits_only_so_long_and_only_for_its_own_payload() {
     }
 }
 
+/// A service that stops waits for runs, and not for those who wait for them. A client that leaves waits no longer.
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_waits_is_no_run_and_ends_with_its_client() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let layer = layer.wait(Duration::from_secs(60));
+            let service = Handler::new().under(&layer, async |_, _| {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                created("done")
+            });
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            settle().await;
+            let waits = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            settle().await;
+            assert_eq!(layer.tracker().running(), 1);
+            waits.abort();
+            settle().await;
+            world.fault_injector.take_calls();
+            world.pass(Duration::from_secs(5)).await;
+            let calls = world.fault_injector.take_calls();
+            assert!(!calls.contains(&"get"), "nobody looks: {calls:?}");
+            world.pass(Duration::from_secs(5)).await;
+            first.await.unwrap().unwrap();
+        }
+    }
+}
+
 /// A run that did nothing leaves no record. Who waited for it is told to try again, and does not run.
 #[tokio::test(start_paused = true)]
 async fn a_repetition_that_waited_for_nothing_may_try_again() {
