@@ -77,4 +77,4 @@ impl Watches {
 
 /// How often a waiter asks if no hint comes, and how soon again at the end of the others' lease.
 const LOOK: Duration = Duration::from_millis(250);
-const SOON: Duration = Duration::from_millis(2);
+const SOON: Duration = Duration::from_millis(10);
