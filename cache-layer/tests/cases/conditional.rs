@@ -95,14 +95,7 @@ pub async fn an_uncacheable_page_gives_the_same_304(store: SharedStore) {
 
 pub async fn each_follower_has_its_own_condition(store: SharedStore) {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, _| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            response(&[FRESH, TAG], "body")
-        }
-    });
+    let handler = Handler::gated(&gate, |_| true, |_, _| response(&[FRESH, TAG], "body"));
     let site = Site::new(&store, handler);
     let both = join(site.get_with("/", HAS_TAG), site.get("/"));
     let release = async {

@@ -51,16 +51,11 @@ pub async fn directives_are_read_as_they_are_meant(store: SharedStore) {
 
 pub async fn requests_for_an_uncacheable_page_do_not_wait_for_each_other(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            if n > 1 {
-                gate.acquire().await.unwrap().forget();
-            }
-            response(&[("cache-control", "no-store")], n.to_string())
-        }
-    });
+    let handler = Handler::gated(
+        &gate,
+        |n| n > 1,
+        |_, n| response(&[("cache-control", "no-store")], n.to_string()),
+    );
     let site = Site::new(&store, handler);
     let cold = site.get("/").await;
     assert_eq!(cold.cache_status(), "cache; fwd=uri-miss; detail=no-store");
@@ -111,17 +106,14 @@ pub async fn one_answer_that_is_not_stored_switches_nothing_off(store: SharedSto
 
 pub async fn a_purge_lets_requests_queue_up_again(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            if n == 1 {
-                return response(&[("cache-control", "no-store")], "");
-            }
-            gate.acquire().await.unwrap().forget();
-            response(&[FRESH], n.to_string())
-        }
-    });
+    let handler = Handler::gated(
+        &gate,
+        |n| n > 1,
+        |_, n| match n {
+            1 => response(&[("cache-control", "no-store")], ""),
+            _ => response(&[FRESH], n.to_string()),
+        },
+    );
     let site = Site::new(&store, handler);
     site.get("/").await;
     site.cache.purge_path("/").await.unwrap();
@@ -159,16 +151,7 @@ pub async fn a_lifetime_ends(store: SharedStore) {
 
 pub async fn clients_that_want_a_new_answer_at_once_make_one_call(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            if n > 1 {
-                gate.acquire().await.unwrap().forget();
-            }
-            response(&[FRESH], n.to_string())
-        }
-    });
+    let handler = Handler::gated(&gate, |n| n > 1, |_, n| response(&[FRESH], n.to_string()));
     let site = Site::new(&store, handler);
     assert_eq!(site.get("/").await.body, "1");
     for lines in [

@@ -17,16 +17,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Fails with this status when it is told to.
 fn failing(status: u16, gate: &Arc<Semaphore>) -> Handler {
-    let gate = gate.clone();
-    Handler::new(move |_, n| {
-        let gate = gate.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
+    Handler::gated(
+        gate,
+        |_| true,
+        move |_, n| {
             let mut answer = response(&[], n.to_string());
             *answer.status_mut() = StatusCode::from_u16(status).unwrap();
             answer
-        }
-    })
+        },
+    )
 }
 
 pub async fn a_hundred_requests_for_a_page_that_fails_make_one_call(store: SharedStore) {

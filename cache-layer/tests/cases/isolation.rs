@@ -194,16 +194,7 @@ pub async fn addresses_and_variants_do_not_collide(store: SharedStore) {
 
 pub async fn a_request_with_a_malformed_host_is_not_cached(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            if n <= 2 {
-                gate.acquire().await.unwrap().forget();
-            }
-            response(&[FRESH], n.to_string())
-        }
-    });
+    let handler = Handler::gated(&gate, |n| n <= 2, |_, n| response(&[FRESH], n.to_string()));
     let site = Site::new(&store, handler);
     let odd = [("host", "a/b")];
     // Both are in the handler at once: no lock holds one of them.

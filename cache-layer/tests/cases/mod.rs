@@ -46,7 +46,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use layer_store_names::unique;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tower::{Layer, Service, ServiceExt};
 
 mod layer_store_names {
@@ -292,6 +292,24 @@ impl Handler {
         Self::new(move |request, call| {
             let response = response(headers, text(&request, call));
             async move { response }
+        })
+    }
+
+    /// Responds with what `answer` makes. The calls whose numbers `waits` accepts wait for a permit of the gate first.
+    pub fn gated(
+        gate: &Arc<Semaphore>,
+        waits: fn(usize) -> bool,
+        answer: impl Fn(&Request<String>, usize) -> Response<Frames> + Send + Sync + 'static,
+    ) -> Self {
+        let (gate, answer) = (gate.clone(), Arc::new(answer));
+        Self::new(move |request, call| {
+            let (gate, answer) = (gate.clone(), answer.clone());
+            async move {
+                if waits(call) {
+                    gate.acquire().await.unwrap().forget();
+                }
+                answer(&request, call)
+            }
         })
     }
 

@@ -14,16 +14,7 @@ use super::{FRESH, Handler, Site, eventually, gate::Gate, response};
 
 pub async fn a_purge_during_the_fill_is_seen(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            if n == 1 {
-                gate.acquire().await.unwrap().forget();
-            }
-            response(&[FRESH], n.to_string())
-        }
-    });
+    let handler = Handler::gated(&gate, |n| n == 1, |_, n| response(&[FRESH], n.to_string()));
     let site = Site::new(&store, handler);
     let purge = async {
         eventually("the handler runs", || site.calls() == 1).await;

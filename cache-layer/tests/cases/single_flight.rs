@@ -20,14 +20,7 @@ use super::{FRESH, Handler, Site, eventually, frames, request, response};
 
 /// A handler that waits for a permit, and answers with the number of its call.
 fn gated(gate: &Arc<Semaphore>) -> Handler {
-    let gate = gate.clone();
-    Handler::new(move |_, n| {
-        let gate = gate.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            response(&[FRESH], n.to_string())
-        }
-    })
+    Handler::gated(gate, |_| true, |_, n| response(&[FRESH], n.to_string()))
 }
 
 pub async fn the_first_byte_does_not_wait_for_the_last(store: SharedStore) {
@@ -198,15 +191,14 @@ pub async fn a_handler_that_fails_hangs_nobody(store: SharedStore) {
 
 pub async fn a_handler_that_panics_hangs_nobody(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
+    let handler = Handler::gated(
+        &gate,
+        |_| true,
+        |_, n| {
             assert!(n > 1, "on purpose");
             response(&[FRESH], n.to_string())
-        }
-    });
+        },
+    );
     let site = Site::new(&store, handler);
     let leading = site.clone();
     let leader = tokio::spawn(async move { leading.get("/").await.body });

@@ -33,15 +33,14 @@ fn site_with(layer: CacheLayer, handler: Handler) -> (Site, ManualClock) {
 
 pub async fn a_page_that_just_expired_holds_up_nobody(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(1));
-    let inside = gate.clone();
-    let handler = Handler::new(move |_, n| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
+    let handler = Handler::gated(
+        &gate,
+        |_| true,
+        |_, n| {
             let lines = [("cache-control", "max-age=60, stale-while-revalidate=30")];
             response(&lines, n.to_string())
-        }
-    });
+        },
+    );
     let (site, hand) = site(store, handler);
     assert_eq!(site.get("/").await.body, "1");
     hand.advance(MINUTE + Duration::from_secs(5));
@@ -202,14 +201,7 @@ pub async fn a_stale_response_that_still_holds_is_not_sent_again(store: SharedSt
 
 pub async fn a_purge_during_a_validation_is_seen(store: SharedStore) {
     let gate = Arc::new(Semaphore::new(1));
-    let inside = gate.clone();
-    let handler = Handler::new(move |request, n| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            tagged(&request, "\"a\"", n)
-        }
-    });
+    let handler = Handler::gated(&gate, |_| true, |request, n| tagged(request, "\"a\"", n));
     let (site, hand) = site(store, handler);
     site.get("/").await;
     hand.advance(MINUTE);
