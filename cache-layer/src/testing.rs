@@ -107,6 +107,18 @@ impl World {
     }
 }
 
+/// Names and values of fields.
+pub(crate) type Lines<'a> = &'a [(&'static str, &'a str)];
+
+/// Makes a map of fields.
+pub(crate) fn fields(lines: Lines<'_>) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for (name, value) in lines {
+        fields.append(*name, value.parse().unwrap());
+    }
+    fields
+}
+
 /// Reads a request as a layer with these settings does.
 pub(crate) fn read_request(
     settings: &CacheSettings,

@@ -92,16 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn map(lines: Lines<'_>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::testing::{Lines, fields};
 
     const BEFORE: &str = "Sat, 05 Nov 1994 08:49:37 GMT";
     const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -110,7 +101,12 @@ mod tests {
     /// Asks at `NOW` for a response with these fields.
     fn asks(request: Lines<'_>, response: Lines<'_>) -> bool {
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        is_unchanged(&map(request), StatusCode::OK, &map(response), received)
+        is_unchanged(
+            &fields(request),
+            StatusCode::OK,
+            &fields(response),
+            received,
+        )
     }
 
     fn if_none_match(value: &str, response: Lines<'_>) -> bool {
@@ -189,7 +185,7 @@ mod tests {
     fn only_a_200_is_compared() {
         for status in 100..600 {
             let status = StatusCode::from_u16(status).unwrap();
-            let (request, none) = (map(&[("if-none-match", "*")]), HeaderMap::new());
+            let (request, none) = (fields(&[("if-none-match", "*")]), HeaderMap::new());
             let unchanged = is_unchanged(&request, status, &none, SystemTime::UNIX_EPOCH);
             assert_eq!(unchanged, status == StatusCode::OK, "{status}");
         }
@@ -206,26 +202,26 @@ mod tests {
             ("expires", LATER),
             ("access-control-allow-origin", "*"),
         ];
-        let mut headers = map(&must);
+        let mut headers = fields(&must);
         for name in OF_THE_CONTENT {
             headers.insert(name, "1".parse().unwrap());
         }
         headers.insert(LAST_MODIFIED, BEFORE.parse().unwrap());
         keep_fields_of_304(&mut headers);
-        assert_eq!(headers, map(&must));
+        assert_eq!(headers, fields(&must));
         // Without a tag the date is the validator.
-        let mut headers = map(&[("last-modified", BEFORE), ("content-type", "text/plain")]);
+        let mut headers = fields(&[("last-modified", BEFORE), ("content-type", "text/plain")]);
         keep_fields_of_304(&mut headers);
-        assert_eq!(headers, map(&[("last-modified", BEFORE)]));
+        assert_eq!(headers, fields(&[("last-modified", BEFORE)]));
     }
 
     #[test]
     fn only_conditions_are_stripped() {
         let kept = [("if-range", "\"a\""), ("accept", "text/html")];
-        let mut request = map(&kept);
+        let mut request = fields(&kept);
         request.insert(IF_NONE_MATCH, "\"a\"".parse().unwrap());
         request.insert(IF_MODIFIED_SINCE, NOW.parse().unwrap());
         strip(&mut request);
-        assert_eq!(request, map(&kept));
+        assert_eq!(request, fields(&kept));
     }
 }

@@ -92,37 +92,28 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn map(lines: Lines<'_>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::testing::{Lines, fields};
 
     fn updated(stored: Lines<'_>, new: Lines<'_>) -> Option<HeaderMap> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        update(&map(stored), &map(new), now)
+        update(&fields(stored), &fields(new), now)
     }
 
     const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     #[test]
     fn the_origin_is_asked_by_both_validators_and_not_by_those_of_the_client() {
-        let stored = map(&[("etag", "W/\"a\""), ("last-modified", NOW)]);
-        let mut request = map(&[("if-none-match", "\"x\""), ("accept", "text/html")]);
+        let stored = fields(&[("etag", "W/\"a\""), ("last-modified", NOW)]);
+        let mut request = fields(&[("if-none-match", "\"x\""), ("accept", "text/html")]);
         assert!(ask_if_changed(&stored, &mut request));
         let expected = [
             ("accept", "text/html"),
             ("if-none-match", "W/\"a\""),
             ("if-modified-since", NOW),
         ];
-        assert_eq!(request, map(&expected));
-        let mut request = map(&[("if-modified-since", NOW)]);
-        assert!(!ask_if_changed(&map(&[]), &mut request));
+        assert_eq!(request, fields(&expected));
+        let mut request = fields(&[("if-modified-since", NOW)]);
+        assert!(!ask_if_changed(&fields(&[]), &mut request));
         assert!(request.is_empty());
     }
 
@@ -166,14 +157,14 @@ mod tests {
             ("content-encoding", "gzip"),
             ("x-new", "1"),
         ];
-        assert_eq!(updated(&stored, &new).unwrap(), map(&expected));
+        assert_eq!(updated(&stored, &new).unwrap(), fields(&expected));
     }
 
     #[test]
     fn the_age_and_date_are_those_of_the_304() {
         let new = [("age", "7"), ("date", "Sat, 05 Nov 1994 08:49:37 GMT")];
         let updated = updated(&[("age", "100"), ("date", NOW)], &new).unwrap();
-        assert_eq!(updated, map(&new));
+        assert_eq!(updated, fields(&new));
     }
 
     #[test]
@@ -208,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_validator_is_a_tag_or_a_date() {
-        let has = |lines: Lines<'_>| has_validator(&map(lines));
+        let has = |lines: Lines<'_>| has_validator(&fields(lines));
         assert!(has(&[("etag", "\"a\"")]) && has(&[("last-modified", NOW)]));
         assert!(!has(&[("date", NOW)]));
         let odd = HeaderValue::from_bytes(b"\"\xff\"").unwrap();
