@@ -104,6 +104,16 @@ impl RateLimitLayer {
         Self::of(self.into_shared().clock(clock))
     }
 
+    /// Sets how many requests of a key this process may charge in advance, as [`Limiter::prepaid`] does. Default 0.
+    ///
+    /// # Panics
+    ///
+    /// If there are several policies.
+    #[track_caller]
+    pub fn prepaid(self, most: u64) -> Self {
+        Self::of(self.into_shared().prepaid(most))
+    }
+
     /// Returns the limiter inside, to peek and reset.
     pub fn handle(&self) -> Limiter {
         self.shared.limiter.clone()

@@ -127,6 +127,24 @@
 //!
 //! A ledger holds 65,536 keys, in at most 9 MB. A full one forgets the keys that owe least, and what is over its quota last.
 //!
+//! # Charging in advance
+//!
+//! Over a network each check is a command. For a key with many requests, such as one limit of a whole service,
+//! [`prepaid(k)`](RateLimitLayer::prepaid) charges up to `k` requests in advance, so that one command is enough for `k + 1` checks:
+//!
+//! ```
+//! # use rate_limit_layer::{Quota, RateLimitLayer, key_fn, store::MemoryStore};
+//! # let store = MemoryStore::new();
+//! let whole_service = Quota::per_second(20_000).name("all").by(key_fn(|_| Some("all".into()))).fail_open();
+//! let layer = RateLimitLayer::new(store, whole_service).prepaid(50);
+//! # let _ = layer;
+//! ```
+//!
+//! - In any interval of length `t`, `n` processes let at most `burst + t * limit / window + n * k` requests pass. In the long run no more
+//!   pass than without.
+//! - The number adapts to the key. What is not used within a second is given back; until then it is not there for other processes.
+//! - It is off by default, for limiters of one policy only, and does nothing over a memory store.
+//!
 //! # In-flight limits
 //!
 //! A quota limits how many requests come in a time. An [`InFlightLayer`] limits how many of one identity are in flight at once, over
@@ -201,6 +219,7 @@ mod ledger;
 mod limiter;
 mod metrics;
 mod policy;
+mod prepaid;
 mod response;
 mod service;
 mod shared;

@@ -86,6 +86,12 @@ impl Shared {
         Self { limiter, ..self }
     }
 
+    #[track_caller]
+    pub(crate) fn prepaid(self, most: u64) -> Self {
+        let limiter = self.limiter.prepaid(most);
+        Self { limiter, ..self }
+    }
+
     pub(crate) fn enabled(self, enabled: bool) -> Self {
         Self { enabled, ..self }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Charge<'a> {
     cost: u64,
     /// The debts so far.
     counted: Counted,
+    /// True if it charges more than its request, which is tried again alone if this is refused.
+    is_trial: bool,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that need no command any more.
@@ -60,6 +62,7 @@ impl<'a> Charge<'a> {
             outage,
             cost,
             counted: Counted::new(partitions.set(), cost),
+            is_trial: false,
             seen: LimitSet::default(),
             charged: LimitSet::default(),
             tightest: None,
@@ -71,6 +74,18 @@ impl<'a> Charge<'a> {
     /// Sets the charges of the request in a ledger. They are taken back if it does not pass.
     pub(crate) fn reserved(&mut self, reservation: Reservation<'a>) {
         self.reservation = Some(reservation);
+    }
+
+    /// Lets a refusal be told to nobody: the request is tried again.
+    pub(crate) const fn as_trial(&mut self) {
+        self.is_trial = true;
+    }
+
+    /// Tells which policy refused the request, and for how long.
+    pub(crate) fn tell_refused(&self, excess: &Excess, outcome: Outcome) {
+        if !self.is_trial {
+            tell_refused(self.limits, excess, self.cost, outcome);
+        }
     }
 
     /// Ends the talk with an error for each command, as if the store had been asked.
@@ -101,7 +116,7 @@ impl<'a> Charge<'a> {
     #[cold]
     pub(crate) fn refused_by_ledger(&mut self, excess: Excess) -> Decision {
         self.counted.note(excess.debt);
-        tell_refused(self.limits, &excess, self.cost, Outcome::RefusedByLedger);
+        self.tell_refused(&excess, Outcome::RefusedByLedger);
         Decision::Refuse(excess)
     }
 
@@ -171,7 +186,7 @@ impl<'a> Charge<'a> {
         // The earlier charges are to be given back.
         if let Some(excess) = self.excess {
             self.counted.give_back(self.limits, self.charged);
-            tell_refused(self.limits, &excess, self.cost, Outcome::Refused);
+            self.tell_refused(&excess, Outcome::Refused);
             return Decision::Refuse(excess);
         }
         // ## Charged => admitted

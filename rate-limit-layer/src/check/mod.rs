@@ -20,10 +20,12 @@ pub(crate) mod outage;
 pub(crate) mod overflow;
 pub(crate) mod partition;
 
-mod command;
-mod refund;
+pub(crate) mod refund;
 
-use std::{fmt, mem, slice, sync::Arc};
+mod command;
+mod prepaid;
+
+use std::{fmt, mem, slice, sync::Arc, time::Instant};
 
 use layer_http::RequestHead;
 use layer_store::{
@@ -50,6 +52,7 @@ use crate::{
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
     },
+    prepaid::stocks::Stocks,
 };
 
 /// Limits over a store.
@@ -60,6 +63,8 @@ pub(crate) struct Checker {
     clock: Clock,
     /// What this process has let through. `None` for a store that answers at once: it knows that itself.
     ledger: Option<Ledger>,
+    /// What this process has charged in advance. `None`: nothing is ([`prepaid`](crate::prepaid)).
+    stocks: Option<Arc<Stocks>>,
 }
 
 impl Checker {
@@ -77,9 +82,39 @@ impl Checker {
         Self {
             outage,
             ledger,
+            stocks: None,
             clock,
             caller,
             limits,
+        }
+    }
+
+    /// Makes the same checker, which charges up to `most` requests of a key in advance.
+    #[track_caller]
+    pub(crate) fn with_prepaid(&self, most: u64) -> Self {
+        let [limit] = &*self.limits else {
+            panic!(
+                "only a limiter of one policy charges in advance: write a layer of its own for that policy"
+            );
+        };
+        let (rate, clock) = (limit.rate, self.clock.clone());
+        let stocks = || Arc::new(Stocks::new(most, rate, clock.clone()));
+        // A store that answers at once is as near as a stock.
+        let stocks = (most > 0 && self.ledger.is_some()).then(stocks);
+        let (store, limits) = (self.store().clone(), self.limits.clone());
+        Self {
+            stocks,
+            ..Self::with_clock(store, limits, clock)
+        }
+    }
+
+    /// Makes the same checker with another clock.
+    pub(crate) fn on_clock(&self, clock: Clock) -> Self {
+        let (store, limits) = (self.store().clone(), self.limits.clone());
+        let this = Self::with_clock(store, limits, clock);
+        match &self.stocks {
+            Some(stocks) => this.with_prepaid(stocks.most()),
+            None => this,
         }
     }
 
@@ -95,6 +130,10 @@ impl Checker {
         assert!(
             self.limits.len() < MAX_POLICIES,
             "a limiter has at most {MAX_POLICIES} policies: write a second layer"
+        );
+        assert!(
+            self.stocks.is_none(),
+            "only a limiter of one policy charges in advance: write a layer of its own for that policy"
         );
         let limits = self.limits.iter().cloned().chain([limit]).collect();
         Self::with_clock(self.store().clone(), limits, self.clock.clone())
@@ -179,6 +218,12 @@ impl Checker {
             Ok(partitions) => partitions,
             Err(unpartitioned) => return Some(Err(unpartitioned)),
         };
+        // What was charged in advance passes, whatever the key owes now.
+        if let Some(stocks) = &self.stocks
+            && let Some(admitted) = self.spend_prepaid(stocks, &partitions, cost)
+        {
+            return Some(Ok(admitted.into()));
+        }
         let refused = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
         let excess = refused.err()?;
         let mut guard = self.begin(&partitions, cost)?;
@@ -268,18 +313,35 @@ impl Checker {
     }
 
     async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
+        if let Some(stocks) = &self.stocks {
+            return self.charge_prepaid(stocks, partitions, cost).await.into();
+        }
         let Some(mut guard) = self.begin(partitions, cost) else {
             return Decision::Admit(None).into();
         };
-        if let Some(ledger) = &self.ledger {
-            let decision = self.charge_over_network(ledger, &mut guard.charge).await;
-            return guard.checked(decision, tell);
-        }
-        let decision = match self.caller.run_now(&mut guard.charge) {
-            Some(decision) => decision,
-            None => self.caller.run(&mut guard.charge).await,
-        };
+        let decision = self.run(&mut guard.charge, self.caller.deadline()).await;
         guard.checked(decision, tell)
+    }
+
+    async fn charge_begun(
+        &self,
+        begun: Option<ChargeGuard<'_>>,
+        deadline: Option<Instant>,
+    ) -> Decision {
+        match begun {
+            Some(mut guard) => self.run(&mut guard.charge, deadline).await,
+            None => Decision::Admit(None),
+        }
+    }
+
+    async fn run<'a>(&'a self, charge: &mut Charge<'a>, deadline: Option<Instant>) -> Decision {
+        if let Some(ledger) = &self.ledger {
+            return self.charge_over_network(ledger, charge, deadline).await;
+        }
+        match self.caller.run_now(charge) {
+            Some(decision) => decision,
+            None => self.caller.run_by(charge, deadline).await,
+        }
     }
 
     /// Charges a request in the ledger of this process and in a store that has to be waited for.
@@ -287,8 +349,9 @@ impl Checker {
         &'a self,
         ledger: &'a Ledger,
         charge: &mut Charge<'a>,
+        deadline: Option<Instant>,
     ) -> Decision {
-        let (cost, deadline) = (charge.cost(), self.caller.deadline());
+        let cost = charge.cost();
         let keys = charge.partitions().bits(&self.limits);
         let mut reservation = Reservation::new(ledger, &self.limits, keys, cost);
         // ## Asked => at the gate
@@ -313,6 +376,17 @@ impl Checker {
             caller: &self.caller,
             limits: &self.limits,
         })
+    }
+
+    /// Begins to charge more than a request, which is tried again alone if this is refused.
+    fn begin_trial<'a>(
+        &'a self,
+        partitions: &'a Partitions<'a>,
+        cost: u64,
+    ) -> Option<ChargeGuard<'a>> {
+        let mut guard = self.begin(partitions, cost)?;
+        guard.charge.as_trial();
+        Some(guard)
     }
 
     /// Reads what an identity owes to each limit.
@@ -345,6 +419,9 @@ impl Checker {
         reply.into_count()?;
         if let Some(ledger) = &self.ledger {
             keys.iter().for_each(|key| ledger.forget(key.bits()));
+        }
+        if let Some(stocks) = &self.stocks {
+            keys.iter().for_each(|key| stocks.forget(key.bits()));
         }
         Ok(())
     }

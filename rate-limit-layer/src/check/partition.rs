@@ -73,6 +73,13 @@ impl<'a> Partitions<'a> {
         partitions
     }
 
+    /// Takes a partition in the first limit, and in no other.
+    pub(crate) fn one(partition: Partition<'a>) -> Self {
+        let mut partitions = Self::default();
+        partitions.0[0] = Some(partition);
+        partitions
+    }
+
     /// Copies what is borrowed, for a task that outlives the request.
     pub(crate) fn to_owned(&self) -> Partitions<'static> {
         let owned = |partition: &Partition<'a>| partition.clone().into_owned();
@@ -87,6 +94,14 @@ impl<'a> Partitions<'a> {
     pub(crate) fn key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
         let partition = self.0[index].as_ref()?;
         Some(limits[index].key(partition.identity.as_ref(), partition.fallback))
+    }
+}
+
+impl<'a> Partitions<'a> {
+    /// Returns the partition in a limit, and the bits of its key. `None`: the limit skips the request.
+    pub(crate) fn get(&self, limits: &[Limit], index: usize) -> Option<(&Partition<'a>, u128)> {
+        let bits = self.key(limits, index)?.bits();
+        Some((self.0[index].as_ref()?, bits))
     }
 }
 

@@ -51,7 +51,7 @@ impl Drop for ChargeGuard<'_> {
 ///
 /// Nobody waits for it. A refund that is lost costs its partition these requests, for as long as they take to be earned
 /// again.
-fn refund(
+pub(crate) fn refund(
     caller: &Caller,
     limits: &Arc<[Limit]>,
     partitions: &Partitions<'_>,

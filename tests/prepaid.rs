@@ -1,0 +1,67 @@
+//! Requests that are charged in advance, on a real Redis.
+
+use std::time::Duration;
+
+use layer_store::Options;
+use rate_limit_layer::{Limiter, Quota};
+use tests::{RedisServer, patient_store};
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn one_command_is_enough_for_eleven_checks_and_what_is_left_comes_back() {
+    let server = RedisServer::start();
+    let store = patient_store(&server, Options::new()).await;
+    let limiter = Limiter::new(store, Quota::per_day(1_000_000).fail_closed()).prepaid(10);
+    let check = async |count: usize| {
+        for _ in 0..count {
+            assert!(limiter.check("ada").await.is_admitted());
+        }
+    };
+    check(20).await;
+    let mut monitor = server.monitor();
+    check(1_100).await;
+    let mut names = monitor.names(&server);
+    names.retain(|name| name != "ping");
+    assert!((99..=101).contains(&names.len()), "{}", names.len());
+    assert!(names.iter().all(|name| name == "evalsha"), "{names:?}");
+
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        // A day's quota of a million earns 11 a second.
+        let left = limiter.peek("ada").await.unwrap()[0].remaining();
+        if left >= 1_000_000 - 1_120 {
+            break;
+        }
+        assert!(Instant::now() < until, "{left}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// 8 instances, each with a connection of its own, that ask as fast as they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_instances_stay_within_the_bound() {
+    let server = RedisServer::start();
+    let (limit, most) = (1_000, 10);
+    let policy = || Quota::per_second(limit).burst(200).fail_closed();
+    let begun = Instant::now();
+    let mut instances = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = patient_store(&server, Options::new()).await;
+        let limiter = Limiter::new(store, policy()).prepaid(most);
+        instances.spawn(async move {
+            let mut passed = 0;
+            while begun.elapsed() < Duration::from_secs(2) {
+                match limiter.check("ada").await.is_admitted() {
+                    true => passed += 1,
+                    false => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+            passed
+        });
+    }
+    let passed: u64 = instances.join_all().await.into_iter().sum();
+    let time = begun.elapsed().as_micros() as u64;
+    let bound = 200 + time * limit / 1_000_000 + 8 * most;
+    assert!(passed <= bound, "{passed} of {bound}");
+    assert!(passed >= bound * 3 / 4, "{passed} of {bound}");
+}
