@@ -96,7 +96,8 @@ impl Limiter {
     /// back, so a key with few requests is charged one by one. At most half of what a key has left is charged in advance.
     ///
     /// With `n` processes at most `burst + limit * t / window + 10 * n` requests pass in any interval of length `t`. In the long
-    /// run no more pass than without. A process that ends has charged up to 10 for nothing.
+    /// run no more pass than without. A process that ends, or a check that is dropped while it asks the store, has charged up to 10 for
+    /// nothing.
     ///
     /// Over a memory store nothing is charged in advance.
     ///

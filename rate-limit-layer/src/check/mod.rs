@@ -9,9 +9,9 @@
 //! command.
 //!
 //! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
-//! - [`charge`] and [`refund`]: the talks with the store. [`decision`]: what a reply means; [`counted`]: what is
-//!   told of all limits. [`outage`]: what a failure means;
-//!   [`overflow`]: who has no room in a full store.
+//! - [`prepaid`]: what is charged in advance, if that is asked for. [`charge`] and [`refund`]: the talks with the store.
+//! - [`decision`]: what a reply means. [`counted`]: what is told of all limits.
+//! - [`outage`]: what a failure means. [`overflow`]: who has no room in a full store.
 
 pub(crate) mod charge;
 pub(crate) mod counted;
@@ -19,7 +19,6 @@ pub(crate) mod decision;
 pub(crate) mod outage;
 pub(crate) mod overflow;
 pub(crate) mod partition;
-
 pub(crate) mod refund;
 
 mod command;

@@ -90,18 +90,16 @@ impl<'a> Partitions<'a> {
         )
     }
 
-    /// Makes the key of a limit's partition. `None`: the limit skips the request.
-    pub(crate) fn key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
-        let partition = self.0[index].as_ref()?;
-        Some(limits[index].key(partition.identity.as_ref(), partition.fallback))
-    }
-}
-
-impl<'a> Partitions<'a> {
     /// Returns the partition in a limit, and the bits of its key. `None`: the limit skips the request.
     pub(crate) fn get(&self, limits: &[Limit], index: usize) -> Option<(&Partition<'a>, u128)> {
         let bits = self.key(limits, index)?.bits();
         Some((self.0[index].as_ref()?, bits))
+    }
+
+    /// Makes the key of a limit's partition. `None`: the limit skips the request.
+    pub(crate) fn key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
+        let partition = self.0[index].as_ref()?;
+        Some(limits[index].key(partition.identity.as_ref(), partition.fallback))
     }
 }
 

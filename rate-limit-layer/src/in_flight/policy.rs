@@ -135,12 +135,12 @@ impl MaxInFlight {
     ///
     /// # Panics
     ///
-    /// If it is below 100 ms or above a day.
+    /// If it is below a second or above a day.
     #[track_caller]
     pub const fn lease(mut self, lease: Duration) -> Self {
         assert!(
-            lease.as_millis() >= 100 && lease.as_millis() <= 86_400_000,
-            "a lease is renewed at each third of it: write 100 ms to a day, such as Duration::from_secs(30)"
+            lease.as_millis() >= 1_000 && lease.as_millis() <= 86_400_000,
+            "a lease is renewed at each third of it: write a second to a day, such as Duration::from_secs(30)"
         );
         self.lease = lease;
         self
@@ -301,9 +301,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "write 100 ms to a day")]
+    #[should_panic(expected = "write a second to a day")]
     fn a_lease_too_short_to_be_renewed_panics() {
-        let _ = MaxInFlight::new(1).lease(Duration::from_millis(99));
+        let _ = MaxInFlight::new(1).lease(Duration::from_millis(999));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Account {
     /// The time at which the debts below are owed, in microseconds.
     at: u64,
     own: Span,
-    /// The time since which `own` is not zero.
+    /// The time of the charge since which `own` is not zero.
     busy_since: u64,
     /// True if `own` has a charge that the store has not counted.
     unseen: bool,
@@ -77,7 +77,7 @@ impl Account {
             *debt = rate.after(*debt, elapsed);
         }
         if self.own.is_zero() {
-            (self.busy_since, self.unseen) = (self.at, false);
+            self.unseen = false;
         }
     }
 
@@ -119,9 +119,14 @@ impl Account {
     /// Charges a pending request: the store has counted it.
     pub(crate) fn charge(&mut self, rate: Rate, pending: Pending) {
         self.end(rate, pending);
-        // Of a charge to an account that owed nothing for a while, only what is still owed.
-        let idle = self.busy_since.saturating_sub(pending.sent_at);
-        self.own = rate.sum(self.own, rate.after(pending.price, idle));
+        if self.own.is_zero() {
+            self.busy_since = pending.sent_at;
+            self.own = rate.after(pending.price, self.at.saturating_sub(pending.sent_at));
+        } else {
+            // One that was sent before: what it had paid back by then is not owed.
+            let before = self.busy_since.saturating_sub(pending.sent_at);
+            self.own = rate.sum(self.own, rate.after(pending.price, before));
+        }
     }
 
     /// Ends a pending request that the store did not count.
@@ -147,6 +152,9 @@ impl Account {
             Span::ZERO
         };
         allow(rate, self.let_through(rate).max(reported), price)?;
+        if self.own.is_zero() {
+            self.busy_since = self.at;
+        }
         self.own = rate.sum(self.own, price);
         self.unseen = true;
         Ok(())
@@ -352,6 +360,18 @@ mod tests {
         assert_eq!(later.owed(), PRICE, "the first is long paid back");
         later.refund(RATE, PRICE);
         assert_eq!(later.owed(), Span::ZERO);
+    }
+
+    /// Sent at once, and answered one after the other: only the first has begun to be paid back.
+    #[test]
+    fn charges_that_were_sent_at_once_are_owed_in_full() {
+        let mut account = Account::open(NOW);
+        let sent = [0; 8].map(|_| account.send(RATE, PRICE));
+        for (later, pending) in sent.into_iter().enumerate() {
+            account.advance(RATE, NOW + 20_000 + later as u64);
+            account.charge(RATE, pending);
+        }
+        assert_eq!(account.owed().micros, 8 * MICROS - 20_007);
     }
 
     #[test]
