@@ -59,6 +59,8 @@
 //!   [`Policy::name`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
 //! - A request that names two identities, such as an API key on two different header lines, is answered 400. Two equal lines are
 //!   one.
+//! - [`Limiter::reserve`] charges the most that work may cost before it begins, such as the tokens of an answer, and gives back what
+//!   it did not cost.
 //! - With [`or_refuse`](KeyExtractor::or_refuse), a request without an identity is answered 400. A policy by a path parameter that
 //!   the route does not have answers 500, with one error event. Both are problem documents, and nothing is charged.
 //! - Every refusal has a [`RateLimitRefusal`] in its response's extensions. [`RateLimitRefusal::to_response`] makes the layer's
@@ -220,6 +222,7 @@ mod limiter;
 mod metrics;
 mod policy;
 mod prepaid;
+mod reserved;
 mod response;
 mod service;
 mod shared;
@@ -256,6 +259,7 @@ pub use self::{
         cost::InvalidCost,
         quota::{InvalidQuota, Quota},
     },
+    reserved::Reserved,
     response::RateLimitRefusal,
     service::RateLimit,
     throttle::{Throttle, ThrottleError, ThrottleFuture, ThrottleLayer},

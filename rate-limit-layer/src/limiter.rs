@@ -3,7 +3,7 @@ use std::{panic::Location, sync::Arc};
 use layer_store::{Clock, Identity, SharedStore, StoreError};
 
 use crate::{
-    IntoPolicy, InvalidCost, Standing, Verdict, check::Checker, policy::limit::Limit,
+    IntoPolicy, InvalidCost, Reserved, Standing, Verdict, check::Checker, policy::limit::Limit,
     throttle::Queues, warnings::Made,
 };
 
@@ -130,6 +130,36 @@ impl Limiter {
     ) -> Result<Verdict, InvalidCost> {
         self.checker.allows(cost)?;
         Ok(self.charge(identity.into(), cost).await)
+    }
+
+    /// Charges `identity` `most` units before work of which it is not known how many it takes, such as the tokens of an answer by a
+    /// language model. [`Reserved::commit`] gives back what was not used; a dropped [`Reserved`] gives back all.
+    ///
+    /// Inside the result of the charge: an `Err` is the verdict that refuses, and nothing was charged.
+    ///
+    /// # Errors
+    ///
+    /// A cost of zero, or one above the burst of a policy, which would never pass.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, `most` was charged once or not at all. It is not given back, as nobody knows which; what was charged
+    /// is earned again in its time.
+    pub async fn reserve(
+        &self,
+        identity: impl Into<Identity<'_>>,
+        most: u64,
+    ) -> Result<Result<Reserved, Verdict>, InvalidCost> {
+        self.checker.allows(most)?;
+        let identity = identity.into();
+        let checked = self.checker.charge_identity(&identity, most).await;
+        Ok(match Verdict::new(checked, self.checker.limits()) {
+            Verdict::Admitted(standing) => {
+                let (checker, identity) = (self.checker.clone(), identity.into_owned());
+                Ok(Reserved::new(checker, identity, most, standing))
+            }
+            refused => Err(refused),
+        })
     }
 
     /// Returns the standing of `identity` under each policy, in their order, and changes nothing.

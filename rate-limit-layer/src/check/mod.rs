@@ -311,10 +311,33 @@ impl Checker {
         self.charge(&partitions, cost, Tell::Refusals).await
     }
 
+    /// Charges an identity in every limit by a command of its own, whatever was charged in advance.
+    pub(crate) async fn charge_identity(&self, identity: &Identity<'_>, cost: u64) -> Checked {
+        let partitions = Partitions::all(&self.limits, identity);
+        self.charge_alone(&partitions, cost, Tell::Refusals).await
+    }
+
+    /// Gives back what an identity was charged in every limit, without waiting for it. `is_counted`: by the store, and not by the
+    /// ledger alone.
+    pub(crate) fn give_back(&self, identity: &Identity<'_>, cost: u64, is_counted: bool) {
+        let partitions = Partitions::all(&self.limits, identity);
+        if let Some(ledger) = &self.ledger {
+            ledger.refund(&self.limits, partitions.bits(&self.limits), cost);
+        }
+        if is_counted {
+            let all = LimitSet::first(self.limits.len());
+            refund::refund(&self.caller, &self.limits, &partitions, all, cost);
+        }
+    }
+
     async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
         if let Some(stocks) = &self.stocks {
             return self.charge_prepaid(stocks, partitions, cost).await.into();
         }
+        self.charge_alone(partitions, cost, tell).await
+    }
+
+    async fn charge_alone(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
         let Some(mut guard) = self.begin(partitions, cost) else {
             return Decision::Admit(None).into();
         };

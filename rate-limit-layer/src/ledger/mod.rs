@@ -88,6 +88,22 @@ impl Ledger {
         excess.map_or(Ok(()), Err)
     }
 
+    /// Takes back a part of what keys were charged, or all of it.
+    pub(crate) fn refund(
+        &self,
+        limits: &[Limit],
+        keys: impl Iterator<Item = (usize, u128)>,
+        cost: u64,
+    ) {
+        let now = self.clock.now();
+        for (limit, key) in keys {
+            let rate = limits[limit].rate;
+            self.table.find(limits, key, now, |account| {
+                account.refund(rate, rate.price(cost));
+            });
+        }
+    }
+
     /// Forgets what a key owes, after a reset.
     pub(crate) fn forget(&self, key: u128) {
         self.table.close(key);
