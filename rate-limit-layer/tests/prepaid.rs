@@ -139,6 +139,47 @@ async fn exactly_the_quota_passes_at_one_process() {
     assert_eq!(fixture.store.take_calls(), [""; 0]);
 }
 
+/// The next request may come before the task that looks each 250 ms.
+#[tokio::test(start_paused = true)]
+async fn what_is_old_is_given_back_before_more_is_charged() {
+    let fixture = Fixture::new();
+    let limiter = fixture
+        .limiter(Quota::per_year(100).fail_closed())
+        .prepaid(10);
+    for _ in 0..5 {
+        assert!(limiter.check("ada").await.is_admitted());
+    }
+    assert_eq!(remaining(&limiter).await, 94);
+    fixture.hand.advance(1_000 * MILLI);
+    assert!(limiter.check("ada").await.is_admitted());
+    // 5 and 1 passed. Of 2 in advance 1 was used, so that 1 is charged now.
+    assert_eq!(remaining(&limiter).await, 93);
+}
+
+/// Another process has left too little to charge in advance: that is found out once, and not by each request.
+#[tokio::test(start_paused = true)]
+async fn a_charge_in_advance_that_is_refused_is_not_tried_each_time() {
+    let fixture = Fixture::new();
+    let policy = || Quota::per_year(100).fail_closed();
+    let (limiter, other) = (
+        fixture.limiter(policy()).prepaid(10),
+        fixture.limiter(policy()),
+    );
+    for _ in 0..11 {
+        assert!(limiter.check("ada").await.is_admitted());
+    }
+    // All of 1, 2, 3 and 5 were used.
+    assert_eq!(remaining(&limiter).await, 89);
+    assert!(other.check_cost("ada", 85).await.unwrap().is_admitted());
+    fixture.store.take_calls();
+    // Refused and tried alone; with one in advance; that one; alone.
+    for commands in [2, 1, 0, 1] {
+        assert!(limiter.check("ada").await.is_admitted());
+        assert_eq!(fixture.store.take_calls().len(), commands);
+    }
+    assert!(!limiter.check("ada").await.is_admitted());
+}
+
 /// Two processes: what one has charged in advance is not there for the other, until it is given back.
 #[tokio::test(start_paused = true)]
 async fn all_processes_together_pass_the_quota() {
