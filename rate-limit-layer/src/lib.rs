@@ -177,6 +177,8 @@
 //!   `qu="concurrent-requests"`, and `Retry-After`: for as long as requests were lately in flight, at least 1 s. The reason is an
 //!   [`InFlightRefusal`] in the response's extensions.
 //! - Put this layer inside a rate limit: a request that a quota refuses then takes no permit.
+//! - The response that upgrades a connection, as to a websocket, has no body, so its permit is given back at once. Take one from an
+//!   [`InFlightLimiter`] in the task of the connection.
 //!
 //! # Cancellation
 //!
