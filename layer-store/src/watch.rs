@@ -97,13 +97,22 @@ impl Watch {
         pending().await
     }
 
-    /// Returns true if a hint came since the watch was made, or since the last call, without waiting for one.
-    pub(crate) fn has_changed(&mut self) -> bool {
-        let Some(Registered { hints, .. }) = &mut self.0 else {
-            return false;
-        };
-        let changed = hints.has_changed().unwrap_or(false);
-        hints.mark_unchanged();
+    /// Returns true if a hint waits for [`changed`](Self::changed), which would return at once. It takes no hint.
+    ///
+    /// For one who looks at many watches, such as before each use of a copy.
+    #[inline]
+    pub fn has_hint(&self) -> bool {
+        let hints = self.0.as_ref().map(|Registered { hints, .. }| hints);
+        hints.is_some_and(|hints| hints.has_changed().unwrap_or(false))
+    }
+
+    /// Takes the hint that waits, if there is one. Returns true if there was.
+    pub fn take_hint(&mut self) -> bool {
+        let changed = self.has_hint();
+        // A hint that comes between the two is not taken unless it is told.
+        if changed && let Some(Registered { hints, .. }) = &mut self.0 {
+            hints.mark_unchanged();
+        }
         changed
     }
 }
@@ -303,6 +312,20 @@ mod tests {
         assert!(!is_hinted(&mut a) && !is_hinted(&mut b));
         watchers.hint_all();
         assert!(is_hinted(&mut a) && is_hinted(&mut twin) && is_hinted(&mut b));
+    }
+
+    #[test]
+    fn a_hint_waits_until_it_is_taken() {
+        let watchers = Watchers::<&str>::default();
+        let mut watch = watchers.watch("a");
+        assert!(!watch.has_hint() && !watch.take_hint());
+        watchers.hint("a");
+        assert!(watch.has_hint() && watch.has_hint());
+        assert!(watch.take_hint() && !watch.has_hint() && !is_hinted(&mut watch));
+        watchers.hint("a");
+        assert!(is_hinted(&mut watch) && !watch.take_hint());
+        let mut never = Watch::never();
+        assert!(!never.has_hint() && !never.take_hint());
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Copies {
 
     fn heed(&self, stripe: &mut Stripe, key: &Key<'_>) -> bool {
         let changed = match stripe.watches.get_mut(&key.id()) {
-            Some(watched) => watched.watch.has_changed(),
+            Some(watched) => watched.watch.take_hint(),
             None => false,
         };
         if changed {
