@@ -317,9 +317,12 @@ impl CacheLayer {
         self
     }
 
-    /// Returns the cache of this layer, its clones and its services: for purges, statistics and objects.
+    /// Returns the cache of this layer, its clones and its services: for purges, statistics, objects and
+    /// [look-ups](ResponseCache::look_up).
+    ///
+    /// Call it when all settings are made: a look-up goes by those of this moment.
     pub fn handle(&self) -> ResponseCache {
-        self.cache.clone()
+        self.cache.with_settings(&self.settings)
     }
 }
 

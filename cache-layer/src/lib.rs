@@ -102,6 +102,9 @@
 //!   began before it, but for the bound of [local copies](ResponseCache::local_copies) in other processes. An unsafe request
 //!   (`PUT`, `POST`, ..) that succeeds purges its own path, and the paths that `Location` and `Content-Location` name on its
 //!   host.
+//! - **Operators** ask the [handle](CacheLayer::handle) of a layer what is stored for a request
+//!   ([`look_up`](ResponseCache::look_up)) and what a purge would end ([`preview_path`](ResponseCache::preview_path) and its
+//!   like, which scan the store).
 //! - **Objects** ([`ResponseCache::objects`]) are values without HTTP under keys of your own, on the same store and with the
 //!   same purges. See [`ObjectCache`].
 //! - **`Cache-Status`** (RFC 9211) on every response tells what was done, and why. `stored` means that the response is being
@@ -222,6 +225,7 @@ mod http;
 mod join;
 mod key;
 mod layer;
+mod look_up;
 mod metrics;
 mod object;
 mod plan;
@@ -252,12 +256,19 @@ pub use self::object::codec::Json;
 pub use self::{
     client_directives::ClientDirectives,
     layer::CacheLayer,
+    look_up::{LookUp, LookUpError, StoredResponse},
     object::{
         codec::{Codec, Raw},
         insert::InsertError,
         object_cache::ObjectCache,
     },
-    purge::{Purge, error::PurgeError, invalidation::Invalidation, tags::Tags},
+    purge::{
+        Purge,
+        error::PurgeError,
+        invalidation::Invalidation,
+        preview::{PreviewError, PurgePreview},
+        tags::Tags,
+    },
     refusal::CacheRefusal,
     response_cache::ResponseCache,
     service::Cache,

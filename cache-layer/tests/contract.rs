@@ -18,8 +18,9 @@ use std::{
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use cache_layer::{
-    Cache, CacheLayer, CacheRefusal, ClientDirectives, InsertError, Invalidation, ObjectCache,
-    Profile, Purge, PurgeError, Raw, ResponseCache, Stats, Tags,
+    Cache, CacheLayer, CacheRefusal, ClientDirectives, InsertError, Invalidation, LookUp,
+    LookUpError, ObjectCache, PreviewError, Profile, Purge, PurgeError, PurgePreview, Raw,
+    ResponseCache, Stats, StoredResponse, Tags,
     body::HandlerBody,
     future::ResponseFuture,
     store::{MemoryStore, SharedStore},
@@ -524,6 +525,11 @@ fn public_types_are_send_and_sync() {
     check::<Tags>();
     check::<Invalidation>();
     check::<PurgeError>();
+    check::<PurgePreview>();
+    check::<PreviewError>();
+    check::<LookUp>();
+    check::<LookUpError>();
+    check::<StoredResponse>();
     check::<CacheRefusal>();
     check::<Profile>();
     check::<ClientDirectives>();

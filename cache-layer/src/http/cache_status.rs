@@ -226,7 +226,7 @@ impl Fwd {
 }
 
 impl Detail {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
             Self::AmbiguousCredential => "ambiguous-credential",

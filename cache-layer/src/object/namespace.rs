@@ -37,6 +37,11 @@ impl Namespace {
         }
     }
 
+    /// Returns the place of its entries.
+    pub(crate) fn space(&self) -> &KeySpace {
+        &self.space
+    }
+
     /// Returns the address of an object.
     pub(crate) fn address(&self, key: &str, tags: &[&str]) -> Address {
         Address {

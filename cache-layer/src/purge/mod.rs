@@ -10,6 +10,7 @@ pub(crate) mod invalidation;
 pub(crate) mod old_data;
 pub(crate) mod pattern;
 pub(crate) mod plant;
+pub(crate) mod preview;
 pub(crate) mod purger;
 pub(crate) mod scope;
 pub(crate) mod snapshot;

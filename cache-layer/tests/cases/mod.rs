@@ -16,7 +16,9 @@ pub mod errors;
 pub mod gate;
 pub mod isolation;
 pub mod keys;
+pub mod look_ups;
 pub mod objects;
+pub mod previews;
 pub mod purges;
 pub mod schedules;
 pub mod single_flight;
@@ -100,6 +102,14 @@ macro_rules! cache_cases {
                 fields_of_one_request_are_not_stored,
                 layers_with_other_rules_share_no_entry,
                 all_layers_of_a_store_are_purged_together;
+            look_ups:
+                a_look_up_tells_of_a_response_and_not_its_body,
+                a_look_up_tells_why_nothing_is_found,
+                a_look_up_goes_by_the_rules_of_its_layer;
+            previews:
+                a_preview_counts_what_a_purge_ends,
+                a_preview_of_a_user_counts_that_user_alone,
+                a_preview_is_bounded_and_tells_what_it_did_not_see;
             directives:
                 directives_are_read_as_they_are_meant,
                 requests_for_an_uncacheable_page_do_not_wait_for_each_other,

@@ -139,7 +139,25 @@ impl PurgeScope {
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<'_>> {
         // The epoch goes first. A fill that still read the old stamp of the tag then finds another epoch.
         let epoch = (self.kind == ScopeKind::Tag).then(epoch_key);
-        epoch.into_iter().chain([self.kind.key(&self.text)])
+        epoch.into_iter().chain([self.stamp()])
+    }
+
+    /// Returns true if it may hold responses.
+    pub(crate) fn has_pages(&self) -> bool {
+        !matches!(self.kind, ScopeKind::Objects | ScopeKind::Object)
+    }
+
+    /// Returns true if it may hold objects.
+    pub(crate) fn has_objects(&self) -> bool {
+        matches!(
+            self.kind,
+            ScopeKind::Objects | ScopeKind::Object | ScopeKind::Tag
+        )
+    }
+
+    /// Returns the key of its stamp.
+    pub(crate) fn stamp(&self) -> Key<'_> {
+        self.kind.key(&self.text)
     }
 
     fn new(kind: ScopeKind, text: &str) -> Self {
