@@ -106,6 +106,43 @@ async fn a_hit_on_a_local_copy_is_no_command() {
 }
 
 #[tokio::test]
+async fn a_purge_elsewhere_ends_a_local_copy_at_once() {
+    let server = RedisServer::start();
+    let store = patient(&server).await;
+    let handler = Handler::text(&[FRESH], |_, n| n.to_string());
+    // The time alone would take far too long.
+    let bound = Duration::from_secs(600);
+    let cache = ResponseCache::new(store).local_copies(bound);
+    let site = Site::with(CacheLayer::with_cache(cache), handler);
+    let mut monitor = server.monitor();
+    let limit = Duration::from_secs(10);
+    // The first copies end when the server has been asked for hints.
+    let quiet = async {
+        loop {
+            for _ in 0..20 {
+                site.get("/").await;
+            }
+            if monitor.names(&server).is_empty() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(limit, quiet).await.unwrap();
+    assert!(site.get("/").await.is_hit());
+    // As another process does it. Purges of this one are counted, whichever cache makes them.
+    let stamps: Vec<String> = server.command(&["KEYS", "*:stamp:page"]);
+    assert_eq!(stamps.len(), 1, "{stamps:?}");
+    let deleted: u64 = server.command(&["DEL", &stamps[0]]);
+    assert_eq!(deleted, 1);
+    let seen = async {
+        while site.get("/").await.body == "1" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(limit, seen).await.unwrap();
+}
+
+#[tokio::test]
 async fn no_key_is_without_a_life() {
     let server = RedisServer::start();
     let store = patient(&server).await;

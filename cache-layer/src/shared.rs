@@ -9,7 +9,7 @@ use std::{
 
 use http::HeaderMap;
 use layer_store::{
-    Caller, ErrorKind, IdentityRef, Key, KeySpace, Op, Reply, SharedStore, StoreError, Value,
+    Caller, Clock, ErrorKind, IdentityRef, Key, KeySpace, Op, Reply, SharedStore, StoreError, Value,
 };
 use tokio::time::Instant;
 
@@ -80,7 +80,7 @@ impl Shared {
             hints: Bounded::new(MAX_HINTS),
             hits_for_miss: Bounded::new(MAX_HINTS),
             fills: Arc::default(),
-            copies: Copies::new(purges.clone()),
+            copies: Copies::new(purges.clone(), caller.store(), Clock::system()),
             purges,
             variants: StoredVariants::new(MAX_HINTS),
             waits: Waits::default(),
