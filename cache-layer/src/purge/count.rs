@@ -81,7 +81,7 @@ impl Purges {
         store.answers_now && !store.shared && !store.reads_may_lag && store.incarnation.is_none()
     }
 
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self(Arc::default())
     }
 }

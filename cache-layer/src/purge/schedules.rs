@@ -1,5 +1,7 @@
 //! Requests that look up, plant and fill, and writers that change the data and purge, all at once, while the store fails in
-//! every way: 10,000 schedules.
+//! every way: 10,000 schedules. The same with local copies, and with hints that come late or never.
+
+mod instance;
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -10,6 +12,7 @@ use layer_store::{
     conformance::schedules::{Schedule, Tally, assert_finds, assert_holds},
 };
 
+use self::instance::{BOUND, Instance};
 use crate::{
     http::{
         freshness::Freshness,
@@ -39,6 +42,12 @@ enum KnownBug {
     PlantsLate,
     /// A purge of a tag deletes the tag's stamp first, and the epoch second.
     EpochLast,
+    /// The time of a copy counts from the reply of its lookup, and so do the purges that it has to show.
+    CopiesFromTheReply,
+    /// A purge ends the copies of its process before the stamp is deleted.
+    CopiesBeforeTheStamp,
+    /// The others are told of a purge before the stamp is deleted.
+    HintsBeforeTheStamp,
 }
 
 /// The data behind the cache, and what has been purged of it.
@@ -48,6 +57,8 @@ struct Data {
     versions: [u64; 2],
     /// The versions that were there when a purge began that has ended since, by scope.
     floors: Floors,
+    /// The same purges, with the times at which they ended.
+    ended: Vec<(Duration, &'static str, [u64; 2])>,
 }
 
 type Floors = HashMap<&'static str, [u64; 2]>;
@@ -57,11 +68,16 @@ const TAGS: [&str; 2] = ["t", "u"];
 
 struct Scenario {
     bug: KnownBug,
+    keeps_copies: bool,
     addresses: [Rc<Address>; 2],
     /// Hits, misses, purged entries and fills, over all schedules.
     seen: Tally<4>,
+    /// Hits on copies, and such on one that is older than a purge elsewhere, as it may be.
+    copied: Tally<2>,
 }
 
+const COPIED: usize = 0;
+const LATE: usize = 1;
 const HIT: usize = 0;
 const MISS: usize = 1;
 const PURGED: usize = 2;
@@ -78,25 +94,43 @@ impl Scenario {
         };
         Self {
             bug,
+            keeps_copies: false,
+            copied: Tally::new(),
             addresses: PATHS.map(|path| Rc::new(address(path))),
             seen: Tally::new(),
         }
     }
 
+    fn with_copies(bug: KnownBug) -> Self {
+        Self {
+            keeps_copies: true,
+            ..Self::new(bug)
+        }
+    }
+
     fn begin(&self, schedule: &Schedule) -> impl FnMut() -> Result<(), String> + use<> {
         // Some values expire meanwhile, and most do not.
-        schedule.set_longest_pause(Duration::from_secs(1));
+        schedule.set_longest_pause(match self.keeps_copies {
+            true => BOUND / 16,
+            false => Duration::from_secs(1),
+        });
         let data = Rc::new(RefCell::new(Data::default()));
-        for _ in 0..3 {
-            let reader = self.actor(schedule, &data);
+        let instances: Rc<[_]> = match self.keeps_copies {
+            true => (0..3).map(|_| Instance::new(&self.addresses)).collect(),
+            false => Rc::default(),
+        };
+        let requests = if self.keeps_copies { 12 } else { 6 };
+        for number in 0..3 {
+            let reader = self.actor(schedule, &data, &instances, number);
             schedule.spawn(async move {
                 let mut hints = [None, None];
-                for _ in 0..6 {
+                for _ in 0..requests {
                     reader.request(&mut hints).await;
                 }
             });
         }
-        let writer = self.actor(schedule, &data);
+        // With copies, it is in the process of the first reader.
+        let writer = self.actor(schedule, &data, &instances, 0);
         schedule.spawn(async move {
             for _ in 0..4 {
                 writer.change_and_purge().await;
@@ -105,9 +139,18 @@ impl Scenario {
         || Ok(())
     }
 
-    fn actor(&self, schedule: &Schedule, data: &Rc<RefCell<Data>>) -> Actor {
+    fn actor(
+        &self,
+        schedule: &Schedule,
+        data: &Rc<RefCell<Data>>,
+        instances: &Rc<[Instance]>,
+        number: usize,
+    ) -> Actor {
         Actor {
             bug: self.bug,
+            instances: instances.clone(),
+            number,
+            copied: self.copied.clone(),
             addresses: self.addresses.clone(),
             seen: self.seen.clone(),
             schedule: schedule.clone(),
@@ -119,6 +162,11 @@ impl Scenario {
 /// One that asks for pages, or one that changes them.
 struct Actor {
     bug: KnownBug,
+    /// Empty if no copies are kept.
+    instances: Rc<[Instance]>,
+    /// That of its own process.
+    number: usize,
+    copied: Tally<2>,
     addresses: [Rc<Address>; 2],
     seen: Tally<4>,
     schedule: Schedule,
@@ -135,6 +183,10 @@ impl Actor {
         fields.insert("x", wants);
         // Every purge that has ended by now must be seen.
         let floors = self.data.borrow().floors.clone();
+        if self.answer_with_copy(page, &fields, hints[page].as_ref()) {
+            return self.schedule.turn().await;
+        }
+        let sent = self.instance().map(Instance::sent);
         let hint = hints[page].as_ref().filter(|_| !self.schedule.one_in(4));
         let mut lookup = Lookup::new(address, &fields, hint, 0);
         let Ok(mut found) = self.schedule.talk(&mut lookup).await else {
@@ -144,7 +196,16 @@ impl Actor {
             hints[page] = Some(hint);
         }
         match &found.entry {
-            Ok(entry) => self.check(page, entry, &floors),
+            Ok(entry) => {
+                self.check(page, entry, &floors);
+                if let (Some(instance), Some(sent)) = (self.instance(), sent) {
+                    let sent = match self.bug {
+                        KnownBug::CopiesFromTheReply => instance.sent(),
+                        _ => sent,
+                    };
+                    instance.keep(address, &found.vary.variant(&fields), entry, sent);
+                }
+            }
             Err(reason) => {
                 self.seen.count(if *reason == MissReason::Purged {
                     PURGED
@@ -156,20 +217,61 @@ impl Actor {
         }
     }
 
+    /// The process, at the time of now.
+    fn instance(&self) -> Option<&Instance> {
+        let instance = self.instances.get(self.number)?;
+        Some(instance.at(self.schedule.elapsed()))
+    }
+
+    /// Checks the copy that answers a request, if there is one.
+    ///
+    /// It shows what its process has purged or was told of, and what anybody has purged for longer than the bound.
+    fn answer_with_copy(&self, page: usize, fields: &HeaderMap, hint: Option<&Hint>) -> bool {
+        let variant = hint.map(|hint| hint.vary.variant(fields));
+        let variant = variant.unwrap_or_default();
+        let copy = |instance: &Instance| {
+            let entry = instance.copy(&self.addresses[page], &variant, fields)?;
+            Some((entry, instance.known()))
+        };
+        let Some((entry, mut floors)) = self.instance().and_then(copy) else {
+            return false;
+        };
+        self.copied.count(COPIED);
+        let data = self.data.borrow();
+        for (ended, name, versions) in &data.ended {
+            if *ended + BOUND <= self.schedule.elapsed() {
+                raise(&mut floors, name, *versions);
+            }
+        }
+        if self.older(page, &entry, &data.floors).is_some() {
+            self.copied.count(LATE);
+        }
+        self.check(page, &entry, &floors);
+        true
+    }
+
     /// Checks that a hit is as new as every purge that reaches it.
     fn check(&self, page: usize, entry: &Entry, floors: &Floors) {
         self.seen.count(HIT);
+        if let Some(how) = self.older(page, entry, floors) {
+            self.schedule.violate(how);
+        }
+    }
+
+    /// Tells how an entry is older than a purge that reaches it.
+    fn older(&self, page: usize, entry: &Entry, floors: &Floors) -> Option<String> {
         let version: u64 = str::from_utf8(&entry.body).unwrap().parse().unwrap();
         let tags = entry.tags.iter().map(|(tag, _)| &**tag);
-        for scope in ["*", "/cars/*", PATHS[page]].into_iter().chain(tags) {
+        let mut scopes = ["*", "/cars/*", PATHS[page]].into_iter().chain(tags);
+        scopes.find_map(|scope| {
             let floor = floors.get(scope).map_or(0, |floor| floor[page]);
-            if version < floor {
-                self.schedule.violate(format!(
+            (version < floor).then(|| {
+                format!(
                     "version {version} of {} after {scope} was purged at {floor}",
                     PATHS[page]
-                ));
-            }
-        }
+                )
+            })
+        })
     }
 
     /// Calls the handler, and stores what it says. Returns the hint for the next lookup.
@@ -269,15 +371,55 @@ impl Actor {
         if self.bug == KnownBug::EpochLast {
             keys.reverse();
         }
+        if self.bug == KnownBug::HintsBeforeTheStamp {
+            self.others().for_each(|other| other.hint(&keys));
+        }
         for _ in 0..10 {
-            if self.schedule.talk(&mut DeleteStamps(&keys)).await.is_ok() {
+            let mut purging = self.instance().map(Instance::purging);
+            if self.bug == KnownBug::CopiesBeforeTheStamp {
+                purging = None;
+            }
+            let deleted = self.schedule.talk(&mut DeleteStamps(&keys)).await;
+            drop(purging);
+            if deleted.is_ok() {
                 self.schedule
                     .trace(|| format!("{name} is purged at {versions:?}"));
-                self.data.borrow_mut().floors.insert(name, versions);
-                return;
+                self.end_purge(name, versions);
+                return self.tell_others(name, versions, &keys).await;
             }
             self.schedule.turn().await;
         }
+    }
+
+    /// From now on the purge has to be seen.
+    fn end_purge(&self, name: &'static str, versions: [u64; 2]) {
+        let mut data = self.data.borrow_mut();
+        raise(&mut data.floors, name, versions);
+        data.ended.push((self.schedule.elapsed(), name, versions));
+        if let Some(instance) = self.instance() {
+            instance.know(name, versions);
+        }
+    }
+
+    /// Hints at a purge. A hint may be late, or lost.
+    async fn tell_others(&self, name: &'static str, versions: [u64; 2], keys: &[Key<'_>]) {
+        for other in self.others() {
+            if !self.schedule.one_in(3) {
+                continue;
+            }
+            for _ in 0..self.schedule.below(3) {
+                self.schedule.turn().await;
+            }
+            if self.bug != KnownBug::HintsBeforeTheStamp {
+                other.hint(keys);
+            }
+            other.know(name, versions);
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Instance> {
+        let all = self.instances.iter().enumerate();
+        all.filter_map(|(number, instance)| (number != self.number).then_some(instance))
     }
 
     fn page(&self) -> usize {
@@ -294,6 +436,12 @@ impl Actor {
             _ => self.schedule.below(5),
         }
     }
+}
+
+/// Notes a purge, unless a later one is noted.
+fn raise(floors: &mut Floors, name: &'static str, versions: [u64; 2]) {
+    let floor = floors.entry(name).or_default();
+    *floor = [0, 1].map(|page| floor[page].max(versions[page]));
 }
 
 /// Makes an entry whose body is its version.
@@ -355,6 +503,37 @@ fn a_fill_that_plants_after_its_handler_has_read_is_found() {
 #[test]
 fn a_purge_that_ends_with_the_epoch_is_found() {
     let scenario = Scenario::new(KnownBug::EpochLast);
+    let violation = assert_finds(|schedule| scenario.begin(schedule));
+    assert!(violation.message().starts_with("version "));
+}
+
+/// Promise P2: with local copies, what a process has purged or was told of is never seen in it again, and what another one has
+/// purged for no longer than the bound.
+#[test]
+fn no_schedule_serves_a_copy_of_what_was_purged() {
+    let scenario = Scenario::with_copies(KnownBug::None);
+    let schedules = assert_holds(|schedule| scenario.begin(schedule));
+    scenario.seen.assert_each(schedules / 4);
+    scenario.copied.assert_each(schedules / 100);
+}
+
+#[test]
+fn copies_that_count_from_the_reply_are_found() {
+    let scenario = Scenario::with_copies(KnownBug::CopiesFromTheReply);
+    let violation = assert_finds(|schedule| scenario.begin(schedule));
+    assert!(violation.message().starts_with("version "));
+}
+
+#[test]
+fn copies_that_end_before_the_stamp_are_found() {
+    let scenario = Scenario::with_copies(KnownBug::CopiesBeforeTheStamp);
+    let violation = assert_finds(|schedule| scenario.begin(schedule));
+    assert!(violation.message().starts_with("version "));
+}
+
+#[test]
+fn hints_that_come_before_the_stamp_are_found() {
+    let scenario = Scenario::with_copies(KnownBug::HintsBeforeTheStamp);
     let violation = assert_finds(|schedule| scenario.begin(schedule));
     assert!(violation.message().starts_with("version "));
 }
