@@ -243,7 +243,7 @@ impl Actor {
                 raise(&mut floors, name, *versions);
             }
         }
-        if self.older(page, &entry, &data.floors).is_some() {
+        if older(page, &entry, &data.floors).is_some() {
             self.copied.count(LATE);
         }
         self.check(page, &entry, &floors);
@@ -253,25 +253,9 @@ impl Actor {
     /// Checks that a hit is as new as every purge that reaches it.
     fn check(&self, page: usize, entry: &Entry, floors: &Floors) {
         self.seen.count(HIT);
-        if let Some(how) = self.older(page, entry, floors) {
+        if let Some(how) = older(page, entry, floors) {
             self.schedule.violate(how);
         }
-    }
-
-    /// Tells how an entry is older than a purge that reaches it.
-    fn older(&self, page: usize, entry: &Entry, floors: &Floors) -> Option<String> {
-        let version: u64 = str::from_utf8(&entry.body).unwrap().parse().unwrap();
-        let tags = entry.tags.iter().map(|(tag, _)| &**tag);
-        let mut scopes = ["*", "/cars/*", PATHS[page]].into_iter().chain(tags);
-        scopes.find_map(|scope| {
-            let floor = floors.get(scope).map_or(0, |floor| floor[page]);
-            (version < floor).then(|| {
-                format!(
-                    "version {version} of {} after {scope} was purged at {floor}",
-                    PATHS[page]
-                )
-            })
-        })
     }
 
     /// Calls the handler, and stores what it says. Returns the hint for the next lookup.
@@ -436,6 +420,22 @@ impl Actor {
             _ => self.schedule.below(5),
         }
     }
+}
+
+/// Tells how an entry is older than a purge that reaches it.
+fn older(page: usize, entry: &Entry, floors: &Floors) -> Option<String> {
+    let version: u64 = str::from_utf8(&entry.body).unwrap().parse().unwrap();
+    let tags = entry.tags.iter().map(|(tag, _)| &**tag);
+    let mut scopes = ["*", "/cars/*", PATHS[page]].into_iter().chain(tags);
+    scopes.find_map(|scope| {
+        let floor = floors.get(scope).map_or(0, |floor| floor[page]);
+        (version < floor).then(|| {
+            format!(
+                "version {version} of {} after {scope} was purged at {floor}",
+                PATHS[page]
+            )
+        })
+    })
 }
 
 /// Notes a purge, unless a later one is noted.

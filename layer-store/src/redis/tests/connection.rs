@@ -81,7 +81,7 @@ async fn an_attempt_that_fails_is_no_hint_of_a_change() {
     let server = Server::start(|_| "-LOADING Redis is loading\r\n".into()).await;
     let store = server.store();
     let space = KeySpace::new("data", "s");
-    let mut watch = store.watch(&Key::new(&space, IdentityRef::Int(1)));
+    let watch = store.watch(&Key::new(&space, IdentityRef::Int(1)));
     assert_eq!(what(&get(&store).await.unwrap_err()), NOT_SENT);
     assert!(!watch.has_hint());
 }
