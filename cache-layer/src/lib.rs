@@ -58,7 +58,7 @@
 //!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status or errors are
 //!   [shared](CacheLayer::share_errors); bodies that break off, differ from their `Content-Length`, or are longer than
 //!   [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not in the RFC. The fields that `no-cache="x"`
-//!   names are left out of what is stored.
+//!   or `private="x"` names are left out of what is stored (section 5.2.2).
 //! - **Time.** The age of a response begins when its request was sent (RFC 9111, section 4.2.3): the time of the handler counts
 //!   against the lifetime that the response states. A response without a `Date` gets the time of its arrival.
 //! - **Address.** An entry is found by scheme, host, port, path and query as they were sent, and by the request fields that

@@ -4,8 +4,6 @@ use http::{
 };
 
 /// The `Cache-Control` directives on which this cache acts (RFC 9111, section 5.2, and RFC 5861).
-///
-/// `private="x"` is read as `private`, which forbids more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) no_store: bool,
@@ -13,7 +11,10 @@ pub(crate) struct Directives {
     pub(crate) no_cache: bool,
     /// The fields of `no-cache="x, y"`: the rest of the response may be used without asking the origin.
     pub(crate) no_cache_fields: Vec<HeaderName>,
+    /// Without a list of fields.
     pub(crate) private: bool,
+    /// The fields of `private="x, y"`: the rest of the response is for all (section 5.2.2.7).
+    pub(crate) private_fields: Vec<HeaderName>,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
     pub(crate) proxy_revalidate: bool,
@@ -73,7 +74,10 @@ impl Directives {
                 Some(fields) => self.no_cache_fields.extend(fields),
                 None => self.no_cache = true,
             },
-            b"private" => self.private = true,
+            b"private" => match argument.and_then(fields) {
+                Some(fields) => self.private_fields.extend(fields),
+                None => self.private = true,
+            },
             b"public" => self.public = true,
             b"must-revalidate" => self.must_revalidate = true,
             b"proxy-revalidate" => self.proxy_revalidate = true,
@@ -164,8 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_does_not_weaken_a_prohibition() {
-        assert!(of(&["private=\"x\""]).private);
+    fn private_may_be_for_some_fields_alone() {
+        let read = of(&["private=\"X-User, x\", private=\"y\""]);
+        assert!(!read.private && read.no_cache_fields.is_empty());
+        assert_eq!(read.private_fields, ["x-user", "x", "y"]);
+        // A list that cannot be read forbids more.
+        for odd in ["private=\"\"", "private=x", "private=\"a b\"", "private="] {
+            assert!(of(&[odd]).private, "{odd}");
+        }
+        let both = of(&["private, private=\"x\""]);
+        assert!(both.private && !both.private_fields.is_empty());
     }
 
     #[test]

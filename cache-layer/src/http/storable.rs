@@ -32,7 +32,7 @@ pub(crate) struct StorePolicy {
     pub(crate) vary: VaryFields,
     /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
-    /// The fields that are not stored, by `no-cache="x"`.
+    /// The fields that are not stored, by `no-cache="x"` and `private="x"`.
     left_out: Vec<HeaderName>,
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn store_policy(
         public,
         vary,
         tags: tags.as_slice().to_vec(),
-        left_out: directives.no_cache_fields,
+        left_out: [directives.no_cache_fields, directives.private_fields].concat(),
     };
     // One that is never fresh is of use if it may be validated, or sent stale.
     match policy.is_ever_fresh() {
