@@ -3,10 +3,10 @@
 //! A check of one policy on a key that is at hand ([`Checker::check_peer_now`], and [`Checker::check_now`] for one policy) does
 //! not go through the [`Charge`] protocol. It is by far the most frequent check, its instructions have a bar (`cargo xtask
 //! instructions`), and a protocol would cost it the room for eight keys and a second look at the reply. It shares the
-//! reading of the reply with the protocol ([`read`]).
+//! reading of the reply with the protocol ([`charge::read`]). It is in `at_once`.
 //!
 //! Over a network the [`ledger`](crate::ledger) of this process comes first: it refuses what the store would refuse, without a
-//! command.
+//! command ([`over_network`]).
 //!
 //! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
 //! - [`prepaid`]: what is charged in advance, if that is asked for. [`charge`] and [`refund`]: the talks with the store.
@@ -21,32 +21,32 @@ pub(crate) mod overflow;
 pub(crate) mod partition;
 pub(crate) mod refund;
 
+mod at_once;
 mod command;
+mod over_network;
 mod prepaid;
 
-use std::{fmt, mem, slice, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use layer_http::RequestHead;
 use layer_store::{
-    Arg, Caller, Clock, ErrorKind, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError,
+    Arg, Caller, Clock, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError,
 };
 
 use crate::{
     InvalidCost,
     algorithm::{
         gcra::Change,
-        program::{CHARGE, CHARGE_ONE, MAX_ARGS, charge_args, charge_one_args},
-        span::Span,
+        program::{CHARGE, MAX_ARGS, charge_args},
     },
     check::{
-        charge::{Charge, read, tell_refused},
+        charge::Charge,
         decision::{Checked, Debt, Decision, Tell},
         outage::Outage,
         partition::{Partitions, Unpartitioned},
         refund::ChargeGuard,
     },
-    ledger::{Ledger, reservation::Reservation},
-    metrics::Outcome,
+    ledger::Ledger,
     policy::{
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
@@ -206,94 +206,6 @@ impl Checker {
         }
     }
 
-    /// Refuses a request that the ledger knows to be over its quota. `None`: the store has to be asked.
-    fn refuse_now(
-        &self,
-        ledger: &Ledger,
-        head: &RequestHead<'_>,
-        cost: u64,
-    ) -> Option<Result<Checked, Unpartitioned>> {
-        let partitions = match Partitions::of(&self.limits, head) {
-            Ok(partitions) => partitions,
-            Err(unpartitioned) => return Some(Err(unpartitioned)),
-        };
-        // What was charged in advance passes, whatever the key owes now.
-        if let Some(stocks) = &self.stocks
-            && let Some(admitted) = self.spend_prepaid(stocks, &partitions, cost)
-        {
-            return Some(Ok(admitted.into()));
-        }
-        let refused = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
-        let excess = refused.err()?;
-        let mut guard = self.begin(&partitions, cost)?;
-        let decision = guard.charge.refused_by_ledger(excess);
-        Some(Ok(guard.checked(decision, Tell::Refusals)))
-    }
-
-    #[inline]
-    fn charge_one_now(
-        &self,
-        limit: &Limit,
-        identity: IdentityRef<'_>,
-        cost: u64,
-    ) -> Option<Decision> {
-        let key = limit.key(identity, false);
-        if !limit.rate.is_whole() {
-            return self.charge_parts_now(limit, &key, cost);
-        }
-        let op = Op::Run {
-            program: &CHARGE_ONE,
-            keys: slice::from_ref(&key),
-            args: &charge_one_args(limit.rate, limit.rate.price(cost)),
-        };
-        let reply = self.caller.call_now(&op);
-        if let Some(Ok(Reply::Output(output))) = &reply
-            && let Some(&[owed]) = output.inline_ints()
-            && owed >= 0
-        {
-            // Numbers own nothing: what is left to drop is known to be nothing.
-            mem::forget(reply);
-            limit.count(Outcome::Admitted);
-            let debt = Span::of_micros(owed as u64);
-            return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
-        }
-        let reply = self.outage.or_overflow(reply?, &op, LimitSet::one(0));
-        self.read_one(limit, reply, cost)
-    }
-
-    /// Charges a limit whose prices are not whole microseconds.
-    #[inline(never)]
-    fn charge_parts_now(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
-        let change = Change::Charge(limit.rate.price(cost));
-        let mut args = [Arg::Int(0); MAX_ARGS];
-        let len = charge_args(limit.rate, change, &mut args);
-        let op = Op::Run {
-            program: &CHARGE,
-            keys: slice::from_ref(key),
-            args: &args[..len],
-        };
-        let reply = self.caller.call_now(&op)?;
-        let reply = self.outage.or_overflow(reply, &op, LimitSet::one(0));
-        self.read_one(limit, reply, cost)
-    }
-
-    fn read_one(
-        &self,
-        limit: &Limit,
-        reply: Result<Reply, StoreError>,
-        cost: u64,
-    ) -> Option<Decision> {
-        let decision = read(reply, &self.limits, LimitSet::one(0), cost, &self.outage);
-        match &decision {
-            Some(Decision::Admit(_)) => limit.count(Outcome::Admitted),
-            Some(Decision::Refuse(excess)) => {
-                tell_refused(&self.limits, excess, cost, Outcome::Refused);
-            }
-            Some(Decision::Fail(_)) | None => {}
-        }
-        Some(decision.unwrap_or(Decision::Admit(None)))
-    }
-
     /// Charges a request, waiting for the store.
     pub(crate) async fn check(
         &self,
@@ -364,32 +276,6 @@ impl Checker {
             Some(decision) => decision,
             None => self.caller.run_by(charge, deadline).await,
         }
-    }
-
-    /// Charges a request in the ledger of this process and in a store that has to be waited for.
-    async fn charge_over_network<'a>(
-        &'a self,
-        ledger: &'a Ledger,
-        charge: &mut Charge<'a>,
-        deadline: Option<Instant>,
-    ) -> Decision {
-        let cost = charge.cost();
-        let keys = charge.partitions().bits(&self.limits);
-        let mut reservation = Reservation::new(ledger, &self.limits, keys, cost);
-        // ## Asked => at the gate
-        let passage = ledger.gates.enter(reservation.keys(), deadline).await;
-        if passage.is_none() {
-            // ## At the gate => not sent in time
-            charge.reserved(reservation);
-            return charge.fail(&StoreError::not_applied(ErrorKind::Overloaded));
-        }
-        // ## At the gate => refused | asking the store
-        // Those before it may have learnt that the key owes too much.
-        if let Err(excess) = reservation.send() {
-            return charge.refused_by_ledger(excess);
-        }
-        charge.reserved(reservation);
-        self.caller.run_by(charge, deadline).await
     }
 
     fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
@@ -469,139 +355,4 @@ impl fmt::Debug for Checker {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::Request;
-    use layer_http::{PeerAddr, header};
-    use layer_store::{Context, MemoryStore, Store, StoreInfo, conformance::FaultInjector};
-
-    use super::*;
-    use crate::{IntoPolicy, Quota};
-
-    fn checker<const N: usize>(
-        store: impl Into<SharedStore>,
-        policies: [impl IntoPolicy; N],
-    ) -> Checker {
-        let limits = policies.map(|policy| Limit::new(policy.into_policy()));
-        Checker::new(store.into(), limits.into())
-    }
-
-    fn request() -> Request<()> {
-        let mut request = Request::get("/").body(()).unwrap();
-        for (name, value) in [("x-user", "ada"), ("x-car", "7")] {
-            request.headers_mut().insert(name, value.parse().unwrap());
-        }
-        let peer = PeerAddr("192.0.2.1:4711".parse().unwrap());
-        request.extensions_mut().insert(peer);
-        request
-    }
-
-    async fn remaining(checker: &Checker, identity: &str) -> Vec<u64> {
-        let debts = checker.peek(&identity.into()).await.unwrap();
-        let left = |debt: &Debt| checker.limits[debt.limit].rate.remaining(debt.debt);
-        debts.iter().map(left).collect()
-    }
-
-    #[test]
-    fn a_cost_is_one_to_the_smallest_burst() {
-        let quota = Quota::per_hour(10);
-        let checker = checker(
-            MemoryStore::new(),
-            [quota.fail_open(), quota.burst(4).fail_open()],
-        );
-        for (cost, allowed) in [(0, false), (1, true), (4, true), (5, false), (11, false)] {
-            assert_eq!(checker.allows(cost).is_ok(), allowed, "{cost}");
-        }
-        let text = checker.allows(5).unwrap_err().to_string();
-        assert!(
-            text.contains("burst of 4 of the policy `10/h;b=4`"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn only_one_policy_by_the_peer_is_charged_on_the_fastest_path() {
-        let (quota, request) = (Quota::per_hour(10), request());
-        let head = RequestHead::of(&request);
-        let checker = |policy| checker(MemoryStore::new(), [policy]);
-        let by_peer = checker(quota.fail_open());
-        let debt = Span::of_micros(2 * 360_000_000);
-        let admitted = Decision::Admit(Some(Debt { limit: 0, debt }));
-        assert_eq!(by_peer.check_peer_now(&head, 2), Some(admitted));
-        let by_user = checker(quota.by(header("x-user")).fail_open());
-        assert_eq!(by_user.check_peer_now(&head, 2), None);
-        assert_eq!(
-            by_user.check_now(&head, 2, Tell::All),
-            Some(Ok(admitted.into()))
-        );
-        let two = by_peer.with(Limit::new(quota.fail_open().name("b")));
-        assert_eq!(two.check_peer_now(&head, 2), None);
-    }
-
-    /// One identity is spent. What the other was charged is there again, at once or, over a network, soon.
-    #[tokio::test(start_paused = true)]
-    async fn a_refused_request_gets_the_whole_cost_back() {
-        let memory = || SharedStore::new(MemoryStore::new());
-        let networked = || SharedStore::new(FaultInjector::new(MemoryStore::new()).networked());
-        for store in [memory(), networked()] {
-            let user = Quota::per_hour(10).by(header("x-user")).fail_open();
-            let car = Quota::per_hour(3).by(header("x-car")).fail_open();
-            let checker = checker(store, [user, car]);
-            let request = request();
-            let head = RequestHead::of(&request);
-            let first = checker.check(&head, 2, Tell::All).await.unwrap().decision;
-            assert!(matches!(first, Decision::Admit(Some(_))));
-            for _ in 0..3 {
-                let second = checker.check(&head, 2, Tell::All).await.unwrap().decision;
-                assert!(matches!(second, Decision::Refuse(_)));
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-                assert_eq!(remaining(&checker, "ada").await, [8, 3]);
-                assert_eq!(remaining(&checker, "7").await, [10, 1]);
-            }
-            checker.reset(&"ada".into()).await.unwrap();
-            assert_eq!(remaining(&checker, "ada").await, [10, 3]);
-        }
-    }
-
-    /// Over a network a key that is made for nothing costs as much as the rest of a check.
-    #[tokio::test]
-    async fn a_store_that_waits_is_not_asked_for_an_answer_at_once() {
-        struct Waiting(MemoryStore);
-
-        impl Store for Waiting {
-            async fn call<'a>(
-                &'a self,
-                op: &'a Op<'a>,
-                cx: &'a Context,
-            ) -> Result<Reply, StoreError> {
-                self.0.call(op, cx).await
-            }
-
-            fn call_now(&self, _: &Op<'_>, _: &Context) -> Option<Result<Reply, StoreError>> {
-                panic!("not asked for")
-            }
-
-            fn info(&self) -> StoreInfo {
-                StoreInfo::new("waiting")
-            }
-        }
-
-        let store = SharedStore::new(Waiting(MemoryStore::new()));
-        let quota = Quota::per_hour(10);
-        let checker = checker(store, [quota.fail_open()]);
-        let request = request();
-        let head = RequestHead::of(&request);
-        assert_eq!(checker.check_peer_now(&head, 1), None);
-        assert_eq!(checker.check_now(&head, 1, Tell::All), None);
-        assert!(matches!(
-            checker.check(&head, 1, Tell::All).await.unwrap().decision,
-            Decision::Admit(Some(_))
-        ));
-    }
-
-    #[test]
-    fn a_checker_shows_its_policies_and_no_key() {
-        let checker = checker(MemoryStore::new(), [Quota::per_hour(1).fail_open()]);
-        let text = format!("{checker:?}");
-        assert!(text.contains(r#"policies: ["1/h"]"#), "{text}");
-    }
-}
+mod tests;
