@@ -33,7 +33,8 @@ pub struct PurgePreview {
     pub bytes: u64,
     /// The entries that were read, in the scope or not.
     pub looked_at: u64,
-    /// The entries that could not be read, as the store lists no whole key of them: a key longer than 128 escaped bytes.
+    /// The keys that could not be read, as they are longer than 128 escaped bytes: the store lists a hash of them. Some of them
+    /// may belong to the entries that the purge would end.
     pub unknown: u64,
     /// True if the limit ended the scan before its end. There may be more.
     pub is_partial: bool,
