@@ -13,7 +13,7 @@ use std::{
 };
 
 use cache_layer::{
-    CacheLayer, ResponseCache,
+    CacheLayer, RequestHead, ResponseCache,
     store::{Options, SharedStore, connect},
 };
 use cases::{FRESH, Handler, Site};
@@ -66,6 +66,11 @@ async fn a_hit_is_one_command_and_a_miss_two_or_three() {
     there.get_with("/cars/7", &ask).await;
     assert_eq!(monitor.names(&server), ["mget", "mget"]);
     there.get_with("/cars/7", &ask).await;
+    assert_eq!(monitor.names(&server), ["mget"]);
+    // So does an operator.
+    let looked_up = cases::request("/cars/7", &ask);
+    let found = there.cache.look_up(&RequestHead::of(&looked_up)).await;
+    assert!(found.unwrap().found().is_some());
     assert_eq!(monitor.names(&server), ["mget"]);
     // What can never be stored asks for nothing.
     here.send(Request::options("/cars/7").body(String::new()).unwrap())
