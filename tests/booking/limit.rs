@@ -35,7 +35,12 @@ async fn of_640_requests_at_two_processes_on_one_redis_exactly_100_pass() {
     let mut monitor = redis.monitor();
     assert_eq!(storm(&[&one, &other]).await, 98);
     let commands = monitor.names(&redis);
-    assert_eq!(commands.len(), 640, "one command a check: {commands:?}");
+    // Each process soon knows that nothing is left: the rest is refused without a command.
+    assert!(
+        (98..=200).contains(&commands.len()),
+        "one command for each that passed, and for those under way meanwhile: {}",
+        commands.len()
+    );
     assert!(
         commands.iter().all(|name| name == "evalsha"),
         "{commands:?}"
