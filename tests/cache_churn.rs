@@ -67,12 +67,17 @@ async fn a_store_in_memory_stays_within_its_bytes_through_an_hour_of_churn() {
             full = Some(resident());
         }
         if let Some(full) = full {
+            // What the allocator cannot give back, as it lies between what is in use, is as much again. All that is sent in 36 s is
+            // three times this.
             let grown = resident().saturating_sub(full);
-            assert!(grown < BOUND as u64, "{grown} bytes more in the process");
+            assert!(
+                grown < 2 * BOUND as u64,
+                "{grown} bytes more in the process"
+            );
         }
     }
     assert!(full.is_some(), "it was never full");
-    assert!(sent > 2 * BOUND, "{sent} bytes were sent");
+    assert!(sent > 6 * BOUND, "{sent} bytes were sent");
     let stats = cache.stats();
     assert!(stats.hits > 0 && stats.stored > 1_000, "{stats:?}");
 }
