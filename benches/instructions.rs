@@ -15,7 +15,7 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("floor-headers", 4_900),
     ("passing", 1_690),
     ("passing-wrapped", 1_720),
-    ("passing-headers", 3_280),
+    ("passing-headers", 3_360),
     ("refused", 5_000),
     ("page-empty", 1_480),
     ("page-bare", 2_700),
