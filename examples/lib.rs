@@ -56,6 +56,18 @@ pub async fn open_with(url: Option<&str>, options: Options) -> Result<SharedStor
     }
 }
 
+/// Reads a time in seconds or milliseconds, such as `2s` or `500ms`.
+///
+/// # Errors
+///
+/// Returns what to write instead.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let read = |unit: &str| text.strip_suffix(unit)?.parse().ok();
+    let time = read("ms").map(Duration::from_millis);
+    let time = time.or_else(|| read("s").map(Duration::from_secs));
+    time.ok_or_else(|| "write a time such as 2s or 500ms".into())
+}
+
 /// Listens on an address, such as `127.0.0.1:3000`.
 ///
 /// # Errors

@@ -41,11 +41,11 @@ pub(crate) struct Args {
     on_store_error: OnStoreError,
 
     /// The longest time of a call to the store of `--store`, such as 250ms
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = examples::time)]
     pub(crate) deadline: Duration,
 
     /// The time that each booking takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = examples::time)]
     pub(crate) slow: Duration,
 }
 
@@ -78,14 +78,6 @@ impl Args {
             OnStoreError::Closed => quota.fail_closed(),
         })
     }
-}
-
-/// Reads a time in seconds or milliseconds.
-fn time(text: &str) -> Result<Duration, String> {
-    let read = |unit: &str| text.strip_suffix(unit)?.parse().ok();
-    let time = read("ms").map(Duration::from_millis);
-    let time = time.or_else(|| read("s").map(Duration::from_secs));
-    time.ok_or_else(|| "write a time such as 2s or 500ms".into())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use cache_layer::CacheLayer;
 use clap::{Parser, ValueEnum};
@@ -22,6 +22,10 @@ pub(crate) struct Args {
     /// The store: memory://, redis://host:6379 or rediss://.. [default: REDIS_URL or REDIS_HOST, else memory]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
+
+    /// The longest time of a call to the store of `--store`, such as 250ms
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = examples::time)]
+    pub(crate) deadline: Duration,
 
     /// The rules for storing responses: `safe` for ordinary applications, `rfc` for RFC 9111 alone
     #[arg(long, value_enum, value_name = "PROFILE", default_value = "safe")]

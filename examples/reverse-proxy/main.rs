@@ -20,7 +20,11 @@ mod tunnel;
 
 use std::{convert::Infallible, error::Error, process::ExitCode, time::Duration};
 
-use cache_layer::{Body, Cache, CacheLayer, body::HandlerBody, store::Store};
+use cache_layer::{
+    Body, Cache, CacheLayer,
+    body::HandlerBody,
+    store::{Options, Store},
+};
 use clap::Parser;
 use examples::Shutdown;
 use http::{Request, Response, StatusCode};
@@ -61,7 +65,8 @@ async fn answer(
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
-    let store = examples::open(args.store.as_deref()).await?;
+    let options = Options::new().deadline(args.deadline);
+    let store = examples::open_with(args.store.as_deref(), options).await?;
     let name = store.info().name;
     let cache = args.profile.apply(CacheLayer::new(store));
     let cached = cache.layer(Origin::new(&args.origin)?);
