@@ -2,29 +2,31 @@
 
 #[path = "../cache-layer/tests/cases/mod.rs"]
 mod cases;
-#[path = "cache/origin.rs"]
-mod origin;
 
 use std::{
+    net::SocketAddr,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use cache_layer::{
-    CacheLayer, RequestHead, ResponseCache,
+    CacheLayer, PROGRAM, RequestHead, ResponseCache,
     store::{Options, SharedStore, connect},
 };
 use cases::{FRESH, Handler, Site};
 use futures_util::future::join_all;
 use http::Request;
-use origin::origin;
-use tests::{RedisServer, Service, patient_store, unique};
+use layer_store::{
+    Arg,
+    conformance::{Random, programs::WRITE, twins::Twins},
+};
+use tests::{RedisConnection, RedisServer, Service, patient_store, unique};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 /// The server for all cases, which run at once.
@@ -35,6 +37,29 @@ cache_cases!(patient(&SERVER));
 /// A store for one test, whose keys no other sees.
 async fn patient(server: &RedisServer) -> SharedStore {
     patient_store(server, Options::new().prefix(unique())).await
+}
+
+#[tokio::test]
+async fn the_program_is_its_twin() {
+    let server = RedisServer::start();
+    let mut twins = Twins::new(RedisConnection::new(&server), PROGRAM, 3);
+    let mut random = Random::new(5);
+    for _ in 0..2_000 {
+        let time = random.duration(Duration::from_millis(100));
+        let life = Arg::Int(1 + random.below(200) as i64);
+        let result = if random.one_in(2) {
+            twins.turn_to(PROGRAM);
+            let name = random.below(3).to_string();
+            let args = [life, Arg::Bytes(name.as_bytes())];
+            twins.step(time, &[0, 1, 2], &args).await
+        } else {
+            // A stamp, or a name that another program wrote.
+            twins.turn_to(&WRITE);
+            let key = random.below(3) as usize;
+            twins.step(time, &[key], &[life, Arg::Bytes(b"1")]).await
+        };
+        result.unwrap_or_else(|difference| panic!("{difference}"));
+    }
 }
 
 #[tokio::test]
@@ -351,6 +376,40 @@ async fn the_proxy_hits_with_one_command_also_on_a_page_that_varies() {
     assert!(proxy.stop().success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_processes_make_one_call_for_a_cold_page() {
+    let server = RedisServer::start();
+    let (origin, asked) = origin().await;
+    let (url, store) = (format!("http://{origin}"), server.url());
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--origin",
+        &url,
+        "--store",
+        &store,
+        // Where a busy machine takes longer to say who has the lease, each process calls for itself.
+        "--deadline",
+        "10s",
+    ];
+    let proxies = [(); 3].map(|()| Service::start("reverse-proxy", &args));
+    let requests = (0..200).map(|i| {
+        let proxy = &proxies[i % 3];
+        async move {
+            let mut client = proxy.connect().await;
+            client.set_host("example.com");
+            client.get("/slow").await
+        }
+    });
+    for reply in join_all(requests).await {
+        assert_eq!(reply.body(), "slow");
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+    for proxy in proxies {
+        assert!(proxy.stop().success());
+    }
+}
+
 #[tokio::test]
 async fn a_lease_is_given_back_and_a_lost_one_expires() {
     let server = RedisServer::start();
@@ -432,4 +491,66 @@ async fn raw(proxy: &Service, head: &str) -> String {
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.expect("it answers");
     reply
+}
+
+/// An HTTP/1.1 origin that counts its requests.
+async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("some port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream, counter.clone()));
+        }
+    });
+    (address, asked)
+}
+
+async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
+    let mut request = Vec::new();
+    loop {
+        let mut chunk = [0; 1024];
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => request.extend_from_slice(&chunk[..read]),
+        }
+        if !request.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        asked.fetch_add(1, SeqCst);
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        let path = text.split(' ').nth(1).unwrap_or_default();
+        let language = text
+            .split("accept-language: ")
+            .nth(1)
+            .and_then(|rest| rest.get(..2));
+        let host = text
+            .split("\r\nhost: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next());
+        let (lines, body) = match path {
+            "/host" => ("cache-control: max-age=60\r\n", host.unwrap_or_default()),
+            "/plain" => ("cache-control: max-age=60\r\n", "plain"),
+            "/varies" => (
+                "cache-control: max-age=60\r\nvary: accept-language\r\n",
+                language.unwrap_or_default(),
+            ),
+            "/slow" => ("cache-control: max-age=60\r\n", "slow"),
+            _ => ("", "silent"),
+        };
+        if path == "/slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\n{lines}connection: x-hop\r\nx-hop: 1\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+        request.clear();
+    }
 }

@@ -211,6 +211,7 @@
 //! - `metrics`: counts requests, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
+//! - `test-util`: what the differential tests use; not covered by semantic versioning.
 
 mod call;
 mod client_directives;
@@ -275,6 +276,11 @@ pub use self::{
     settings::Profile,
     stats::Stats,
 };
+
+/// The program that checks the name of a server, for tests that compare its Lua body with its twin.
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub static PROGRAM: &store::Program = &purge::old_data::RENAME;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
