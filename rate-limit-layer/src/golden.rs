@@ -39,7 +39,7 @@ fn the_texts_of_keys_are_golden() {
             (Identity::V4(0x0a00_0001), true),
         ] {
             let mut text = Vec::new();
-            limit.key(identity.as_ref(), fallback).render(&mut text);
+            limit.by.key(identity.as_ref(), fallback).render(&mut text);
             writeln!(texts, "{}", String::from_utf8(text).unwrap()).unwrap();
         }
     }

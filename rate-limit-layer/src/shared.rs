@@ -106,7 +106,7 @@ impl Shared {
         }
         let checker = self.limiter.checker();
         if !self.forwarding.is_done() {
-            let by_peer = checker.limits().iter().find(|limit| limit.is_by_peer());
+            let by_peer = checker.limits().iter().find(|limit| limit.by.is_by_peer());
             let policy = by_peer.map(|limit| &*limit.name);
             self.forwarding.look(req.headers(), policy);
         }

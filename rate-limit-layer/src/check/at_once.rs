@@ -26,7 +26,7 @@ impl Checker {
         identity: IdentityRef<'_>,
         cost: u64,
     ) -> Option<Decision> {
-        let key = limit.key(identity, false);
+        let key = limit.by.key(identity, false);
         if !limit.rate.is_whole() {
             return self.charge_parts_now(limit, &key, cost);
         }

@@ -170,7 +170,7 @@ impl Checker {
         if !self.caller.answers_now() {
             return None;
         }
-        let identity = limit.extract_peer(head)?;
+        let identity = limit.by.extract_peer(head)?;
         self.charge_one_now(limit, identity.as_ref(), cost)
     }
 
@@ -186,7 +186,7 @@ impl Checker {
         }
         // ## One policy => its own path
         if let [limit] = &*self.limits
-            && let Some(identity) = limit.extract(head)
+            && let Some(identity) = limit.by.extract(head)
         {
             let decision = self.charge_one_now(limit, identity.as_ref(), cost)?;
             return Some(Ok(decision.into()));
@@ -340,7 +340,7 @@ impl Checker {
         fallback: bool,
     ) -> impl Iterator<Item = Key<'a>> {
         let limits = self.limits.iter();
-        limits.map(move |limit| limit.key(identity, fallback))
+        limits.map(move |limit| limit.by.key(identity, fallback))
     }
 }
 

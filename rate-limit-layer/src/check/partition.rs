@@ -4,19 +4,10 @@ use layer_http::{RequestHead, Resolved};
 use layer_store::{Identity, Key};
 
 use crate::policy::{
+    counts_by::CountsBy,
     limit::Limit,
     limit_set::{LimitSet, MAX_POLICIES},
 };
-
-/// A limit that finds the identity that it counts a request by.
-pub(crate) trait CountsBy {
-    /// Returns the identity of a request, or what its extractor wants done without one.
-    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a>;
-    /// Tells, once, of a route without the path parameter that the limit counts by.
-    fn tell_misconfigured(&self, head: &RequestHead<'_>);
-    /// Tells, once, that no peer's address is known.
-    fn tell_no_peer(&self);
-}
 
 /// The caller that one limit counts a request for.
 #[derive(Clone, Debug)]
@@ -56,7 +47,7 @@ impl<'a> Partitions<'a> {
     pub(crate) fn of(limits: &[Limit], head: &RequestHead<'a>) -> Result<Self, Unpartitioned> {
         let mut partitions = Self::default();
         for (partition, limit) in partitions.0.iter_mut().zip(limits) {
-            *partition = Partition::of(limit, head)?;
+            *partition = Partition::of(&limit.by, head)?;
         }
         Ok(partitions)
     }
@@ -99,7 +90,8 @@ impl<'a> Partitions<'a> {
     /// Makes the key of a limit's partition. `None`: the limit skips the request.
     pub(crate) fn key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
         let partition = self.0[index].as_ref()?;
-        Some(limits[index].key(partition.identity.as_ref(), partition.fallback))
+        let (identity, by) = (partition.identity.as_ref(), &limits[index].by);
+        Some(by.key(identity, partition.fallback))
     }
 }
 
@@ -127,11 +119,8 @@ impl Partitions<'_> {
 
 impl<'a> Partition<'a> {
     /// Finds a request's partition. `None`: the limit skips the request.
-    pub(crate) fn of(
-        limit: &impl CountsBy,
-        head: &RequestHead<'a>,
-    ) -> Result<Option<Self>, Unpartitioned> {
-        let fallback = match limit.resolve(head) {
+    pub(crate) fn of(by: &CountsBy, head: &RequestHead<'a>) -> Result<Option<Self>, Unpartitioned> {
+        let fallback = match by.resolve(head) {
             // ## Identified
             Resolved::Found(identity) => {
                 return Ok(Some(Self {
@@ -149,14 +138,14 @@ impl<'a> Partition<'a> {
             // By either identity, or by the peer, a client would be counted as it likes.
             Resolved::Ambiguous => return Err(Unpartitioned::AmbiguousIdentity),
             Resolved::Misconfigured => {
-                limit.tell_misconfigured(head);
+                by.tell_misconfigured(head);
                 return Err(Unpartitioned::Misconfigured);
             }
             // A way that this version does not know: count the request rather than let it pass.
             _ => None,
         };
         if fallback.is_none() {
-            limit.tell_no_peer();
+            by.tell_no_peer();
         }
         Ok(Some(Self {
             identity: fallback.unwrap_or(NOBODY),
@@ -227,7 +216,11 @@ mod tests {
     }
 
     fn expected(identity: Identity<'_>, fallback: bool) -> String {
-        text(limit(Nobody(OnMissing::Skip)).key(identity.as_ref(), fallback))
+        text(
+            limit(Nobody(OnMissing::Skip))
+                .by
+                .key(identity.as_ref(), fallback),
+        )
     }
 
     #[test]
@@ -260,11 +253,11 @@ mod tests {
         assert_eq!(key(limit(), false), Ok(Some(expected(NOBODY, true))));
         let request = request(true);
         let head = RequestHead::of(&request);
-        assert_eq!(limit().extract(&head), Some(peer.clone()));
-        assert_eq!(limit().extract_peer(&head), Some(peer));
+        assert_eq!(limit().by.extract(&head), Some(peer.clone()));
+        assert_eq!(limit().by.extract_peer(&head), Some(peer));
         let by_user = self::limit(header("x-user"));
-        assert_eq!(by_user.extract(&head), Some("ada".into()));
-        assert_eq!(by_user.extract_peer(&head), None);
+        assert_eq!(by_user.by.extract(&head), Some("ada".into()));
+        assert_eq!(by_user.by.extract_peer(&head), None);
     }
 
     #[test]

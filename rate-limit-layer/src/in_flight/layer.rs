@@ -109,7 +109,7 @@ impl Shared {
         head: &RequestHead<'a>,
     ) -> Result<Option<Partition<'a>>, Unpartitioned> {
         match self.enabled {
-            true => Partition::of(&self.limiter.permits().limit, head),
+            true => Partition::of(&self.limiter.permits().limit.by, head),
             false => Ok(None),
         }
     }

@@ -1,18 +1,15 @@
-use std::{
-    fmt,
-    sync::{Arc, Once},
-};
+use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, StatusCode};
-use layer_http::{Content, KeyExtractor, PeerIp, RequestHead, Resolved};
-use layer_store::{Key, KeySpace};
+use layer_http::Content;
+use layer_store::Key;
 
 use crate::{
     InFlightPolicy,
-    check::partition::{CountsBy, Partition},
+    check::partition::Partition,
     in_flight::refusal,
     metrics::{Decisions, Outcome},
-    policy::{FailureMode, PEER},
+    policy::{FailureMode, counts_by::CountsBy},
     response::headers::quoted,
 };
 
@@ -26,9 +23,7 @@ pub(crate) struct InFlightLimit {
     pub(crate) lease: u64,
     pub(crate) status: StatusCode,
     fails_closed: bool,
-    extractor: Option<Arc<dyn KeyExtractor>>,
-    space: KeySpace,
-    peer_space: KeySpace,
+    pub(crate) by: CountsBy,
     /// The name as a structured field's string.
     pub(crate) quoted: Box<str>,
     /// The value of `RateLimit-Policy`.
@@ -36,8 +31,6 @@ pub(crate) struct InFlightLimit {
     /// The document of a refusal.
     pub(crate) problem: Content,
     decisions: Decisions,
-    /// Done once an event has told of requests without an identity.
-    told: Once,
 }
 
 impl InFlightLimit {
@@ -56,13 +49,10 @@ impl InFlightLimit {
             },
             status: policy.status(),
             fails_closed: matches!(policy.failure_mode(), FailureMode::Closed),
-            extractor: policy.extractor(),
-            space: KeySpace::new("permit", &name),
-            peer_space: KeySpace::new("permit", &format!("{name}{PEER}")),
+            by: CountsBy::new("permit", &name, policy.extractor()),
             policy_field: HeaderValue::try_from(field).expect("structured fields are ASCII"),
             problem: refusal::limit_reached(policy.status(), &name).to_content(),
             decisions: Decisions::default(),
-            told: Once::new(),
             quoted,
             name,
         }
@@ -75,45 +65,12 @@ impl InFlightLimit {
 
     /// Makes the key of a partition.
     pub(crate) fn key<'a>(&'a self, partition: &'a Partition<'_>) -> Key<'a> {
-        let space = match partition.fallback {
-            true => &self.peer_space,
-            false => &self.space,
-        };
-        Key::new(space, partition.identity.as_ref())
+        self.by.key(partition.identity.as_ref(), partition.fallback)
     }
 
     /// Counts a decision under this limit.
     pub(crate) fn count(&self, outcome: Outcome) {
         self.decisions.count(&self.name, outcome);
-    }
-}
-
-impl CountsBy for InFlightLimit {
-    fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
-        match &self.extractor {
-            Some(extractor) => extractor.resolve(head),
-            None => PeerIp.resolve(head),
-        }
-    }
-
-    fn tell_misconfigured(&self, head: &RequestHead<'_>) {
-        self.told.call_once(|| {
-            tracing::error!(
-                policy = &*self.name,
-                route = head.matched_path(),
-                "an in-flight limit counts by a path parameter that its route does not have; such requests are answered 500"
-            );
-        });
-    }
-
-    fn tell_no_peer(&self) {
-        self.told.call_once(|| {
-            tracing::warn!(
-                policy = &*self.name,
-                "no peer address is known, so all such requests share one in-flight limit; \
-                 serve with into_make_service_with_connect_info::<SocketAddr>()"
-            );
-        });
     }
 }
 

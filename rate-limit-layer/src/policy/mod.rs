@@ -1,9 +1,10 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
 //! - [`quota`]: how much in which time. [`cost`]: what a request may cost.
-//! - [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
+//! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
 pub(crate) mod cost;
+pub(crate) mod counts_by;
 pub(crate) mod limit;
 pub(crate) mod limit_set;
 pub(crate) mod quota;

@@ -36,7 +36,7 @@ mod tests {
             include_str!("charged_twice.rs"),
             include_str!("forwarding.rs"),
             include_str!("made.rs"),
-            include_str!("../policy/limit.rs"),
+            include_str!("../policy/counts_by.rs"),
         ]
         .iter()
         .flat_map(|source| source.split("warn_of!(").skip(1))

@@ -369,7 +369,7 @@ fn a_charge_that_reads_and_then_writes_is_found() {
             schedule.clone().spawn(async move {
                 for _ in 0..REQUESTS {
                     let mut charge = GetThenSet {
-                        key: limit.key(layer_store::IdentityRef::Int(1), false),
+                        key: limit.by.key(layer_store::IdentityRef::Int(1), false),
                         rate: limit.rate,
                         now: schedule.store_time(),
                         write: None,

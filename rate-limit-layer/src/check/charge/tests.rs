@@ -81,7 +81,7 @@ fn asked(talk: &impl Protocol) -> (Vec<String>, Vec<i64>) {
 fn command(limits: &[Limit], members: &[(usize, &str)], cost: i64) -> (Vec<String>, Vec<i64>) {
     let key = |(index, name): &(usize, &str)| {
         let limit: &Limit = &limits[*index];
-        text(&limit.key(Identity::from(*name).as_ref(), false))
+        text(&limit.by.key(Identity::from(*name).as_ref(), false))
     };
     let args = match members {
         // One limit is charged by a program of its own.
