@@ -101,7 +101,7 @@ struct Server {
     name: &'static str,
     port: u16,
     process: Child,
-    /// What a response has that was not made by a handler.
+    /// The field of a response that no handler made.
     mark: Option<&'static str>,
 }
 
@@ -276,7 +276,7 @@ impl Drop for Server {
     }
 }
 
-/// What the system tells of a process.
+/// The system's numbers of a process.
 struct Stat {
     parent: u32,
     ticks: u64,

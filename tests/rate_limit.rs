@@ -274,7 +274,7 @@ async fn each_unit_of_time_of_a_quota_has_its_length() {
     }
 }
 
-/// What a busy machine may take between two checks.
+/// The time that a busy machine may take between two checks.
 const SLACK: Duration = Duration::from_millis(900);
 
 /// Two limiters stand for two processes: each lets its own pass in order, and both together keep the rate.

@@ -48,7 +48,7 @@ enum Version {
     Http2(usize),
 }
 
-/// What a flooding client calls itself.
+/// The name that a flooding client gives itself.
 #[derive(Clone, Copy, Debug)]
 enum Name {
     Same,

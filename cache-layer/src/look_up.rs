@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What the store holds for a request, for operators. See [`ResponseCache::look_up`](crate::ResponseCache::look_up).
+/// The stored response to a request, for operators. See [`ResponseCache::look_up`](crate::ResponseCache::look_up).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LookUp {
@@ -45,9 +45,9 @@ pub struct StoredResponse {
     pub lifetime: Duration,
     /// True if the handler is asked before each use: `no-cache` (RFC 9111, section 5.2.2.4).
     pub always_validated: bool,
-    /// How long it may be sent stale while a new one is fetched (RFC 5861, section 3).
+    /// The time for which it may be sent stale while a new one is fetched (RFC 5861, section 3).
     pub stale_while_revalidate: Duration,
-    /// How long it may be sent stale if the handler fails (RFC 5861, section 4).
+    /// The time for which it may be sent stale if the handler fails (RFC 5861, section 4).
     pub stale_if_error: Duration,
     /// True if it may be sent to requests with credentials, such as with `Cache-Control: public`.
     pub public: bool,

@@ -7,7 +7,7 @@ use http::{
 
 use crate::key::names::{NamePattern, Names};
 
-/// What one look at each field of a request tells.
+/// The result of one look at each field of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestFields<'a> {
     /// The parts that they play, all together.

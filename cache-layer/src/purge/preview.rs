@@ -1,4 +1,4 @@
-//! What a purge would end, for operators. A purge itself counts nothing: it deletes a stamp.
+//! The preview of a purge, for operators. A purge itself counts nothing: it deletes a stamp.
 //!
 //! An entry holds copies of the stamps of all scopes that it belongs to. So an entry belongs to a scope if it holds the
 //! token that stands there now: no path and no key has to be read, and a key of a layer's own needs no rule here.
@@ -23,7 +23,7 @@ use crate::{
     stored::entry::{Entry, StoredValue},
 };
 
-/// What a purge would end. See [`ResponseCache::preview_path`](crate::ResponseCache::preview_path).
+/// The entries that a purge would end. See [`ResponseCache::preview_path`](crate::ResponseCache::preview_path).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PurgePreview {

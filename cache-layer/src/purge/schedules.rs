@@ -57,7 +57,7 @@ struct Data {
     versions: [u64; 2],
     /// The versions that were there when a purge began that has ended since, by scope.
     floors: Floors,
-    /// The same purges, with the times at which they ended.
+    /// These purges, with the times at which they ended.
     ended: Vec<(Duration, &'static str, [u64; 2])>,
 }
 

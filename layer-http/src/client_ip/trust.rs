@@ -83,5 +83,5 @@ fn trusts(networks: &[IpNet], unix: bool, peer: Peer) -> bool {
     }
 }
 
-/// What nginx calls its peers on Unix sockets in `set_real_ip_from`.
+/// The name that nginx gives its peers on Unix sockets in `set_real_ip_from`.
 const UNIX: &str = "unix:";

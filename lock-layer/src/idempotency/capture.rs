@@ -60,7 +60,7 @@ pub(super) enum Copied {
     Broken(BoxError),
 }
 
-/// What was read of a body.
+/// The part of a body that was read.
 #[derive(Default)]
 struct BodyCopy {
     chunks: Vec<Bytes>,

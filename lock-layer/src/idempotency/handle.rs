@@ -46,7 +46,7 @@ pub struct IdempotencyHandle {
     config: Arc<IdempotencyConfig>,
 }
 
-/// Which record: the client, method, route and key of its request.
+/// The name of a record: the client, method, route and key of its request.
 #[derive(Clone, Debug)]
 pub struct RecordAddress<'a> {
     client: Client<'a>,

@@ -52,7 +52,7 @@ pub(super) struct RecordedHead {
     headers: HeaderMap,
 }
 
-/// What a response leaves in the store, as far as it is known.
+/// The record that a response leaves in the store, as far as it is known.
 enum End<B> {
     Known(Settlement),
     Streaming(Box<Streaming<B>>),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fingerprint::{Fields, Fingerprint};
 
-/// What of its request a repetition must have in common with the first one. A key that comes with another payload gets 422.
+/// The part of its request that a repetition must have in common with the first one. A key that comes with another payload gets 422.
 ///
 /// Method, path and query always count, except with [`none`](Self::none).
 ///

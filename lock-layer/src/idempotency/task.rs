@@ -163,7 +163,7 @@ async fn run_handler<S, ReqBody, ResBody>(
     }
 }
 
-/// What the client gets once the record is written.
+/// The response that the client gets once the record is written.
 enum ResponseEnd<B, E> {
     /// The response.
     Reply(ReplySender<B, E>, Result<ResponseResult<B, E>, Panic>),

@@ -98,5 +98,5 @@ impl Protocol for ReadRecord<'_> {
     }
 }
 
-/// How often a waiting repetition looks if no hint comes.
+/// The pause between two looks of a waiting repetition if no hint comes.
 const LOOK: Duration = Duration::from_millis(250);

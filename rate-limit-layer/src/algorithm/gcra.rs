@@ -36,7 +36,7 @@ pub(crate) struct Rate {
 /// The value of a key: the time when nothing is owed any more, in Unix microseconds, and a fraction of one more in parts.
 pub(crate) type State = (u64, u32);
 
-/// What is done to a debt.
+/// A change of a debt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Nothing: it is only looked at.

@@ -20,7 +20,7 @@ pub(crate) struct Counted {
     debts: [Span; MAX_POLICIES],
 }
 
-/// What a client is told of one limit.
+/// The numbers of one limit that a client is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Balance {
     pub(crate) limit: usize,

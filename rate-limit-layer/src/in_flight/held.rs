@@ -35,7 +35,7 @@ struct Holding {
     returned: Vec<(Token, Instant)>,
 }
 
-/// What the keeper is to do for one key: renew, then give back.
+/// The work of the keeper for one key: renew, then give back.
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) bits: u128,

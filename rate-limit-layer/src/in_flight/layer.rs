@@ -51,7 +51,7 @@ pub struct InFlightLayer {
     shared: Shared,
 }
 
-/// What all services of a layer share.
+/// The state that all services of a layer share.
 #[derive(Clone)]
 pub(super) struct Shared {
     limiter: InFlightLimiter,

@@ -5,7 +5,7 @@ use layer_http::KeyExtractor;
 
 use crate::{FailureMode, policy::check_name};
 
-/// How many requests of one identity may be in flight at once, over all processes.
+/// The number of requests of one identity that may be in flight at once, over all processes.
 ///
 /// A request is in flight from its call until its response's body has ended. It becomes a policy by naming what happens while
 /// the store is down: [`fail_open`](Self::fail_open), [`fail_closed`](Self::fail_closed) or [`fail_local`](Self::fail_local),

@@ -1,6 +1,6 @@
 use crate::algorithm::{gcra::Rate, span::Span};
 
-/// What this process knows of one key under one limit: numbers in, numbers out.
+/// The knowledge that this process has of one key under one limit: numbers in, numbers out.
 ///
 /// Two debts of the key are known, and both are at most what the key owes in truth:
 ///

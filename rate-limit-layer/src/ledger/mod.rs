@@ -42,7 +42,7 @@ use layer_store::Clock;
 use self::{account::Account, gates::Gates, table::Table};
 use crate::{check::decision::Excess, policy::limit::Limit};
 
-/// What one limiter has let through, and what its store reported.
+/// The requests that one limiter has let through, and the debts that its store reported.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     clock: Clock,

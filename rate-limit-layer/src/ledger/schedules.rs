@@ -23,7 +23,7 @@ const PROCESSES: usize = 3;
 /// The longest time between sending a command and its reply.
 const LONGEST: u64 = 100_000;
 
-/// What happens to one command.
+/// The fate of one command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Answered,

@@ -2,7 +2,7 @@ use std::mem;
 
 use crate::algorithm::{gcra::Rate, span::Span};
 
-/// What one process has charged one key in advance: numbers in, numbers out.
+/// The requests that one process has charged one key in advance: numbers in, numbers out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stock {
     /// The requests that may pass without a command.

@@ -61,7 +61,7 @@ impl Forwarding {
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// How many requests are looked at.
+/// The number of requests that are looked at.
 const FIRST: u32 = 1_024;
 /// How many of them are no accident: a single client on the internet may send anything.
 const MANY: u32 = 10;

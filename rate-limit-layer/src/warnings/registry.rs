@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What is known of the limiters of this process: which buckets they use, and where in the code they are made.
+/// The limiters of this process: the buckets that they use, and the places in the code where they are made.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     buckets: HashMap<Bucket, Users>,

@@ -25,7 +25,7 @@ pub(super) struct Instance {
     hand: ManualClock,
     /// A store of its own, in which a key is written to hint at the stamp under it. So a schedule decides if and when.
     hints: MemoryStore,
-    /// What was purged by this process, or hinted at.
+    /// The purges of this process, and the hints of others'.
     known: RefCell<Floors>,
 }
 

@@ -22,7 +22,7 @@ type Bits = StreamBody<BoxStream<'static, Chunk>>;
 type BitsResponse = Response<layer_http::Body<crate::body::Resumed<Bits>>>;
 type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, BitsResponse, Infallible>;
 
-/// What comes each second.
+/// The frame that a stream sends in one second.
 #[derive(Clone, Copy)]
 enum Bit {
     Data(&'static str),

@@ -15,7 +15,7 @@ pub(crate) struct Run {
     pub(crate) limits: Vec<LimitRun>,
 }
 
-/// What a run was asked and replied of one limit.
+/// The arguments and the reply of a run for one limit.
 #[derive(Debug)]
 pub(crate) struct LimitRun {
     pub(crate) parts: i128,

@@ -40,7 +40,7 @@ fn kept(slot: &Slot) -> Option<(u64, u32)> {
     slot.get(NOW).map(|value| value.as_pair().unwrap())
 }
 
-/// Whether it was admitted, and the debts.
+/// True if it was admitted, and the debts.
 fn told(run: Option<Run>) -> Option<(bool, Vec<i128>)> {
     let run = run?;
     let debts = run.limits.iter().map(|limit| limit.debt).collect();
