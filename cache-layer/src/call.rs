@@ -2,37 +2,11 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response, response};
-use layer_http::BoxError;
+use layer_http::Handler;
 use tokio::time::Instant;
-use tower_service::Service;
 
 use crate::{http::cache_status::CacheStatus, purge::invalidation::invalidated, route::Route};
-
-/// A service that can be called in a task of the cache.
-pub(crate) trait Handler<ReqBody, ResBody>:
-    Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send> + Send + 'static
-{
-}
-
-impl<S, ReqBody, ResBody> Handler<ReqBody, ResBody> for S where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send>
-        + Send
-        + 'static
-{
-}
-
-/// The body of a response that may be stored.
-pub(crate) trait StorableBody:
-    http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static
-{
-}
-
-impl<B> StorableBody for B where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static
-{
-}
 
 /// A handler's response, taken apart.
 pub(crate) struct Received<B> {

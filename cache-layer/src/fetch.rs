@@ -4,14 +4,14 @@
 use std::{future::Future, sync::Arc};
 
 use http::{HeaderMap, Request};
-use layer_http::Body;
+use layer_http::{Body, Handler, KeepableBody};
 use layer_store::StoreError;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::{
     body::{CacheResponse, HandlerBody, budget::FillPermit},
-    call::{Handler, StorableBody, call_handler, pass_on},
+    call::{call_handler, pass_on},
     fill::{
         task::{FillRequest, fill},
         validate::StaleEntry,
@@ -39,7 +39,7 @@ pub(crate) async fn fetch<S, ReqBody, ResBody>(
 where
     S: Handler<ReqBody, ResBody>,
     ReqBody: Send + 'static,
-    ResBody: StorableBody,
+    ResBody: KeepableBody,
 {
     let fetch = Fetch {
         fields: request.headers().clone(),
@@ -69,7 +69,7 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
     where
         S: Handler<ReqBody, ResBody>,
         ReqBody: Send + 'static,
-        ResBody: StorableBody,
+        ResBody: KeepableBody,
     {
         let (route, fields) = (&self.route, &self.fields);
         let settings = &route.settings;
@@ -130,7 +130,7 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
     where
         S: Handler<ReqBody, ResBody>,
         ReqBody: Send + 'static,
-        ResBody: StorableBody,
+        ResBody: KeepableBody,
     {
         let (shared, address) = (&self.route.shared, &self.cache_request.address);
         let turn = join_flight(shared, address, planned.key, false, &mut planned.found).await;
@@ -154,7 +154,7 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
     where
         S: Handler<ReqBody, ResBody>,
         ReqBody: Send + 'static,
-        ResBody: StorableBody,
+        ResBody: KeepableBody,
     {
         let fill_request = FillRequest {
             route: self.route,

@@ -86,6 +86,7 @@ mod client_ip;
 mod content;
 mod error;
 mod framework;
+mod handler;
 mod head;
 mod hop_by_hop;
 mod key;
@@ -101,6 +102,7 @@ pub use self::{
     client_ip::{ClientIp, InvalidCidr, PeerIp, PeerNetwork},
     content::Content,
     error::BoxError,
+    handler::{Handler, KeepableBody},
     head::{PeerAddr, RequestHead, UnixPeer},
     hop_by_hop::strip_hop_by_hop,
     key::{

@@ -22,6 +22,7 @@ use std::{
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Request};
+use layer_http::{Handler, KeepableBody};
 use tokio::{
     sync::oneshot,
     time::{Instant, Sleep, sleep_until},
@@ -34,7 +35,7 @@ use super::{
 };
 use crate::{
     body::{CacheResponse, budget::FillPermit},
-    call::{Handler, StorableBody, call_handler},
+    call::call_handler,
     http::{cache_status::Fwd, conditional, request::CacheRequest},
     join::PendingFill,
     route::Route,
@@ -72,7 +73,7 @@ pub(crate) async fn fill<S, ReqBody, ResBody>(
 where
     S: Handler<ReqBody, ResBody>,
     ReqBody: Send + 'static,
-    ResBody: StorableBody,
+    ResBody: KeepableBody,
 {
     let (answer, receiver) = oneshot::channel();
     let task = run(fill, inner, request, answer);
@@ -90,7 +91,7 @@ async fn run<S, ReqBody, ResBody>(
     mut answer: oneshot::Sender<Answer<ResBody, S::Error>>,
 ) where
     S: Handler<ReqBody, ResBody>,
-    ResBody: StorableBody,
+    ResBody: KeepableBody,
 {
     let route = fill.route;
     let mut pending = fill.pending;

@@ -4,11 +4,9 @@ use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
-use http_body::Body as HttpBody;
-use layer_http::{Body, BoxError, Content};
+use layer_http::{Body, Content, Handler, KeepableBody};
 use layer_store::{ErrorKind, FindingKind, IdentityRef, Key, StoreError};
 use tokio::time::{Instant, sleep_until};
-use tower_service::Service;
 
 use super::{
     capture::{Captured, Copied, Streaming, capture},
@@ -63,27 +61,6 @@ impl<B> From<Settlement> for End<B> {
         Self::Known(settlement)
     }
 }
-
-/// A service that a run can call.
-pub(super) trait Handler<ReqBody, ResBody>:
-    Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send> + Send + 'static
-{
-}
-
-impl<S, ReqBody, ResBody> Handler<ReqBody, ResBody> for S where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Send, Future: Send>
-        + Send
-        + 'static
-{
-}
-
-/// A response body that a run can keep.
-pub(super) trait KeepableBody:
-    HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static
-{
-}
-
-impl<B> KeepableBody for B where B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
 
 impl HandlerRun {
     pub(super) fn new(

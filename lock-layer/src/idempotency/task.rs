@@ -4,7 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use http::{Request, Response};
-use layer_http::{Body, Content, Rebuild, RequestHead};
+use layer_http::{Body, Content, Handler, KeepableBody, Rebuild, RequestHead};
 use layer_store::StoreError;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
@@ -15,7 +15,7 @@ use super::{
     config::IdempotencyConfig,
     fingerprint::RecordName,
     future::ResponseResult,
-    handler_run::{Called, Handler, HandlerRun, KeepableBody, RecordedHead},
+    handler_run::{Called, HandlerRun, RecordedHead},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     settlement::Settlement,
