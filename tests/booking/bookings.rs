@@ -300,4 +300,5 @@ impl Drop for DbFile {
     }
 }
 
-const FLAGS: [&str; 4] = ["--listen", "127.0.0.1:0", "--limit", "1000000/s"];
+/// A service on a free port, whose limit is no matter.
+pub(crate) const FLAGS: [&str; 4] = ["--listen", "127.0.0.1:0", "--limit", "1000000/s"];

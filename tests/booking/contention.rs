@@ -6,7 +6,7 @@ use tests::{Client, RedisServer, Service};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    bookings::DbFile,
+    bookings::{DbFile, FLAGS},
     wish::{Wish, bookings, json_of, title},
 };
 
@@ -15,17 +15,8 @@ use crate::{
 async fn of_100_overlapping_bookings_at_three_processes_one_is_made_a_round() {
     let (redis, file) = (RedisServer::start(), DbFile::new());
     let url = redis.url();
-    let flags = [
-        "--listen",
-        "127.0.0.1:0",
-        "--limit",
-        "1000000/s",
-        "--store",
-        &url,
-        "--db",
-        file.path(),
-        "--no-constraint",
-    ];
+    let more = ["--store", &url, "--db", file.path(), "--no-constraint"];
+    let flags = [&FLAGS[..], &more].concat();
     let services: Vec<_> = (0..3).map(|_| Service::start("booking", &flags)).collect();
     let rounds = tests::scale(1_000);
     for round in 0..rounds {

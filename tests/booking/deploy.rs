@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{bookings::DbFile, wish::Wish};
+use crate::{
+    bookings::{DbFile, FLAGS},
+    wish::Wish,
+};
 
 #[tokio::test]
 async fn a_hundred_bookings_whose_clients_have_left_are_made_before_the_process_ends() {
@@ -98,18 +101,8 @@ async fn booking_whose_clients_leave(
 
 fn start(redis: &RedisServer, file: &DbFile, slow: &str) -> Service {
     let url = redis.url();
-    let flags = [
-        "--listen",
-        "127.0.0.1:0",
-        "--limit",
-        "1000000/s",
-        "--store",
-        &url,
-        "--db",
-        file.path(),
-        "--slow",
-        slow,
-    ];
+    let more = ["--store", &url, "--db", file.path(), "--slow", slow];
+    let flags = [&FLAGS[..], &more].concat();
     Service::start("booking", &flags)
 }
 

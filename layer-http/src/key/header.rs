@@ -125,16 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::OnMissing;
-
-    fn request(lines: &[&[u8]]) -> Request<()> {
-        let mut request = Request::new(());
-        for line in lines {
-            let value = HeaderValue::from_bytes(line).unwrap();
-            request.headers_mut().append("x-api-key", value);
-        }
-        request
-    }
+    use crate::{OnMissing, key::tests::request};
 
     #[test]
     fn one_line_or_equal_lines_are_one_identity() {

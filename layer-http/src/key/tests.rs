@@ -2,7 +2,8 @@ use http::{HeaderValue, Request};
 
 use super::*;
 
-fn request(lines: &[&[u8]]) -> Request<()> {
+/// A request with these lines of one header.
+pub(super) fn request(lines: &[&[u8]]) -> Request<()> {
     let mut request = Request::new(());
     for line in lines {
         let value = HeaderValue::from_bytes(line).unwrap();
