@@ -74,6 +74,12 @@ impl<B> Default for Body<B> {
     }
 }
 
+impl<B> From<Content> for Body<B> {
+    fn from(content: Content) -> Self {
+        Self::own(content)
+    }
+}
+
 impl<B> http_body::Body for Body<B>
 where
     B: http_body::Body<Data = Bytes>,

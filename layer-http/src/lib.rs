@@ -76,10 +76,16 @@
 //! - `axum::serve` takes its own body type: a router wrapped from outside is served through
 //!   `.map_response(|response| response.map(axum::body::Body::new))`.
 //!
+//! # gRPC
+//!
+//! A layer refuses a client of gRPC or gRPC-Web by a status of gRPC: see [`grpc`].
+//!
 //! # Features
 //!
 //! - `axum` (default): reads axum's `ConnectInfo`, `MatchedPath` and `OriginalUri`; `path_param`. Without it, only
 //!   [`PeerAddr`] and the request's own URI are read.
+
+pub mod grpc;
 
 mod body;
 mod client_ip;

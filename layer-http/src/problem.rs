@@ -94,14 +94,25 @@ impl Problem {
         Content::new(self.to_bytes())
     }
 
+    /// Returns the text for people: the [`detail`](Self::detail), or else the title.
+    pub fn text(&self) -> Cow<'static, str> {
+        let detail = self.detail.clone();
+        detail.unwrap_or(Cow::Borrowed(self.title))
+    }
+
     /// Makes the response: the status, the media type and the document.
-    pub fn into_response<B>(self) -> Response<Body<B>> {
-        let mut response = Response::new(Body::own(self.to_content()));
+    pub fn to_response(&self) -> Response<Content> {
+        let mut response = Response::new(self.to_content());
         *response.status_mut() = self.status;
         response
             .headers_mut()
             .insert(CONTENT_TYPE, PROBLEM_JSON.clone());
         response
+    }
+
+    /// Makes the response, for an inner service with any body.
+    pub fn into_response<B>(self) -> Response<Body<B>> {
+        self.to_response().map(Body::own)
     }
 }
 
