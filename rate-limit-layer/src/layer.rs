@@ -1,9 +1,14 @@
 use std::{fmt, sync::Arc};
 
+use http::Response;
+use layer_http::{Content, RequestHead};
 use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
-use crate::{IntoPolicy, Limiter, RateLimit, shared::Shared};
+use crate::{
+    IntoPolicy, Limiter, RateLimit, RateLimitRefusal, response::on_refused::OnRefused,
+    shared::Shared,
+};
 
 /// A layer that refuses requests over a quota. See the [crate docs](crate).
 ///
@@ -63,6 +68,91 @@ impl RateLimitLayer {
     /// Without them an admitted request allocates nothing. A 429 has its `Retry-After` either way.
     pub fn headers(self, headers: bool) -> Self {
         Self::of(self.into_shared().headers(headers))
+    }
+
+    /// Sets if responses also carry `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`. Default false.
+    ///
+    /// For clients that read these. No standard defines them. Here `Limit` is the burst, the most that may remain; `Remaining` is how
+    /// many requests may pass at once; and `Reset` is in seconds from now, as the `t` of `RateLimit`, and not a date. They tell of one
+    /// policy: the one with the fewest requests left, or with the longest wait if the request is refused.
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let quota = Quota::per_minute(60).burst(10);
+    /// let limit = RateLimitLayer::new(MemoryStore::new(), quota.fail_open()).legacy_headers(true);
+    /// # let service = limit.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// let response = service.oneshot(Request::new(())).await?;
+    /// assert_eq!(response.headers()["x-ratelimit-limit"], "10");
+    /// assert_eq!(response.headers()["x-ratelimit-remaining"], "9");
+    /// assert_eq!(response.headers()["x-ratelimit-reset"], "9");
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn legacy_headers(self, legacy_headers: bool) -> Self {
+        Self::of(self.into_shared().legacy_headers(legacy_headers))
+    }
+
+    /// Lets requests pass uncounted for which `rule` returns true. Their responses get no headers. Default: none.
+    ///
+    /// For health checks, preflights or files; [`skip`](crate::skip) has ready rules. A layer can have several: one that returns true
+    /// is enough. To leave out one policy of several, write [`or_skip`](crate::KeyExtractor::or_skip) on its extractor.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, skip, store::MemoryStore};
+    ///
+    /// let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open())
+    ///     .skip(skip::health_checks)
+    ///     .skip(|head| head.path() == "/metrics");
+    /// # let _ = limit;
+    /// ```
+    pub fn skip(self, rule: impl Fn(&RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Self::of(self.into_shared().skip(rule))
+    }
+
+    /// Sets a function that changes refusals before they are sent: 429, 503, 400 and 500. Default: none.
+    ///
+    /// For another status, another body, or fields of your own. It gets the reason, the request's head and the ready response. What it
+    /// does not touch stays: `Retry-After`, the rate limit headers and `Content-Type: application/problem+json`. The reason stays in
+    /// the response's extensions too. If it is set twice, the later one counts.
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use http::{HeaderValue, header::CONTENT_TYPE};
+    /// use rate_limit_layer::{Content, Quota, RateLimitLayer, RateLimitRefusal, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_hour(1).fail_open())
+    ///     .on_refused(|refusal, head, response| {
+    ///         let RateLimitRefusal::QuotaExceeded(exceeded) = refusal else { return };
+    ///         let seconds = exceeded.retry_after().as_secs();
+    ///         *response.body_mut() = Content::new(format!("{} again in {seconds} s", head.path()));
+    ///         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    ///     });
+    /// # let service = limit.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// service.clone().oneshot(Request::new(())).await?;
+    /// let refused = service.oneshot(Request::new(())).await?;
+    /// assert_eq!(refused.headers()["content-type"], "text/plain");
+    /// assert_eq!(refused.headers()["retry-after"], "3600");
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn on_refused(
+        self,
+        change: impl Fn(&RateLimitRefusal, &RequestHead<'_>, &mut Response<Content>)
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::of(self.into_shared().on_refused(OnRefused::new(change)))
     }
 
     /// Sets if a request's extensions carry its [`Standing`](crate::Standing), for handlers. Default false, as it costs an

@@ -77,6 +77,9 @@
 //! | name | the quota's text, such as `100/min` |
 //! | cost | 1 |
 //! | headers | on |
+//! | `X-RateLimit-*` headers | off: [`RateLimitLayer::legacy_headers`] |
+//! | requests that pass uncounted | none: [`RateLimitLayer::skip`], and [`skip`] for ready rules |
+//! | changes of a refusal | none: [`RateLimitLayer::on_refused`] |
 //! | standing in the request's extensions | off |
 //!
 //! # Layer order
@@ -228,14 +231,16 @@ mod reserved;
 mod response;
 mod service;
 mod shared;
+pub mod skip;
 mod throttle;
 mod verdict;
 pub mod warnings;
 
 pub use layer_http::{
-    BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
-    KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
-    RequestHead, Resolved, UnixPeer, bearer_token, extension, header, joined, key_fn,
+    BearerToken, Body, BoxError, ClientIp, Content, Extension, Header, Identity, InvalidCidr,
+    KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp,
+    PeerNetwork, Problem, RequestHead, Resolved, UnixPeer, bearer_token, extension, header, joined,
+    key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

@@ -73,7 +73,10 @@ where
                 None => ResponseFuture::calling(self.inner.call(req), None),
                 Some(annotation) => self.call_annotated(req, annotation),
             },
-            Some(refused) => ResponseFuture::refused(self.shared.refuse(Ok(refused.into()))),
+            Some(refused) => {
+                let head = RequestHead::of(&req);
+                ResponseFuture::refused(self.shared.refuse(Ok(refused.into()), &head))
+            }
             None => self.call_by_head(req),
         }
     }
@@ -102,7 +105,8 @@ impl<S> RateLimit<S> {
         S::Future: Send,
         ReqBody: Send + 'static,
     {
-        match self.shared.check_now(&RequestHead::of(&req)) {
+        let head = RequestHead::of(&req);
+        match self.shared.check_now(&head) {
             Some(Ok(Checked {
                 decision: Decision::Admit(debt),
                 counted,
@@ -110,7 +114,7 @@ impl<S> RateLimit<S> {
                 let annotation = annotate(&self.shared, debt, counted, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
-            Some(refused) => ResponseFuture::refused(self.shared.refuse(refused)),
+            Some(refused) => ResponseFuture::refused(self.shared.refuse(refused, &head)),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);
@@ -141,7 +145,7 @@ where
                 annotation,
             }
         }
-        refused => AfterCheck::Refused(shared.refuse(refused)),
+        refused => AfterCheck::Refused(shared.refuse(refused, &head)),
     }
 }
 

@@ -12,7 +12,12 @@ use crate::{
         partition::Unpartitioned,
     },
     policy::{limit::Limit, limit_set::LimitSet},
-    response::headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
+    response::{
+        headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
+        legacy,
+        on_refused::OnRefused,
+    },
+    skip::SkipRules,
     warnings::{ChargedTwice, Forwarding},
 };
 
@@ -22,12 +27,18 @@ pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
     cost: u64,
     enabled: bool,
+    skip: SkipRules,
+    /// True if every request is checked: one look on the fastest path.
+    checks_all: bool,
     /// The value of `RateLimit-Policy`. `None`: headers are off.
     policies: Option<HeaderValue>,
+    /// True if responses have `X-RateLimit-*`.
+    legacy_headers: bool,
     /// True if requests get their standing.
     standing: bool,
     /// True if anything is written on an admitted request or its response: one look on the fastest path.
     annotates: bool,
+    on_refused: Option<OnRefused>,
     forwarding: Forwarding,
     charged_twice: ChargedTwice,
 }
@@ -47,9 +58,13 @@ impl Shared {
             limiter: Limiter::new(store, policy),
             cost: 1,
             enabled: true,
+            skip: SkipRules::default(),
+            checks_all: true,
             policies: None,
+            legacy_headers: false,
             standing: false,
             annotates: false,
+            on_refused: None,
             forwarding: Forwarding::default(),
             charged_twice: ChargedTwice::default(),
         };
@@ -71,14 +86,34 @@ impl Shared {
     pub(crate) fn headers(mut self, headers: bool) -> Self {
         let limits = self.limiter.checker().limits();
         self.policies = headers.then(|| headers::policy_field(limits));
-        self.annotates = headers || self.standing;
-        self
+        self.looked_at()
     }
 
-    pub(crate) fn standing(mut self, standing: bool) -> Self {
-        self.standing = standing;
-        self.annotates = standing || self.policies.is_some();
-        self
+    pub(crate) fn legacy_headers(self, legacy_headers: bool) -> Self {
+        let this = Self {
+            legacy_headers,
+            ..self
+        };
+        this.looked_at()
+    }
+
+    pub(crate) fn standing(self, standing: bool) -> Self {
+        Self { standing, ..self }.looked_at()
+    }
+
+    pub(crate) fn skip(
+        mut self,
+        rule: impl Fn(&RequestHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.skip.push(rule);
+        self.looked_at()
+    }
+
+    pub(crate) fn on_refused(self, on_refused: OnRefused) -> Self {
+        Self {
+            on_refused: Some(on_refused),
+            ..self
+        }
     }
 
     pub(crate) fn clock(self, clock: Clock) -> Self {
@@ -93,7 +128,14 @@ impl Shared {
     }
 
     pub(crate) fn enabled(self, enabled: bool) -> Self {
-        Self { enabled, ..self }
+        Self { enabled, ..self }.looked_at()
+    }
+
+    /// Sums up what the fastest path looks at.
+    fn looked_at(mut self) -> Self {
+        self.checks_all = self.enabled && self.skip.is_empty();
+        self.annotates = self.tell() == Tell::All || self.standing;
+        self
     }
 
     /// Decides on a request of the usual layer: one policy, by the peer's address, over a store that needs no waiting. `None`:
@@ -101,7 +143,7 @@ impl Shared {
     #[inline]
     pub(crate) fn check_peer_now<B>(&self, req: &Request<B>) -> Option<Decision> {
         // Here and not in the layer: a switch must not change the service's type.
-        if !self.enabled {
+        if !self.checks_all && self.lets_pass(&RequestHead::of(req)) {
             return Some(Decision::Admit(None));
         }
         let checker = self.limiter.checker();
@@ -111,6 +153,12 @@ impl Shared {
             self.forwarding.look(req.headers(), policy);
         }
         checker.check_peer_now(&RequestHead::of(req), self.cost)
+    }
+
+    /// Returns true if a request is not to be checked.
+    #[cold]
+    fn lets_pass(&self, head: &RequestHead<'_>) -> bool {
+        !self.enabled || self.skip.skip(head)
     }
 
     /// Decides on a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
@@ -151,7 +199,11 @@ impl Shared {
 
     /// Makes the response to a request that is not admitted.
     #[inline(never)]
-    pub(crate) fn refuse(&self, checked: Result<Checked, Unpartitioned>) -> Response<Content> {
+    pub(crate) fn refuse(
+        &self,
+        checked: Result<Checked, Unpartitioned>,
+        head: &RequestHead<'_>,
+    ) -> Response<Content> {
         let limits = self.limiter.checker().limits();
         let refusal = match checked.map(|checked| Verdict::new(checked, limits)) {
             Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
@@ -162,13 +214,35 @@ impl Shared {
                 unpartitioned.into()
             }
         };
-        refusal.into_response(self.policies.as_ref())
+        let is_changed = self.legacy_headers || self.on_refused.is_some();
+        // A copy that few layers need.
+        let kept = is_changed.then(|| refusal.clone());
+        let mut response = refusal.into_response(self.policies.as_ref());
+        if let Some(refusal) = kept {
+            self.change_refusal(&refusal, head, &mut response);
+        }
+        response
+    }
+
+    #[cold]
+    fn change_refusal(
+        &self,
+        refusal: &RateLimitRefusal,
+        head: &RequestHead<'_>,
+        response: &mut Response<Content>,
+    ) {
+        if let (true, RateLimitRefusal::QuotaExceeded(exceeded)) = (self.legacy_headers, refusal) {
+            legacy::refused(response.headers_mut(), exceeded);
+        }
+        if let Some(on_refused) = &self.on_refused {
+            on_refused.change(refusal, head, response);
+        }
     }
 
     const fn tell(&self) -> Tell {
-        match &self.policies {
-            Some(_) => Tell::All,
-            None => Tell::Refusals,
+        match (&self.policies, self.legacy_headers) {
+            (None, false) => Tell::Refusals,
+            _ => Tell::All,
         }
     }
 
@@ -194,13 +268,21 @@ impl Annotation {
         }
     }
 
-    /// Adds the two headers to a response, if they are on. Another limiter's stay, as an item before ours.
+    /// Adds the header fields to a response that are on. Another limiter's `RateLimit` stays, as an item before ours.
     #[inline(always)]
     pub(crate) fn on_response<B>(&self, response: Response<B>) -> Response<Body<B>> {
         let mut response = response.map(Body::inner);
         let limits = self.shared.limiter.checker().limits();
         let store = self.shared.limiter.store_id();
         self.shared.charged_twice.look(&mut response, store, limits);
+        if self.shared.legacy_headers {
+            legacy::admitted(
+                response.headers_mut(),
+                limits,
+                self.debt,
+                self.counted.as_deref(),
+            );
+        }
         if let Some(policies) = &self.shared.policies {
             let fields = response.headers_mut();
             if let Some(counted) = &self.counted {
@@ -239,7 +321,9 @@ impl fmt::Debug for Shared {
             .field("limiter", &self.limiter)
             .field("cost", &self.cost)
             .field("enabled", &self.enabled)
+            .field("skip", &self.skip)
             .field("headers", &self.policies.is_some())
+            .field("legacy_headers", &self.legacy_headers)
             .field("standing", &self.standing)
             .finish()
     }

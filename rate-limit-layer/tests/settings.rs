@@ -6,7 +6,7 @@ use std::{
 };
 
 use layer_store::MemoryStore;
-use rate_limit_layer::{Limiter, Quota, RateLimitLayer, header};
+use rate_limit_layer::{Limiter, Quota, RateLimitLayer, header, skip};
 
 /// The lines at which this file's closures panicked.
 static LINES: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -23,7 +23,7 @@ fn a_wrong_setting_points_at_the_line_that_wrote_it() {
     let layer = RateLimitLayer::new(MemoryStore::new(), Quota::per_second(2).fail_open());
     let limiter = Limiter::new(MemoryStore::new(), Quota::per_second(2).fail_open());
     let first = line!() + 2;
-    let wrong: [&dyn Fn(); 10] = [
+    let wrong: [&dyn Fn(); 11] = [
         &|| drop(Quota::per_second(1).name("")),
         &|| drop(Quota::per_second(1).by(header("a")).name("")),
         &|| drop(Quota::per_second(1).fail_open().name("")),
@@ -34,13 +34,14 @@ fn a_wrong_setting_points_at_the_line_that_wrote_it() {
         &|| drop(layer.clone().cost(3)),
         &|| drop(layer.clone().and(Quota::per_second(2).fail_open())),
         &|| drop(limiter.clone().and(Quota::per_second(2).fail_open())),
+        &|| drop(skip::paths(["health"])),
     ];
     for wrong in wrong {
         assert!(panic::catch_unwind(panic::AssertUnwindSafe(wrong)).is_err());
     }
     panic::set_hook(hook);
     let lines = LINES.lock().unwrap();
-    for line in first..first + 10 {
+    for line in first..first + 11 {
         assert!(lines.contains(&line), "{line}: {lines:?}");
     }
 }

@@ -1,8 +1,11 @@
 //! What a client is told: the refusals, and the header fields of every response.
 //!
-//! - [`headers`]: `RateLimit` and `RateLimit-Policy` as text. [`problem`]: the documents of the refusals.
+//! - [`headers`]: `RateLimit` and `RateLimit-Policy` as text. [`legacy`]: the fields before them. [`problem`]: the documents of the
+//!   refusals. [`on_refused`]: what the layer's owner changes of these.
 
 pub(crate) mod headers;
+pub(crate) mod legacy;
+pub(crate) mod on_refused;
 pub(crate) mod problem;
 
 mod text;
