@@ -121,6 +121,8 @@ impl RateLimitLayer {
     /// does not touch stays: `Retry-After`, the rate limit headers and `Content-Type: application/problem+json`. The reason stays in
     /// the response's extensions too. If it is set twice, the later one counts.
     ///
+    /// A client of gRPC gets the fields, and not the status or the body: those are gRPC's own ([`grpc`](crate::grpc)).
+    ///
     /// ```
     /// # use http::{Request, Response};
     /// # use tower::{Layer, ServiceExt, service_fn};

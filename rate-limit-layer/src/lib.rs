@@ -239,8 +239,8 @@ pub mod warnings;
 pub use layer_http::{
     BearerToken, Body, BoxError, ClientIp, Content, Extension, Header, Identity, InvalidCidr,
     KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp,
-    PeerNetwork, Problem, RequestHead, Resolved, UnixPeer, bearer_token, extension, header, joined,
-    key_fn,
+    PeerNetwork, Problem, RequestHead, Resolved, UnixPeer, bearer_token, extension, grpc, header,
+    joined, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

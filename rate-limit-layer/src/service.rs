@@ -18,6 +18,7 @@ use crate::{
     check::{
         counted::Counted,
         decision::{Checked, Debt, Decision},
+        partition::Unpartitioned,
     },
     future::{AfterCheck, ResponseFuture},
     shared::{Annotation, Shared},
@@ -73,16 +74,23 @@ where
                 None => ResponseFuture::calling(self.inner.call(req), None),
                 Some(annotation) => self.call_annotated(req, annotation),
             },
-            Some(refused) => {
-                let head = RequestHead::of(&req);
-                ResponseFuture::refused(self.shared.refuse(Ok(refused.into()), &head))
-            }
+            Some(refused) => self.refuse(req, Ok(refused.into())),
             None => self.call_by_head(req),
         }
     }
 }
 
 impl<S> RateLimit<S> {
+    /// Refuses a request. It takes it, so that no reference to one that is admitted is ever made.
+    #[inline(never)]
+    fn refuse<ReqBody, F>(
+        &self,
+        req: Request<ReqBody>,
+        refused: Result<Checked, Unpartitioned>,
+    ) -> ResponseFuture<F> {
+        ResponseFuture::refused(self.shared.refuse(refused, &RequestHead::of(&req)))
+    }
+
     /// Calls the inner service for an admitted request that gets something written on it.
     #[inline(never)]
     fn call_annotated<ReqBody>(
@@ -114,7 +122,7 @@ impl<S> RateLimit<S> {
                 let annotation = annotate(&self.shared, debt, counted, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
-            Some(refused) => ResponseFuture::refused(self.shared.refuse(refused, &head)),
+            Some(refused) => self.refuse(req, refused),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);

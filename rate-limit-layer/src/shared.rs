@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use layer_http::{Body, Content, RequestHead};
+use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
 use layer_store::{Clock, SharedStore};
 
 use crate::{
@@ -197,7 +197,7 @@ impl Shared {
         }
     }
 
-    /// Makes the response to a request that is not admitted.
+    /// Makes the response to a request with these fields that is not admitted.
     #[inline(never)]
     pub(crate) fn refuse(
         &self,
@@ -214,29 +214,30 @@ impl Shared {
                 unpartitioned.into()
             }
         };
-        let is_changed = self.legacy_headers || self.on_refused.is_some();
-        // A copy that few layers need.
-        let kept = is_changed.then(|| refusal.clone());
-        let mut response = refusal.into_response(self.policies.as_ref());
-        if let Some(refusal) = kept {
-            self.change_refusal(&refusal, head, &mut response);
+        let protocol = ClientProtocol::of(head.headers);
+        match self.legacy_headers || self.on_refused.is_some() {
+            true => self.refuse_changed(refusal, head, &protocol),
+            false => refusal.into_response(self.policies.as_ref(), &protocol),
         }
-        response
     }
 
     #[cold]
-    fn change_refusal(
+    fn refuse_changed(
         &self,
-        refusal: &RateLimitRefusal,
+        refusal: RateLimitRefusal,
         head: &RequestHead<'_>,
-        response: &mut Response<Content>,
-    ) {
-        if let (true, RateLimitRefusal::QuotaExceeded(exceeded)) = (self.legacy_headers, refusal) {
+        protocol: &ClientProtocol,
+    ) -> Response<Content> {
+        let (kept, policies) = (refusal.clone(), self.policies.as_ref());
+        let mut response = kept.into_response(policies, &ClientProtocol::HTTP);
+        if let (true, RateLimitRefusal::QuotaExceeded(exceeded)) = (self.legacy_headers, &refusal) {
             legacy::refused(response.headers_mut(), exceeded);
         }
         if let Some(on_refused) = &self.on_refused {
-            on_refused.change(refusal, head, response);
+            on_refused.change(&refusal, head, &mut response);
         }
+        // Last: gRPC has a status and a body of its own.
+        protocol.answer(response, || refusal.grpc_status())
     }
 
     const fn tell(&self) -> Tell {

@@ -115,8 +115,14 @@ impl QuotaExceeded {
 
     /// Returns the names of all policies that refuse.
     pub fn violated(&self) -> impl Iterator<Item = &str> {
+        self.violated_quotas().map(|(name, _)| name)
+    }
+
+    /// Returns the names and the quotas of all policies that refuse.
+    pub(crate) fn violated_quotas(&self) -> impl Iterator<Item = (&str, Quota)> {
         let violated = self.excess.violated.iter();
-        violated.map(|limit| &*self.limits[limit].name)
+        let limits = violated.map(|limit| &self.limits[limit]);
+        limits.map(|limit| (&*limit.name, limit.quota))
     }
 
     /// Returns the time after which the check passes, if nothing more is charged. A microsecond earlier it does not pass, or, over a

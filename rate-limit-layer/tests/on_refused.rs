@@ -46,6 +46,35 @@ fn on_a_stopped_clock() -> SharedStore {
 }
 
 #[tokio::test]
+async fn a_client_of_grpc_gets_the_fields_and_a_refusal_of_grpc() {
+    let policy = Quota::per_minute(1).fail_open();
+    let layer = RateLimitLayer::new(on_a_stopped_clock(), policy)
+        .legacy_headers(true)
+        .on_refused(|_, _, response| {
+            *response.status_mut() = StatusCode::IM_A_TEAPOT;
+            *response.body_mut() = Content::new("too often");
+            let one = HeaderValue::from_static("1");
+            response.headers_mut().insert("x-own", one);
+        });
+    let call = || {
+        let hello = service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::from("hello")))
+        });
+        let request = Request::post("/a.B/C").header(CONTENT_TYPE, "application/grpc");
+        layer
+            .layer(hello)
+            .oneshot(request.body(Body::empty()).unwrap())
+    };
+    call().await.unwrap();
+    let refused = call().await.unwrap();
+    assert_eq!(refused.status(), 200);
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    assert_eq!(refused.headers()["x-own"], "1");
+    assert_eq!(numbers(&refused), Some(["1", "0", "60"]));
+    assert_eq!(body(refused).await, "");
+}
+
+#[tokio::test]
 async fn a_refusal_keeps_what_is_not_changed() {
     let policy = Quota::per_minute(1).fail_open();
     let layer =

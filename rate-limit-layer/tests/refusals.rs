@@ -18,10 +18,15 @@ use rate_limit_layer::{
 use tower::{Layer, ServiceExt, service_fn};
 
 async fn ask(layer: &RateLimitLayer) -> Response<layer_http::Body<Body>> {
+    ask_as(layer, "text/plain").await
+}
+
+async fn ask_as(layer: &RateLimitLayer, content_type: &str) -> Response<layer_http::Body<Body>> {
     let hello = service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::from("hello")))
     });
     let request = Request::get("/")
+        .header("content-type", content_type)
         .header("x-twice", "ada")
         .header("x-twice", "bob")
         .body(Body::empty())
@@ -44,6 +49,24 @@ async fn text(response: Response<layer_http::Body<Body>>) -> String {
     let head = format!("{} {:?}", response.status(), response.headers());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     format!("{head} {body:?}")
+}
+
+/// A client of gRPC reads the status of the refusal, with the details of its reason, from the headers alone.
+async fn refused_over_grpc(layer: &RateLimitLayer, refusal: &RateLimitRefusal) {
+    let response = ask_as(layer, "application/grpc").await;
+    assert_eq!(response.status(), 200);
+    assert!(http_body::Body::is_end_stream(response.body()));
+    let status = refusal.grpc_status();
+    assert_eq!(status.detail_kinds(), status.reason().details());
+    let fields = response.headers();
+    assert_eq!(fields["content-type"], "application/grpc");
+    assert_eq!(fields["grpc-status"], status.code().number().to_string());
+    assert!(fields.contains_key("grpc-status-details-bin"));
+    let is_quota = matches!(refusal, RateLimitRefusal::QuotaExceeded(_));
+    assert_eq!(fields.contains_key("ratelimit"), is_quota);
+    let waits = fields.contains_key("retry-after");
+    assert_eq!(fields.contains_key("grpc-retry-pushback-ms"), waits);
+    assert!(response.extensions().get::<RateLimitRefusal>().is_some());
 }
 
 #[tokio::test]
@@ -110,6 +133,7 @@ async fn every_refusal_names_its_reason_and_makes_its_response_again() {
         assert!(is_expected(&refusal), "{refusal:?}");
         let waits = response.headers().contains_key("retry-after");
         assert_eq!(waits, matches!(status, 429 | 503), "{refusal:?}");
+        refused_over_grpc(&layer, &refusal).await;
         let again = refusal.to_response::<Body>();
         assert!(is_expected(&self::refusal(&again)), "{refusal:?}");
         let sent = text(response).await;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::{
-    Code, Reason,
+    Code, Detail, Reason,
     details::{Message, error_info, precondition_failure, quota_failure, retry_info},
 };
 
@@ -119,6 +119,14 @@ impl Status {
         status.into_bytes().into()
     }
 
+    /// Returns which details there are beside the `ErrorInfo`. A refusal of a layer has those of its [reason](Reason::details).
+    pub fn detail_kinds(&self) -> Vec<Detail> {
+        let retry = self.retry_after.map(|_| Detail::RetryInfo);
+        let quota = (!self.violations.is_empty()).then_some(Detail::QuotaFailure);
+        let precondition = self.precondition.map(|_| Detail::PreconditionFailure);
+        [retry, quota, precondition].into_iter().flatten().collect()
+    }
+
     /// Returns the fields that end a call: `grpc-status`, `grpc-message`, `grpc-status-details-bin` and
     /// `grpc-retry-pushback-ms`.
     pub fn fields(&self) -> HeaderMap {
@@ -204,6 +212,9 @@ mod tests {
             ("KEY", "idempotency-key", read.message())
         );
         assert_eq!(read.get_error_details_vec().len(), 4);
+        use Detail::{PreconditionFailure, QuotaFailure, RetryInfo};
+        let kinds = [RetryInfo, QuotaFailure, PreconditionFailure];
+        assert_eq!(status.detail_kinds(), kinds);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use http::Response;
-use layer_http::{Body, Content, RequestHead};
+use http::{HeaderMap, Response};
+use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
 use layer_store::SharedStore;
 use tower_layer::Layer;
 
@@ -130,10 +130,11 @@ impl Shared {
         self.limiter.permits().take(partition).await
     }
 
-    /// Makes the response to a request that is not admitted.
+    /// Makes the response to a request with these fields that is not admitted.
     #[cold]
-    pub(super) fn refuse(&self, refusal: InFlightRefusal) -> Response<Content> {
-        refusal.into_response(&self.limiter.permits().limit, self.headers)
+    pub(super) fn refuse(&self, refusal: InFlightRefusal, fields: &HeaderMap) -> Response<Content> {
+        let limit = &self.limiter.permits().limit;
+        refusal.into_response(limit, self.headers, &ClientProtocol::of(fields))
     }
 
     /// Hands an admitted request's permit to the body of its response, and adds the two headers.

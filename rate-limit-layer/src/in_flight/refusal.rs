@@ -4,7 +4,11 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use layer_http::{Content, PROBLEM_JSON, Problem, retry_after};
+use layer_http::{
+    Content, PROBLEM_JSON, Problem,
+    grpc::{ClientProtocol, Reason, Status},
+    retry_after,
+};
 
 use super::limit::InFlightLimit;
 use crate::{
@@ -68,20 +72,41 @@ impl LimitReached {
 
 impl InFlightRefusal {
     /// Makes the layer's response.
-    pub(super) fn into_response(self, limit: &InFlightLimit, headers: bool) -> Response<Content> {
-        let mut response = match &self {
-            Self::LimitReached(reached) => full(reached, limit, headers),
-            Self::Unavailable(unavailable) => {
-                RateLimitRefusal::Unavailable(*unavailable).into_response(None)
-            }
-            Self::NoIdentity => RateLimitRefusal::NoIdentity.into_response(None),
-            Self::AmbiguousIdentity => RateLimitRefusal::AmbiguousIdentity.into_response(None),
-            Self::Misconfigured => RateLimitRefusal::Misconfigured.into_response(None),
+    pub(super) fn into_response(
+        self,
+        limit: &InFlightLimit,
+        headers: bool,
+        protocol: &ClientProtocol,
+    ) -> Response<Content> {
+        let mut response = match self.as_rate_limit() {
+            Ok(refusal) => refusal.into_response(None, protocol),
+            Err(reached) => protocol.answer(full(reached, limit, headers), || self.grpc_status()),
         };
         // One reason, of this layer.
         response.extensions_mut().remove::<RateLimitRefusal>();
         response.extensions_mut().insert(self);
         response
+    }
+
+    /// Returns the status that a client of gRPC reads.
+    pub fn grpc_status(&self) -> Status {
+        match self.as_rate_limit() {
+            Ok(refusal) => refusal.grpc_status(),
+            Err(reached) => Status::new(Reason::InFlightLimitReached, TOO_MANY)
+                .retry_after(reached.retry_after())
+                .quota(&*reached.policy, format!("{} in flight", reached.limit)),
+        }
+    }
+
+    /// Returns the refusal of the rate limit for the same reason. An error is the reason that the rate limit does not have.
+    const fn as_rate_limit(&self) -> Result<RateLimitRefusal, &LimitReached> {
+        Ok(match self {
+            Self::LimitReached(reached) => return Err(reached),
+            Self::Unavailable(unavailable) => RateLimitRefusal::Unavailable(*unavailable),
+            Self::NoIdentity => RateLimitRefusal::NoIdentity,
+            Self::AmbiguousIdentity => RateLimitRefusal::AmbiguousIdentity,
+            Self::Misconfigured => RateLimitRefusal::Misconfigured,
+        })
     }
 }
 
@@ -131,7 +156,7 @@ pub(super) fn limit_reached(status: StatusCode, policy: &str) -> Problem {
         ),
     };
     Problem::new(status, type_uri, title)
-        .detail("too many requests are being served at once; wait for one to end")
+        .detail(TOO_MANY)
         .member("violated-policies", vec![policy])
 }
 
@@ -154,5 +179,6 @@ pub(super) fn limit_field(limit: &InFlightLimit, remaining: u32) -> HeaderValue 
     HeaderValue::try_from(field).expect("a structured field is ASCII")
 }
 
+const TOO_MANY: &str = "too many requests are being served at once; wait for one to end";
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -60,10 +60,10 @@ where
             Ok(None) => (None, None),
             Ok(Some(partition)) => match self.shared.take_now(&partition) {
                 Some(Ok(permit)) => (Some(permit), None),
-                Some(Err(refusal)) => return self.refused(refusal),
+                Some(Err(refusal)) => return self.refused(&req, refusal),
                 None => (None, Some(partition.into_owned())),
             },
-            Err(unpartitioned) => return self.refused(unpartitioned),
+            Err(unpartitioned) => return self.refused(&req, unpartitioned),
         };
         let shared = self.shared.clone();
         match waiting {
@@ -80,8 +80,13 @@ where
 
 impl<S> InFlight<S> {
     #[cold]
-    fn refused<F>(&self, refusal: impl Into<crate::InFlightRefusal>) -> InFlightFuture<F> {
-        InFlightFuture::refused(self.shared.refuse(refusal.into()), self.shared.clone())
+    fn refused<ReqBody, F>(
+        &self,
+        req: &Request<ReqBody>,
+        refusal: impl Into<crate::InFlightRefusal>,
+    ) -> InFlightFuture<F> {
+        let response = self.shared.refuse(refusal.into(), req.headers());
+        InFlightFuture::refused(response, self.shared.clone())
     }
 }
 
@@ -100,6 +105,6 @@ where
             response: inner.call(req),
             permit,
         },
-        Err(refusal) => AfterTake::Refused(shared.refuse(refusal)),
+        Err(refusal) => AfterTake::Refused(shared.refuse(refusal, req.headers())),
     }
 }

@@ -1,13 +1,14 @@
 //! What a client is told: the refusals, and the header fields of every response.
 //!
 //! - [`headers`]: `RateLimit` and `RateLimit-Policy` as text. [`legacy`]: the fields before them. [`problem`]: the documents of the
-//!   refusals. [`on_refused`]: what the layer's owner changes of these.
+//!   refusals. [`grpc`]: the status of each for a client of gRPC. [`on_refused`]: what the layer's owner changes of these.
 
 pub(crate) mod headers;
 pub(crate) mod legacy;
 pub(crate) mod on_refused;
 pub(crate) mod problem;
 
+mod grpc;
 mod text;
 
 use std::time::Duration;
@@ -16,7 +17,9 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use layer_http::{Body, Content, PROBLEM_JSON, Problem, retry_after};
+use layer_http::{
+    Body, Content, PROBLEM_JSON, Problem, RequestHead, grpc::ClientProtocol, retry_after,
+};
 
 use crate::{
     QuotaExceeded, Unavailable,
@@ -66,36 +69,70 @@ pub enum RateLimitRefusal {
 impl RateLimitRefusal {
     /// Makes the layer's response, with its headers and its problem document.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
+        self.respond(&ClientProtocol::HTTP)
+    }
+
+    /// Makes the layer's response to a request with this head: in the protocol of its client, HTTP, gRPC or gRPC-Web.
+    pub fn response_to<B>(&self, head: &RequestHead<'_>) -> Response<Body<B>> {
+        self.respond(&ClientProtocol::of(head.headers))
+    }
+
+    fn respond<B>(&self, protocol: &ClientProtocol) -> Response<Body<B>> {
         let response = match self {
             Self::QuotaExceeded(exceeded) => {
                 let policies = headers::policy_field(exceeded.counted().0);
-                self.clone().into_response(Some(&policies))
+                self.clone().into_response(Some(&policies), protocol)
             }
-            _ => self.clone().into_response(None),
+            _ => self.clone().into_response(None, protocol),
         };
         response.map(Body::own)
     }
 
     /// Makes the response. A 429 has the two rate limit headers if it is given the value of `RateLimit-Policy` for all limits.
-    pub(crate) fn into_response(self, policies: Option<&HeaderValue>) -> Response<Content> {
-        let mut response = match &self {
+    pub(crate) fn into_response(
+        self,
+        policies: Option<&HeaderValue>,
+        protocol: &ClientProtocol,
+    ) -> Response<Content> {
+        let response = match &self {
             Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, policies),
-            Self::Unavailable(unavailable) => service_unavailable(*unavailable),
-            Self::NoIdentity => plain(
+            Self::Unavailable(_) => {
+                let mut response = self.problem().to_response();
+                let fields = response.headers_mut();
+                fields.insert(RETRY_AFTER, retry_after(STORE_RETRY));
+                response
+            }
+            Self::NoIdentity | Self::AmbiguousIdentity | Self::Misconfigured => {
+                self.problem().to_response()
+            }
+        };
+        let mut response = protocol.answer(response, || self.grpc_status());
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Returns the problem document that a client of HTTP reads (RFC 9457).
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::QuotaExceeded(exceeded) => problem::quota_exceeded(exceeded.violated()),
+            Self::Unavailable(unavailable) => problem::reduced_capacity(match unavailable {
+                Unavailable::StoreDown => "the rate limit could not be checked",
+                Unavailable::StoreFull => "the rate limit could not be recorded",
+                Unavailable::Overloaded => "the service is too busy to check the rate limit",
+            }),
+            Self::NoIdentity => problem::plain(
                 StatusCode::BAD_REQUEST,
                 "this request must identify its client, and does not",
             ),
-            Self::AmbiguousIdentity => plain(
+            Self::AmbiguousIdentity => problem::plain(
                 StatusCode::BAD_REQUEST,
                 "this request identifies its client by two different values; send the header once",
             ),
-            Self::Misconfigured => plain(
+            Self::Misconfigured => problem::plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the rate limit does not fit this route",
             ),
-        };
-        response.extensions_mut().insert(self);
-        response
+        }
     }
 }
 
@@ -155,25 +192,6 @@ fn too_many_requests(
     response
 }
 
-fn service_unavailable(unavailable: Unavailable) -> Response<Content> {
-    let problem = problem::reduced_capacity(match unavailable {
-        Unavailable::StoreDown => "the rate limit could not be checked",
-        Unavailable::StoreFull => "the rate limit could not be recorded",
-        Unavailable::Overloaded => "the service is too busy to check the rate limit",
-    });
-    let mut response = of(&problem);
-    response.headers_mut().insert(RETRY_AFTER, STORE_RETRY);
-    response
-}
-
-fn plain(status: StatusCode, detail: &'static str) -> Response<Content> {
-    of(&problem::plain(status, detail))
-}
-
-fn of(problem: &Problem) -> Response<Content> {
-    response(problem.status(), problem.to_content())
-}
-
 fn response(status: StatusCode, document: Content) -> Response<Content> {
     let mut response = Response::new(document);
     *response.status_mut() = status;
@@ -183,5 +201,5 @@ fn response(status: StatusCode, document: Content) -> Response<Content> {
     response
 }
 
-/// In seconds. The breaker asks the store once a second.
-const STORE_RETRY: HeaderValue = HeaderValue::from_static("1");
+/// The breaker asks the store once a second.
+const STORE_RETRY: Duration = Duration::from_secs(1);
