@@ -240,8 +240,8 @@ mod testing;
 pub use layer_http::{
     BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
     KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
-    Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token, extension, header, joined,
-    key_fn,
+    Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token, extension, grpc, header,
+    joined, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

@@ -1,9 +1,15 @@
-//! The responses that a refused client receives: problem documents (RFC 9457).
+//! The responses that a refused client receives: problem documents (RFC 9457), or the status of a call ([`grpc`]).
+
+mod grpc;
 
 use std::time::Duration;
 
 use http::{Response, StatusCode, header::RETRY_AFTER};
-use layer_http::{Body, Problem, retry_after};
+use layer_http::{
+    Body, Problem, RequestHead,
+    grpc::{ClientProtocol, Status},
+    retry_after,
+};
 
 use crate::{AcquireError, IdempotencyRefusal, LockBusy, LockRefusal, RunOutcome};
 
@@ -31,6 +37,12 @@ impl AcquireError {
     /// next request with the same key.
     pub fn into_response<B>(self) -> Response<Body<B>> {
         LockRefusal::from(self).into_response()
+    }
+
+    /// Makes the response to a request with this head: as [`into_response`](Self::into_response), in the protocol of its client,
+    /// HTTP, gRPC or gRPC-Web.
+    pub fn response_to<B>(self, head: &RequestHead<'_>) -> Response<Body<B>> {
+        LockRefusal::from(self).response_to(head)
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -77,14 +89,28 @@ impl LockRefusal {
     /// Makes the response: the [problem document](Self::problem), `Retry-After` where waiting helps, and this refusal in the
     /// extensions, beside [`RunOutcome::NotExecuted`].
     pub fn into_response<B>(self) -> Response<Body<B>> {
-        let wait = match &self {
-            Self::NotAcquired(error) => error.retry_after(),
-            Self::KeyNotFound | Self::KeyAmbiguous | Self::Misconfigured => None,
-        };
-        let mut response = respond(self.problem(), wait);
+        self.respond(&ClientProtocol::HTTP)
+    }
+
+    /// Makes the response to a request with this head: as [`into_response`](Self::into_response), in the protocol of its client,
+    /// HTTP, gRPC or gRPC-Web.
+    pub fn response_to<B>(self, head: &RequestHead<'_>) -> Response<Body<B>> {
+        self.respond(&ClientProtocol::of(head.headers))
+    }
+
+    fn respond<B>(self, protocol: &ClientProtocol) -> Response<Body<B>> {
+        let response = respond(self.problem(), self.retry_after());
+        let mut response = protocol.answer(response, || self.grpc_status());
         response.extensions_mut().insert(RunOutcome::NotExecuted);
         response.extensions_mut().insert(self);
         response
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotAcquired(error) => error.retry_after(),
+            Self::KeyNotFound | Self::KeyAmbiguous | Self::Misconfigured => None,
+        }
     }
 }
 
@@ -181,13 +207,27 @@ impl IdempotencyRefusal {
     /// Makes the response: the [problem document](Self::problem), `Retry-After` where waiting helps, and this refusal in the
     /// extensions.
     pub fn into_response<B>(self) -> Response<Body<B>> {
-        let wait = match self {
-            Self::InProgress | Self::Closing | Self::StoreUnavailable => Some(SOON),
-            _ => None,
-        };
-        let mut response = respond(self.problem(), wait);
+        self.respond(&ClientProtocol::HTTP)
+    }
+
+    /// Makes the response to a request with this head: as [`into_response`](Self::into_response), in the protocol of its client,
+    /// HTTP, gRPC or gRPC-Web.
+    pub fn response_to<B>(self, head: &RequestHead<'_>) -> Response<Body<B>> {
+        self.respond(&ClientProtocol::of(head.headers))
+    }
+
+    pub(crate) fn respond<B>(self, protocol: &ClientProtocol) -> Response<Body<B>> {
+        let response = respond(self.problem(), self.retry_after());
+        let mut response = protocol.answer(response, || self.grpc_status());
         response.extensions_mut().insert(self);
         response
+    }
+
+    const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::InProgress | Self::Closing | Self::StoreUnavailable => Some(SOON),
+            _ => None,
+        }
     }
 }
 
@@ -209,11 +249,20 @@ fn unavailable(detail: &'static str) -> Problem {
     .detail(detail)
 }
 
+/// Makes the status of a call of a problem's text, with the wait that the HTTP response has.
+fn waiting(status: Status, wait: Option<Duration>) -> Status {
+    match wait {
+        Some(wait) => status.retry_after(wait),
+        None => status,
+    }
+}
+
 /// The time after which a client may try again where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, header::CONTENT_TYPE};
     use http_body_util::{BodyExt, Empty};
     use layer_store::{ErrorKind, StoreError};
 
@@ -234,8 +283,27 @@ mod tests {
         (parts.status.as_u16(), wait, kind)
     }
 
+    fn grpc_call() -> Request<()> {
+        let call = Request::post("/cars.Cars/Book").header(CONTENT_TYPE, "application/grpc");
+        call.body(()).unwrap()
+    }
+
+    /// A client of gRPC reads the status of the refusal, with the details of its reason, from the headers alone.
+    fn assert_grpc(response: &LayerResponse, status: &Status) {
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(http_body::Body::is_end_stream(response.body()));
+        assert_eq!(status.detail_kinds(), status.reason().details());
+        let fields = response.headers();
+        let code = status.code().number().to_string();
+        assert_eq!(fields["grpc-status"], code, "{status:?}");
+        let waits = fields.contains_key(RETRY_AFTER);
+        assert_eq!(fields.contains_key("grpc-retry-pushback-ms"), waits);
+    }
+
     #[tokio::test]
     async fn each_refusal_of_a_lock_has_its_status_and_reason() {
+        let call = grpc_call();
+        let head = RequestHead::of(&call);
         let busy = LockBusy::new(Duration::from_millis(1_001), "Locked", StatusCode::CONFLICT);
         let error = StoreError::unknown(ErrorKind::Timeout);
         let table = [
@@ -258,6 +326,9 @@ mod tests {
             (LockRefusal::Misconfigured, 500, None, "about:blank"),
         ];
         for (refusal, status, wait, kind) in table {
+            let grpc = refusal.clone().response_to(&head);
+            assert_eq!(grpc.extensions().get(), Some(&RunOutcome::NotExecuted));
+            assert_grpc(&grpc, &refusal.grpc_status());
             let response: LayerResponse = LockRefusal::into_response(refusal);
             let extensions = response.extensions();
             assert!(extensions.get::<LockRefusal>().is_some());
@@ -270,6 +341,8 @@ mod tests {
     #[tokio::test]
     async fn each_refusal_of_idempotency_has_its_status_and_reason() {
         use IdempotencyRefusal as R;
+        let call = grpc_call();
+        let head = RequestHead::of(&call);
         let status = StatusCode::CREATED;
         let table = [
             (R::KeyMissing, 400, None, "key-missing"),
@@ -286,6 +359,9 @@ mod tests {
             (R::StoreUnavailable, 503, Some("1"), "store-unavailable"),
         ];
         for (refusal, status, wait, kind) in table {
+            let grpc = refusal.response_to(&head);
+            assert_eq!(grpc.extensions().get(), Some(&refusal));
+            assert_grpc(&grpc, &refusal.grpc_status());
             let response: LayerResponse = refusal.into_response();
             assert_eq!(response.extensions().get(), Some(&refusal));
             let expected = (status, wait.map(str::to_owned), kind.to_owned());

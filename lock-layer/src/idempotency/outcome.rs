@@ -1,5 +1,5 @@
 use http::{Response, StatusCode};
-use layer_http::Body;
+use layer_http::{Body, grpc::ClientProtocol};
 
 use crate::metrics::count_idempotent;
 
@@ -74,11 +74,11 @@ pub enum IdempotencyRefusal {
 }
 
 impl IdempotencyRefusal {
-    /// Refuses a request, and tells why.
-    pub(super) fn refuse<B>(self) -> Response<Body<B>> {
+    /// Refuses a request of this client, and tells why.
+    pub(super) fn refuse<B>(self, protocol: &ClientProtocol) -> Response<Body<B>> {
         count_idempotent(self.as_str());
         tracing::debug!(reason = self.as_str(), "idempotent request refused");
-        self.into_response()
+        self.respond(protocol)
     }
 
     pub(super) const fn as_str(self) -> &'static str {

@@ -16,18 +16,18 @@ pub(super) fn respond_to_repetition<B>(
     record: Option<Record>,
     fingerprint: Fingerprint,
     now: u64,
-) -> Response<Body<B>> {
+) -> Result<Response<Body<B>>, IdempotencyRefusal> {
     let Some(record) = record else {
         // A record of another version: all that is known is that a run began.
         tracing::error!("an idempotency record cannot be read");
-        return IdempotencyRefusal::OutcomeUnknown.refuse();
+        return Err(IdempotencyRefusal::OutcomeUnknown);
     };
     if record.run.fingerprint != fingerprint {
-        return IdempotencyRefusal::KeyReused.refuse();
+        return Err(IdempotencyRefusal::KeyReused);
     }
     match record.state {
-        RecordState::Completed(response) => replay(*response),
-        state => refusal_of(&state, now).refuse(),
+        RecordState::Completed(response) => Ok(replay(*response)),
+        state => Err(refusal_of(&state, now)),
     }
 }
 
@@ -76,8 +76,7 @@ mod tests {
         let status = StatusCode::CREATED;
         let refusal = |record: Bytes, fingerprint, now| {
             let record = Record::read(&record);
-            let response = respond_to_repetition::<()>(record, fingerprint, now);
-            response.extensions().get::<IdempotencyRefusal>().copied()
+            respond_to_repetition::<()>(record, fingerprint, now).err()
         };
         let unknown = Some(IdempotencyRefusal::OutcomeUnknown);
         let in_progress = Some(IdempotencyRefusal::InProgress);
@@ -96,7 +95,7 @@ mod tests {
         let (record, _) = run.completed(status, &HeaderMap::new(), b"a", None);
         assert_eq!(refusal(record.clone(), other, 0), reused);
         assert_eq!(refusal(record.clone(), fingerprint, 0), None);
-        let replayed = respond_to_repetition::<()>(Record::read(&record), fingerprint, 0);
+        let replayed = respond_to_repetition::<()>(Record::read(&record), fingerprint, 0).unwrap();
         assert_eq!(replayed.status(), status);
         assert_eq!(replayed.headers()["idempotency-replayed"], "true");
     }

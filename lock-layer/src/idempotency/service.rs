@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, BoxError, Rebuild, RequestHead, take_ready};
+use layer_http::{Body, BoxError, Rebuild, RequestHead, grpc::ClientProtocol, take_ready};
 use tower_service::Service;
 
 use super::{
@@ -65,7 +65,10 @@ where
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.config.record_for(&RequestHead::of(&req)) {
             RecordNeed::Nothing => ResponseFuture::passing(self.inner.call(req)),
-            RecordNeed::Refused(refusal) => ResponseFuture::refused(refusal.refuse()),
+            RecordNeed::Refused(refusal) => {
+                let protocol = ClientProtocol::of(req.headers());
+                ResponseFuture::refused(refusal.refuse(&protocol))
+            }
             // The instance that reported ready travels with the request, its clone stays behind.
             RecordNeed::Record(name, key) => {
                 let inner = take_ready(&mut self.inner);

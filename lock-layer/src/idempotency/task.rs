@@ -3,8 +3,8 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{Request, Response};
-use layer_http::{Body, Content, Handler, KeepableBody, Rebuild, RequestHead};
+use http::Request;
+use layer_http::{Content, Handler, KeepableBody, Rebuild, RequestHead, grpc::ClientProtocol};
 use layer_store::StoreError;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
@@ -35,16 +35,31 @@ where
     ReqBody: Rebuild,
     ResBody: KeepableBody,
 {
+    // The handler takes the request with it.
+    let protocol = ClientProtocol::of(req.headers());
+    let answer = run_or_repeat(config, name, key, inner, req).await;
+    answer.unwrap_or_else(|refusal| Ok(refusal.refuse(&protocol)))
+}
+
+async fn run_or_repeat<S, ReqBody, ResBody>(
+    config: Arc<IdempotencyConfig>,
+    name: RecordName,
+    key: Box<[u8]>,
+    inner: S,
+    req: Request<ReqBody>,
+) -> Answer<ResBody, S::Error>
+where
+    S: Handler<ReqBody, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
+{
     let (parts, body) = req.into_parts();
-    let (body, trailers) = match read_request(body, config.max_request_body).await {
-        Ok(read) => read,
-        Err(refusal) => return Ok(refusal.refuse()),
-    };
+    let (body, trailers) = read_request(body, config.max_request_body).await?;
     let content = Content::new(body.clone()).with_trailers(trailers);
     let mut req = Request::from_parts(parts, ReqBody::rebuild(content));
     let fingerprint = config.payload.fingerprint(&RequestHead::of(&req), &body);
     let Some(tracked) = config.tracker.begin() else {
-        return Ok(IdempotencyRefusal::Closing.refuse());
+        return Err(IdempotencyRefusal::Closing);
     };
     settle_interrupted(&config);
     let run = HandlerRun::new(config, name, fingerprint);
@@ -52,25 +67,27 @@ where
     let claimed = match run.claim_now() {
         Some(Ok(Claimed::Taken(record))) => {
             drop(tracked);
-            return Ok(run.respond_to_repetition(record).await);
+            return run.respond_to_repetition(record).await.map(Ok);
         }
         Some(Ok(Claimed::Mine)) => true,
-        Some(Err(error)) => return Ok(unavailable(&error)),
+        Some(Err(error)) => return Err(unavailable(&error)),
         None => false,
     };
     let (reply, receiver) = oneshot::channel();
     let task = claim_and_run(run, claimed, inner, req, reply, tracked);
     tokio::spawn(task.instrument(tracing::Span::current()));
     match receiver.await {
-        Ok(Ok(result)) => result,
+        Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
         // The runtime shuts down and dropped the task, at whatever step.
-        Err(_) => Ok(IdempotencyRefusal::OutcomeUnknown.refuse()),
+        Err(_) => Err(IdempotencyRefusal::OutcomeUnknown),
     }
 }
 
 type Panic = Box<dyn Any + Send>;
-type ReplySender<B, E> = oneshot::Sender<Result<ResponseResult<B, E>, Panic>>;
+/// The result of the handler or its replay, or a refusal.
+type Answer<B, E> = Result<ResponseResult<B, E>, IdempotencyRefusal>;
+type ReplySender<B, E> = oneshot::Sender<Result<Answer<B, E>, Panic>>;
 
 /// Claims the record if that is not done yet, and does what follows, even if nobody waits for the response any more.
 async fn claim_and_run<S, ReqBody, ResBody>(
@@ -98,14 +115,14 @@ async fn claim_and_run<S, ReqBody, ResBody>(
             drop(tracked);
             tokio::select! {
                 response = run.respond_to_repetition(record) => {
-                    let _ = reply.send(Ok(Ok(response)));
+                    let _ = reply.send(Ok(response.map(Ok)));
                 }
                 () = reply.closed() => {}
             }
         }
         // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.
         Err(error) => {
-            let _ = reply.send(Ok(Ok(unavailable(&error))));
+            let _ = reply.send(Ok(Err(unavailable(&error))));
             if retry.is_unsure() {
                 run.give_up_claim().await;
             }
@@ -140,7 +157,7 @@ async fn run_handler<S, ReqBody, ResBody>(
             streaming,
             head,
         })) => {
-            let _ = reply.send(Ok(Ok(response)));
+            let _ = reply.send(Ok(Ok(Ok(response))));
             stream(&run, head, streaming).await
         }
         // ## Running => Broken off, by an error or a panic. Both go on in the caller.
@@ -180,7 +197,7 @@ impl<B: KeepableBody, E> ResponseEnd<B, E> {
         match self {
             // A client that is gone misses it.
             Self::Reply(reply, result) => {
-                let _ = reply.send(result);
+                let _ = reply.send(result.map(Ok));
             }
             Self::End(streaming) => streaming.end(),
             Self::Rest(streaming) => streaming.hand_over(),
@@ -213,11 +230,11 @@ async fn stream<B: KeepableBody, E>(
     }
 }
 
-fn unavailable<B>(error: &StoreError) -> Response<Body<B>> {
+fn unavailable(error: &StoreError) -> IdempotencyRefusal {
     tracing::debug!(
         kind = error.kind().as_str(),
         error = %error.report(),
         "an idempotency key could not be looked up"
     );
-    IdempotencyRefusal::StoreUnavailable.refuse()
+    IdempotencyRefusal::StoreUnavailable
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     handler_run::HandlerRun,
+    outcome::IdempotencyRefusal,
     record::{Record, RecordState},
     replay::respond_to_repetition,
 };
@@ -19,7 +20,7 @@ impl HandlerRun {
     pub(super) async fn respond_to_repetition<B>(
         &self,
         found: Option<Record>,
-    ) -> Response<Body<B>> {
+    ) -> Result<Response<Body<B>>, IdempotencyRefusal> {
         let record = match found {
             Some(record) if self.waits_for(&record) => self.wait_for_end(record).await,
             found => found,

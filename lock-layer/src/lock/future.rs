@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::Body;
+use layer_http::{Body, RequestHead};
 use layer_store::StoreError;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -107,10 +107,11 @@ where
                     parked,
                     hold,
                 } => {
-                    match ready!(acquire.as_mut().poll(cx)) {
+                    let acquired = ready!(acquire.as_mut().poll(cx));
+                    let (mut inner, mut req) = parked.take().expect(POLLED_AGAIN);
+                    match acquired {
                         // ## Acquiring => Calling
                         Ok(guard) => {
-                            let (mut inner, mut req) = parked.take().expect(POLLED_AGAIN);
                             req.extensions_mut().insert(guard.context());
                             State::Calling {
                                 response: inner.call(req),
@@ -119,7 +120,9 @@ where
                             }
                         }
                         // ## Acquiring => refused
-                        Err(error) => return Poll::Ready(Ok(error.into_response())),
+                        Err(error) => {
+                            return Poll::Ready(Ok(error.response_to(&RequestHead::of(&req))));
+                        }
                     }
                 }
                 StateProj::Calling {

@@ -61,7 +61,9 @@ where
             LockNeed::Nothing => {
                 return ResponseFuture::calling(self.inner.call(req), None, None);
             }
-            LockNeed::Refused(response) => return ResponseFuture::refused(response),
+            LockNeed::Refused(refusal) => {
+                return ResponseFuture::refused(refusal.response_to(&RequestHead::of(&req)));
+            }
             LockNeed::Lock(holder) => holder,
         };
         let (wait, hold) = (self.shared.wait, self.shared.hold);
@@ -74,7 +76,7 @@ where
                 req.extensions_mut().insert(guard.context());
                 ResponseFuture::calling(self.inner.call(req), Some(guard), hold)
             }
-            Some(Err(error)) => ResponseFuture::refused(error.into_response()),
+            Some(Err(error)) => ResponseFuture::refused(error.response_to(&RequestHead::of(&req))),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);

@@ -1,7 +1,6 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use http::Response;
-use layer_http::{Body, KeyExtractor, RequestHead, Resolved};
+use layer_http::{KeyExtractor, RequestHead, Resolved};
 use layer_store::Identity;
 
 use crate::{LockRefusal, Locks, lease::holder::Holder};
@@ -20,18 +19,18 @@ pub(super) struct Shared {
 }
 
 /// The lock that a request needs.
-pub(super) enum LockNeed<B> {
+pub(super) enum LockNeed {
     /// None: the request passes.
     Nothing,
     /// The units of this holder.
     Lock(Arc<Holder>),
     /// It cannot be told. The request is refused.
-    Refused(Response<Body<B>>),
+    Refused(LockRefusal),
 }
 
 impl Shared {
     /// Decides which lock a request needs, before the store is asked.
-    pub(super) fn lock_for<B>(&self, head: &RequestHead<'_>) -> LockNeed<B> {
+    pub(super) fn lock_for(&self, head: &RequestHead<'_>) -> LockNeed {
         if !self.enabled {
             return LockNeed::Nothing;
         }
@@ -43,12 +42,12 @@ impl Shared {
             Resolved::Skip => return LockNeed::Nothing,
             Resolved::Refuse => {
                 LockRefusal::tell_unnamed("key_not_found");
-                return LockNeed::Refused(LockRefusal::KeyNotFound.into_response());
+                return LockNeed::Refused(LockRefusal::KeyNotFound);
             }
             // Which of the two would be locked is the client's choice.
             Resolved::Ambiguous => {
                 LockRefusal::tell_unnamed("key_ambiguous");
-                return LockNeed::Refused(LockRefusal::KeyAmbiguous.into_response());
+                return LockNeed::Refused(LockRefusal::KeyAmbiguous);
             }
             _ => {
                 tracing::error!(
@@ -56,12 +55,12 @@ impl Shared {
                      add the LockLayer to the route whose parameter the extractor names"
                 );
                 LockRefusal::tell_unnamed("misconfigured");
-                return LockNeed::Refused(LockRefusal::Misconfigured.into_response());
+                return LockNeed::Refused(LockRefusal::Misconfigured);
             }
         };
         match self.locks.group(group).holder(UNIT) {
             Ok(holder) => LockNeed::Lock(holder),
-            Err(error) => LockNeed::Refused(error.into_response()),
+            Err(error) => LockNeed::Refused(error.into()),
         }
     }
 
