@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use http::{HeaderMap, Request};
-use layer_http::{Body, Handler, KeepableBody};
+use layer_http::{Body, Handler, KeepableBody, grpc::ClientProtocol};
 use layer_store::StoreError;
 use tokio::runtime::Handle;
 use tracing::Instrument;
@@ -79,7 +79,7 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
                 match stored_response(settings, &hit, is_head, fields, status) {
                     Some(response) => return Ok(response),
                     None if self.cache_request.directives.only_if_cached => {
-                        return Ok(only_if_cached(settings));
+                        return Ok(only_if_cached(settings, &ClientProtocol::of(fields)));
                     }
                     None => (Fwd::Miss, None, None),
                 }
@@ -96,7 +96,9 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
             RequestPlan::Join(joined, status) => {
                 return Ok(joined_response(settings, joined, fields, status));
             }
-            RequestPlan::OnlyIfCached => return Ok(only_if_cached(settings)),
+            RequestPlan::OnlyIfCached => {
+                return Ok(only_if_cached(settings, &ClientProtocol::of(fields)));
+            }
             RequestPlan::Fill(fwd, pending, stale) => (fwd, Some((pending, stale)), None),
             RequestPlan::Forward(fwd, detail) => (fwd, None, detail),
         };
@@ -106,12 +108,12 @@ impl<S, ReqBody> Fetch<S, ReqBody> {
             // ## A fill, if there is room for one more
             Some((pending, stale)) => match (route.shared.fills.begin(), Handle::try_current()) {
                 (Some(permit), Ok(_)) => {
-                    let route = route.clone();
+                    let (route, protocol) = (route.clone(), ClientProtocol::of(fields));
                     let outlives_clients = settings.fills_outlive_clients;
                     let filled = self.fill(fwd, pending, stale, permit, outlives_clients);
                     return filled
                         .await
-                        .unwrap_or_else(|| Ok(interrupted(&route.settings)));
+                        .unwrap_or_else(|| Ok(interrupted(&route.settings, &protocol)));
                 }
                 _ => {
                     pending.not_shared();

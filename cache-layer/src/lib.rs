@@ -247,7 +247,7 @@ mod testing;
 pub mod body;
 pub mod future;
 
-pub use layer_http::{Body, RequestHead};
+pub use layer_http::{Body, RequestHead, grpc};
 pub use layer_store as store;
 
 #[cfg(feature = "metrics")]

@@ -1,3 +1,8 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use layer_http::grpc::{Reason, Status};
+
 /// A response extension: the reason why the cache itself answered with an error.
 ///
 /// An outer layer can tell by it that the response is not the handler's.
@@ -28,3 +33,37 @@ pub enum CacheRefusal {
     /// 502: asked if the stored response still holds, the handler has confirmed another one (RFC 9111, section 4.3.4).
     Mistaken,
 }
+
+impl CacheRefusal {
+    /// Returns the status that a client of HTTP reads.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Mistaken => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Returns the status that a client of gRPC reads.
+    pub fn grpc_status(self) -> Status {
+        match self {
+            Self::OnlyIfCached => Status::new(
+                Reason::NotStored,
+                "no response is stored, and the request asks for a stored one only",
+            )
+            .precondition("STORED", "response"),
+            Self::Interrupted => Status::new(
+                Reason::Interrupted,
+                "the service stopped while the request was handled",
+            )
+            .retry_after(SOON),
+            Self::Mistaken => Status::new(
+                Reason::ConfirmedAnother,
+                "the service confirmed a response that is not stored",
+            ),
+        }
+    }
+}
+
+/// The time after which another process may have taken over.
+const SOON: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use http::{HeaderMap, Response, StatusCode, header};
-use layer_http::{Body, Content};
+use layer_http::{Body, Content, grpc::ClientProtocol};
 
 use crate::{
     body::{CacheResponse, HandlerBody},
@@ -92,39 +92,49 @@ pub(crate) fn joined_response<B>(
     or_not_modified(fields, head.received_at(), response)
 }
 
-/// Makes the response to a request whose handler call was lost with its runtime.
-pub(crate) fn interrupted<B>(settings: &CacheSettings) -> CacheResponse<B> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.extensions_mut().insert(CacheRefusal::Interrupted);
+/// Makes the response to a request of this client whose handler call was lost with its runtime.
+pub(crate) fn interrupted<B>(
+    settings: &CacheSettings,
+    protocol: &ClientProtocol,
+) -> CacheResponse<B> {
     let status = CacheStatus::Forwarded {
         fwd: Fwd::Miss,
         detail: Some(Detail::Interrupted),
     };
-    settings.mark(response.headers_mut(), status);
-    response
+    refuse(settings, CacheRefusal::Interrupted, status, protocol)
 }
 
-/// Makes the response to a request whose handler has confirmed a response that is not the stored one.
-pub(crate) fn mistaken<B>(settings: &CacheSettings, fwd: Fwd) -> CacheResponse<B> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
-    response.extensions_mut().insert(CacheRefusal::Mistaken);
+/// Makes the response to a request of this client whose handler has confirmed a response that is not the stored one.
+pub(crate) fn mistaken<B>(
+    settings: &CacheSettings,
+    fwd: Fwd,
+    protocol: &ClientProtocol,
+) -> CacheResponse<B> {
     let detail = Some(Detail::Mistaken);
-    settings.mark(
-        response.headers_mut(),
-        CacheStatus::Forwarded { fwd, detail },
-    );
-    response
+    let status = CacheStatus::Forwarded { fwd, detail };
+    refuse(settings, CacheRefusal::Mistaken, status, protocol)
 }
 
-/// Makes the response to a request that wants a stored response or none (RFC 9111, section 5.2.1.7).
-pub(crate) fn only_if_cached<B>(settings: &CacheSettings) -> CacheResponse<B> {
+/// Makes the response to a request of this client that wants a stored response or none (RFC 9111, section 5.2.1.7).
+pub(crate) fn only_if_cached<B>(
+    settings: &CacheSettings,
+    protocol: &ClientProtocol,
+) -> CacheResponse<B> {
+    let status = CacheStatus::OnlyIfCached;
+    refuse(settings, CacheRefusal::OnlyIfCached, status, protocol)
+}
+
+fn refuse<B>(
+    settings: &CacheSettings,
+    refusal: CacheRefusal,
+    status: CacheStatus,
+    protocol: &ClientProtocol,
+) -> CacheResponse<B> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    response.extensions_mut().insert(CacheRefusal::OnlyIfCached);
-    let headers = response.headers_mut();
-    settings.mark(headers, CacheStatus::OnlyIfCached);
+    *response.status_mut() = refusal.status();
+    let mut response = protocol.answer(response, || refusal.grpc_status());
+    response.extensions_mut().insert(refusal);
+    settings.mark(response.headers_mut(), status);
     response
 }
 
@@ -246,7 +256,7 @@ mod tests {
     #[test]
     fn a_refusal_is_a_504_that_outer_layers_can_tell() {
         let settings = CacheSettings::new(Clock::system());
-        let response = only_if_cached::<Inner>(&settings);
+        let response = only_if_cached::<Inner>(&settings, &ClientProtocol::HTTP);
         assert_eq!(response.status(), 504);
         assert_eq!(
             response.headers()["cache-status"],
@@ -254,5 +264,38 @@ mod tests {
         );
         let refusal = response.extensions().get();
         assert_eq!(refusal, Some(&CacheRefusal::OnlyIfCached));
+    }
+
+    #[test]
+    fn a_client_of_grpc_gets_the_status_of_a_refusal() {
+        let settings = CacheSettings::new(Clock::system());
+        let mut fields = HeaderMap::new();
+        fields.insert("content-type", "application/grpc".parse().unwrap());
+        let protocol = ClientProtocol::of(&fields);
+        for (response, refusal, code) in [
+            (
+                only_if_cached::<Inner>(&settings, &protocol),
+                CacheRefusal::OnlyIfCached,
+                "9",
+            ),
+            (
+                interrupted(&settings, &protocol),
+                CacheRefusal::Interrupted,
+                "14",
+            ),
+            (
+                mistaken(&settings, Fwd::Stale, &protocol),
+                CacheRefusal::Mistaken,
+                "13",
+            ),
+        ] {
+            assert_eq!(response.status(), 200);
+            assert!(http_body::Body::is_end_stream(response.body()));
+            assert_eq!(response.headers()["grpc-status"], code);
+            assert!(response.headers().contains_key("cache-status"));
+            assert_eq!(response.extensions().get(), Some(&refusal));
+            let status = refusal.grpc_status();
+            assert_eq!(status.detail_kinds(), status.reason().details());
+        }
     }
 }

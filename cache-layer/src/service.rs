@@ -6,7 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use layer_http::{Body, BoxError, RequestHead};
+use layer_http::{Body, BoxError, RequestHead, grpc::ClientProtocol};
 use layer_store::StoreError;
 use tower_service::Service;
 
@@ -140,7 +140,8 @@ where
         let keyed = match self.read(&request) {
             Ok(keyed) => keyed,
             Err(_) if wants_only_stored(&route.settings, &RequestHead::of(&request)) => {
-                return ResponseFuture::ready(only_if_cached(&route.settings));
+                let protocol = ClientProtocol::of(request.headers());
+                return ResponseFuture::ready(only_if_cached(&route.settings, &protocol));
             }
             Err(bypass) => {
                 let changed = bypass

@@ -4,7 +4,7 @@ use std::{any::Any, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header::CONTENT_LENGTH};
-use layer_http::{Body, BoxError};
+use layer_http::{Body, BoxError, grpc::ClientProtocol};
 use tokio::{sync::oneshot, time::Sleep};
 
 use super::{arrival::Arriving, decide::decide, validate::StaleEntry};
@@ -113,7 +113,8 @@ where
 
     /// Sends 502: the handler has confirmed a response that nobody has.
     pub(super) fn refuse(self) {
-        let response = mistaken(&self.route.settings, self.fwd);
+        let protocol = ClientProtocol::of(&self.fields);
+        let response = mistaken(&self.route.settings, self.fwd, &protocol);
         self.send(response);
     }
 

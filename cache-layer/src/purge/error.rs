@@ -1,7 +1,10 @@
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
 use http::{Response, StatusCode};
-use layer_http::{Body, Problem};
+use layer_http::{
+    Body, Problem, RequestHead,
+    grpc::{ClientProtocol, Reason, Status},
+};
 use layer_store::{ErrorKind, StoreError};
 
 /// The error of a [`Purge`](crate::Purge).
@@ -42,6 +45,21 @@ impl PurgeError {
     /// Returns the error as a problem document (RFC 9457): status 400 for a pattern, 503 for the store.
     pub fn to_response<B>(&self) -> Response<Body<B>> {
         self.problem().into_response()
+    }
+
+    /// Returns the error to a request with this head: as [`to_response`](Self::to_response), in the protocol of its client, HTTP,
+    /// gRPC or gRPC-Web.
+    pub fn response_to<B>(&self, head: &RequestHead<'_>) -> Response<Body<B>> {
+        ClientProtocol::of(head.headers).answer(self.to_response(), || self.grpc_status())
+    }
+
+    /// Returns the status that a client of gRPC reads. A handler of tonic makes its own `Status` of it.
+    pub fn grpc_status(&self) -> Status {
+        let text = self.problem().text();
+        match self {
+            Self::Pattern(_) => Status::new(Reason::PatternInvalid, text),
+            Self::Store(_) => Status::new(Reason::PurgeUnconfirmed, text).retry_after(SOON),
+        }
     }
 
     /// The purge has no runtime to run on.
@@ -90,9 +108,29 @@ impl axum::response::IntoResponse for PurgeError {
     }
 }
 
+/// The store is asked again about once a second.
+const SOON: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_of_grpc_gets_the_status_of_the_error() {
+        let mut call = http::Request::new(());
+        let content_type = "application/grpc".parse().unwrap();
+        call.headers_mut().insert("content-type", content_type);
+        for (error, code) in [
+            (PurgeError::Pattern("write /"), "3"),
+            (PurgeError::no_runtime("stopped"), "14"),
+        ] {
+            let response = error.response_to::<String>(&RequestHead::of(&call));
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["grpc-status"], code);
+            let status = error.grpc_status();
+            assert_eq!(status.detail_kinds(), status.reason().details());
+        }
+    }
 
     #[test]
     fn a_pattern_is_the_callers_mistake_and_a_store_is_not() {
