@@ -73,6 +73,17 @@ impl ClientProtocol {
         self.0.is_some()
     }
 
+    /// Returns true for gRPC, and false for gRPC-Web, whose trailers are in its body.
+    pub const fn is_plain_grpc(&self) -> bool {
+        matches!(
+            self.0,
+            Some(Grpc {
+                framing: Framing::Http,
+                ..
+            })
+        )
+    }
+
     /// Returns `refusal` to a client of HTTP. Makes a response with `status` of it for a client of gRPC.
     ///
     /// That keeps the fields and the extensions of the refusal, and has HTTP status 200. For gRPC it is a trailers-only response: the
@@ -198,7 +209,9 @@ mod tests {
         ] {
             assert_eq!(Framing::of(media_type.as_bytes()), framing, "{media_type}");
             let fields = fields(&[(CONTENT_TYPE, media_type)]);
-            assert_eq!(ClientProtocol::of(&fields).is_grpc(), framing.is_some());
+            let protocol = ClientProtocol::of(&fields);
+            assert_eq!(protocol.is_grpc(), framing.is_some());
+            assert_eq!(protocol.is_plain_grpc(), framing == Some(Http));
         }
         assert!(!ClientProtocol::of(&HeaderMap::new()).is_grpc());
     }

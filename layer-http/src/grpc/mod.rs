@@ -3,6 +3,8 @@
 mod client_protocol;
 mod code;
 mod details;
+mod message;
+mod outcome;
 mod reason;
 mod status;
 mod web;
@@ -10,6 +12,8 @@ mod web;
 pub use self::{
     client_protocol::ClientProtocol,
     code::Code,
+    message::{Message, MessageCount},
+    outcome::CallOutcome,
     reason::{Detail, Reason},
     status::Status,
 };
