@@ -2,11 +2,24 @@
 //!
 //! `instructions list` prints names, each with the maximum number of instructions of a request, those of the bare service
 //! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`, or `drive_pages` if they are for a
-//! page: to a service that returns nothing, to a handler of a page of 1 KiB, and to the cache, which has stored it.
+//! page: to a service that returns nothing, to a handler of a page of 1 KiB, and to the cache, which has stored it. Requests with an
+//! idempotency key go through `drive_bookings`, and locks are taken and given back by `drive_locks`.
 
-use contenders::{Bare, FloorLayer, Page, PageFloor, Setting, cached, drive, drive_pages, limited};
+use std::convert::Infallible;
+
+use axum::body::Body;
+use bytes::Bytes;
+use contenders::{
+    Bare, FloorLayer, IdempotencyFloor, Keys, Page, PageFloor, Setting, cached, drive,
+    drive_bookings, drive_locks, drive_pages, idempotent, limited,
+};
+use http::{Request, Response};
+use layer_store::MemoryStore;
+use lock_layer::Locks;
 use rate_limit_layer::Quota;
+use tokio::runtime::Runtime;
 use tower_layer::Layer;
+use tower_service::Service;
 
 /// The requests that are counted, each with its bar: what was measured, with room for other compilers.
 const CONTENDERS: &[(&str, u32)] = &[
@@ -20,6 +33,12 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("page-empty", 1_480),
     ("page-bare", 2_700),
     ("cache-hit", 4_780),
+    ("booking-bare", 4_360),
+    ("booking-floor", 8_980),
+    ("booking-floor-replay", 5_350),
+    ("idempotent-fresh", 41_000),
+    ("idempotent-replay", 21_000),
+    ("lock-cycle", 36_700),
 ];
 
 const KIB: usize = 1_024;
@@ -69,10 +88,7 @@ fn send(name: &str, requests: u32) {
             requests,
         ),
         "passing-wrapped" => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .expect("a runtime");
+            let runtime = runtime();
             let _entered = runtime.enter();
             drive(
                 &mut limited(Setting {
@@ -86,6 +102,26 @@ fn send(name: &str, requests: u32) {
         "page-empty" => drive_pages(&mut Bare, requests, 0),
         "page-bare" => drive_pages(&mut Page::of(KIB), requests, KIB),
         "cache-hit" => drive_pages(&mut cached(KIB), requests, KIB),
+        "booking-bare" => book(Page::of(KIB), FRESH, requests),
+        "booking-floor" => book(IdempotencyFloor::new(Page::of(KIB)), FRESH, requests),
+        "booking-floor-replay" => book(
+            IdempotencyFloor::new(Page::of(KIB)),
+            Keys::Repeated,
+            requests,
+        ),
+        "idempotent-fresh" => book(idempotent(MemoryStore::new(), KIB), FRESH, requests),
+        "idempotent-replay" => book(
+            idempotent(MemoryStore::new(), KIB),
+            Keys::Repeated,
+            requests,
+        ),
+        "lock-cycle" => drive_locks(&runtime(), &Locks::new(MemoryStore::new()), requests),
+        #[cfg(feature = "peers")]
+        "axum-idempotent-fresh" => book(contenders::axum_idempotent(KIB), FRESH, requests),
+        #[cfg(feature = "peers")]
+        "axum-idempotent-replay" => {
+            book(contenders::axum_idempotent(KIB), Keys::Repeated, requests);
+        }
         #[cfg(feature = "peers")]
         "response-cache" => drive_pages(&mut contenders::response_cache(KIB), requests, KIB),
         #[cfg(feature = "peers")]
@@ -95,3 +131,18 @@ fn send(name: &str, requests: u32) {
         _ => panic!("no contender is named {name:?}"),
     }
 }
+
+fn book<S, B>(mut service: S, keys: Keys, requests: u32)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes>,
+{
+    drive_bookings(&runtime(), &mut service, requests, keys, KIB);
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().expect("a runtime")
+}
+
+const FRESH: Keys = Keys::New(0);

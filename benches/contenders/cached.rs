@@ -181,7 +181,7 @@ impl Requests {
 }
 
 /// Reads a body that needs no waiting, and returns its length.
-fn read<B: http_body::Body<Data = Bytes>>(body: B) -> usize {
+pub(crate) fn read<B: http_body::Body<Data = Bytes>>(body: B) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
     let mut body = pin!(body);
     let mut length = 0;

@@ -1,11 +1,14 @@
-use std::{convert::Infallible, future::ready, time::Duration};
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use axum::body::Body;
+use axum_idempotent::{IdempotentLayer, IdempotentOptions};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use rate_limit_layer::Quota;
+use ruts::{CookieOptions, SessionLayer, store::moka::MokaStore};
 use tower::{ServiceExt, service_fn};
+use tower_cookies::CookieManagerLayer;
 use tower_governor::{
     GovernorLayer, governor::GovernorConfigBuilder, key_extractor::PeerIpKeyExtractor,
 };
@@ -76,6 +79,21 @@ pub fn resilience_cache(
     layer
         .layer(handler)
         .map_err(|error: CacheError<Infallible>| match error.into_inner() {})
+}
+
+/// Returns `axum-idempotent` in memory around a page of this length, by a hash of the whole request.
+pub fn axum_idempotent(
+    length: usize,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
+{
+    let store = Arc::new(MokaStore::builder().build());
+    let session = CookieOptions::build()
+        .name("session")
+        .max_age(3_600)
+        .path("/");
+    let sessions = SessionLayer::new(store).with_cookie_options(session);
+    let idempotent = IdempotentLayer::<MokaStore>::new(IdempotentOptions::new(3_600));
+    CookieManagerLayer::new().layer(sessions.layer(idempotent.layer(Page::of(length))))
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -49,11 +49,14 @@ where
 }
 
 #[inline(never)]
-fn call<S: Service<Request<Body>>>(service: &mut S, request: Request<Body>) -> S::Future {
+pub(crate) fn call<S: Service<Request<Body>>>(
+    service: &mut S,
+    request: Request<Body>,
+) -> S::Future {
     service.call(request)
 }
 
 #[inline(never)]
-fn poll<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
     future.poll(cx)
 }
