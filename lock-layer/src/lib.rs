@@ -221,6 +221,7 @@
 //! - `test-util`: the programs, for differential tests. Not covered by semantic versioning.
 
 pub mod body;
+mod detached;
 mod error;
 mod id128;
 mod idempotency;

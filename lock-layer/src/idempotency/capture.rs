@@ -2,9 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use layer_http::{BoxError, Rebuild};
+use pin_project_lite::pin_project;
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
@@ -60,10 +62,22 @@ pub(super) enum Copied {
     Broken(BoxError),
 }
 
+pin_project! {
+    /// Reads a request's body up to a limit, and its trailers.
+    pub(super) struct ReadRequest<B> {
+        #[pin]
+        body: B,
+        copy: BodyCopy,
+        limit: usize,
+    }
+}
+
 /// The part of a body that was read.
 #[derive(Default)]
 struct BodyCopy {
-    chunks: Vec<Bytes>,
+    first: Bytes,
+    /// The other chunks. Most bodies have none.
+    more: Vec<Bytes>,
     length: usize,
     trailers: Option<HeaderMap>,
 }
@@ -93,7 +107,7 @@ where
         // ## Reading => Whole
         Ready::End => {
             let mut copy = BodyCopy::default();
-            frames.iter().for_each(|frame| copy.add(frame));
+            frames.iter().for_each(|frame| copy.add_copy(frame));
             let (data, trailers) = copy.joined();
             Captured::Whole { data, trailers }
         }
@@ -151,7 +165,7 @@ where
 {
     fn new(body: Pin<Box<B>>, frames: VecDeque<Frame<Bytes>>, limit: usize) -> (Resumed<B>, Self) {
         let mut copy = BodyCopy::default();
-        frames.iter().for_each(|frame| copy.add(frame));
+        frames.iter().for_each(|frame| copy.add_copy(frame));
         let size = with(&body.size_hint(), copy.length as u64);
         let (sender, resumed) = Resumed::copied(size);
         let streaming = Self {
@@ -173,7 +187,7 @@ where
             match timeout_at(until, self.body.frame()).await {
                 // ## Streaming => (Streaming | Whole | Too long)
                 Ok(Some(Ok(frame))) => {
-                    self.copy.add(&frame);
+                    self.copy.add_copy(&frame);
                     if self.copy.length > self.limit {
                         self.send(Sent::Frame(frame));
                         return Copied::TooLong;
@@ -195,7 +209,7 @@ where
     }
 
     fn whole(&mut self) -> Copied {
-        let (data, trailers) = std::mem::take(&mut self.copy).joined();
+        let (data, trailers) = mem::take(&mut self.copy).joined();
         Copied::Whole { data, trailers }
     }
 
@@ -225,53 +239,71 @@ where
 }
 
 impl BodyCopy {
-    fn add(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.length += data.len();
-            self.chunks.push(data.clone());
+    fn add_copy(&mut self, frame: &Frame<Bytes>) {
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => self.add_data(data.clone()),
+            (_, Some(trailers)) => self.trailers = Some(trailers.clone()),
+            (None, None) => {}
         }
-        if let Some(trailers) = frame.trailers_ref() {
-            self.trailers = Some(trailers.clone());
+    }
+
+    fn add(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) => self.add_data(data),
+            Err(frame) => self.trailers = frame.into_trailers().ok().or(self.trailers.take()),
+        }
+    }
+
+    fn add_data(&mut self, data: Bytes) {
+        let length = self.length + data.len();
+        match mem::replace(&mut self.length, length) {
+            0 => self.first = data,
+            _ => self.more.push(data),
         }
     }
 
     /// Joins the data. One chunk is not copied.
     fn joined(self) -> (Bytes, Option<HeaderMap>) {
-        let data = match <[Bytes; 1]>::try_from(self.chunks) {
-            Ok([data]) => data,
-            Err(chunks) => {
-                let mut data = Vec::with_capacity(self.length);
-                for chunk in chunks {
-                    data.extend_from_slice(&chunk);
-                }
-                data.into()
-            }
-        };
-        (data, self.trailers)
+        if self.more.is_empty() {
+            return (self.first, self.trailers);
+        }
+        let mut data = Vec::with_capacity(self.length);
+        for chunk in [self.first].iter().chain(&self.more) {
+            data.extend_from_slice(chunk);
+        }
+        (data.into(), self.trailers)
     }
 }
 
-/// Reads a request's body up to `limit` bytes, and its trailers.
-pub(super) async fn read_request<B: Rebuild>(
-    body: B,
-    limit: usize,
-) -> Result<(Bytes, HeaderMap), IdempotencyRefusal> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(IdempotencyRefusal::BodyTooLarge);
+impl<B: Body> ReadRequest<B> {
+    /// Reads up to `limit` bytes.
+    pub(super) fn new(body: B, limit: usize) -> Self {
+        let copy = BodyCopy::default();
+        Self { body, copy, limit }
     }
-    let mut body = std::pin::pin!(body);
-    let mut copy = BodyCopy::default();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Err(IdempotencyRefusal::BodyUnreadable);
-        };
-        copy.add(&frame);
-        if copy.length > limit {
-            return Err(IdempotencyRefusal::BodyTooLarge);
+}
+
+impl<B: Rebuild> Future for ReadRequest<B> {
+    type Output = Result<(Bytes, HeaderMap), IdempotencyRefusal>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            // What is announced is not read first.
+            let announced = this.body.size_hint().lower();
+            if this.copy.length as u64 + announced > *this.limit as u64 {
+                return Poll::Ready(Err(IdempotencyRefusal::BodyTooLarge));
+            }
+            match ready!(this.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => this.copy.add(frame),
+                Some(Err(_)) => return Poll::Ready(Err(IdempotencyRefusal::BodyUnreadable)),
+                None => {
+                    let (data, trailers) = mem::take(this.copy).joined();
+                    return Poll::Ready(Ok((data, trailers.unwrap_or_default())));
+                }
+            }
         }
     }
-    let (data, trailers) = copy.joined();
-    Ok((data, trailers.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -7,85 +7,140 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
-use layer_http::Body;
+use http::{Request, Response};
+use layer_http::{Body, Handler, KeepableBody, Rebuild};
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
-use crate::body::Resumed;
+use super::{
+    capture::ReadRequest,
+    keyed_request::{KeyedRequest, Step, WaitingResponse},
+};
+use crate::{body::Resumed, detached::Detached};
 
 /// The result that the client receives: a response, or the inner service's error.
 pub(super) type ResponseResult<B, E> = Result<Response<Body<Resumed<B>>>, E>;
 
 pin_project! {
-    /// Resolves to the handler's response, a replay or a refusal. Dropping it does not stop a handler that has begun.
-    pub struct ResponseFuture<F, B, E> {
+    /// Resolves to the handler's response, a replay or a refusal. Dropping it does not stop a handler that has begun: that goes
+    /// on in a task of its own.
+    pub struct ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>>,
+        S::Error: Send,
+        S::Error: 'static,
+        ResBody: Send,
+        ResBody: 'static,
+    {
         #[pin]
-        state: State<F, B, E>,
+        state: State<S, ReqBody, ResBody>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, B, E> {
+    enum State<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>>,
+        S::Error: Send,
+        S::Error: 'static,
+        ResBody: Send,
+        ResBody: 'static,
+    {
         // The request needs no key.
-        Passing { #[pin] response: F },
-        // The request's body is read, its record is claimed, and the first request waits for the handler.
-        Responding { respond: Pin<Box<dyn Future<Output = ResponseResult<B, E>> + Send>> },
-        // The refusal is ready.
-        Refused { response: Option<Response<Body<Resumed<B>>>> },
+        Passing { #[pin] response: S::Future },
+        // The request's body is read. What follows needs all of it.
+        Reading { #[pin] body: ReadRequest<ReqBody>, request: Option<KeyedRequest<S>> },
+        // The record is claimed, and the handler runs.
+        Running { run: Detached<Step<ResBody, S::Error>> },
+        // A repetition waits for the first request.
+        Waiting { response: WaitingResponse<ResBody> },
+        // The response is there.
+        Ready { response: Option<ResponseResult<ResBody, S::Error>> },
     }
 }
 
-impl<F, B, E> ResponseFuture<F, B, E> {
-    pub(super) fn passing(response: F) -> Self {
+impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    S::Error: Send + 'static,
+    ResBody: Send + 'static,
+{
+    pub(super) fn passing(response: S::Future) -> Self {
         Self {
             state: State::Passing { response },
         }
     }
 
-    pub(super) fn responding(
-        respond: impl Future<Output = ResponseResult<B, E>> + Send + 'static,
-    ) -> Self {
+    pub(super) fn reading(body: ReadRequest<ReqBody>, request: KeyedRequest<S>) -> Self {
+        let request = Some(request);
         Self {
-            state: State::Responding {
-                respond: Box::pin(respond),
-            },
+            state: State::Reading { body, request },
         }
     }
 
-    pub(super) fn refused(response: Response<Body<Resumed<B>>>) -> Self {
+    pub(super) fn refused(response: Response<Body<Resumed<ResBody>>>) -> Self {
+        let response = Some(Ok(response));
         Self {
-            state: State::Refused {
-                response: Some(response),
-            },
+            state: State::Ready { response },
         }
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F, B, E>
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    S: Handler<ReqBody, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
 {
-    type Output = ResponseResult<B, E>;
+    type Output = ResponseResult<ResBody, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Passing { response } => {
-                let response = ready!(response.poll(cx))?;
-                Poll::Ready(Ok(response.map(|body| Body::inner(Resumed::whole(body)))))
-            }
-            StateProj::Responding { respond } => respond.as_mut().poll(cx),
-            StateProj::Refused { response } => {
-                let response = response.take();
-                Poll::Ready(Ok(
-                    response.expect("a future is not polled again after it is ready")
-                ))
+        let mut state = self.project().state;
+        loop {
+            let step = match state.as_mut().project() {
+                StateProj::Passing { response } => {
+                    let response = ready!(response.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(|body| Body::inner(Resumed::whole(body)))));
+                }
+                // ## Reading => (Running | Waiting | Ready)
+                StateProj::Reading { body, request } => {
+                    let read = ready!(body.poll(cx));
+                    let request = request.take().expect("a body is read once");
+                    match read {
+                        Ok((body, trailers)) => request.begin(body, trailers),
+                        Err(refusal) => request.refuse(refusal),
+                    }
+                }
+                // ## Running => (Waiting | Ready)
+                StateProj::Running { run } => ready!(Pin::new(run).poll(cx)),
+                // ## Waiting => Ready
+                StateProj::Waiting { response } => return response.as_mut().poll(cx).map(Ok),
+                StateProj::Ready { response } => {
+                    let response = response.take();
+                    return Poll::Ready(
+                        response.expect("a future is not polled again after it is ready"),
+                    );
+                }
+            };
+            match step {
+                Step::Respond(response) => {
+                    state.set(State::Ready { response: None });
+                    return Poll::Ready(response);
+                }
+                Step::Run(run) => state.set(State::Running { run }),
+                Step::Wait(response) => state.set(State::Waiting { response }),
             }
         }
     }
 }
 
-impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
+impl<S, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    S::Error: Send + 'static,
+    ResBody: Send + 'static,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

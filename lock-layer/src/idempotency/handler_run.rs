@@ -26,6 +26,7 @@ use crate::{
 };
 
 /// One run of a request with a key.
+#[derive(Clone)]
 pub(super) struct HandlerRun {
     pub(super) config: Arc<IdempotencyConfig>,
     pub(super) name: RecordName,

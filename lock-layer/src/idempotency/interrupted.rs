@@ -21,7 +21,7 @@ pub(super) struct InterruptedRuns {
 }
 
 /// Notes a run as interrupted if it is dropped before [`settled`](Self::settled).
-pub(super) struct Interruption<'r>(Option<&'r HandlerRun>);
+pub(super) struct Interruption(Option<HandlerRun>);
 
 impl InterruptedRuns {
     pub(super) fn push(&self, name: RecordName, id: RunId) {
@@ -41,21 +41,21 @@ impl InterruptedRuns {
     }
 }
 
-impl<'r> Interruption<'r> {
+impl Interruption {
     /// Watches over `run`, whose handler is about to begin.
-    pub(super) fn of(run: &'r HandlerRun) -> Self {
-        Self(Some(run))
+    pub(super) fn of(run: &HandlerRun) -> Self {
+        Self(Some(run.clone()))
     }
 
-    /// Tells that the run has an end, which its task settles.
+    /// Tells that the run has an end, which is settled now.
     pub(super) fn settled(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Interruption<'_> {
+impl Drop for Interruption {
     fn drop(&mut self) {
-        if let Some(run) = self.0 {
+        if let Some(run) = &self.0 {
             run.interrupted();
         }
     }

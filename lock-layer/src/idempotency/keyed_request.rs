@@ -1,16 +1,19 @@
-//! The task in which a request with a key runs, so that a client that leaves changes nothing.
+//! A request with a key, from its body to its response.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::Request;
-use layer_http::{Content, Handler, KeepableBody, Rebuild, RequestHead, grpc::ClientProtocol};
+use http::{HeaderMap, Request, Response, request::Parts};
+use layer_http::{
+    Body, Content, Handler, KeepableBody, Rebuild, RequestHead, grpc::ClientProtocol,
+};
 use layer_store::StoreError;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    capture::{Copied, Streaming, read_request},
+    capture::{Copied, Streaming},
     claim::Claimed,
     config::IdempotencyConfig,
     fingerprint::RecordName,
@@ -18,125 +21,189 @@ use super::{
     handler_run::{Called, HandlerRun, RecordedHead},
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
+    record::Record,
     settlement::Settlement,
 };
-use crate::{body::Sent, metrics::count_idempotent, retry::Retry, tracker::TrackedRun};
+use crate::{
+    body::{Resumed, Sent},
+    detached::Detached,
+    metrics::count_idempotent,
+    retry::Retry,
+    tracker::TrackedRun,
+};
 
-/// Responds to a request whose record has this name.
-pub(super) async fn respond<S, ReqBody, ResBody>(
-    config: Arc<IdempotencyConfig>,
-    name: RecordName,
-    key: Box<[u8]>,
-    inner: S,
-    req: Request<ReqBody>,
-) -> ResponseResult<ResBody, S::Error>
-where
-    S: Handler<ReqBody, ResBody>,
-    ReqBody: Rebuild,
-    ResBody: KeepableBody,
-{
-    // The handler takes the request with it.
-    let protocol = ClientProtocol::of(req.headers());
-    let answer = run_or_repeat(config, name, key, inner, req).await;
-    answer.unwrap_or_else(|refusal| Ok(refusal.refuse(&protocol)))
+/// A request whose record is named, and whose body is being read.
+pub(super) struct KeyedRequest<S> {
+    pub(super) config: Arc<IdempotencyConfig>,
+    pub(super) name: RecordName,
+    pub(super) key: Box<[u8]>,
+    /// The instance that reported ready.
+    pub(super) inner: S,
+    pub(super) parts: Parts,
 }
 
-async fn run_or_repeat<S, ReqBody, ResBody>(
-    config: Arc<IdempotencyConfig>,
-    name: RecordName,
-    key: Box<[u8]>,
-    inner: S,
-    req: Request<ReqBody>,
-) -> Answer<ResBody, S::Error>
+/// The next step of a request.
+pub(super) enum Step<B, E: Send + 'static>
 where
-    S: Handler<ReqBody, ResBody>,
-    ReqBody: Rebuild,
-    ResBody: KeepableBody,
+    B: Send + 'static,
 {
-    let (parts, body) = req.into_parts();
-    let (body, trailers) = read_request(body, config.max_request_body).await?;
-    let content = Content::new(body.clone()).with_trailers(trailers);
-    let mut req = Request::from_parts(parts, ReqBody::rebuild(content));
-    let fingerprint = config.payload.fingerprint(&RequestHead::of(&req), &body);
-    let Some(tracked) = config.tracker.begin() else {
-        return Err(IdempotencyRefusal::Closing);
-    };
-    settle_interrupted(&config);
-    let run = HandlerRun::new(config, name, fingerprint);
-    req.extensions_mut().insert(run.context(&key));
-    let claimed = match run.claim_now() {
-        Some(Ok(Claimed::Taken(record))) => {
-            drop(tracked);
-            return run.respond_to_repetition(record).await.map(Ok);
-        }
-        Some(Ok(Claimed::Mine)) => true,
-        Some(Err(error)) => return Err(unavailable(&error)),
-        None => false,
-    };
-    let (reply, receiver) = oneshot::channel();
-    let task = claim_and_run(run, claimed, inner, req, reply, tracked);
-    tokio::spawn(task.instrument(tracing::Span::current()));
-    match receiver.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // The runtime shuts down and dropped the task, at whatever step.
-        Err(_) => Err(IdempotencyRefusal::OutcomeUnknown),
+    /// The response is there.
+    Respond(ResponseResult<B, E>),
+    /// The record is claimed, and the handler runs. It goes on when its client leaves.
+    Run(Detached<Self>),
+    /// A repetition waits for the first request. It ends with its client.
+    Wait(WaitingResponse<B>),
+}
+
+/// The response of a repetition that waits.
+pub(super) type WaitingResponse<B> =
+    Pin<Box<dyn Future<Output = Response<Body<Resumed<B>>>> + Send>>;
+
+impl<B: Send + 'static, E: Send + 'static> Step<B, E> {
+    fn refused(refusal: IdempotencyRefusal, protocol: &ClientProtocol) -> Self {
+        Self::Respond(Ok(refusal.refuse(protocol)))
     }
 }
 
-type Panic = Box<dyn Any + Send>;
-/// The result of the handler or its replay, or a refusal.
-type Answer<B, E> = Result<ResponseResult<B, E>, IdempotencyRefusal>;
-type ReplySender<B, E> = oneshot::Sender<Result<Answer<B, E>, Panic>>;
+impl<S> KeyedRequest<S> {
+    /// Refuses the request, whose body cannot be read.
+    pub(super) fn refuse<B: Send + 'static, E: Send + 'static>(
+        &self,
+        refusal: IdempotencyRefusal,
+    ) -> Step<B, E> {
+        Step::refused(refusal, &ClientProtocol::of(&self.parts.headers))
+    }
 
-/// Claims the record if that is not done yet, and does what follows, even if nobody waits for the response any more.
+    /// Goes on with the body, which was read.
+    pub(super) fn begin<ReqBody, ResBody>(
+        self,
+        body: Bytes,
+        trailers: HeaderMap,
+    ) -> Step<ResBody, S::Error>
+    where
+        S: Handler<ReqBody, ResBody>,
+        ReqBody: Rebuild,
+        ResBody: KeepableBody,
+    {
+        let protocol = ClientProtocol::of(&self.parts.headers);
+        let config = self.config;
+        let fingerprint = config.payload.fingerprint(&head_of(&self.parts), &body);
+        let Some(tracked) = config.tracker.begin() else {
+            return Step::refused(IdempotencyRefusal::Closing, &protocol);
+        };
+        settle_interrupted(&config);
+        let run = HandlerRun::new(config, self.name, fingerprint);
+        let request = PendingRequest {
+            key: self.key,
+            inner: self.inner,
+            parts: self.parts,
+            body,
+            trailers,
+        };
+        match run.claim_now() {
+            Some(Ok(Claimed::Mine)) => Step::Run(Detached::new(async move {
+                let (inner, req) = request.for_run(&run);
+                Step::Respond(run_handler(run, inner, req, tracked).await)
+            })),
+            // ## Claiming => Replayed or refused. A repetition is no run.
+            Some(Ok(Claimed::Taken(record))) => run.repeated(record, protocol),
+            Some(Err(error)) => Step::refused(unavailable(&error), &protocol),
+            // The store has to wait.
+            None => Step::Run(Detached::new(claim_and_run(
+                run, request, protocol, tracked,
+            ))),
+        }
+    }
+}
+
+/// A request that may run, until it is known if it does.
+struct PendingRequest<S> {
+    key: Box<[u8]>,
+    inner: S,
+    parts: Parts,
+    body: Bytes,
+    trailers: HeaderMap,
+}
+
+impl<S> PendingRequest<S> {
+    /// Makes the request whole again, with what its handler may know of its run.
+    fn for_run<ReqBody: Rebuild>(self, run: &HandlerRun) -> (S, Request<ReqBody>) {
+        let content = Content::new(self.body).with_trailers(self.trailers);
+        let mut req = Request::from_parts(self.parts, ReqBody::rebuild(content));
+        req.extensions_mut().insert(run.context(&self.key));
+        (self.inner, req)
+    }
+}
+
+fn head_of(parts: &Parts) -> RequestHead<'_> {
+    RequestHead {
+        method: &parts.method,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        extensions: &parts.extensions,
+    }
+}
+
+impl HandlerRun {
+    /// Responds to a repetition whose record is there already. `None`: it cannot be read.
+    fn repeated<B: Send + 'static, E: Send + 'static>(
+        self,
+        record: Option<Record>,
+        protocol: ClientProtocol,
+    ) -> Step<B, E> {
+        match record {
+            Some(record) if self.waits_for(&record) => {
+                Step::Wait(Box::pin(self.respond_after_wait(record, protocol)))
+            }
+            record => Step::Respond(Ok(self.respond_to_repetition(record, &protocol))),
+        }
+    }
+}
+
+/// Claims the record, and does what follows.
 async fn claim_and_run<S, ReqBody, ResBody>(
     run: HandlerRun,
-    claimed: bool,
-    inner: S,
-    req: Request<ReqBody>,
-    mut reply: ReplySender<ResBody, S::Error>,
+    request: PendingRequest<S>,
+    protocol: ClientProtocol,
     tracked: TrackedRun,
-) where
+) -> Step<ResBody, S::Error>
+where
     S: Handler<ReqBody, ResBody>,
     ReqBody: Rebuild,
     ResBody: KeepableBody,
 {
     let mut retry = Retry::for_caller(Instant::now());
-    let claim = match claimed {
-        true => Ok(Claimed::Mine),
-        false => run.claim(&mut retry).await,
-    };
-    match claim {
+    match run.claim(&mut retry).await {
         // ## Claiming => Running
-        Ok(Claimed::Mine) => run_handler(run, inner, req, reply).await,
-        // ## Claiming => Replayed or refused. A repetition that waits is no run, and ends with its client.
-        Ok(Claimed::Taken(record)) => {
-            drop(tracked);
-            tokio::select! {
-                response = run.respond_to_repetition(record) => {
-                    let _ = reply.send(Ok(response.map(Ok)));
-                }
-                () = reply.closed() => {}
-            }
+        Ok(Claimed::Mine) => {
+            let (inner, req) = request.for_run(&run);
+            Step::Respond(run_handler(run, inner, req, tracked).await)
         }
+        // ## Claiming => Replayed or refused. A repetition is no run.
+        Ok(Claimed::Taken(record)) => run.repeated(record, protocol),
         // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.
         Err(error) => {
-            let _ = reply.send(Ok(Err(unavailable(&error))));
             if retry.is_unsure() {
-                run.give_up_claim().await;
+                spawn(async move {
+                    run.give_up_claim().await;
+                    drop(tracked);
+                });
             }
+            Step::refused(unavailable(&error), &protocol)
         }
     }
 }
 
 /// Runs the handler for a claim that is this run's.
+///
+/// A panic of the handler goes on in the caller once the record is settled.
 async fn run_handler<S, ReqBody, ResBody>(
     run: HandlerRun,
     inner: S,
     req: Request<ReqBody>,
-    reply: ReplySender<ResBody, S::Error>,
-) where
+    tracked: TrackedRun,
+) -> ResponseResult<ResBody, S::Error>
+where
     S: Handler<ReqBody, ResBody>,
     ReqBody: Rebuild,
     ResBody: KeepableBody,
@@ -146,88 +213,105 @@ async fn run_handler<S, ReqBody, ResBody>(
     tracing::debug!("idempotent run begins");
     let interruption = Interruption::of(&run);
     let work = AssertUnwindSafe(run.call(inner, req)).catch_unwind();
-    let (settlement, end) = match run.renewing(work).await {
+    let (settlement, result) = match run.renewing(work).await {
         // ## Running => Responded
-        Ok(Ok(Called::Settled(settlement, response))) => {
-            (settlement, ResponseEnd::Reply(reply, Ok(Ok(response))))
-        }
-        // ## Running => Streaming: the client gets the head now.
+        Ok(Ok(Called::Settled(settlement, response))) => (settlement, Ok(Ok(response))),
+        // ## Running => Streaming: the client gets the head now, and the rest goes on beside it.
         Ok(Ok(Called::Streaming {
             response,
             streaming,
             head,
         })) => {
-            let _ = reply.send(Ok(Ok(Ok(response))));
-            stream(&run, head, streaming).await
+            spawn(stream(run, interruption, head, streaming, begun, tracked));
+            return Ok(response);
         }
         // ## Running => Broken off, by an error or a panic. Both go on in the caller.
-        Ok(Err(error)) => (run.broken_off(), ResponseEnd::Reply(reply, Ok(Err(error)))),
-        Err(panic) => (run.broken_off(), ResponseEnd::Reply(reply, Err(panic))),
+        Ok(Err(error)) => (run.broken_off(), Ok(Err(error))),
+        Err(panic) => (run.broken_off(), Err(panic)),
     };
     interruption.settled();
+    tell_end(&settlement, begun);
+    // ## Responded => Settled. Before the response leaves: its client may repeat the request at once, and must find the record.
+    let settled = run.settle_once(&settlement).await;
+    go_on_settling(settled, run, settlement, tracked);
+    match result {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Passes a body on to its client, and copies it for the record.
+async fn stream<B: KeepableBody>(
+    run: HandlerRun,
+    interruption: Interruption,
+    head: Box<RecordedHead>,
+    mut streaming: Box<Streaming<B>>,
+    begun: Instant,
+    tracked: TrackedRun,
+) {
+    let work = AssertUnwindSafe(streaming.pass_on(run.body_deadline())).catch_unwind();
+    let (settlement, end) = match run.renewing(work).await {
+        Ok(copied) => {
+            let settlement = run.record_copied(&head, &copied);
+            let end = match copied {
+                Copied::Whole { .. } => BodyEnd::Whole,
+                Copied::TooLong => BodyEnd::Rest,
+                Copied::Broken(error) => BodyEnd::Broken(Sent::Error(error)),
+            };
+            (settlement, end)
+        }
+        Err(panic) => (run.broken_off(), BodyEnd::Broken(Sent::Panic(panic))),
+    };
+    interruption.settled();
+    tell_end(&settlement, begun);
+    // ## Streaming => Settled. Before the end of the body leaves, as above.
+    let settled = run.settle_once(&settlement).await;
+    match end {
+        BodyEnd::Whole => streaming.end(),
+        BodyEnd::Rest => streaming.hand_over(),
+        BodyEnd::Broken(end) => streaming.break_off(end),
+    }
+    go_on_settling(settled, run, settlement, tracked);
+}
+
+/// The end of a body that its client gets once the record is written.
+enum BodyEnd<B> {
+    /// Nothing is left but its end.
+    Whole,
+    /// The rest of it is not kept.
+    Rest,
+    /// The error or the panic in it.
+    Broken(Sent<B>),
+}
+
+/// Writes a record in the background that the store did not take at once.
+fn go_on_settling(
+    settled: Result<(), StoreError>,
+    run: HandlerRun,
+    settlement: Settlement,
+    tracked: TrackedRun,
+) {
+    let Err(error) = settled else {
+        return;
+    };
+    tracing::warn!(error = %error.report(), "an idempotency record is written in the background");
+    spawn(async move {
+        run.settle_in_background(&settlement).await;
+        drop(tracked);
+    });
+}
+
+fn tell_end(settlement: &Settlement, begun: Instant) {
     tracing::debug!(
         outcome = settlement.as_str(),
         took_s = begun.elapsed().as_secs_f64(),
         "idempotent run ends"
     );
-    // ## (Responded | Streaming) => Settled. Before the end of the response leaves: its client may repeat the request at once,
-    // and must find the record.
-    let settled = run.settle_once(&settlement).await;
-    end.send();
-    if let Err(error) = settled {
-        tracing::warn!(error = %error.report(), "an idempotency record is written in the background");
-        run.settle_in_background(&settlement).await;
-    }
 }
 
-/// The response that the client gets once the record is written.
-enum ResponseEnd<B, E> {
-    /// The response.
-    Reply(ReplySender<B, E>, Result<ResponseResult<B, E>, Panic>),
-    /// The end of a body that it has.
-    End(Box<Streaming<B>>),
-    /// The rest of a body that is not kept.
-    Rest(Box<Streaming<B>>),
-    /// The error or the panic in its body.
-    Broken(Box<Streaming<B>>, Sent<B>),
-}
-
-impl<B: KeepableBody, E> ResponseEnd<B, E> {
-    fn send(self) {
-        match self {
-            // A client that is gone misses it.
-            Self::Reply(reply, result) => {
-                let _ = reply.send(result.map(Ok));
-            }
-            Self::End(streaming) => streaming.end(),
-            Self::Rest(streaming) => streaming.hand_over(),
-            Self::Broken(streaming, end) => streaming.break_off(end),
-        }
-    }
-}
-
-/// Passes a body on to its client, and copies it.
-async fn stream<B: KeepableBody, E>(
-    run: &HandlerRun,
-    head: Box<RecordedHead>,
-    mut streaming: Box<Streaming<B>>,
-) -> (Settlement, ResponseEnd<B, E>) {
-    let work = AssertUnwindSafe(streaming.pass_on(run.body_deadline())).catch_unwind();
-    match run.renewing(work).await {
-        Ok(copied) => {
-            let settlement = run.record_copied(&head, &copied);
-            let end = match copied {
-                Copied::Whole { .. } => ResponseEnd::End(streaming),
-                Copied::TooLong => ResponseEnd::Rest(streaming),
-                Copied::Broken(error) => ResponseEnd::Broken(streaming, Sent::Error(error)),
-            };
-            (settlement, end)
-        }
-        Err(panic) => {
-            let end = ResponseEnd::Broken(streaming, Sent::Panic(panic));
-            (run.broken_off(), end)
-        }
-    }
+/// Spawns `task` in the caller's span.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task.instrument(tracing::Span::current()));
 }
 
 fn unavailable(error: &StoreError) -> IdempotencyRefusal {

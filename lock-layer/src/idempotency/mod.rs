@@ -3,7 +3,7 @@
 //! - [`layer`], [`service`], [`future`]: the Tower shell. [`config`]: the settings.
 //! - [`idempotent`]: the same without HTTP. [`once`]: a key without a result.
 //! - [`key`], [`client_scope`], [`host`], [`fingerprint`]: which record a request has, and what a repetition must have in common with it.
-//! - [`task`]: a request from its claim to its record. [`handler_run`]: the steps of it.
+//! - [`keyed_request`]: a request from its body to its record. [`handler_run`]: the steps of it.
 //! - [`handle`]: what an operator can do.
 //! - [`interrupted`]: runs that were dropped with their runtime.
 //! - [`settlement`]: the end of a run.
@@ -29,6 +29,7 @@ mod host;
 mod idempotent;
 mod interrupted;
 mod key;
+mod keyed_request;
 mod layer;
 mod once;
 mod outcome;
@@ -41,7 +42,6 @@ mod run_error;
 mod service;
 mod settle;
 mod settlement;
-mod task;
 mod waiting;
 
 pub use self::{

@@ -11,9 +11,10 @@ use layer_http::{Body, BoxError, Rebuild, RequestHead, grpc::ClientProtocol, tak
 use tower_service::Service;
 
 use super::{
+    capture::ReadRequest,
     config::{IdempotencyConfig, RecordNeed},
     future::ResponseFuture,
-    task,
+    keyed_request::KeyedRequest,
 };
 use crate::body::Resumed;
 
@@ -56,7 +57,7 @@ where
 {
     type Response = Response<Body<Resumed<ResBody>>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, ResBody, S::Error>;
+    type Future = ResponseFuture<S, ReqBody, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -71,9 +72,16 @@ where
             }
             // The instance that reported ready travels with the request, its clone stays behind.
             RecordNeed::Record(name, key) => {
-                let inner = take_ready(&mut self.inner);
-                let config = self.config.clone();
-                ResponseFuture::responding(task::respond(config, name, key, inner, req))
+                let (parts, body) = req.into_parts();
+                let body = ReadRequest::new(body, self.config.max_request_body);
+                let request = KeyedRequest {
+                    config: self.config.clone(),
+                    name,
+                    key,
+                    inner: take_ready(&mut self.inner),
+                    parts,
+                };
+                ResponseFuture::reading(body, request)
             }
         }
     }

@@ -3,33 +3,39 @@
 use std::time::Duration;
 
 use http::Response;
-use layer_http::Body;
+use layer_http::{Body, grpc::ClientProtocol};
 use layer_store::{Key, Op, Protocol, Reply, Scratch, Store, StoreError};
 use tokio::time::Instant;
 
 use super::{
     handler_run::HandlerRun,
-    outcome::IdempotencyRefusal,
     record::{Record, RecordState},
     replay::respond_to_repetition,
 };
 
 impl HandlerRun {
-    /// Responds to a repetition whose record is there already. `None`: it cannot be read. If the first request is running, waits
-    /// for it as long as the settings say. It never runs the handler itself.
-    pub(super) async fn respond_to_repetition<B>(
+    /// Responds to a repetition whose record is there already. `None`: it cannot be read. It never runs the handler.
+    pub(super) fn respond_to_repetition<B>(
         &self,
         found: Option<Record>,
-    ) -> Result<Response<Body<B>>, IdempotencyRefusal> {
-        let record = match found {
-            Some(record) if self.waits_for(&record) => self.wait_for_end(record).await,
-            found => found,
-        };
-        respond_to_repetition(record, self.id.fingerprint, self.now())
+        protocol: &ClientProtocol,
+    ) -> Response<Body<B>> {
+        respond_to_repetition(found, self.id.fingerprint, self.now())
+            .unwrap_or_else(|refusal| refusal.refuse(protocol))
+    }
+
+    /// Responds to a repetition once the first request, which is running, has ended, or after the time that the settings say.
+    pub(super) async fn respond_after_wait<B>(
+        self,
+        found: Record,
+        protocol: ClientProtocol,
+    ) -> Response<Body<B>> {
+        let record = self.wait_for_end(found).await;
+        self.respond_to_repetition(record, &protocol)
     }
 
     /// Returns true if the record's run may end soon. Another payload is refused at once.
-    fn waits_for(&self, record: &Record) -> bool {
+    pub(super) fn waits_for(&self, record: &Record) -> bool {
         let is_same = record.run.fingerprint == self.id.fingerprint;
         !self.config.wait.is_zero() && is_same && is_running(record, self.now())
     }

@@ -200,7 +200,7 @@ impl Body for Delayed {
 #[tokio::test]
 async fn a_request_of_the_limit_is_read_and_a_longer_one_is_refused() {
     let read = async |text: &'static str| {
-        let read = read_request(Full::<Bytes>::from(text), 5).await;
+        let read = ReadRequest::new(Full::<Bytes>::from(text), 5).await;
         read.map(|(data, _)| data)
     };
     assert_eq!(read("12345").await.unwrap(), "12345");
@@ -212,7 +212,7 @@ async fn a_request_of_the_limit_is_read_and_a_longer_one_is_refused() {
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn a_request_without_a_hint_is_read_up_to_the_limit_and_may_break_off() {
-    let read = async |chunks| read_request(axum::body::Body::new(body(chunks)), 5).await;
+    let read = async |chunks| ReadRequest::new(axum::body::Body::new(body(chunks)), 5).await;
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", http::HeaderValue::from_static("1"));
     let sum = Ok(Frame::trailers(trailers.clone()));
