@@ -6,25 +6,25 @@ use lock_layer::RunTracker;
 use rate_limit_layer::{Policy, RateLimitLayer, store::SharedStore};
 use serde_json::{Value, json};
 
-use crate::{bookings, cars, db::Db, health, metrics, metrics::Exporter, sms};
+use crate::{bookings, bookings::Drill, cars, db::Db, health, metrics, metrics::Exporter, sms};
 
 /// Returns the service. Every route but `/healthz` and `/metrics` is limited; a path that no route has is a 404 and not limited.
 ///
-/// `runs` tracks the bookings, each of which takes at least the time `slow`.
+/// `runs` tracks the bookings, which are made under the conditions of a `drill`.
 pub(crate) fn router(
     store: &SharedStore,
     policy: Policy,
     db: Db,
     exporter: Exporter,
     runs: &RunTracker,
-    slow: Duration,
+    drill: Drill,
 ) -> Router {
     let limit = RateLimitLayer::new(store.clone(), policy);
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
     Router::new()
         .route("/", get(index))
         .merge(cars::routes(store.clone(), db.clone(), &cache))
-        .merge(bookings::routes(store.clone(), db, &cache, runs, slow))
+        .merge(bookings::routes(store.clone(), db, &cache, runs, drill))
         .merge(sms::routes(store.clone()))
         .layer(limit)
         .merge(health::routes(cache.handle()))

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use rate_limit_layer::{InvalidQuota, Policy, Quota};
 
-use crate::db::Constraint;
+use crate::{bookings::Drill, db::Constraint, ledger::Fences};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -28,6 +28,14 @@ pub(crate) struct Args {
     #[arg(long)]
     no_constraint: bool,
 
+    /// Writes without fencing tokens, to show what locks alone prevent. For drills
+    #[arg(long)]
+    no_fences: bool,
+
+    /// The time until others get the locks of a process that died, such as 10s or 500ms
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = examples::time)]
+    lease: Duration,
+
     /// The limit for each client's address, such as 100/s, 100/min, 100/h or 5000/day
     #[arg(long, value_name = "QUOTA", default_value = "100/s")]
     limit: Quota,
@@ -46,7 +54,7 @@ pub(crate) struct Args {
 
     /// The time that each booking takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = examples::time)]
-    pub(crate) slow: Duration,
+    slow: Duration,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -60,6 +68,17 @@ impl Args {
         match self.no_constraint {
             true => Constraint::None,
             false => Constraint::Unique,
+        }
+    }
+
+    pub(crate) const fn drill(&self) -> Drill {
+        Drill {
+            slow: self.slow,
+            lease: self.lease,
+            fences: match self.no_fences {
+                true => Fences::Ignored,
+                false => Fences::Compared,
+            },
         }
     }
 
@@ -103,7 +122,7 @@ mod tests {
     #[test]
     fn a_time_is_in_seconds_or_milliseconds() {
         for (text, millis) in [("2s", 2_000), ("500ms", 500), ("0s", 0)] {
-            let slow = args(&["--slow", text]).unwrap().slow;
+            let slow = args(&["--slow", text]).unwrap().drill().slow;
             assert_eq!(slow, Duration::from_millis(millis));
         }
     }

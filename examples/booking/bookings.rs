@@ -17,7 +17,7 @@ use crate::{
     cars,
     db::Db,
     input::{Input, Sample},
-    ledger::{Booked, Booking, Claimed, Ledger},
+    ledger::{Booked, Booking, Claimed, Fences, Ledger},
     pages::Pages,
     problem::Problem,
     stay::Stay,
@@ -29,17 +29,19 @@ pub(crate) fn routes(
     db: Db,
     cache: &CacheLayer,
     runs: &RunTracker,
-    slow: Duration,
+    drill: Drill,
 ) -> Router {
     // This example has no authentication. A real service takes the user from there.
     let user = ClientScope::of(header("x-user")).or(PeerIp);
     let once = IdempotencyLayer::at_most_once(store.clone(), user).tracked_by(runs);
     let bookings = Bookings {
-        ledger: Ledger::new(db.clone()),
+        ledger: Ledger::new(db.clone(), drill.fences),
         db,
-        locks: Locks::new(store).lease(LEASE).busy_title(ALREADY_BOOKED),
+        locks: Locks::new(store)
+            .lease(drill.lease)
+            .busy_title(ALREADY_BOOKED),
         pages: Pages::of(cache),
-        slow,
+        slow: drill.slow,
     };
     let of_a_car = get(list).layer(cache.clone());
     Router::new()
@@ -57,8 +59,18 @@ struct Bookings {
     db: Db,
     locks: Locks,
     pages: Pages,
-    /// The time that each booking takes at least, for drills.
+    /// The time between the two steps of a booking.
     slow: Duration,
+}
+
+/// The conditions under which bookings are made. Others than the defaults show what happens at a deploy, or without fencing tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drill {
+    /// The time that each booking takes at least.
+    pub(crate) slow: Duration,
+    /// The time until others get the locks of a process that died.
+    pub(crate) lease: Duration,
+    pub(crate) fences: Fences,
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,6 +181,4 @@ fn pages_of(car: u32) -> String {
 }
 
 const ALREADY_BOOKED: &str = "Already booked";
-/// The time until others get the locks of a process that died.
-const LEASE: Duration = Duration::from_secs(10);
 const MAX_NAME: usize = 100;

@@ -15,7 +15,18 @@ use crate::{
 /// A process may be paused between the steps and go on after another has got its lock. It is refused then, whatever the other has
 /// done meanwhile. If only `book` compared tokens, the late process could write between the other's check and its write.
 #[derive(Clone, Debug)]
-pub(crate) struct Ledger(Db);
+pub(crate) struct Ledger {
+    db: Db,
+    fences: Fences,
+}
+
+/// The use of fencing tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fences {
+    Compared,
+    /// None is written, so none is compared: only the locks keep two bookings apart.
+    Ignored,
+}
 
 /// The result of a check of the days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +59,16 @@ pub(crate) struct Booking {
 }
 
 impl Ledger {
-    pub(crate) fn new(db: Db) -> Self {
-        Self(db)
+    pub(crate) fn new(db: Db, fences: Fences) -> Self {
+        Self { db, fences }
     }
 
     pub(crate) async fn claim(&self, car: u32, stay: Stay, fence: u64) -> Result<Claimed, Problem> {
-        self.0
-            .write(move |db| claim(db, car, stay, fence as i64))
-            .await
+        let fence = match self.fences {
+            Fences::Compared => Some(fence as i64),
+            Fences::Ignored => None,
+        };
+        self.db.write(move |db| claim(db, car, stay, fence)).await
     }
 
     pub(crate) async fn book(
@@ -73,7 +86,7 @@ impl Ledger {
             customer,
             fence: fence as i64,
         };
-        self.0.write(move |db| book(db, booking, stay)).await
+        self.db.write(move |db| book(db, booking, stay)).await
     }
 
     pub(crate) async fn of_car(&self, car: u32) -> Result<Vec<Booking>, Problem> {
@@ -83,14 +96,14 @@ impl Ledger {
             let mut query = db.prepare_cached(query)?;
             query.query_map([car], Booking::read)?.collect()
         };
-        self.0.read(work).await
+        self.db.read(work).await
     }
 
     pub(crate) async fn find(&self, id: i64) -> Result<Option<Booking>, Problem> {
         let query =
             "SELECT id, car, first_day, last_day, customer, fence FROM bookings WHERE id = ?1";
         let work = move |db: &Connection| db.query_row(query, [id], Booking::read).optional();
-        self.0.read(work).await
+        self.db.read(work).await
     }
 
     /// Deletes a booking. Returns its car, or `None` if there is no such booking.
@@ -101,7 +114,7 @@ impl Ledger {
             db.execute("DELETE FROM booked_days WHERE booking = ?1", [id])?;
             Ok((Keep::Yes, car))
         };
-        self.0.write(work).await
+        self.db.write(work).await
     }
 }
 
@@ -122,16 +135,12 @@ fn claim(
     db: &Transaction<'_>,
     car: u32,
     stay: Stay,
-    fence: i64,
+    fence: Option<i64>,
 ) -> rusqlite::Result<(Keep, Claimed)> {
-    let mut raise = db.prepare_cached(
-        "INSERT INTO fences (car, day, fence) VALUES (?1, ?2, ?3)
-         ON CONFLICT (car, day) DO UPDATE SET fence = excluded.fence WHERE fences.fence < excluded.fence",
-    )?;
-    for day in stay.days() {
-        if raise.execute(params![car, day, fence])? == 0 {
-            return Ok((Keep::No, Claimed::Outrun));
-        }
+    if let Some(fence) = fence
+        && !raise_fences(db, car, stay, fence)?
+    {
+        return Ok((Keep::No, Claimed::Outrun));
     }
     let taken = db.query_row(
         "SELECT EXISTS (SELECT 1 FROM booked_days WHERE car = ?1 AND day BETWEEN ?2 AND ?3)",
@@ -145,6 +154,20 @@ fn claim(
             false => Claimed::Free,
         },
     ))
+}
+
+/// Writes a fencing token to days. Returns false if one of them has a higher one.
+fn raise_fences(db: &Transaction<'_>, car: u32, stay: Stay, fence: i64) -> rusqlite::Result<bool> {
+    let mut raise = db.prepare_cached(
+        "INSERT INTO fences (car, day, fence) VALUES (?1, ?2, ?3)
+         ON CONFLICT (car, day) DO UPDATE SET fence = excluded.fence WHERE fences.fence < excluded.fence",
+    )?;
+    for day in stay.days() {
+        if raise.execute(params![car, day, fence])? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn book(
@@ -191,7 +214,7 @@ mod tests {
     const CAR: u32 = 7;
 
     fn ledger(constraint: Constraint) -> Ledger {
-        Ledger::new(Db::open(None, constraint).unwrap())
+        Ledger::new(Db::open(None, constraint).unwrap(), Fences::Compared)
     }
 
     fn stay(from: &str, to: &str) -> Stay {
@@ -237,6 +260,19 @@ mod tests {
         assert!(matches!(book(&ledger, early, 1).await, Booked::Outrun));
         assert_eq!(ledger.claim(CAR, early, 1).await.unwrap(), Claimed::Outrun);
         assert_eq!(ledger.of_car(CAR).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_fences_whoever_was_outrun_writes() {
+        let ledger = Ledger::new(Db::open(None, Constraint::None).unwrap(), Fences::Ignored);
+        let day = stay("2026-12-01", "2026-12-01");
+        for fence in [1, 2] {
+            assert_eq!(ledger.claim(CAR, day, fence).await.unwrap(), Claimed::Free);
+        }
+        for fence in [2, 1] {
+            let booked = book(&ledger, day, fence).await;
+            assert!(matches!(booked, Booked::Booking(_)));
+        }
     }
 
     #[tokio::test]

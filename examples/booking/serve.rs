@@ -17,7 +17,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     announce(listener.local_addr()?, &store);
 
     let runs = RunTracker::new();
-    let app = app::router(&store, policy, db, exporter, &runs, args.slow)
+    let app = app::router(&store, policy, db, exporter, &runs, args.drill())
         .into_make_service_with_connect_info::<SocketAddr>();
     let grace = examples::serve_on(listener, app).await?;
     // Bookings whose client has left have no connection for which the server has waited.

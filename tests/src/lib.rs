@@ -13,11 +13,14 @@ mod logs;
 mod monitor;
 pub mod outage;
 mod port;
+mod process;
 mod redis_server;
+mod redis_site;
 mod resp2_front;
 mod service;
 mod tls_front;
 mod twins;
+pub mod worker;
 
 pub use self::{
     backend::Backend,
@@ -26,7 +29,9 @@ pub use self::{
     fault_proxy::{Connections, FaultProxy, Mode, Passed},
     logs::Logs,
     monitor::Monitor,
+    process::Process,
     redis_server::{RedisServer, patient_store, patient_store_at},
+    redis_site::{RedisSite, SiteFault},
     resp2_front::{HelloRefusal, Resp2Front},
     service::Service,
     tls_front::TlsFront,

@@ -63,7 +63,7 @@ impl RedisServer {
         panic!("{PORTS} ports were free and taken a moment later");
     }
 
-    /// Starts a replica of `primary`, and waits until it follows it.
+    /// Starts a replica of `primary` with its options, and waits until it follows it.
     ///
     /// # Panics
     ///
@@ -71,13 +71,27 @@ impl RedisServer {
     pub fn start_replica_of(primary: &Self) -> Self {
         // It waits 5 s for more replicas otherwise. Servers before 7.0 have it off.
         let () = primary.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
+        let mut options: Vec<_> = primary.options.iter().map(String::as_str).collect();
         let port = primary.port.to_string();
-        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port]);
+        options.extend([REPLICA_OF, "127.0.0.1", &port]);
+        let replica = Self::start_with(&options);
         wait_until("the replica follows its primary", || {
             let info: String = replica.command(&["INFO", "replication"]);
             info.contains("master_link_status:up")
         });
         replica
+    }
+
+    /// Promotes a replica. It takes writes, also after a restart.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is none.
+    pub fn promote(&mut self) {
+        let () = self.command(&["REPLICAOF", "NO", "ONE"]);
+        let at = self.options.iter().position(|word| word == REPLICA_OF);
+        let at = at.expect("it was started as a replica");
+        self.options.drain(at..at + 3);
     }
 
     /// Returns the URL for `connect`.
@@ -127,6 +141,15 @@ impl RedisServer {
             started.is_some()
         });
         self.running = started.expect("it has just started");
+    }
+
+    /// Starts it again on its port with what it has written to its folder. Kills it first if it runs.
+    pub fn restart_with_data(&mut self) {
+        self.kill();
+        self.running.leave_folder();
+        let folder = self.running.folder.clone();
+        let started = Running::start_in(folder, self.port, &self.options);
+        self.running = started.expect("nobody has taken its port since");
     }
 
     /// Opens a connection for assertions, beside the store under test. It blocks for at most 5 s.
@@ -242,6 +265,10 @@ impl Running {
     fn start(port: u16, options: &[String]) -> Option<Self> {
         let folder = env::temp_dir().join(format!("layers-{}", unique()));
         fs::create_dir(&folder).expect("the folder for temporary files can be written");
+        Self::start_in(folder, port, options)
+    }
+
+    fn start_in(folder: PathBuf, port: u16, options: &[String]) -> Option<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", SHELL, "redis-server"])
             .arg(&folder)
@@ -280,6 +307,12 @@ impl Running {
             in_use || is_ready(&self.folder.join(SOCKET))
         });
         !in_use
+    }
+
+    /// Ends the shell that would remove the folder. The server is killed already.
+    fn leave_folder(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
     }
 
     fn signal(&self, signal: &str) {
@@ -398,6 +431,7 @@ const PROGRAM: &str = "redis-server";
 const VARIABLE: &str = "REDIS_SERVER";
 /// The socket, in the folder of the server.
 const SOCKET: &str = "socket";
+const REPLICA_OF: &str = "--replicaof";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of ports that are tried.
 const PORTS: usize = 20;

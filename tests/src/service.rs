@@ -1,26 +1,22 @@
 use std::{
     env, fmt,
-    io::{self, BufRead, BufReader},
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
+    process::{Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
-use crate::Client;
+use crate::{
+    Client,
+    process::{Process, poll},
+};
 
 /// A program of `examples/` as a process that serves HTTP. It ends when this value is dropped.
 pub struct Service {
-    child: Child,
-    /// A shell that kills the child when the pipe to it closes. The system closes the pipe however the test ends.
-    guard: Child,
+    process: Process,
     address: SocketAddr,
-    log: Lines,
 }
-
-type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Service {
     /// Starts it with these arguments, and waits until it prints its address. The environment names no store.
@@ -38,27 +34,10 @@ impl Service {
     ///
     /// Panics where [`start`](Self::start) does.
     pub fn start_with(example: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = command(example, args)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("what was built can be started");
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard", &child.id().to_string()])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("every Unix has sh");
-        let said = lines_of(child.stdout.take().expect("it was piped"));
-        let log = lines_of(child.stderr.take().expect("it was piped"));
-        let mut service = Self {
-            child,
-            guard,
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            log,
-        };
-        service.address = service.wait_for_address(&said);
-        service
+        let mut command = command(example, args);
+        let mut process = Process::spawn(command.envs(variables.iter().copied()));
+        let address = wait_for_address(&mut process);
+        Self { process, address }
     }
 
     /// Runs it to its end. For a program that does not serve, or fails to.
@@ -85,64 +64,28 @@ impl Service {
         Client::connect(self.address).await
     }
 
-    /// Returns its log so far, one line each.
-    pub fn log(&self) -> Vec<String> {
-        lock(&self.log).clone()
-    }
-
-    /// Sends it SIGTERM.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it has ended.
-    pub fn terminate(&self) {
-        let script = r#"kill -s TERM "$1""#;
-        let status = Command::new("sh")
-            .args(["-c", script, "kill", &self.child.id().to_string()])
-            .status()
-            .expect("every Unix has sh");
-        assert!(status.success(), "the service is gone:\n{:#?}", self.log());
-    }
-
-    /// Waits until it ends.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it has not ended after 15 s.
-    pub fn wait(&mut self) -> ExitStatus {
-        poll(Duration::from_secs(15), || {
-            self.child.try_wait().expect("it is our child")
-        })
-        .unwrap_or_else(|| panic!("the service does not end:\n{:#?}", self.log()))
-    }
-
     /// Sends it SIGTERM, and waits until it ends.
     ///
     /// # Panics
     ///
-    /// Panics where [`terminate`](Self::terminate) and [`wait`](Self::wait) do.
+    /// Panics where [`terminate`](Process::terminate) and [`wait`](Process::wait) do.
     pub fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.wait()
     }
+}
 
-    fn wait_for_address(&mut self, said: &Lines) -> SocketAddr {
-        let found = poll(Duration::from_secs(10), || {
-            let ended = self.child.try_wait().expect("it is our child");
-            assert!(ended.is_none(), "it ended: {ended:?}\n{:#?}", self.log());
-            lock(said).iter().find_map(|line| address_in(line))
-        });
-        found.unwrap_or_else(|| panic!("it says no address:\n{:#?}", self.log()))
+impl Deref for Service {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        // The guard goes first: once the child has been waited for, another process may have its id.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl DerefMut for Service {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
@@ -150,7 +93,7 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("address", &self.address)
-            .field("pid", &self.child.id())
+            .field("process", &self.process)
             .finish_non_exhaustive()
     }
 }
@@ -163,6 +106,15 @@ fn command(example: &str, args: &[&str]) -> Command {
     }
     command.env_remove("RUST_LOG");
     command
+}
+
+fn wait_for_address(process: &mut Process) -> SocketAddr {
+    let found = poll(Duration::from_secs(10), || {
+        let ended = process.ended();
+        assert!(ended.is_none(), "it ended: {ended:?}\n{:#?}", process.log());
+        process.said().iter().find_map(|line| address_in(line))
+    });
+    found.unwrap_or_else(|| panic!("it says no address:\n{:#?}", process.log()))
 }
 
 /// Builds the example with cargo, in the target folder and profile of this test. Returns the path of the program.
@@ -196,33 +148,6 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
-/// Collects lines in a thread, so that the writer never waits for a reader.
-fn lines_of(from: impl io::Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let collected = lines.clone();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            lock(&collected).push(line);
-        }
-    });
-    lines
-}
-
-fn lock(lines: &Lines) -> std::sync::MutexGuard<'_, Vec<String>> {
-    lines.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    const PAUSE: Duration = Duration::from_millis(5);
-    for _ in 0..patience.as_millis() / PAUSE.as_millis() {
-        match look() {
-            Some(found) => return Some(found),
-            None => thread::sleep(PAUSE),
-        }
-    }
-    None
-}
-
 /// The variables that `connect_from_env` reads.
 const STORE_VARIABLES: [&str; 8] = [
     "REDIS_HOST",
@@ -234,12 +159,6 @@ const STORE_VARIABLES: [&str; 8] = [
     "UPSTASH_REDIS_REST_TOKEN",
     "UPSTASH_REDIS_REST_URL",
 ];
-/// It ignores the signals of a terminal, so that it also cleans up after Ctrl-C.
-const GUARD: &str = r#"
-trap '' INT TERM HUP
-cat >/dev/null
-kill -s KILL "$1" 2>/dev/null
-"#;
 
 #[cfg(test)]
 mod tests {

@@ -42,8 +42,9 @@ pub struct FaultProxy {
 }
 
 struct Lines {
-    /// The mode of connections to come.
+    /// The mode of connections to come, and the server to which they lead.
     new: Mode,
+    target: SocketAddr,
     existing: Vec<watch::Sender<Mode>>,
 }
 
@@ -68,6 +69,7 @@ impl FaultProxy {
     pub fn start(target: SocketAddr) -> Self {
         let lines = Arc::new(Mutex::new(Lines {
             new: Mode::Pass,
+            target,
             existing: Vec::new(),
         }));
         let counts = Arc::<Counts>::default();
@@ -78,7 +80,7 @@ impl FaultProxy {
             async move {
                 let (address, door) = free_door();
                 if opened.send(address).is_ok() {
-                    run(door, address, target, lines, counts, turned).await;
+                    run(door, address, lines, counts, turned).await;
                 }
             }
         });
@@ -129,6 +131,12 @@ impl FaultProxy {
         );
     }
 
+    /// Leads all clients to another server: resets the connections that exist, as a failover does.
+    pub fn lead_to(&self, server: &RedisServer) {
+        lock(&self.lines).target = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        self.set_existing(Mode::Reset);
+    }
+
     /// Returns the number of connections.
     pub fn connections(&self) -> Connections {
         self.counts.connections()
@@ -153,7 +161,6 @@ impl fmt::Debug for FaultProxy {
 async fn run(
     mut door: Door,
     address: SocketAddr,
-    target: SocketAddr,
     lines: Arc<Mutex<Lines>>,
     counts: Arc<Counts>,
     mut turned: mpsc::UnboundedReceiver<Turn>,
@@ -171,7 +178,7 @@ async fn run(
                 let _ = done.send(());
             }
             client = door.accept() => {
-                let modes = lock(&lines).new_line();
+                let (target, modes) = lock(&lines).new_line();
                 tokio::spawn(serve(client, target, modes, counts.clone()));
             }
         }
@@ -179,11 +186,11 @@ async fn run(
 }
 
 impl Lines {
-    fn new_line(&mut self) -> watch::Receiver<Mode> {
+    fn new_line(&mut self) -> (SocketAddr, watch::Receiver<Mode>) {
         self.existing.retain(|line| !line.is_closed());
         let (line, modes) = watch::channel(self.new);
         self.existing.push(line);
-        modes
+        (self.target, modes)
     }
 }
 

@@ -1,0 +1,130 @@
+use std::{fmt, thread, time::Duration};
+
+use crate::{FaultProxy, Mode, RedisServer};
+
+/// A Redis as production has it: behind an address that stays, with an append-only file, and with faults.
+///
+/// Clients reach it through a [`FaultProxy`], which leads them to another server after a failover.
+pub struct RedisSite {
+    proxy: FaultProxy,
+    server: RedisServer,
+}
+
+/// A fault of a [`RedisSite`]. Each leaves a server that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteFault {
+    /// SIGKILL, and a restart with everything that it had confirmed.
+    KillWithLog,
+    /// SIGKILL, and a restart without data.
+    KillEmpty,
+    /// A replica is promoted that has not heard of the last 100 ms.
+    Failover,
+    /// SIGSTOP for this time.
+    Pause(Duration),
+    /// Everything that has an end is evicted.
+    Evict,
+    /// FLUSHALL.
+    Flush,
+    /// CLIENT KILL and SCRIPT FLUSH, five times in half a second.
+    Disconnect,
+    /// CLIENT PAUSE for 700 ms, which is longer than a call may take.
+    PauseClients,
+    /// Replies are lost for 300 ms, and the commands are not.
+    DropReplies,
+}
+
+impl RedisSite {
+    /// Starts one.
+    ///
+    /// # Panics
+    ///
+    /// Panics where [`RedisServer::start`] does.
+    pub fn start() -> Self {
+        let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        Self {
+            proxy: FaultProxy::before(&server),
+            server,
+        }
+    }
+
+    /// Returns the URL for `connect`.
+    pub fn url(&self) -> String {
+        self.server.url_through(&self.proxy)
+    }
+
+    /// Returns the server that clients reach now.
+    pub fn server(&self) -> &RedisServer {
+        &self.server
+    }
+
+    /// Suffers a fault, and returns when its cause is over. Clients may need some time more to come back.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a server does not do what it is told.
+    pub fn suffer(&mut self, fault: SiteFault) {
+        match fault {
+            SiteFault::KillWithLog => self.server.restart_with_data(),
+            SiteFault::KillEmpty => self.server.restart(),
+            SiteFault::Failover => self.fail_over(),
+            SiteFault::Pause(time) => {
+                self.server.pause();
+                thread::sleep(time);
+                self.server.resume();
+            }
+            SiteFault::Evict => self.evict(),
+            SiteFault::Flush => self.server.command(&["FLUSHALL"]),
+            SiteFault::Disconnect => {
+                for _ in 0..5 {
+                    let _: u64 = self.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+                    let () = self.server.command(&["SCRIPT", "FLUSH"]);
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+            SiteFault::PauseClients => {
+                let () = self.server.command(&["CLIENT", "PAUSE", "700"]);
+                thread::sleep(Duration::from_millis(700));
+            }
+            SiteFault::DropReplies => {
+                self.proxy.set(Mode::DropReplies);
+                thread::sleep(Duration::from_millis(300));
+                self.proxy.set(Mode::Pass);
+            }
+        }
+    }
+
+    fn fail_over(&mut self) {
+        let mut replica = RedisServer::start_replica_of(&self.server);
+        // From here on it hears nothing more, while clients still write to the old primary.
+        replica.promote();
+        thread::sleep(Duration::from_millis(100));
+        self.proxy.lead_to(&replica);
+        self.server = replica;
+    }
+
+    fn evict(&self) {
+        for setting in [["maxmemory-policy", "volatile-lru"], ["maxmemory", "1"]] {
+            let () = self
+                .server
+                .command(&["CONFIG", "SET", setting[0], setting[1]]);
+        }
+        // A write makes room first. It fails, since one byte is less than an empty server has.
+        let _: redis::RedisResult<()> = redis::cmd("SET")
+            .arg(&["filler", "x"])
+            .query(&mut self.server.raw());
+        for setting in [["maxmemory", "0"], ["maxmemory-policy", "noeviction"]] {
+            let () = self
+                .server
+                .command(&["CONFIG", "SET", setting[0], setting[1]]);
+        }
+    }
+}
+
+impl fmt::Debug for RedisSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSite")
+            .field("proxy", &self.proxy)
+            .field("server", &self.server)
+            .finish()
+    }
+}
