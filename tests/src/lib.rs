@@ -9,6 +9,7 @@ mod certificates;
 mod client;
 mod fault_proxy;
 mod front;
+pub mod grpc;
 mod logs;
 mod monitor;
 pub mod outage;

@@ -1,0 +1,13 @@
+//! A service of gRPC without generated code, its client, and servers for it.
+
+mod client;
+mod codec;
+mod echo;
+mod server;
+
+pub use self::{
+    client::EchoClient,
+    codec::BytesCodec,
+    echo::{Echo, FAIL, HOLD, REPLIES},
+    server::{GrpcServer, channel},
+};
