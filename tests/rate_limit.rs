@@ -327,3 +327,70 @@ async fn who_waits_does_not_wait_for_a_store_that_is_gone() {
     assert!(open.until_ready("ada", soon()).await.is_ok());
     assert!(start.elapsed() < Duration::from_secs(2));
 }
+
+/// A trial beside the policy of its name: neither sees the other's count, and no response tells of it.
+#[tokio::test]
+async fn a_shadow_has_keys_of_its_own_and_refuses_nothing() {
+    let server = RedisServer::start();
+    let real = || Quota::per_hour(5).by(header("x-api-key")).fail_closed();
+    let trial = || Quota::per_hour(2).by(header("x-api-key")).fail_closed();
+    let layer = RateLimitLayer::new(store(&server).await, real().name("api"));
+    let on_trial = layer.clone().and(trial().name("api").shadow());
+    for left in (0..5).rev() {
+        let passed = answer(&on_trial, "ada").await;
+        assert_eq!(passed.status(), StatusCode::OK);
+        let told = passed.headers()["ratelimit"].to_str().unwrap();
+        let expected = format!("\"api\";r={left};t=");
+        assert!(told.starts_with(&expected), "{told}");
+    }
+    assert_eq!(ask(&on_trial, "ada").await, StatusCode::TOO_MANY_REQUESTS);
+    // What nobody waits for is on its way.
+    let mut keys: Vec<String> = Vec::new();
+    while keys.len() < 2 {
+        keys = server.command(&["KEYS", "*"]);
+    }
+    keys.sort();
+    assert_eq!(keys, ["{ada}:limit:api", "{ada}:limit:api/shadow"]);
+    let () = server.command(&["DEL", "{ada}:limit:api"]);
+    on_trial.handle().reset("ada").await.unwrap();
+    assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    let keys: Vec<String> = server.command(&["KEYS", "*"]);
+    assert_eq!(keys, ["{ada}:limit:api"], "switched off, it leaves nothing");
+}
+
+/// Of attempts at once no more run than may be charged, and those that succeed are charged nothing in the end.
+#[tokio::test]
+async fn a_charge_by_the_response_is_given_back_once() {
+    let server = RedisServer::start();
+    let login = Quota::per_hour(20).by(header("x-api-key")).fail_closed();
+    let login = login.charge_on(|response| response.status == StatusCode::UNAUTHORIZED);
+    let layer = RateLimitLayer::new(store(&server).await, login);
+    let attempt = |status: StatusCode| {
+        let answer = service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let response = Response::builder().status(status).body(Body::new());
+            Ok::<_, Infallible>(response.unwrap())
+        });
+        let mut request = Request::new(Body::new());
+        let fields = request.headers_mut();
+        fields.insert("x-api-key", "ada".parse().unwrap());
+        tokio::spawn(layer.layer(answer).oneshot(request))
+    };
+    let limiter = layer.handle();
+    let remaining = async || limiter.peek("ada").await.unwrap()[0].remaining();
+    let at_once: Vec<_> = (0..60).map(|_| attempt(StatusCode::OK)).collect();
+    let mut passed = 0;
+    for attempt in at_once {
+        passed += u32::from(attempt.await.unwrap().unwrap().status() == StatusCode::OK);
+    }
+    assert_eq!(passed, 20);
+    // The refunds are on their way, on the same connection, before this.
+    assert_eq!(remaining().await, 20);
+    for failures in 1..=20 {
+        let denied = attempt(StatusCode::UNAUTHORIZED).await.unwrap().unwrap();
+        assert_eq!(denied.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(remaining().await, 20 - failures);
+    }
+    let refused = attempt(StatusCode::OK).await.unwrap().unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+}

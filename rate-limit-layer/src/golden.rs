@@ -46,6 +46,20 @@ fn the_texts_of_keys_are_golden() {
     GOLDEN.check("keys.txt", texts.as_bytes());
 }
 
+/// A trial has keys of its own, whatever its name is.
+#[test]
+fn the_texts_of_the_keys_of_a_shadow_are_golden() {
+    let limit = Limit::new(Quota::per_day(5_000).fail_closed().name("daily").shadow());
+    let mut texts = String::new();
+    for fallback in [false, true] {
+        let mut text = Vec::new();
+        let identity = Identity::V4(0x0a00_0001);
+        limit.by.key(identity.as_ref(), fallback).render(&mut text);
+        writeln!(texts, "{}", String::from_utf8(text).unwrap()).unwrap();
+    }
+    GOLDEN.check("keys-of-shadows.txt", texts.as_bytes());
+}
+
 /// The replies and the state of the program, step by step: a line for each, of time, charge, reply, state, and the time left.
 #[test]
 fn the_states_and_replies_of_a_limit_are_golden() {

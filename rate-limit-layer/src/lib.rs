@@ -59,6 +59,10 @@
 //!   [`Policy::name`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
 //! - A request that names two identities, such as an API key on two different header lines, is answered 400. Two equal lines are
 //!   one.
+//! - [`Policy::charge_on`] keeps a charge only for some responses, such as failed logins; [`Policy::charge_declared`] and
+//!   [`Policy::charge_used`] keep a part of it. All requests are charged first, and what is not kept is given back with the
+//!   response's head. Without a response, as when the client has left, the charge stays.
+//! - [`Policy::shadow`] puts a policy on trial: the metrics tell what it would have refused, and no response does.
 //! - [`Limiter::reserve`] charges the most that work may cost before it begins, such as the tokens of an answer, and gives back what
 //!   it did not cost.
 //! - With [`or_refuse`](KeyExtractor::or_refuse), a request without an identity is answered 400. A policy by a path parameter that
@@ -186,7 +190,8 @@
 //! # Cancellation
 //!
 //! A request that is dropped while the store is asked was charged once or not at all. If it has several identities, the charges
-//! of those that were already made are refunded. Of rate limits nothing is held between a request and its response. An in-flight
+//! of those that were already made are refunded. Of rate limits nothing is held between a request and its response, but for the
+//! charges of [`Policy::charge_on`], which stay if there is no response. An in-flight
 //! limit holds a permit, which is given back wherever the request is dropped.
 //!
 //! # Metrics and events
@@ -196,7 +201,7 @@
 //!
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
-//! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed` |
+//! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`; of a shadow policy `shadow_admitted`, `would_refuse` or `shadow_unchecked` |
 //! | `rate_limit_unchecked_total` | counter | `reason` | commands without an answer; `reason` is `store_down`, `store_full` or `overloaded` |
 //!
 //! A request counts once for each policy that charged it, refused it, or could not be checked. In-flight limits count under their
@@ -227,9 +232,11 @@ mod limiter;
 mod metrics;
 mod policy;
 mod prepaid;
+mod provisional;
 mod reserved;
 mod response;
 mod service;
+mod shadow;
 mod shared;
 pub mod skip;
 mod throttle;
@@ -266,6 +273,7 @@ pub use self::{
         cost::InvalidCost,
         quota::{InvalidQuota, Quota},
     },
+    provisional::response_head::{Charged, ResponseHead},
     reserved::Reserved,
     response::RateLimitRefusal,
     service::RateLimit,

@@ -4,7 +4,7 @@ use layer_store::{Clock, Identity, SharedStore, StoreError};
 
 use crate::{
     IntoPolicy, InvalidCost, Reserved, Standing, Verdict, check::Checker, policy::limit::Limit,
-    throttle::Queues, warnings::Made,
+    shadow::Shadows, throttle::Queues, warnings::Made,
 };
 
 /// A limiter without HTTP: for job workers, websockets, or an identity in a request's body.
@@ -34,6 +34,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Limiter {
     checker: Arc<Checker>,
+    /// Policies that refuse nobody.
+    shadows: Shadows,
     /// Who waits in `until_ready`.
     queues: Arc<Queues>,
     /// For the warnings.
@@ -47,12 +49,22 @@ impl Limiter {
     #[track_caller]
     pub fn new(store: impl Into<SharedStore>, policy: impl IntoPolicy) -> Self {
         let (store, policy) = (store.into(), policy.into_policy());
-        let is_named = policy.name.is_some();
+        let is_alone = policy.has_own_bucket();
         let limit = Limit::new(policy);
-        Self {
-            made: Made::limiter(&store, &limit.name, is_named, Location::caller()),
-            checker: Arc::new(Checker::new(store, [limit].into())),
+        let made = Made::limiter(&store, &limit.name, is_alone, Location::caller());
+        let (limits, shadow) = match limit.is_shadow() {
+            false => ([limit].into(), None),
+            true => ([].into(), Some(limit)),
+        };
+        let this = Self {
+            checker: Arc::new(Checker::new(store, limits)),
+            shadows: Shadows::default(),
             queues: Arc::default(),
+            made,
+        };
+        match shadow {
+            Some(shadow) => this.with_shadow(shadow),
+            None => this,
         }
     }
 
@@ -66,14 +78,29 @@ impl Limiter {
     #[track_caller]
     pub fn and(self, policy: impl IntoPolicy) -> Self {
         let policy = policy.into_policy();
-        let is_named = policy.name.is_some();
+        let is_alone = policy.has_own_bucket();
         let limit = Limit::new(policy);
-        let name = limit.name.clone();
-        Self {
-            checker: Arc::new(self.checker.with(limit)),
-            made: self.made.and(&name, is_named),
+        let this = Self {
+            made: self.made.and(&limit.name, is_alone),
             queues: Arc::default(),
+            ..self
+        };
+        match limit.is_shadow() {
+            true => this.with_shadow(limit),
+            false => Self {
+                checker: Arc::new(this.checker.with(limit)),
+                ..this
+            },
         }
+    }
+
+    #[track_caller]
+    fn with_shadow(self, limit: Limit) -> Self {
+        let (store, clock) = (self.checker.store().clone(), self.checker.clock().clone());
+        let shadows = self
+            .shadows
+            .with(limit, |limit| Checker::on_trial(store, limit, clock));
+        Self { shadows, ..self }
     }
 
     /// Sets the clock of this process's own count. Default: the system's clock. For tests that move the time.
@@ -84,7 +111,8 @@ impl Limiter {
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self {
-            checker: Arc::new(self.checker.on_clock(clock)),
+            checker: Arc::new(self.checker.on_clock(clock.clone())),
+            shadows: self.shadows.on_clock(&clock),
             ..self
         }
     }
@@ -200,17 +228,27 @@ impl Limiter {
     ///
     /// Those of the store.
     pub async fn reset(&self, identity: impl Into<Identity<'_>>) -> Result<(), StoreError> {
-        self.checker.reset(&identity.into()).await
+        let identity = identity.into();
+        self.checker.reset(&identity).await?;
+        self.shadows.reset(&identity).await
     }
 
     async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
         let checked = self.checker.check_identity(&identity, cost).await;
-        Verdict::new(checked, self.checker.limits())
+        let verdict = Verdict::new(checked, self.checker.limits());
+        if verdict.is_admitted() {
+            self.shadows.charge_identity(&identity, cost);
+        }
+        verdict
     }
 
     /// Returns the number of the store.
     pub(crate) fn store_id(&self) -> usize {
         self.made.store()
+    }
+
+    pub(crate) const fn shadows(&self) -> &Shadows {
+        &self.shadows
     }
 
     pub(crate) fn queues(&self) -> &Queues {

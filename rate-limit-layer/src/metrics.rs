@@ -18,13 +18,19 @@ pub(crate) enum Outcome {
     RefusedByLedger,
     FailedOpen,
     FailedClosed,
+    /// A policy on trial counted the request.
+    ShadowAdmitted,
+    /// A policy on trial would have refused the request.
+    WouldRefuse,
+    /// A policy on trial could not be checked.
+    ShadowUnchecked,
 }
 
 /// The decisions under one policy. Clones count together.
 #[derive(Clone, Default)]
 pub(crate) struct Decisions {
     #[cfg(feature = "metrics")]
-    counters: Arc<Counters<5>>,
+    counters: Arc<Counters<8>>,
 }
 
 impl Decisions {
@@ -80,6 +86,19 @@ impl Outcome {
             Self::RefusedByLedger => "refused_by_ledger",
             Self::FailedOpen => "failed_open",
             Self::FailedClosed => "failed_closed",
+            Self::ShadowAdmitted => "shadow_admitted",
+            Self::WouldRefuse => "would_refuse",
+            Self::ShadowUnchecked => "shadow_unchecked",
+        }
+    }
+
+    /// Returns what the outcome is called under a policy on trial.
+    pub(crate) const fn of_shadow(self) -> Self {
+        match self {
+            Self::Admitted => Self::ShadowAdmitted,
+            Self::Refused | Self::RefusedByLedger => Self::WouldRefuse,
+            Self::FailedOpen | Self::FailedClosed => Self::ShadowUnchecked,
+            shadow => shadow,
         }
     }
 }
@@ -89,7 +108,8 @@ impl Outcome {
 const DECISIONS: Metric = Metric::counter(
     "rate_limit_decisions_total",
     &["policy", "outcome"],
-    "decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`",
+    "decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`; of a shadow policy \
+     `shadow_admitted`, `would_refuse` or `shadow_unchecked`",
 );
 
 /// Commands that the store did not answer, by reason.

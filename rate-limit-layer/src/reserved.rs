@@ -2,7 +2,11 @@ use std::{fmt, sync::Arc};
 
 use layer_store::Identity;
 
-use crate::{Standing, check::Checker};
+use crate::{
+    Standing,
+    check::{Checker, partition::Partitions},
+    policy::limit_set::LimitSet,
+};
 
 /// Units of quotas that are charged before it is known how many of them work takes, by [`Limiter::reserve`](crate::Limiter::reserve).
 ///
@@ -73,9 +77,14 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.left > 0 {
-            let is_counted = self.standing.is_some();
-            self.checker
-                .give_back(&self.identity, self.left, is_counted);
+            let limits = self.checker.limits();
+            let partitions = Partitions::all(limits, &self.identity);
+            let all = partitions.set();
+            let counted = match self.standing {
+                Some(_) => all,
+                None => LimitSet::default(),
+            };
+            self.checker.give_back(&partitions, all, self.left, counted);
         }
     }
 }

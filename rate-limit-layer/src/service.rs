@@ -16,8 +16,7 @@ use tower_service::Service;
 
 use crate::{
     check::{
-        counted::Counted,
-        decision::{Checked, Debt, Decision},
+        decision::{Checked, Decision},
         partition::Unpartitioned,
     },
     future::{AfterCheck, ResponseFuture},
@@ -114,12 +113,12 @@ impl<S> RateLimit<S> {
         ReqBody: Send + 'static,
     {
         let head = RequestHead::of(&req);
+        if self.shared.lets_pass(&head) {
+            return ResponseFuture::calling(self.inner.call(req), None);
+        }
         match self.shared.check_now(&head) {
-            Some(Ok(Checked {
-                decision: Decision::Admit(debt),
-                counted,
-            })) => {
-                let annotation = annotate(&self.shared, debt, counted, &mut req);
+            Some(Ok(checked)) if checked.is_admitted() => {
+                let annotation = annotate(&self.shared, checked, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
             Some(refused) => self.refuse(req, refused),
@@ -143,11 +142,8 @@ where
 {
     let head = RequestHead::of(&req);
     match shared.check(&head).await {
-        Ok(Checked {
-            decision: Decision::Admit(debt),
-            counted,
-        }) => {
-            let annotation = annotate(&shared, debt, counted, &mut req);
+        Ok(checked) if checked.is_admitted() => {
+            let annotation = annotate(&shared, checked, &mut req);
             AfterCheck::Call {
                 response: inner.call(req),
                 annotation,
@@ -157,13 +153,11 @@ where
     }
 }
 
-fn annotate<B>(
-    shared: &Arc<Shared>,
-    debt: Option<Debt>,
-    counted: Option<Arc<Counted>>,
-    req: &mut Request<B>,
-) -> Option<Annotation> {
-    let annotation = shared.annotation(debt, counted)?;
+/// Does what is to be done for an admitted request before it is handed on.
+fn annotate<B>(shared: &Arc<Shared>, checked: Checked, req: &mut Request<B>) -> Option<Annotation> {
+    let head = RequestHead::of(req);
+    shared.charge_shadows(&head);
+    let annotation = shared.annotation_of(checked, &head)?;
     annotation.on_request(req);
     Some(annotation)
 }

@@ -9,9 +9,10 @@ use crate::{
     check::{
         counted::Counted,
         decision::{Checked, Debt, Decision, Tell},
-        partition::Unpartitioned,
+        partition::{Partitions, Unpartitioned},
     },
     policy::{limit::Limit, limit_set::LimitSet},
+    provisional::{Provisional, response_head::ResponseHead},
     response::{
         headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
         legacy,
@@ -28,8 +29,8 @@ pub(crate) struct Shared {
     cost: u64,
     enabled: bool,
     skip: SkipRules,
-    /// True if every request is checked: one look on the fastest path.
-    checks_all: bool,
+    /// True if every request is checked, and there is nothing more to do: one look on the fastest path.
+    is_usual: bool,
     /// The value of `RateLimit-Policy`. `None`: headers are off.
     policies: Option<HeaderValue>,
     /// True if responses have `X-RateLimit-*`.
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// True if anything is written on an admitted request or its response: one look on the fastest path.
     annotates: bool,
     on_refused: Option<OnRefused>,
+    /// True if a response decides about charges.
+    commits: bool,
     forwarding: Forwarding,
     charged_twice: ChargedTwice,
 }
@@ -47,8 +50,11 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Annotation {
     shared: Arc<Shared>,
-    debt: Debt,
+    /// `None`: the store did not tell, and the client is told nothing.
+    debt: Option<Debt>,
     counted: Option<Arc<Counted>>,
+    /// The charges that the response decides about. Boxed, as few have any.
+    provisional: Option<Box<Provisional>>,
 }
 
 impl Shared {
@@ -59,12 +65,13 @@ impl Shared {
             cost: 1,
             enabled: true,
             skip: SkipRules::default(),
-            checks_all: true,
+            is_usual: true,
             policies: None,
             legacy_headers: false,
             standing: false,
             annotates: false,
             on_refused: None,
+            commits: false,
             forwarding: Forwarding::default(),
             charged_twice: ChargedTwice::default(),
         };
@@ -133,32 +140,40 @@ impl Shared {
 
     /// Sums up what the fastest path looks at.
     fn looked_at(mut self) -> Self {
-        self.checks_all = self.enabled && self.skip.is_empty();
+        let mut limits = self.limiter.checker().limits().iter();
+        self.commits = limits.any(|limit| limit.commit_by.is_some());
+        let has_more = self.commits || !self.limiter.shadows().is_empty();
+        self.is_usual = self.enabled && self.skip.is_empty() && !has_more;
         self.annotates = self.tell() == Tell::All || self.standing;
         self
     }
 
     /// Decides on a request of the usual layer: one policy, by the peer's address, over a store that needs no waiting. `None`:
-    /// nothing was charged, ask [`check_now`](Self::check_now).
+    /// nothing was charged, ask [`lets_pass`](Self::lets_pass) and [`check_now`](Self::check_now).
     #[inline]
     pub(crate) fn check_peer_now<B>(&self, req: &Request<B>) -> Option<Decision> {
-        // Here and not in the layer: a switch must not change the service's type.
-        if !self.checks_all && self.lets_pass(&RequestHead::of(req)) {
-            return Some(Decision::Admit(None));
+        if !self.is_usual {
+            return None;
         }
         let checker = self.limiter.checker();
         if !self.forwarding.is_done() {
-            let by_peer = checker.limits().iter().find(|limit| limit.by.is_by_peer());
-            let policy = by_peer.map(|limit| &*limit.name);
-            self.forwarding.look(req.headers(), policy);
+            self.look_at_forwarding(req.headers());
         }
         checker.check_peer_now(&RequestHead::of(req), self.cost)
     }
 
     /// Returns true if a request is not to be checked.
-    #[cold]
-    fn lets_pass(&self, head: &RequestHead<'_>) -> bool {
-        !self.enabled || self.skip.skip(head)
+    #[inline]
+    pub(crate) fn lets_pass(&self, head: &RequestHead<'_>) -> bool {
+        // Here and not in the layer: a switch must not change the service's type.
+        !self.is_usual && (!self.enabled || self.skip.skip(head))
+    }
+
+    fn look_at_forwarding(&self, fields: &HeaderMap) {
+        let mut limits = self.limiter.checker().limits().iter();
+        let by_peer = limits.find(|limit| limit.by.is_by_peer());
+        self.forwarding
+            .look(fields, by_peer.map(|limit| &*limit.name));
     }
 
     /// Decides on a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
@@ -167,6 +182,9 @@ impl Shared {
         &self,
         head: &RequestHead<'_>,
     ) -> Option<Result<Checked, Unpartitioned>> {
+        if !self.is_usual && !self.forwarding.is_done() {
+            self.look_at_forwarding(head.headers);
+        }
         self.limiter
             .checker()
             .check_now(head, self.cost, self.tell())
@@ -180,6 +198,14 @@ impl Shared {
             .await
     }
 
+    /// Charges an admitted request to the policies on trial.
+    #[inline]
+    pub(crate) fn charge_shadows(&self, head: &RequestHead<'_>) {
+        if !self.is_usual {
+            self.limiter.shadows().charge_request(head, self.cost);
+        }
+    }
+
     /// Makes what an admitted request is to be given. `None`: nothing.
     #[inline]
     pub(crate) fn annotation(
@@ -188,16 +214,47 @@ impl Shared {
         counted: Option<Arc<Counted>>,
     ) -> Option<Annotation> {
         match (self.annotates, debt) {
-            (true, Some(debt)) => Some(Annotation {
+            (true, Some(_)) => Some(Annotation {
                 shared: self.clone(),
                 debt,
                 counted,
+                provisional: None,
             }),
             _ => None,
         }
     }
 
-    /// Makes the response to a request with these fields that is not admitted.
+    /// Makes what an admitted request is to be given, if it is not by the fastest path.
+    pub(crate) fn annotation_of(
+        self: &Arc<Self>,
+        checked: Checked,
+        head: &RequestHead<'_>,
+    ) -> Option<Annotation> {
+        let (counted, charged) = (checked.counted, checked.charged);
+        let Decision::Admit(debt) = checked.decision else {
+            return None;
+        };
+        let annotation = self.annotation(debt, counted);
+        if !self.commits {
+            return annotation;
+        }
+        let limits = self.limiter.checker().limits();
+        // It was found before, so it is found again.
+        let partitions = Partitions::of(limits, head).ok()?.to_owned();
+        let provisional = Provisional::new(self.limiter.clone(), partitions, self.cost, charged);
+        let annotation = annotation.unwrap_or_else(|| Annotation {
+            shared: self.clone(),
+            debt: None,
+            counted: None,
+            provisional: None,
+        });
+        Some(Annotation {
+            provisional: Some(Box::new(provisional)),
+            ..annotation
+        })
+    }
+
+    /// Makes the response to a request with this head that is not admitted.
     #[inline(never)]
     pub(crate) fn refuse(
         &self,
@@ -262,17 +319,43 @@ impl Shared {
 impl Annotation {
     /// Puts the standing into a request's extensions, if that is on.
     pub(crate) fn on_request<B>(&self, req: &mut Request<B>) {
-        if self.shared.standing {
+        if self.shared.standing
+            && let Some(debt) = self.debt
+        {
             let limits = self.shared.limiter.checker().limits().clone();
-            let standing = Standing::new(limits, self.debt);
+            let standing = Standing::new(limits, debt);
             req.extensions_mut().insert(standing);
         }
     }
 
+    /// Gives back what the request did not use, and tells the client what remains then.
+    #[cold]
+    fn commit(&mut self, provisional: Provisional, head: &ResponseHead<'_>) {
+        let limits = self.shared.limiter.checker().limits();
+        let (debt, counted) = (&mut self.debt, &mut self.counted);
+        provisional.commit(head, |limit, unused| {
+            if let Some(counted) = counted {
+                Arc::make_mut(counted).give_back(limits, limit, unused);
+            }
+            if let Some(debt) = debt
+                && debt.limit == limit
+            {
+                let rate = limits[limit].rate;
+                debt.debt = rate.difference(debt.debt, rate.price(unused));
+            }
+        });
+    }
+
     /// Adds the header fields to a response that are on. Another limiter's `RateLimit` stays, as an item before ours.
     #[inline(always)]
-    pub(crate) fn on_response<B>(&self, response: Response<B>) -> Response<Body<B>> {
+    pub(crate) fn on_response<B>(&mut self, response: Response<B>) -> Response<Body<B>> {
         let mut response = response.map(Body::inner);
+        if let Some(provisional) = self.provisional.take() {
+            self.commit(*provisional, &ResponseHead::of(&response));
+        }
+        let Some(debt) = self.debt else {
+            return response;
+        };
         let limits = self.shared.limiter.checker().limits();
         let store = self.shared.limiter.store_id();
         self.shared.charged_twice.look(&mut response, store, limits);
@@ -280,7 +363,7 @@ impl Annotation {
             legacy::admitted(
                 response.headers_mut(),
                 limits,
-                self.debt,
+                debt,
                 self.counted.as_deref(),
             );
         }
@@ -290,8 +373,8 @@ impl Annotation {
                 append_counted(fields, limits, policies, counted);
                 return response;
             }
-            let limit = &limits[self.debt.limit];
-            let (rate, debt) = (limit.rate, self.debt.debt);
+            let limit = &limits[debt.limit];
+            let (rate, debt) = (limit.rate, debt.debt);
             let seconds = headers::seconds_left(rate, debt);
             let field = headers::limit_field(&limit.quoted, rate.remaining(debt), seconds);
             // Appended: a limiter further in may have written its own.

@@ -42,7 +42,7 @@ impl Checker {
         {
             // Numbers own nothing: what is left to drop is known to be nothing.
             mem::forget(reply);
-            limit.count(Outcome::Admitted);
+            limit.count_admitted();
             let debt = Span::of_micros(owed as u64);
             return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
         }

@@ -38,6 +38,8 @@ pub(crate) struct Charge<'a> {
     /// The limits that need no command any more.
     seen: LimitSet,
     charged: LimitSet,
+    /// What was charged for a request that is admitted.
+    kept: LimitSet,
     tightest: Option<Debt>,
     /// The charges in the ledger of this process, if it keeps one.
     reservation: Option<Reservation<'a>>,
@@ -65,6 +67,7 @@ impl<'a> Charge<'a> {
             is_trial: false,
             seen: LimitSet::default(),
             charged: LimitSet::default(),
+            kept: LimitSet::default(),
             tightest: None,
             reservation: None,
             excess: None,
@@ -100,6 +103,11 @@ impl<'a> Charge<'a> {
     /// Returns the limits that were charged for a request that is not admitted, or not yet.
     pub(crate) const fn charged(&self) -> LimitSet {
         self.charged
+    }
+
+    /// Returns the limits that were charged for a request that is admitted.
+    pub(crate) const fn kept(&self) -> LimitSet {
+        self.kept
     }
 
     /// Returns the partitions of the request.
@@ -185,14 +193,16 @@ impl<'a> Charge<'a> {
         // ## Refused => the end
         // The earlier charges are to be given back.
         if let Some(excess) = self.excess {
-            self.counted.give_back(self.limits, self.charged);
+            for limit in self.charged.iter() {
+                self.counted.give_back(self.limits, limit, self.cost);
+            }
             self.tell_refused(&excess, Outcome::Refused);
             return Decision::Refuse(excess);
         }
         // ## Charged => admitted
         // From here on the charges are kept.
-        let charged = std::mem::take(&mut self.charged);
-        for limit in charged.iter() {
+        self.kept = std::mem::take(&mut self.charged);
+        for limit in self.kept.iter() {
             self.limits[limit].count(Outcome::Admitted);
         }
         if let Some(reservation) = &mut self.reservation {
@@ -278,13 +288,23 @@ pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, cost: u64, outcome
         limits[limit].count(outcome);
     }
     let limit = &limits[excess.debt.limit];
-    tracing::debug!(
-        policy = &*limit.name,
-        limit = %limit.quota,
-        cost,
-        retry_after_s = Duration::from_micros(excess.retry_after).as_secs_f64(),
-        "rate limit refused"
-    );
+    let retry_after_s = Duration::from_micros(excess.retry_after).as_secs_f64();
+    match limit.is_shadow() {
+        false => tracing::debug!(
+            policy = &*limit.name,
+            limit = %limit.quota,
+            cost,
+            retry_after_s,
+            "rate limit refused"
+        ),
+        true => tracing::debug!(
+            policy = &*limit.name,
+            limit = %limit.quota,
+            cost,
+            retry_after_s,
+            "rate limit would have refused"
+        ),
+    }
 }
 
 /// Tells that the store did not say, and what became of the request.
@@ -294,11 +314,15 @@ fn tell_failed(limits: &[Limit], members: LimitSet, error: &StoreError, closed: 
         true => Outcome::FailedClosed,
         false => Outcome::FailedOpen,
     };
-    for limit in members.iter() {
-        limits[limit].count(outcome);
+    for limit in members.iter().map(|limit| &limits[limit]) {
+        limit.count(outcome);
+        let told = match limit.is_shadow() {
+            true => outcome.of_shadow(),
+            false => outcome,
+        };
         tracing::debug!(
-            policy = &*limits[limit].name,
-            outcome = outcome.as_str(),
+            policy = &*limit.name,
+            outcome = told.as_str(),
             kind = error.kind().as_str(),
             error = %error.report(),
             "rate limit not checked"

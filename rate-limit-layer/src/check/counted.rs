@@ -50,13 +50,11 @@ impl Counted {
         self.known |= LimitSet::one(debt.limit);
     }
 
-    /// Takes the request's own price off the debts to `charged`, as it is given back.
-    pub(crate) fn give_back(&mut self, limits: &[Limit], charged: LimitSet) {
-        for limit in charged.iter() {
-            let rate = limits[limit].rate;
-            let debt = &mut self.debts[limit];
-            *debt = debt.minus(rate.price(self.cost), rate.parts());
-        }
+    /// Takes units off the debt to a limit, as they are given back.
+    pub(crate) fn give_back(&mut self, limits: &[Limit], limit: usize, units: u64) {
+        let rate = limits[limit].rate;
+        let debt = &mut self.debts[limit];
+        *debt = debt.minus(rate.price(units), rate.parts());
     }
 
     /// Returns the balance under each limit whose debt is known, the tightest first: those in `violated` by their wait, then the others
@@ -152,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_given_back_is_not_owed() {
         let mut counted = counted(2, [Some(52), Some(60), None]);
-        counted.give_back(&limits(), LimitSet::one(1));
+        counted.give_back(&limits(), 1, 2);
         let told = told(&counted, LimitSet::one(0));
         assert_eq!(told, [(0, 1, 4), (1, 2, 54)]);
     }

@@ -28,6 +28,8 @@ pub(crate) struct Checked {
     pub(crate) decision: Decision,
     /// `None` if there is one limit, and the decision says it all; or if nobody is told.
     pub(crate) counted: Option<Arc<Counted>>,
+    /// The limits that the store charged, if the request is admitted.
+    pub(crate) charged: LimitSet,
 }
 
 /// The requests whose clients are told of all limits. What nobody is told need not be kept.
@@ -37,11 +39,23 @@ pub(crate) enum Tell {
     Refusals,
 }
 
+impl Checked {
+    /// Returns true if the request passes.
+    pub(crate) const fn is_admitted(&self) -> bool {
+        matches!(self.decision, Decision::Admit(_))
+    }
+}
+
 impl From<Decision> for Checked {
+    /// Takes the decision of a limiter of one policy, or of none that counts the request.
     fn from(decision: Decision) -> Self {
         Self {
             decision,
             counted: None,
+            charged: match decision {
+                Decision::Admit(Some(debt)) => LimitSet::one(debt.limit),
+                _ => LimitSet::default(),
+            },
         }
     }
 }

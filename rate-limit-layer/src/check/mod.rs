@@ -88,6 +88,15 @@ impl Checker {
         }
     }
 
+    /// Makes a checker of a policy on trial. It gives nobody a share of an overflow: what has no room is not counted.
+    pub(crate) fn on_trial(store: SharedStore, limit: Limit, clock: Clock) -> Self {
+        let this = Self::with_clock(store, [limit].into(), clock);
+        Self {
+            outage: Outage::of(&this.caller.info()),
+            ..this
+        }
+    }
+
     /// Makes the same checker, which charges up to `most` requests of a key in advance.
     #[track_caller]
     pub(crate) fn with_prepaid(&self, most: u64) -> Self {
@@ -136,6 +145,10 @@ impl Checker {
         );
         let limits = self.limits.iter().cloned().chain([limit]).collect();
         Self::with_clock(self.store().clone(), limits, self.clock.clone())
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) const fn store(&self) -> &SharedStore {
@@ -217,6 +230,21 @@ impl Checker {
         Ok(self.charge(&partitions, cost, tell).await)
     }
 
+    /// Charges partitions, if that needs no waiting: the store answers at once, or the ledger refuses. False: nothing was charged.
+    pub(crate) fn charge_now(&self, partitions: &Partitions<'_>, cost: u64) -> bool {
+        let Some(mut guard) = self.begin(partitions, cost) else {
+            return true;
+        };
+        match &self.ledger {
+            None => self.caller.run_now(&mut guard.charge).is_some(),
+            Some(ledger) => {
+                let looked = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
+                let refused = looked.map_err(|excess| guard.charge.refused_by_ledger(excess));
+                refused.is_err()
+            }
+        }
+    }
+
     /// Charges an identity in every limit, waiting for the store if it has to.
     pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u64) -> Checked {
         let partitions = Partitions::all(&self.limits, identity);
@@ -229,17 +257,22 @@ impl Checker {
         self.charge_alone(&partitions, cost, Tell::Refusals).await
     }
 
-    /// Gives back what an identity was charged in every limit, without waiting for it. `is_counted`: by the store, and not by the
-    /// ledger alone.
-    pub(crate) fn give_back(&self, identity: &Identity<'_>, cost: u64, is_counted: bool) {
-        let partitions = Partitions::all(&self.limits, identity);
+    /// Gives back units that `members` were charged, without waiting for it. Those that the store `counted` get them back there, the
+    /// others in the ledger alone.
+    pub(crate) fn give_back(
+        &self,
+        partitions: &Partitions<'_>,
+        members: LimitSet,
+        cost: u64,
+        counted: LimitSet,
+    ) {
         if let Some(ledger) = &self.ledger {
-            ledger.refund(&self.limits, partitions.bits(&self.limits), cost);
+            let keys = partitions.bits(&self.limits);
+            let keys = keys.filter(|(limit, _)| members.contains(*limit));
+            ledger.refund(&self.limits, keys, cost);
         }
-        if is_counted {
-            let all = LimitSet::first(self.limits.len());
-            refund::refund(&self.caller, &self.limits, &partitions, all, cost);
-        }
+        let counted = members & counted;
+        refund::refund(&self.caller, &self.limits, partitions, counted, cost);
     }
 
     async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
@@ -249,7 +282,13 @@ impl Checker {
         self.charge_alone(partitions, cost, tell).await
     }
 
-    async fn charge_alone(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
+    /// Charges partitions by a command of their own, waiting for the store if it has to.
+    pub(crate) async fn charge_alone(
+        &self,
+        partitions: &Partitions<'_>,
+        cost: u64,
+        tell: Tell,
+    ) -> Checked {
         let Some(mut guard) = self.begin(partitions, cost) else {
             return Decision::Admit(None).into();
         };

@@ -30,6 +30,7 @@ impl ChargeGuard<'_> {
         Checked {
             decision,
             counted: is_told.then(|| self.charge.counted()).flatten(),
+            charged: self.charge.kept(),
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     Policy, Quota,
     algorithm::gcra::Rate,
     metrics::{Decisions, Outcome},
-    policy::{FailureMode, counts_by::CountsBy, limit_set::LimitSet},
+    policy::{FailureMode, SHADOW, counts_by::CountsBy, limit_set::LimitSet},
+    provisional::commit_by::CommitBy,
     response::{headers, problem},
 };
 
@@ -17,6 +18,10 @@ pub(crate) struct Limit {
     pub(crate) quota: Quota,
     pub(crate) rate: Rate,
     mode: FailureMode,
+    /// True if it is on trial, and refuses nobody.
+    is_shadow: bool,
+    /// `None`: a request is charged for good before its handler runs.
+    pub(crate) commit_by: Option<CommitBy>,
     pub(crate) by: CountsBy,
     /// The name as a structured field's string.
     pub(crate) quoted: Box<str>,
@@ -33,11 +38,22 @@ impl Limit {
             Some(name) => name,
             None => quota.to_string().into(),
         };
+        // A trial neither reads nor changes what a policy of its name has counted.
+        let counted_as = match policy.is_shadow {
+            true => format!("{name}{SHADOW}").into(),
+            false => name.clone(),
+        };
         Self {
             quota,
             rate: quota.rate(),
-            mode: policy.mode,
-            by: CountsBy::new("limit", &name, policy.extractor),
+            // The failure of a shadow's store is no refusal.
+            mode: match policy.is_shadow {
+                true => FailureMode::Open,
+                false => policy.mode,
+            },
+            is_shadow: policy.is_shadow,
+            commit_by: policy.commit_by,
+            by: CountsBy::new("limit", &counted_as, policy.extractor),
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),
             decisions: Decisions::default(),
@@ -50,10 +66,25 @@ impl Limit {
         self.mode
     }
 
+    /// Returns true if the policy is on trial.
+    pub(crate) const fn is_shadow(&self) -> bool {
+        self.is_shadow
+    }
+
     /// Counts a decision under this policy.
     #[inline]
     pub(crate) fn count(&self, outcome: Outcome) {
+        let outcome = match self.is_shadow {
+            true => outcome.of_shadow(),
+            false => outcome,
+        };
         self.decisions.count(&self.name, outcome);
+    }
+
+    /// Counts a request that a policy admitted which is not on trial: the most frequent decision.
+    #[inline]
+    pub(crate) fn count_admitted(&self) {
+        self.decisions.count(&self.name, Outcome::Admitted);
     }
 }
 

@@ -1,4 +1,4 @@
-use std::ops::{BitOrAssign, Not, SubAssign};
+use std::ops::{BitAnd, BitOrAssign, Not, SubAssign};
 
 /// A set of limits of one limiter, by their indices: a bit for each.
 ///
@@ -55,6 +55,14 @@ impl BitOrAssign for LimitSet {
     }
 }
 
+impl BitAnd for LimitSet {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
 impl SubAssign for LimitSet {
     fn sub_assign(&mut self, other: Self) {
         self.0 &= !other.0;
@@ -90,5 +98,7 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 7]);
         set |= LimitSet::one(3);
         assert_eq!((!set).iter().collect::<Vec<_>>(), [1, 2, 4, 5, 6]);
+        let common = set & LimitSet::first(4);
+        assert_eq!(common.iter().collect::<Vec<_>>(), [0, 3]);
     }
 }

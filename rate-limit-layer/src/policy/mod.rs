@@ -13,7 +13,10 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use layer_http::KeyExtractor;
 
-use crate::Quota;
+use crate::{
+    Quota,
+    provisional::{commit_by::CommitBy, response_head::ResponseHead},
+};
 
 /// A [`Quota`] with a failure mode, and optionally a name and a key extractor.
 ///
@@ -36,6 +39,8 @@ pub struct Policy {
     pub(crate) mode: FailureMode,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) extractor: Option<Arc<dyn KeyExtractor>>,
+    pub(crate) is_shadow: bool,
+    pub(crate) commit_by: Option<CommitBy>,
 }
 
 /// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
@@ -200,6 +205,11 @@ impl UnfinishedPolicy {
     pub fn name(self, name: &str) -> Self {
         Self(self.0.name(name))
     }
+
+    /// Puts the policy on trial, as [`Policy::shadow`] does.
+    pub fn shadow(self) -> Self {
+        Self(self.0.shadow())
+    }
 }
 
 impl Policy {
@@ -209,6 +219,8 @@ impl Policy {
             mode,
             name: None,
             extractor: None,
+            is_shadow: false,
+            commit_by: None,
         }
     }
 
@@ -222,7 +234,8 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If `name` is not 1 to 64 printable ASCII characters, or ends in `/peer`, which is kept for requests without an identity.
+    /// If `name` is not 1 to 64 printable ASCII characters, or ends in `/peer` or `/shadow`, which are kept for requests without an identity
+    /// and for policies on trial.
     #[track_caller]
     pub fn name(mut self, name: &str) -> Self {
         check_name(name);
@@ -238,6 +251,127 @@ impl Policy {
     pub fn by(mut self, extractor: impl KeyExtractor) -> Self {
         self.extractor = Some(Arc::new(extractor));
         self
+    }
+
+    /// Keeps the charge of a request only if `keep` returns true for its response. Default: every charge is kept.
+    ///
+    /// For a limit of failures, such as attempts to log in:
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use http::StatusCode;
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let failures = Quota::per_hour(5).name("login").fail_closed()
+    ///     .charge_on(|response| response.status == StatusCode::UNAUTHORIZED);
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), failures);
+    /// # let service = layer.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// for _ in 0..20 {
+    ///     let welcome = service.clone().oneshot(Request::new(())).await?;
+    ///     assert_eq!(welcome.status(), StatusCode::OK);
+    /// }
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// A request is charged before its handler runs, and its charge is given back with the head of its response. So of any number of
+    /// attempts at once no more run than the quota allows; while they run, others may be refused that would pass later. Nothing waits
+    /// for what is given back, and it comes back at most once: if that fails, it is earned again in its time. What is earned between
+    /// the charge and its return may pass above the bound.
+    ///
+    /// If there is no response, the charge stays: the handler failed or panicked, or the client left before. Nobody saves a charge by
+    /// leaving early. What becomes of the response's body changes nothing. `RateLimit` tells what remains with the charge given back.
+    ///
+    /// It is for the layer. A [`Limiter`](crate::Limiter) has [`reserve`](crate::Limiter::reserve), and a policy on trial
+    /// ([`shadow`](Self::shadow)) charges every request for good.
+    pub fn charge_on(
+        self,
+        keep: impl Fn(&ResponseHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.commit_by(CommitBy::choice(keep))
+    }
+
+    /// Keeps so many of the units that a request was charged as `used` returns for its response. Default: all are kept.
+    ///
+    /// For a quota of bytes, or of anything that the response's head tells. The cost of the layer ([`RateLimitLayer::cost`]) is the most
+    /// that a request may use; more than that counts as all. The rest is as with [`charge_on`](Self::charge_on).
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// // A megabyte is charged, and the part given back that was not sent. A stream, of unknown length, keeps all.
+    /// let bytes = Quota::per_day(100_000_000).name("bytes").fail_open()
+    ///     .charge_used(|response| response.content_length().unwrap_or(u64::MAX));
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), bytes).cost(1_000_000);
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// [`RateLimitLayer::cost`]: crate::RateLimitLayer::cost
+    pub fn charge_used(
+        self,
+        used: impl Fn(&ResponseHead<'_>) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.commit_by(CommitBy::used(used))
+    }
+
+    /// Keeps so many of the units that a request was charged as its handler declares, by the extension [`Charged`](crate::Charged) on
+    /// its response. Without it all are kept. Default: all are kept.
+    ///
+    /// For budgets that only the handler knows, such as the tokens of a model's answer. The rest is as with
+    /// [`charge_used`](Self::charge_used). A handler that knows the number at the end of a stream takes a
+    /// [`Reserved`](crate::Reserved) into the stream instead.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// let tokens = Quota::per_minute(100_000).name("tokens").fail_open().charge_declared();
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), tokens).cost(4_000);
+    /// # let _ = layer;
+    /// ```
+    pub fn charge_declared(self) -> Self {
+        self.commit_by(CommitBy::declared())
+    }
+
+    fn commit_by(mut self, by: CommitBy) -> Self {
+        self.commit_by = Some(by);
+        self
+    }
+
+    /// Puts the policy on trial: it counts, and never refuses.
+    ///
+    /// For a quota that is not yet in force. The counter `rate_limit_decisions_total` (outcome `would_refuse`) and an event at debug tell
+    /// what it would have refused of that which the other policies admit. No response shows it, whatever its store does: down,
+    /// slow or full, the request passes and the trial counts `shadow_unchecked`.
+    ///
+    /// It has keys of its own in the store: a trial neither reads nor changes what a policy of the same name has counted. The two may be
+    /// in one layer. For each request that the others admit it costs a command; over a network nobody waits for it, and at most 64
+    /// are under way at once. What more there is counts `shadow_unchecked`. Only checks are counted, not [`Limiter::reserve`](crate::Limiter::reserve).
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// let today = Quota::per_minute(100).fail_open().name("api");
+    /// let planned = Quota::per_minute(20).fail_open().name("api-20").shadow();
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), today).and(planned);
+    /// # let _ = layer;
+    /// ```
+    pub const fn shadow(mut self) -> Self {
+        self.is_shadow = true;
+        self
+    }
+
+    /// Returns true if the policy is on trial.
+    pub const fn is_shadow(&self) -> bool {
+        self.is_shadow
+    }
+
+    /// Returns true if no other policy shares its bucket by having an equal quota.
+    pub(crate) const fn has_own_bucket(&self) -> bool {
+        self.name.is_some() || self.is_shadow
     }
 
     /// Returns the quota.
@@ -257,6 +391,7 @@ impl fmt::Debug for Policy {
             .field("quota", &self.quota.to_string())
             .field("mode", &self.mode)
             .field("name", &self.name)
+            .field("shadow", &self.is_shadow)
             .finish_non_exhaustive()
     }
 }
@@ -280,14 +415,21 @@ pub(crate) fn check_name(name: &str) {
         printable && (1..=MAX_NAME).contains(&name.len()),
         "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
     );
-    assert!(
-        !name.ends_with(PEER),
-        "{name:?} would be mixed up with requests without an identity: write a name that does not end in {PEER}"
-    );
+    for (end, others) in [
+        (PEER, "requests without an identity"),
+        (SHADOW, "a policy on trial"),
+    ] {
+        assert!(
+            !name.ends_with(end),
+            "{name:?} would be mixed up with {others}: write a name that does not end in {end}"
+        );
+    }
 }
 
 /// Ends the name under which a policy's requests without an identity are counted.
 pub(crate) const PEER: &str = "/peer";
+/// Ends the name under which a policy on trial counts.
+pub(crate) const SHADOW: &str = "/shadow";
 /// The maximum length of a policy's name, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -307,6 +449,12 @@ mod tests {
     #[should_panic(expected = "does not end in /peer")]
     fn a_name_of_the_fallback_panics() {
         let _ = Quota::per_second(1).fail_open().name("daily/peer");
+    }
+
+    #[test]
+    #[should_panic(expected = "does not end in /shadow")]
+    fn a_name_of_a_trial_panics() {
+        let _ = Quota::per_second(1).fail_open().name("daily/shadow");
     }
 
     #[test]
@@ -350,7 +498,7 @@ mod tests {
         );
         assert_eq!(
             format!("{:?}", unfinished.fail_open()),
-            r#"Policy { quota: "1/s", mode: Open, name: Some("a"), .. }"#
+            r#"Policy { quota: "1/s", mode: Open, name: Some("a"), shadow: false, .. }"#
         );
     }
 }

@@ -11,7 +11,7 @@ use super::{
 /// The record of a limiter in the registry of the process, for as long as the limiter or a clone of it lives.
 pub(crate) struct Made {
     store: usize,
-    /// `None`: the policy has a name, or there are too many to watch.
+    /// `None`: no other policy can have it by chance, or there are too many to watch.
     bucket: Option<Bucket>,
     /// That of the policies that the limiter had before.
     before: Option<Arc<Self>>,
@@ -22,7 +22,7 @@ impl Made {
     pub(crate) fn limiter(
         store: &SharedStore,
         policy: &Arc<str>,
-        is_named: bool,
+        is_alone: bool,
         place: &'static Location<'static>,
     ) -> Arc<Self> {
         if Registry::of_process().count(place, policy, Instant::now()) {
@@ -35,16 +35,16 @@ impl Made {
         }
         Arc::new(Self {
             store: store.id(),
-            bucket: enter(store.id(), policy, is_named),
+            bucket: enter(store.id(), policy, is_alone),
             before: None,
         })
     }
 
     /// Notes that the limiter has one more policy.
-    pub(crate) fn and(self: Arc<Self>, policy: &Arc<str>, is_named: bool) -> Arc<Self> {
+    pub(crate) fn and(self: Arc<Self>, policy: &Arc<str>, is_alone: bool) -> Arc<Self> {
         Arc::new(Self {
             store: self.store,
-            bucket: enter(self.store, policy, is_named),
+            bucket: enter(self.store, policy, is_alone),
             before: Some(self),
         })
     }
@@ -72,8 +72,8 @@ impl fmt::Debug for Made {
     }
 }
 
-fn enter(store: usize, policy: &Arc<str>, is_named: bool) -> Option<Bucket> {
-    if is_named {
+fn enter(store: usize, policy: &Arc<str>, is_alone: bool) -> Option<Bucket> {
+    if is_alone {
         return None;
     }
     let bucket = (store, policy.clone());
