@@ -407,8 +407,8 @@ impl fmt::Debug for Shared {
             .field("enabled", &self.enabled)
             .field("skip", &self.skip)
             .field("headers", &self.policies.is_some())
-            .field("legacy_headers", &self.legacy_headers)
             .field("standing", &self.standing)
+            .field("legacy_headers", &self.legacy_headers)
             .finish()
     }
 }
