@@ -6,9 +6,15 @@ mod bookings;
 mod contention;
 #[path = "booking/deploy.rs"]
 mod deploy;
+#[path = "booking/doubles.rs"]
+mod doubles;
+#[path = "booking/faults.rs"]
+mod faults;
 #[path = "booking/limit.rs"]
 mod limit;
 #[path = "booking/metrics.rs"]
 mod metrics;
+#[path = "booking/round.rs"]
+mod round;
 #[path = "booking/wish.rs"]
 mod wish;

@@ -66,7 +66,11 @@ impl RedisSite {
         match fault {
             SiteFault::KillWithLog => self.server.restart_with_data(),
             SiteFault::KillEmpty => self.server.restart(),
-            SiteFault::Failover => self.fail_over(),
+            SiteFault::Failover => {
+                let replica = self.promoted_replica();
+                thread::sleep(Duration::from_millis(100));
+                self.fail_over_to(replica);
+            }
             SiteFault::Pause(time) => {
                 self.server.pause();
                 thread::sleep(time);
@@ -93,13 +97,22 @@ impl RedisSite {
         }
     }
 
-    fn fail_over(&mut self) {
+    /// Starts a replica, and promotes it when it has everything: from here on it hears nothing more, while clients still write to
+    /// the old primary.
+    ///
+    /// # Panics
+    ///
+    /// Panics where [`RedisServer::start_replica_of`] does.
+    pub fn promoted_replica(&self) -> RedisServer {
         let mut replica = RedisServer::start_replica_of(&self.server);
-        // From here on it hears nothing more, while clients still write to the old primary.
         replica.promote();
-        thread::sleep(Duration::from_millis(100));
-        self.proxy.lead_to(&replica);
-        self.server = replica;
+        replica
+    }
+
+    /// Leads all clients to another server, and ends the one that they had.
+    pub fn fail_over_to(&mut self, server: RedisServer) {
+        self.proxy.lead_to(&server);
+        self.server = server;
     }
 
     fn evict(&self) {
