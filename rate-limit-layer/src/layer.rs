@@ -193,7 +193,8 @@ impl RateLimitLayer {
 
     /// Sets the clock of this process's own count, as [`Limiter::clock`] does. Default: the system's clock.
     pub fn clock(self, clock: Clock) -> Self {
-        Self::of(self.into_shared().clock(clock))
+        let shared = self.into_shared();
+        Self::of(shared.with_limiter(|limiter| limiter.clock(clock)))
     }
 
     /// Sets how many requests of a key this process may charge in advance, as [`Limiter::prepaid`] does. Default 0.
@@ -203,10 +204,62 @@ impl RateLimitLayer {
     /// If there are several policies.
     #[track_caller]
     pub fn prepaid(self, most: u64) -> Self {
-        Self::of(self.into_shared().prepaid(most))
+        let shared = self.into_shared();
+        Self::of(shared.with_limiter(|limiter| limiter.prepaid(most)))
     }
 
-    /// Returns the limiter inside, to peek and reset.
+    /// Tells of keys that have used `percent` of a burst, as [`Limiter::near_limit`] does. Default: nothing is told.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open()).near_limit(80);
+    /// # let _ = limit;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `percent` is not 1 to 100.
+    #[track_caller]
+    pub fn near_limit(self, percent: u8) -> Self {
+        let shared = self.into_shared();
+        Self::of(shared.with_limiter(|limiter| limiter.near_limit(percent)))
+    }
+
+    /// Tracks the keys that are refused most by their hashes, for [`Limiter::top`]. Default: none.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open()).track_top(100);
+    /// for key in limit.handle().top() {
+    ///     println!("{} refused {} {} times", key.policy(), key.hash(), key.refused());
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `keys` is not 1 to 1,000.
+    #[track_caller]
+    pub fn track_top(self, keys: usize) -> Self {
+        let shared = self.into_shared();
+        Self::of(shared.with_limiter(|limiter| limiter.track_top(keys)))
+    }
+
+    /// Tracks the keys that are refused most with their identities, such as addresses and API keys. Default: none.
+    ///
+    /// For an operator who has to know whom to call. What [`Limiter::top`] returns must then not reach a log.
+    ///
+    /// # Panics
+    ///
+    /// If `keys` is not 1 to 1,000.
+    #[track_caller]
+    pub fn track_top_identities(self, keys: usize) -> Self {
+        let shared = self.into_shared();
+        Self::of(shared.with_limiter(|limiter| limiter.track_top_identities(keys)))
+    }
+
+    /// Returns the limiter inside, to peek, reset, and list the keys that are refused most.
     pub fn handle(&self) -> Limiter {
         self.shared.limiter.clone()
     }

@@ -202,10 +202,15 @@
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
 //! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`; of a shadow policy `shadow_admitted`, `would_refuse` or `shadow_unchecked` |
+//! | `rate_limit_near_limit_total` | counter | `policy` | keys that came near a limit, once for each window (`near_limit`) |
 //! | `rate_limit_unchecked_total` | counter | `reason` | commands without an answer; `reason` is `store_down`, `store_full` or `overloaded` |
 //!
 //! A request counts once for each policy that charged it, refused it, or could not be checked. In-flight limits count under their
 //! names, too. A policy's name is a label, so it must come from a small set.
+//!
+//! [`RateLimitLayer::near_limit`] tells of keys before they are refused, by an event at info and its counter.
+//! [`RateLimitLayer::track_top`] keeps a bounded list of the keys that are refused most, for [`Limiter::top`]. Both name a key by a hash;
+//! identities are listed only if they are asked for.
 //!
 //! Mistakes in how layers are put together are warned of once, each with a help page: see [`warnings`].
 //!
@@ -230,6 +235,7 @@ mod layer;
 mod ledger;
 mod limiter;
 mod metrics;
+mod observe;
 mod policy;
 mod prepaid;
 mod provisional;
@@ -268,6 +274,7 @@ pub use self::{
     },
     layer::RateLimitLayer,
     limiter::Limiter,
+    observe::top::TopKey,
     policy::{
         FailureMode, IntoPolicy, Policy, UnfinishedPolicy,
         cost::InvalidCost,

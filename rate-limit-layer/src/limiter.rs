@@ -3,8 +3,17 @@ use std::{panic::Location, sync::Arc};
 use layer_store::{Clock, Identity, SharedStore, StoreError};
 
 use crate::{
-    IntoPolicy, InvalidCost, Reserved, Standing, Verdict, check::Checker, policy::limit::Limit,
-    shadow::Shadows, throttle::Queues, warnings::Made,
+    IntoPolicy, InvalidCost, Reserved, Standing, TopKey, Verdict,
+    check::{
+        Checker,
+        decision::{Checked, Tell},
+        partition::Partitions,
+    },
+    observe::{Observers, near_limit::NearLimit, top::TopKeys},
+    policy::limit::Limit,
+    shadow::Shadows,
+    throttle::Queues,
+    warnings::Made,
 };
 
 /// A limiter without HTTP: for job workers, websockets, or an identity in a request's body.
@@ -36,6 +45,7 @@ pub struct Limiter {
     checker: Arc<Checker>,
     /// Policies that refuse nobody.
     shadows: Shadows,
+    observers: Observers,
     /// Who waits in `until_ready`.
     queues: Arc<Queues>,
     /// For the warnings.
@@ -59,6 +69,7 @@ impl Limiter {
         let this = Self {
             checker: Arc::new(Checker::new(store, limits)),
             shadows: Shadows::default(),
+            observers: Observers::default(),
             queues: Arc::default(),
             made,
         };
@@ -233,8 +244,77 @@ impl Limiter {
         self.shadows.reset(&identity).await
     }
 
+    /// Tells of keys that have used `percent` of a burst, by an event at info and the counter `rate_limit_near_limit_total`: once for each
+    /// key and window. Default: nothing is told.
+    ///
+    /// For a warning before clients are refused. An event names the policy, what remains, and a hash of the key; at most 4,096 keys are
+    /// remembered at once.
+    ///
+    /// # Panics
+    ///
+    /// If `percent` is not 1 to 100.
+    #[must_use]
+    #[track_caller]
+    pub fn near_limit(mut self, percent: u8) -> Self {
+        self.observers.near_limit = Some(Arc::new(NearLimit::new(percent)));
+        self
+    }
+
+    /// Tracks the keys that are refused most, for [`top`](Self::top): at most `keys` of them, by their hashes. Default: none.
+    ///
+    /// # Panics
+    ///
+    /// If `keys` is not 1 to 1,000.
+    #[must_use]
+    #[track_caller]
+    pub fn track_top(mut self, keys: usize) -> Self {
+        self.observers.top = Some(Arc::new(TopKeys::new(keys, false)));
+        self
+    }
+
+    /// Tracks the keys that are refused most with their identities, such as addresses and API keys. See
+    /// [`track_top`](Self::track_top).
+    ///
+    /// # Panics
+    ///
+    /// If `keys` is not 1 to 1,000.
+    #[must_use]
+    #[track_caller]
+    pub fn track_top_identities(mut self, keys: usize) -> Self {
+        self.observers.top = Some(Arc::new(TopKeys::new(keys, true)));
+        self
+    }
+
+    /// Lists the keys that this process refused most in the last 10 to 20 minutes, the first of them most often. Empty unless
+    /// [`track_top`](Self::track_top) is on.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Limiter, Quota, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let quota = Quota::per_hour(2).fail_open().name("sms");
+    /// let sms = Limiter::new(MemoryStore::new(), quota).track_top_identities(100);
+    /// for _ in 0..10 {
+    ///     let _ = sms.check("+44 20 7946 0000").await;
+    /// }
+    /// let top = sms.top();
+    /// assert_eq!((top[0].policy(), top[0].refused()), ("sms", 8));
+    /// assert_eq!(top[0].identity(), Some(&"+44 20 7946 0000".into()));
+    /// # });
+    /// ```
+    pub fn top(&self) -> Vec<TopKey> {
+        let top = self.observers.top.as_ref();
+        top.map_or_else(Vec::new, |top| top.list(self.checker.clock().now()))
+    }
+
     async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
-        let checked = self.checker.check_identity(&identity, cost).await;
+        let tell = match self.observers.near_limit {
+            Some(_) => Tell::All,
+            None => Tell::Refusals,
+        };
+        let checked = self.checker.check_identity(&identity, cost, tell).await;
+        let limits = self.checker.limits();
+        self.observe(&checked, || Some(Partitions::all(limits, &identity)));
         let verdict = Verdict::new(checked, self.checker.limits());
         if verdict.is_admitted() {
             self.shadows.charge_identity(&identity, cost);
@@ -245,6 +325,25 @@ impl Limiter {
     /// Returns the number of the store.
     pub(crate) fn store_id(&self) -> usize {
         self.made.store()
+    }
+
+    pub(crate) const fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
+    /// Shows the result of a check to the observers. `partitions` finds for whom it was made.
+    #[inline]
+    pub(crate) fn observe<'a>(
+        &self,
+        checked: &Checked,
+        partitions: impl FnOnce() -> Option<Partitions<'a>>,
+    ) {
+        let checker = &self.checker;
+        if self.observers.near_limit.is_some() || self.observers.top.is_some() {
+            let now = checker.clock().now();
+            let limits = checker.limits();
+            self.observers.look(checked, limits, now, partitions);
+        }
     }
 
     pub(crate) const fn shadows(&self) -> &Shadows {

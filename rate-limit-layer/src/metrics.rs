@@ -50,6 +50,27 @@ impl Decisions {
     pub(crate) const fn count(&self, _: &str, _: Outcome) {}
 }
 
+/// The keys that were near a limit, by the limit's number.
+#[derive(Default)]
+pub(crate) struct NearLimits {
+    #[cfg(feature = "metrics")]
+    counters: Counters<{ crate::policy::limit_set::MAX_POLICIES }>,
+}
+
+impl NearLimits {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn count(&self, limit: usize, policy: &str) {
+        self.counters.count(limit, &NEAR_LIMIT, &[policy]);
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    #[expect(
+        clippy::unused_self,
+        reason = "it counts if the feature `metrics` is on"
+    )]
+    pub(crate) const fn count(&self, _: usize, _: &str) {}
+}
+
 /// The commands of one limiter that its store did not answer, by reason.
 #[derive(Default)]
 pub(crate) struct Unanswered {
@@ -120,9 +141,17 @@ const UNCHECKED: Metric = Metric::counter(
     "commands without an answer; `reason` is `store_down`, `store_full` or `overloaded`",
 );
 
+/// Keys near their limit.
+#[cfg(feature = "metrics")]
+const NEAR_LIMIT: Metric = Metric::counter(
+    "rate_limit_near_limit_total",
+    &["policy"],
+    "keys that came near a limit, once for each window (`near_limit`)",
+);
+
 /// Every metric of this layer.
 #[cfg(feature = "metrics")]
-pub const METRICS: &[Metric] = &[DECISIONS, UNCHECKED];
+pub const METRICS: &[Metric] = &[DECISIONS, NEAR_LIMIT, UNCHECKED];
 
 #[cfg(all(test, feature = "metrics"))]
 mod tests {

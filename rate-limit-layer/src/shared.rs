@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
-use layer_store::{Clock, SharedStore};
+use layer_store::SharedStore;
 
 use crate::{
     Limiter, Policy, RateLimitRefusal, Standing, Verdict,
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     on_refused: Option<OnRefused>,
     /// True if a response decides about charges.
     commits: bool,
+    /// True if an observer looks at admitted requests.
+    tells_near_limits: bool,
     forwarding: Forwarding,
     charged_twice: ChargedTwice,
 }
@@ -72,6 +74,7 @@ impl Shared {
             annotates: false,
             on_refused: None,
             commits: false,
+            tells_near_limits: false,
             forwarding: Forwarding::default(),
             charged_twice: ChargedTwice::default(),
         };
@@ -123,15 +126,11 @@ impl Shared {
         }
     }
 
-    pub(crate) fn clock(self, clock: Clock) -> Self {
-        let limiter = self.limiter.clock(clock);
-        Self { limiter, ..self }
-    }
-
+    /// Changes the limiter.
     #[track_caller]
-    pub(crate) fn prepaid(self, most: u64) -> Self {
-        let limiter = self.limiter.prepaid(most);
-        Self { limiter, ..self }
+    pub(crate) fn with_limiter(self, change: impl FnOnce(Limiter) -> Limiter) -> Self {
+        let limiter = change(self.limiter);
+        Self { limiter, ..self }.looked_at()
     }
 
     pub(crate) fn enabled(self, enabled: bool) -> Self {
@@ -142,9 +141,10 @@ impl Shared {
     fn looked_at(mut self) -> Self {
         let mut limits = self.limiter.checker().limits().iter();
         self.commits = limits.any(|limit| limit.commit_by.is_some());
-        let has_more = self.commits || !self.limiter.shadows().is_empty();
+        self.tells_near_limits = self.limiter.observers().near_limit.is_some();
+        let has_more = self.commits || self.tells_near_limits || !self.limiter.shadows().is_empty();
         self.is_usual = self.enabled && self.skip.is_empty() && !has_more;
-        self.annotates = self.tell() == Tell::All || self.standing;
+        self.annotates = self.policies.is_some() || self.legacy_headers || self.standing;
         self
     }
 
@@ -230,6 +230,11 @@ impl Shared {
         checked: Checked,
         head: &RequestHead<'_>,
     ) -> Option<Annotation> {
+        let limits = self.limiter.checker().limits();
+        let partitions = || Partitions::of(limits, head).ok();
+        if self.tells_near_limits {
+            self.limiter.observe(&checked, partitions);
+        }
         let (counted, charged) = (checked.counted, checked.charged);
         let Decision::Admit(debt) = checked.decision else {
             return None;
@@ -238,9 +243,8 @@ impl Shared {
         if !self.commits {
             return annotation;
         }
-        let limits = self.limiter.checker().limits();
-        // It was found before, so it is found again.
-        let partitions = Partitions::of(limits, head).ok()?.to_owned();
+        // They were found before, so they are found again.
+        let partitions = partitions()?.to_owned();
         let provisional = Provisional::new(self.limiter.clone(), partitions, self.cost, charged);
         let annotation = annotation.unwrap_or_else(|| Annotation {
             shared: self.clone(),
@@ -262,6 +266,10 @@ impl Shared {
         head: &RequestHead<'_>,
     ) -> Response<Content> {
         let limits = self.limiter.checker().limits();
+        if let Ok(checked) = &checked {
+            let partitions = || Partitions::of(limits, head).ok();
+            self.limiter.observe(checked, partitions);
+        }
         let refusal = match checked.map(|checked| Verdict::new(checked, limits)) {
             Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
             Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
@@ -298,9 +306,9 @@ impl Shared {
     }
 
     const fn tell(&self) -> Tell {
-        match (&self.policies, self.legacy_headers) {
-            (None, false) => Tell::Refusals,
-            _ => Tell::All,
+        match self.policies.is_some() || self.legacy_headers || self.tells_near_limits {
+            true => Tell::All,
+            false => Tell::Refusals,
         }
     }
 

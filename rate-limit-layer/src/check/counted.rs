@@ -50,6 +50,15 @@ impl Counted {
         self.known |= LimitSet::one(debt.limit);
     }
 
+    /// Returns the debts that are known.
+    pub(crate) fn debts(&self) -> impl Iterator<Item = Debt> + use<> {
+        let debts = self.debts;
+        self.known.iter().map(move |limit| Debt {
+            limit,
+            debt: debts[limit],
+        })
+    }
+
     /// Takes units off the debt to a limit, as they are given back.
     pub(crate) fn give_back(&mut self, limits: &[Limit], limit: usize, units: u64) {
         let rate = limits[limit].rate;

@@ -246,9 +246,14 @@ impl Checker {
     }
 
     /// Charges an identity in every limit, waiting for the store if it has to.
-    pub(crate) async fn check_identity(&self, identity: &Identity<'_>, cost: u64) -> Checked {
+    pub(crate) async fn check_identity(
+        &self,
+        identity: &Identity<'_>,
+        cost: u64,
+        tell: Tell,
+    ) -> Checked {
         let partitions = Partitions::all(&self.limits, identity);
-        self.charge(&partitions, cost, Tell::Refusals).await
+        self.charge(&partitions, cost, tell).await
     }
 
     /// Charges an identity in every limit by a command of its own, whatever was charged in advance.
