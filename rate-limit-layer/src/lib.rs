@@ -221,6 +221,7 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: the same for `rediss://`.
 //! - `metrics`: counts decisions, through the facade of the crate `metrics`.
+//! - `serde`: [`Quota`] and [`Policy`] are read from files, and a quota is written.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
 
 mod algorithm;

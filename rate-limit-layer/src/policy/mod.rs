@@ -5,6 +5,8 @@
 
 pub(crate) mod cost;
 pub(crate) mod counts_by;
+#[cfg(feature = "serde")]
+mod file;
 pub(crate) mod limit;
 pub(crate) mod limit_set;
 pub(crate) mod quota;
@@ -31,6 +33,19 @@ use crate::{
 /// assert_eq!(by_key.quota(), Quota::per_day(5_000));
 /// assert_eq!(by_key.failure_mode(), FailureMode::Closed);
 /// # let _ = by_address;
+/// ```
+/// With the feature `serde` a policy is read from a file, in any format of serde:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use rate_limit_layer::{Limiter, Policy, header, store::MemoryStore};
+///
+/// let file = r#"{"quota": "5000/day burst 100", "fail": "closed", "name": "daily"}"#;
+/// let daily: Policy = serde_json::from_str(file)?;
+/// let limiter = Limiter::new(MemoryStore::new(), daily.by(header("x-api-key")));
+/// # let _ = limiter;
+/// # }
+/// # Ok::<_, serde_json::Error>(())
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -410,20 +425,27 @@ impl fmt::Debug for UnfinishedPolicy {
 /// If no policy can have the name.
 #[track_caller]
 pub(crate) fn check_name(name: &str) {
+    if let Some(fault) = name_fault(name) {
+        panic!("{fault}");
+    }
+}
+
+/// Returns why no policy can have the name. `None`: one can.
+pub(crate) fn name_fault(name: &str) -> Option<String> {
     let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    assert!(
-        printable && (1..=MAX_NAME).contains(&name.len()),
-        "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
-    );
-    for (end, others) in [
+    if !printable || !(1..=MAX_NAME).contains(&name.len()) {
+        return Some(format!(
+            "a policy's name is sent in a header: write 1 to {MAX_NAME} printable ASCII characters, not {name:?}"
+        ));
+    }
+    let kept = [
         (PEER, "requests without an identity"),
         (SHADOW, "a policy on trial"),
-    ] {
-        assert!(
-            !name.ends_with(end),
-            "{name:?} would be mixed up with {others}: write a name that does not end in {end}"
-        );
-    }
+    ];
+    let (end, others) = kept.into_iter().find(|(end, _)| name.ends_with(end))?;
+    Some(format!(
+        "{name:?} would be mixed up with {others}: write a name that does not end in {end}"
+    ))
 }
 
 /// Ends the name under which a policy's requests without an identity are counted.
