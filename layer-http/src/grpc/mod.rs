@@ -1,5 +1,6 @@
 #![doc = include_str!("../../docs/grpc.md")]
 
+mod call_result;
 mod client_protocol;
 mod code;
 mod details;
@@ -10,6 +11,7 @@ mod status;
 mod web;
 
 pub use self::{
+    call_result::CallResult,
     client_protocol::ClientProtocol,
     code::Code,
     message::{Message, MessageCount},

@@ -12,19 +12,18 @@ use super::{
 
 /// The status of a refused call: a code, a message, and details that programs read.
 ///
-/// A handler of tonic that refuses with the status of a layer, such as that of a lock it did not get:
+/// A handler of tonic refuses with it, such as with that of a lock it did not get. The feature `tonic` has the conversion.
 ///
 /// ```
 /// use std::time::Duration;
 /// use layer_http::grpc::{Reason, Status};
 ///
 /// let busy = Status::new(Reason::LockBusy, "another call is working on this").retry_after(Duration::from_secs(3));
-/// let status = tonic::Status::with_details(
-///     tonic::Code::from(i32::from(busy.code().number())),
-///     busy.message(),
-///     busy.details(),
-/// );
+/// # #[cfg(feature = "tonic")] {
+/// let status = tonic::Status::from(busy);
 /// assert_eq!(status.code(), tonic::Code::Aborted);
+/// assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "3000");
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -147,6 +146,14 @@ impl Status {
 fn pushback(wait: Duration) -> HeaderValue {
     let millis = wait.as_nanos().div_ceil(1_000_000);
     HeaderValue::from(i32::try_from(millis).unwrap_or(i32::MAX))
+}
+
+/// Keeps the code, the message, the details and the pushback.
+#[cfg(feature = "tonic")]
+impl From<Status> for tonic::Status {
+    fn from(status: Status) -> Self {
+        Self::from_header_map(&status.fields()).expect("the fields have a grpc-status")
+    }
 }
 
 fn ascii(text: String) -> HeaderValue {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, RequestHead};
+use layer_http::{Body, RequestHead, grpc::CallResult};
 use layer_store::StoreError;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -132,7 +132,7 @@ where
                 } => {
                     let response = ready!(response.poll(cx))?;
                     // ## Calling => Releasing: a success keeps its lock.
-                    if let (Some(time), true) = (*hold, response.status().is_success())
+                    if let (Some(time), true) = (*hold, may_have_succeeded(&response))
                         && let Some(guard) = guard.take()
                     {
                         state.set(State::Releasing {
@@ -175,6 +175,12 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
+}
+
+/// Returns false for a response that is known to be no success. A gRPC call that fails has its code in the head, unless it is a
+/// stream that has begun.
+fn may_have_succeeded<B>(response: &Response<B>) -> bool {
+    CallResult::of_head(response.status(), response.headers()).is_none_or(CallResult::is_success)
 }
 
 const POLLED_AGAIN: &str = "a future is not polled again after it is ready";

@@ -143,6 +143,8 @@ impl LockLayer {
     /// Keeps a lock for `time` after a response that is a success (2xx): a reservation, so that the next request for it is
     /// told that it is taken. After any other response it is given back. By default it is always given back.
     ///
+    /// A gRPC call is a success unless the head of its response tells another code than OK.
+    ///
     /// It ends by itself, or by [`LockHandle::force_release`]. See [`LockGuard::keep`](crate::LockGuard::keep).
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use layer_http::{KeyExtractor, PeerAddr, header};
 use layer_store::{
@@ -107,11 +107,19 @@ async fn a_success_keeps_its_lock_for_the_time_and_a_failure_gives_it_back() {
             if request.headers()["x-car"] == "8" {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
             }
+            // A call of gRPC that failed.
+            if request.headers()["x-car"] == "9" {
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(CONTENT_TYPE, grpc);
+                response.headers_mut().insert("grpc-status", 6.into());
+            }
             Ok::<_, Infallible>(response)
         }));
         let status = async |car| service.clone().oneshot(put(car)).await.unwrap().status();
-        assert_eq!(status("8").await, StatusCode::BAD_REQUEST);
-        assert_eq!(status("8").await, StatusCode::BAD_REQUEST);
+        for _ in 0..2 {
+            assert_eq!(status("8").await, StatusCode::BAD_REQUEST);
+            assert_eq!(status("9").await, StatusCode::OK);
+        }
         assert_eq!(status("7").await, StatusCode::OK);
         let refused = service.clone().oneshot(put("7")).await.unwrap();
         assert_eq!(refused.status(), StatusCode::CONFLICT);
