@@ -212,6 +212,8 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
+//! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
+//!   over gRPC need no feature.
 
 mod call;
 mod client_directives;

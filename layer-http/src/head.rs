@@ -27,8 +27,8 @@ pub struct RequestHead<'a> {
 
 /// The peer's address as a request extension, for servers other than axum's.
 ///
-/// A hyper service inserts it into each request. With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` comes first,
-/// then `MockConnectInfo<SocketAddr>`, then this.
+/// A hyper service inserts it into each request. With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` comes first; with
+/// the feature `tonic`, then tonic's `TcpConnectInfo`; then `MockConnectInfo<SocketAddr>`, then this.
 ///
 /// ```
 /// # use http::Request;
@@ -46,7 +46,8 @@ pub struct PeerAddr(pub SocketAddr);
 /// A request extension that tells of a peer at the other end of a Unix socket, which has no address.
 ///
 /// All such peers are one identity. [`ClientIp::behind(["unix:"])`](crate::ClientIp::behind) trusts them, and then reads the
-/// client's address from the header that they write. Without this extension a service on a Unix socket knows nothing of its peers.
+/// client's address from the header that they write. Without this extension a service on a Unix socket knows nothing of its peers,
+/// but for one of tonic, if the feature `tonic` is on.
 ///
 /// In axum, outside of the layer that reads it:
 ///
@@ -108,11 +109,15 @@ impl<'a> RequestHead<'a> {
             .or_else(|| self.extensions.get().map(|PeerAddr(address)| *address))
     }
 
+    fn is_unix_peer(&self) -> bool {
+        self.extensions.get::<UnixPeer>().is_some() || framework::is_unix_peer(self.extensions)
+    }
+
     /// Returns the peer. An address comes before a [`UnixPeer`].
     pub(crate) fn peer(&self) -> Option<Peer> {
         match self.peer_addr() {
             Some(address) => Some(Peer::Ip(address.ip())),
-            None => self.extensions.get().map(|UnixPeer| Peer::Unix),
+            None => self.is_unix_peer().then_some(Peer::Unix),
         }
     }
 }
@@ -136,6 +141,44 @@ mod tests {
     #[test]
     fn no_extension_is_no_peer() {
         assert_eq!(RequestHead::of(&Request::new(())).peer_addr(), None);
+    }
+
+    #[cfg(feature = "tonic")]
+    mod with_tonic {
+        use tonic::transport::server::TcpConnectInfo;
+        #[cfg(unix)]
+        use tonic::transport::server::UdsConnectInfo;
+
+        use super::*;
+
+        fn tcp(last: u8) -> TcpConnectInfo {
+            TcpConnectInfo {
+                local_addr: None,
+                remote_addr: Some(SocketAddr::from(([192, 0, 2, last], 80))),
+            }
+        }
+
+        #[test]
+        fn tonics_connection_tells_the_address() {
+            let mut request = Request::new(());
+            let other = SocketAddr::from(([192, 0, 2, 1], 80));
+            request.extensions_mut().insert(PeerAddr(other));
+            request.extensions_mut().insert(tcp(7));
+            let peer = RequestHead::of(&request).peer_addr();
+            assert_eq!(peer, tcp(7).remote_addr);
+        }
+
+        #[cfg(unix)]
+        #[test]
+        fn tonics_unix_socket_is_a_peer_without_an_address() {
+            let mut request = Request::new(());
+            request.extensions_mut().insert(UdsConnectInfo {
+                peer_addr: None,
+                peer_cred: None,
+            });
+            assert_eq!(RequestHead::of(&request).peer(), Some(Peer::Unix));
+            assert_eq!(RequestHead::of(&request).peer_addr(), None);
+        }
     }
 
     #[cfg(feature = "axum")]

@@ -39,6 +39,7 @@
     feature = "axum",
     doc = "- [`path_param`]: a parameter of the route, such as the `id` of `/cars/{id}`; [`route`]: the route itself."
 )]
+//! - [`grpc_method`], [`grpc_service`]: what a gRPC call names in its path. Metadata are headers.
 //! - [`key_fn`]: the result of a closure over the [`RequestHead`].
 //! - A tuple of two or three of these: `(PeerIp, header("x-account"))`.
 //!
@@ -59,7 +60,7 @@
 //! | Extractor | Request without an identity, by default |
 //! | --- | --- |
 //! | [`PeerIp`], [`ClientIp`] | shares one identity with all such requests; one warning is logged |
-//! | [`header`], [`bearer_token`], [`extension`], [`key_fn`], your own | belongs to its peer's address, apart from those that have an identity |
+//! | [`header`], [`bearer_token`], [`extension`], [`grpc_method`], [`grpc_service`], [`key_fn`], your own | belongs to its peer's address, apart from those that have an identity |
 //! | `path_param` | is refused with 500, because the layer is in the wrong place |
 //! | `route` | is never without: requests that match no route share one identity |
 //! | a tuple | what its parts say |
@@ -84,6 +85,8 @@
 //!
 //! - `axum` (default): reads axum's `ConnectInfo`, `MatchedPath` and `OriginalUri`; `path_param`. Without it, only
 //!   [`PeerAddr`] and the request's own URI are read.
+//! - `tonic`: reads the peer's address from tonic's `TcpConnectInfo`, which its servers insert with and without TLS, and knows a
+//!   Unix socket by its `UdsConnectInfo`. [`grpc::Status`] becomes a `tonic::Status`. Refusals over gRPC need no feature.
 
 pub mod grpc;
 
@@ -112,8 +115,9 @@ pub use self::{
     head::{PeerAddr, RequestHead, UnixPeer},
     hop_by_hop::strip_hop_by_hop,
     key::{
-        BearerToken, Extension, Header, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse,
-        OrShared, OrSkip, Resolved, bearer_token, extension, header, joined, key_fn,
+        BearerToken, Extension, GrpcMethod, GrpcService, Header, KeyExtractor, KeyFn, OnMissing,
+        OrClientIp, OrRefuse, OrShared, OrSkip, Resolved, bearer_token, extension, grpc_method,
+        grpc_service, header, joined, key_fn,
     },
     problem::{PROBLEM_JSON, Problem},
     ready::take_ready,

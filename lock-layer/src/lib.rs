@@ -219,6 +219,8 @@
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.
 //! - `test-util`: the programs, for differential tests. Not covered by semantic versioning.
+//! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
+//!   over gRPC need no feature.
 
 pub mod body;
 mod detached;
@@ -239,10 +241,10 @@ mod tracker;
 mod testing;
 
 pub use layer_http::{
-    BearerToken, Body, BoxError, ClientIp, Extension, Header, Identity, InvalidCidr, KeyExtractor,
-    KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp, PeerNetwork,
-    Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token, extension, grpc, header,
-    joined, key_fn,
+    BearerToken, Body, BoxError, ClientIp, Extension, GrpcMethod, GrpcService, Header, Identity,
+    InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr,
+    PeerIp, PeerNetwork, Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token,
+    extension, grpc, grpc_method, grpc_service, header, joined, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

@@ -223,6 +223,8 @@
 //! - `metrics`: counts decisions, through the facade of the crate `metrics`.
 //! - `serde`: [`Quota`] and [`Policy`] are read from files, and a quota is written.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
+//! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
+//!   over gRPC need no feature.
 
 mod algorithm;
 mod check;
@@ -251,10 +253,10 @@ mod verdict;
 pub mod warnings;
 
 pub use layer_http::{
-    BearerToken, Body, BoxError, ClientIp, Content, Extension, Header, Identity, InvalidCidr,
-    KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr, PeerIp,
-    PeerNetwork, Problem, RequestHead, Resolved, UnixPeer, bearer_token, extension, grpc, header,
-    joined, key_fn,
+    BearerToken, Body, BoxError, ClientIp, Content, Extension, GrpcMethod, GrpcService, Header,
+    Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip,
+    PeerAddr, PeerIp, PeerNetwork, Problem, RequestHead, Resolved, UnixPeer, bearer_token,
+    extension, grpc, grpc_method, grpc_service, header, joined, key_fn,
 };
 #[cfg(feature = "axum")]
 pub use layer_http::{PathParam, Route, path_param, route};

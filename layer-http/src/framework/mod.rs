@@ -1,43 +1,50 @@
-//! The extensions that axum puts into a request. Without the feature there are none.
+//! The extensions that frameworks put into a request. Without the features `axum` and `tonic` there are none.
 
 #[cfg(feature = "axum")]
-pub(crate) use self::with_axum::{matched_path, original_uri, peer_addr};
+mod axum;
+#[cfg(feature = "tonic")]
+mod tonic;
+
+use std::net::SocketAddr;
+
+use http::Extensions;
+
+#[cfg(feature = "axum")]
+pub(crate) use self::axum::{matched_path, original_uri};
 #[cfg(not(feature = "axum"))]
-pub(crate) use self::without::{matched_path, original_uri, peer_addr};
+pub(crate) use self::without_axum::{matched_path, original_uri};
 
-#[cfg(feature = "axum")]
-mod with_axum {
-    use std::net::SocketAddr;
-
-    use axum::extract::{ConnectInfo, MatchedPath, OriginalUri, connect_info::MockConnectInfo};
-    use http::{Extensions, Uri};
-
-    pub(crate) fn original_uri(extensions: &Extensions) -> Option<&Uri> {
-        extensions.get().map(|OriginalUri(uri)| uri)
+/// Returns the address of the peer, as the server tells it. That of a test comes last.
+#[inline]
+pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
+    #[cfg(feature = "axum")]
+    if let Some(address) = axum::peer_addr(extensions) {
+        return Some(address);
     }
-
-    pub(crate) fn matched_path(extensions: &Extensions) -> Option<&str> {
-        extensions.get().map(MatchedPath::as_str)
+    #[cfg(feature = "tonic")]
+    if let Some(address) = tonic::peer_addr(extensions) {
+        return Some(address);
     }
-
-    #[inline]
-    pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
-        match extensions.get::<ConnectInfo<SocketAddr>>() {
-            Some(ConnectInfo(address)) => Some(*address),
-            None => mock_peer_addr(extensions),
-        }
+    #[cfg(feature = "axum")]
+    if let Some(address) = axum::mock_peer_addr(extensions) {
+        return Some(address);
     }
+    let _ = extensions;
+    None
+}
 
-    #[cold]
-    fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
-        extensions.get().map(|MockConnectInfo(address)| *address)
+/// Returns true if the server tells that the peer is at the other end of a Unix socket.
+pub(crate) fn is_unix_peer(extensions: &Extensions) -> bool {
+    #[cfg(all(feature = "tonic", unix))]
+    if tonic::is_unix_peer(extensions) {
+        return true;
     }
+    let _ = extensions;
+    false
 }
 
 #[cfg(not(feature = "axum"))]
-mod without {
-    use std::net::SocketAddr;
-
+mod without_axum {
     use http::{Extensions, Uri};
 
     pub(crate) fn original_uri(_: &Extensions) -> Option<&Uri> {
@@ -45,10 +52,6 @@ mod without {
     }
 
     pub(crate) fn matched_path(_: &Extensions) -> Option<&str> {
-        None
-    }
-
-    pub(crate) fn peer_addr(_: &Extensions) -> Option<SocketAddr> {
         None
     }
 }

@@ -2,6 +2,7 @@
 
 mod bearer_token;
 mod extension;
+mod grpc;
 mod header;
 mod key_fn;
 mod missing;
@@ -20,6 +21,7 @@ pub(crate) use self::header::header_name;
 pub use self::{
     bearer_token::{BearerToken, bearer_token},
     extension::{Extension, extension},
+    grpc::{GrpcMethod, GrpcService, grpc_method, grpc_service},
     header::{Header, header},
     key_fn::{KeyFn, key_fn},
     missing::{OrClientIp, OrRefuse, OrShared, OrSkip},
@@ -35,8 +37,8 @@ use crate::{ClientIp, RequestHead};
 
 /// Finds the [`Identity`] of a request: the client that a layer limits, locks for or remembers.
 ///
-/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], [`bearer_token`], [`extension`], `path_param`, `route` and
-/// [`key_fn`] are the usual ones. A tuple of two or three extractors is one, too.
+/// [`PeerIp`](crate::PeerIp), [`ClientIp`](crate::ClientIp), [`header`], [`bearer_token`], [`extension`], `path_param`, `route`,
+/// [`grpc_method`], [`grpc_service`] and [`key_fn`] are the usual ones. A tuple of two or three extractors is one, too.
 ///
 /// ```
 /// use layer_http::{RequestHead, Identity, KeyExtractor, OnMissing, header};
