@@ -39,9 +39,8 @@ struct Grpc {
     content_type: HeaderValue,
 }
 
-/// Where the trailers of a call are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+enum Framing {
     /// Trailers are those of HTTP: `application/grpc`.
     Http,
     /// Trailers are the last frame of the body: `application/grpc-web`.
@@ -90,6 +89,7 @@ impl ClientProtocol {
     /// That keeps the fields and the extensions of the refusal, and has HTTP status 200. For gRPC it is a trailers-only response: the
     /// fields of the status are among the headers, and there is no body (PROTOCOL-HTTP2, "Responses"). For gRPC-Web they are
     /// a frame of the body, because a browser hides unknown headers from a script of another origin (Fetch, section 3.3.5).
+    /// The extensions tell the [`Code`](super::Code).
     pub fn answer<B: From<Content>>(
         &self,
         refusal: Response<B>,
@@ -121,6 +121,7 @@ impl Grpc {
         parts
             .headers
             .insert(CONTENT_TYPE, self.content_type.clone());
+        parts.extensions.insert(status.code());
         let fields = status.fields();
         let content = match self.framing {
             Framing::Http => {
@@ -137,7 +138,7 @@ impl Grpc {
 impl Framing {
     /// Reads `application/grpc`, `application/grpc-web` or `application/grpc-web-text`, with a suffix such as `+proto` or
     /// parameters.
-    pub(super) fn of(media_type: &[u8]) -> Option<Self> {
+    fn of(media_type: &[u8]) -> Option<Self> {
         let (essence, rest) = media_type.split_at_checked(GRPC.len())?;
         if !essence.eq_ignore_ascii_case(GRPC) {
             return None;
@@ -162,7 +163,10 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{Body, Problem, grpc::Reason};
+    use crate::{
+        Body, Problem,
+        grpc::{Code, Reason},
+    };
 
     type Inner = http_body_util::Full<bytes::Bytes>;
 
@@ -217,6 +221,7 @@ mod tests {
         let response = refuse(&HeaderMap::new());
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.extensions().get::<Code>(), None);
     }
 
     #[tokio::test]
@@ -228,6 +233,7 @@ mod tests {
         assert_eq!(response.headers()["grpc-message"], "busy");
         assert_eq!(response.headers()[RETRY_AFTER], "3");
         assert_eq!(response.extensions().get(), Some(&"kept"));
+        assert_eq!(response.extensions().get(), Some(&Code::Aborted));
         // So that the frame with the headers ends the stream.
         assert!(http_body::Body::is_end_stream(response.body()));
         assert!(response.into_body().frame().await.is_none());
@@ -279,6 +285,7 @@ mod tests {
             assert_eq!(response.headers()[CONTENT_TYPE], answered);
             assert_eq!(response.headers()[RETRY_AFTER], "3");
             assert!(!response.headers().contains_key("grpc-status"));
+            assert_eq!(response.extensions().get(), Some(&Code::Aborted));
 
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let frame = match is_text {

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal,)+) => {
@@ -82,37 +82,6 @@ impl Code {
         self as u8
     }
 
-    /// Returns the status of HTTP that says the most like it, for rules that are written for statuses (google/rpc/code.proto).
-    /// CANCELLED is 499.
-    ///
-    /// Several codes share one: ALREADY_EXISTS and ABORTED are 409.
-    pub fn http_status(self) -> StatusCode {
-        match self {
-            Self::Ok => StatusCode::OK,
-            Self::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Self::InvalidArgument | Self::FailedPrecondition | Self::OutOfRange => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::AlreadyExists | Self::Aborted => StatusCode::CONFLICT,
-            Self::PermissionDenied => StatusCode::FORBIDDEN,
-            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            Self::Unknown | Self::Internal | Self::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-        }
-    }
-
-    /// Reads a value of `grpc-status`. What is no code is [`Unknown`](Self::Unknown).
-    pub(crate) fn read(value: &[u8]) -> Self {
-        let number = str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        number.and_then(Self::of_number).unwrap_or(Self::Unknown)
-    }
-
     /// Returns the value of `grpc-status`.
     pub(crate) fn to_value(self) -> HeaderValue {
         HeaderValue::from(u16::from(self.number()))
@@ -138,13 +107,7 @@ mod tests {
             assert_eq!(format!("{theirs:?}").to_lowercase(), name);
             assert_eq!(code.to_value(), number.to_string());
             assert_eq!(Code::of_number(code.number()), Some(code));
-            assert_eq!(Code::read(code.to_value().as_bytes()), code);
-            assert_eq!(code.http_status().is_success(), code == Code::Ok);
         }
         assert_eq!(Code::of_number(17), None);
-        for wrong in [&b""[..], b"17", b"-1", b"ok", b"\xff", b"256"] {
-            assert_eq!(Code::read(wrong), Code::Unknown);
-        }
-        assert_eq!(Code::Cancelled.http_status().as_u16(), 499);
     }
 }

@@ -1,6 +1,5 @@
 #![doc = include_str!("../../docs/grpc.md")]
 
-mod call_result;
 mod client_protocol;
 mod code;
 mod details;
@@ -11,7 +10,6 @@ mod status;
 mod web;
 
 pub use self::{
-    call_result::CallResult,
     client_protocol::ClientProtocol,
     code::Code,
     message::{Message, MessageCount},

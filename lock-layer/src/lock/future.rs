@@ -9,7 +9,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, RequestHead, grpc::CallResult};
+use layer_http::{
+    Body, RequestHead,
+    grpc::{CallOutcome, Code},
+};
 use layer_store::StoreError;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -132,7 +135,7 @@ where
                 } => {
                     let response = ready!(response.poll(cx))?;
                     // ## Calling => Releasing: a success keeps its lock.
-                    if let (Some(time), true) = (*hold, may_have_succeeded(&response))
+                    if let (Some(time), true) = (*hold, is_success(&response))
                         && let Some(guard) = guard.take()
                     {
                         state.set(State::Releasing {
@@ -177,10 +180,13 @@ where
     }
 }
 
-/// Returns false for a response that is known to be no success. A gRPC call that fails has its code in the head, unless it is a
-/// stream that has begun.
-fn may_have_succeeded<B>(response: &Response<B>) -> bool {
-    CallResult::of_head(response.status(), response.headers()).is_none_or(CallResult::is_success)
+/// Returns true for a success, as far as the head tells. A gRPC call that fails has its code there, unless it is a stream that has
+/// begun.
+fn is_success<B>(response: &Response<B>) -> bool {
+    match CallOutcome::of_head(response.headers()) {
+        CallOutcome::Ended(code) => code == Code::Ok,
+        CallOutcome::NotGrpc | CallOutcome::InTrailers => response.status().is_success(),
+    }
 }
 
 const POLLED_AGAIN: &str = "a future is not polled again after it is ready";
