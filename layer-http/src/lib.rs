@@ -85,12 +85,16 @@
 //!
 //! - `axum` (default): reads axum's `ConnectInfo`, `MatchedPath` and `OriginalUri`; `path_param`. Without it, only
 //!   [`PeerAddr`] and the request's own URI are read.
+//! - `hyper`: [`Rebuild`] for the request bodies of its servers.
 //! - `tonic`: reads the peer's address from tonic's `TcpConnectInfo`, which its servers insert with and without TLS, and knows a
-//!   Unix socket by its `UdsConnectInfo`. [`grpc::Status`] becomes a `tonic::Status`. Refusals over gRPC need no feature.
+//!   Unix socket by its `UdsConnectInfo`. [`grpc::Status`] becomes a `tonic::Status`; [`Rebuild`] for the request bodies of its
+//!   servers. Refusals over gRPC need no feature.
 
 pub mod grpc;
 
+mod begun;
 mod body;
+mod body_copy;
 mod client_ip;
 mod content;
 mod error;
@@ -100,6 +104,7 @@ mod head;
 mod hop_by_hop;
 mod key;
 mod problem;
+mod read_request;
 mod ready;
 mod rebuild;
 mod retry_after;
@@ -107,7 +112,9 @@ mod retry_after;
 #[cfg(feature = "axum")]
 pub use self::key::{PathParam, Route, path_param, route};
 pub use self::{
+    begun::Begun,
     body::Body,
+    body_copy::BodyCopy,
     client_ip::{ClientIp, InvalidCidr, PeerIp, PeerNetwork},
     content::Content,
     error::BoxError,
@@ -120,6 +127,7 @@ pub use self::{
         grpc_service, header, joined, key_fn,
     },
     problem::{PROBLEM_JSON, Problem},
+    read_request::{NotRead, NotReadReason, ReadRequest},
     ready::take_ready,
     rebuild::Rebuild,
     retry_after::retry_after,

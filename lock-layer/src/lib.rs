@@ -215,6 +215,7 @@
 //!
 //! - `axum` (default): reads `ConnectInfo`, `MatchedPath` and `OriginalUri` from a request's extensions; errors are responses;
 //!   [`LockContext`] and [`IdempotencyContext`] are extractors.
+//! - `hyper`: [`IdempotencyLayer`] takes the request bodies of its servers as they are. So it does with `tonic`.
 //! - `metrics`: counts requests and acquisitions, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: `store::connect` for `rediss://` too.

@@ -1,25 +1,23 @@
-//! Reads bodies: a request's before it runs, and a response's for its record.
+//! Reads a response's body for its record.
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
+    future::poll_fn,
     mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use layer_http::{BoxError, Rebuild};
-use pin_project_lite::pin_project;
+use layer_http::{BodyCopy, BoxError};
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
 };
 
-use super::outcome::IdempotencyRefusal;
 use crate::body::{Resumed, Sent, with};
 
 /// A response's body after an attempt to read it without waiting.
@@ -60,26 +58,6 @@ pub(super) enum Copied {
     TooLong,
     /// It broke off.
     Broken(BoxError),
-}
-
-pin_project! {
-    /// Reads a request's body up to a limit, and its trailers.
-    pub(super) struct ReadRequest<B> {
-        #[pin]
-        body: B,
-        copy: BodyCopy,
-        limit: usize,
-    }
-}
-
-/// The part of a body that was read.
-#[derive(Default)]
-struct BodyCopy {
-    first: Bytes,
-    /// The other chunks. Most bodies have none.
-    more: Vec<Bytes>,
-    length: usize,
-    trailers: Option<HeaderMap>,
 }
 
 /// Reads as much of a response's body as is there without waiting, up to `limit` bytes.
@@ -166,7 +144,7 @@ where
     fn new(body: Pin<Box<B>>, frames: VecDeque<Frame<Bytes>>, limit: usize) -> (Resumed<B>, Self) {
         let mut copy = BodyCopy::default();
         frames.iter().for_each(|frame| copy.add_copy(frame));
-        let size = with(&body.size_hint(), copy.length as u64);
+        let size = with(&body.size_hint(), copy.len() as u64);
         let (sender, resumed) = Resumed::copied(size);
         let streaming = Self {
             body,
@@ -188,7 +166,7 @@ where
                 // ## Streaming => (Streaming | Whole | Too long)
                 Ok(Some(Ok(frame))) => {
                     self.copy.add_copy(&frame);
-                    if self.copy.length > self.limit {
+                    if self.copy.len() > self.limit {
                         self.send(Sent::Frame(frame));
                         return Copied::TooLong;
                     }
@@ -235,74 +213,6 @@ where
     fn send(&self, sent: Sent<B>) {
         // A client that has left misses it.
         let _ = self.sender.send(sent);
-    }
-}
-
-impl BodyCopy {
-    fn add_copy(&mut self, frame: &Frame<Bytes>) {
-        match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => self.add_data(data.clone()),
-            (_, Some(trailers)) => self.trailers = Some(trailers.clone()),
-            (None, None) => {}
-        }
-    }
-
-    fn add(&mut self, frame: Frame<Bytes>) {
-        match frame.into_data() {
-            Ok(data) => self.add_data(data),
-            Err(frame) => self.trailers = frame.into_trailers().ok().or(self.trailers.take()),
-        }
-    }
-
-    fn add_data(&mut self, data: Bytes) {
-        let length = self.length + data.len();
-        match mem::replace(&mut self.length, length) {
-            0 => self.first = data,
-            _ => self.more.push(data),
-        }
-    }
-
-    /// Joins the data. One chunk is not copied.
-    fn joined(self) -> (Bytes, Option<HeaderMap>) {
-        if self.more.is_empty() {
-            return (self.first, self.trailers);
-        }
-        let mut data = Vec::with_capacity(self.length);
-        for chunk in [self.first].iter().chain(&self.more) {
-            data.extend_from_slice(chunk);
-        }
-        (data.into(), self.trailers)
-    }
-}
-
-impl<B: Body> ReadRequest<B> {
-    /// Reads up to `limit` bytes.
-    pub(super) fn new(body: B, limit: usize) -> Self {
-        let copy = BodyCopy::default();
-        Self { body, copy, limit }
-    }
-}
-
-impl<B: Rebuild> Future for ReadRequest<B> {
-    type Output = Result<(Bytes, HeaderMap), IdempotencyRefusal>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            // What is announced is not read first.
-            let announced = this.body.size_hint().lower();
-            if this.copy.length as u64 + announced > *this.limit as u64 {
-                return Poll::Ready(Err(IdempotencyRefusal::BodyTooLarge));
-            }
-            match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => this.copy.add(frame),
-                Some(Err(_)) => return Poll::Ready(Err(IdempotencyRefusal::BodyUnreadable)),
-                None => {
-                    let (data, trailers) = mem::take(this.copy).joined();
-                    return Poll::Ready(Ok((data, trailers.unwrap_or_default())));
-                }
-            }
-        }
     }
 }
 

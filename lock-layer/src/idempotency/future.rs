@@ -8,13 +8,13 @@ use std::{
 };
 
 use http::{Request, Response};
-use layer_http::{Body, Handler, KeepableBody, Rebuild};
+use layer_http::{Body, Handler, KeepableBody, NotReadReason, ReadRequest, Rebuild};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    capture::ReadRequest,
     keyed_request::{KeyedRequest, Step, WaitingResponse},
+    outcome::IdempotencyRefusal,
 };
 use crate::{body::Resumed, detached::Detached};
 
@@ -26,9 +26,10 @@ pin_project! {
     /// on in a task of its own.
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
-        S: Service<Request<ReqBody>>,
+        S: Service<Request<ReqBody::Rebuilt>>,
         S::Error: Send,
         S::Error: 'static,
+        ReqBody: Rebuild,
         ResBody: Send,
         ResBody: 'static,
     {
@@ -41,16 +42,17 @@ pin_project! {
     #[project = StateProj]
     enum State<S, ReqBody, ResBody>
     where
-        S: Service<Request<ReqBody>>,
+        S: Service<Request<ReqBody::Rebuilt>>,
         S::Error: Send,
         S::Error: 'static,
+        ReqBody: Rebuild,
         ResBody: Send,
         ResBody: 'static,
     {
         // The request needs no key.
         Passing { #[pin] response: S::Future },
         // The request's body is read. What follows needs all of it.
-        Reading { #[pin] body: ReadRequest<ReqBody>, request: Option<KeyedRequest<S>> },
+        Reading { body: ReadRequest<ReqBody>, request: Option<KeyedRequest<S>> },
         // The record is claimed, and the handler runs.
         Running { run: Detached<Step<ResBody, S::Error>> },
         // A repetition waits for the first request.
@@ -62,8 +64,9 @@ pin_project! {
 
 impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
 where
-    S: Service<Request<ReqBody>>,
+    S: Service<Request<ReqBody::Rebuilt>>,
     S::Error: Send + 'static,
+    ReqBody: Rebuild,
     ResBody: Send + 'static,
 {
     pub(super) fn passing(response: S::Future) -> Self {
@@ -89,7 +92,7 @@ where
 
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
 where
-    S: Handler<ReqBody, ResBody>,
+    S: Handler<ReqBody::Rebuilt, ResBody>,
     ReqBody: Rebuild,
     ResBody: KeepableBody,
 {
@@ -105,11 +108,11 @@ where
                 }
                 // ## Reading => (Running | Waiting | Ready)
                 StateProj::Reading { body, request } => {
-                    let read = ready!(body.poll(cx));
+                    let read = ready!(Pin::new(body).poll(cx));
                     let request = request.take().expect("a body is read once");
                     match read {
-                        Ok((body, trailers)) => request.begin(body, trailers),
-                        Err(refusal) => request.refuse(refusal),
+                        Ok((body, trailers)) => request.begin::<ReqBody, _>(body, trailers),
+                        Err(not_read) => request.refuse(refusal_of(not_read.reason)),
                     }
                 }
                 // ## Running => (Waiting | Ready)
@@ -135,10 +138,18 @@ where
     }
 }
 
+const fn refusal_of(reason: NotReadReason) -> IdempotencyRefusal {
+    match reason {
+        NotReadReason::TooLong | NotReadReason::Streaming => IdempotencyRefusal::BodyTooLarge,
+        NotReadReason::Broken => IdempotencyRefusal::BodyUnreadable,
+    }
+}
+
 impl<S, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, ReqBody, ResBody>
 where
-    S: Service<Request<ReqBody>>,
+    S: Service<Request<ReqBody::Rebuilt>>,
     S::Error: Send + 'static,
+    ReqBody: Rebuild,
     ResBody: Send + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -81,7 +81,7 @@ impl<S> KeyedRequest<S> {
         trailers: HeaderMap,
     ) -> Step<ResBody, S::Error>
     where
-        S: Handler<ReqBody, ResBody>,
+        S: Handler<ReqBody::Rebuilt, ResBody>,
         ReqBody: Rebuild,
         ResBody: KeepableBody,
     {
@@ -102,14 +102,14 @@ impl<S> KeyedRequest<S> {
         };
         match run.claim_now() {
             Some(Ok(Claimed::Mine)) => Step::Run(Detached::new(async move {
-                let (inner, req) = request.for_run(&run);
+                let (inner, req) = request.for_run::<ReqBody>(&run);
                 Step::Respond(run_handler(run, inner, req, tracked).await)
             })),
             // ## Claiming => Replayed or refused. A repetition is no run.
             Some(Ok(Claimed::Taken(record))) => run.repeated(record, protocol),
             Some(Err(error)) => Step::refused(unavailable(&error), &protocol),
             // The store has to wait.
-            None => Step::Run(Detached::new(claim_and_run(
+            None => Step::Run(Detached::new(claim_and_run::<_, ReqBody, _>(
                 run, request, protocol, tracked,
             ))),
         }
@@ -127,7 +127,7 @@ struct PendingRequest<S> {
 
 impl<S> PendingRequest<S> {
     /// Makes the request whole again, with what its handler may know of its run.
-    fn for_run<ReqBody: Rebuild>(self, run: &HandlerRun) -> (S, Request<ReqBody>) {
+    fn for_run<ReqBody: Rebuild>(self, run: &HandlerRun) -> (S, Request<ReqBody::Rebuilt>) {
         let content = Content::new(self.body).with_trailers(self.trailers);
         let mut req = Request::from_parts(self.parts, ReqBody::rebuild(content));
         req.extensions_mut().insert(run.context(&self.key));
@@ -168,7 +168,7 @@ async fn claim_and_run<S, ReqBody, ResBody>(
     tracked: TrackedRun,
 ) -> Step<ResBody, S::Error>
 where
-    S: Handler<ReqBody, ResBody>,
+    S: Handler<ReqBody::Rebuilt, ResBody>,
     ReqBody: Rebuild,
     ResBody: KeepableBody,
 {
@@ -176,7 +176,7 @@ where
     match run.claim(&mut retry).await {
         // ## Claiming => Running
         Ok(Claimed::Mine) => {
-            let (inner, req) = request.for_run(&run);
+            let (inner, req) = request.for_run::<ReqBody>(&run);
             Step::Respond(run_handler(run, inner, req, tracked).await)
         }
         // ## Claiming => Replayed or refused. A repetition is no run.
@@ -205,7 +205,7 @@ async fn run_handler<S, ReqBody, ResBody>(
 ) -> ResponseResult<ResBody, S::Error>
 where
     S: Handler<ReqBody, ResBody>,
-    ReqBody: Rebuild,
+    ReqBody: Send + 'static,
     ResBody: KeepableBody,
 {
     count_idempotent("run");

@@ -43,34 +43,11 @@ use crate::{shared_store::warn_unless_shared, tracker::RunTracker};
 ///
 /// # Request bodies
 ///
-/// The layer reads a request's body and makes it again for the handler, so the body has a type that can be made from bytes:
-/// axum's `Body` (feature `axum`), [`Full<Bytes>`](http_body_util::Full), or the `BoxBody` or `UnsyncBoxBody` of
-/// `http_body_util`. The handler gets the trailers of the request too, except in a `Full`. Map any other body, such as hyper's
-/// `Incoming`, in front of the layer:
-///
-/// ```
-/// # #[cfg(feature = "axum")] {
-/// use axum::body::Body;
-/// use http::{Request, Response};
-/// use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
-/// use tower::{Service, ServiceBuilder, service_fn};
-///
-/// /// `B` is the body of a server, such as hyper's `Incoming`.
-/// fn service<B>() -> impl Service<Request<B>> + Clone
-/// where
-///     B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
-/// {
-///     let store = SharedStore::new(MemoryStore::new());
-///     ServiceBuilder::new()
-///         .map_request(|request: Request<B>| request.map(Body::new))
-///         .layer(IdempotencyLayer::retry_safe(store, ClientScope::global()))
-///         .service(service_fn(|_: Request<Body>| async {
-///             Ok::<_, std::convert::Infallible>(Response::new(Body::from("booked")))
-///         }))
-/// }
-/// # let _ = service::<http_body_util::Full<bytes::Bytes>>();
-/// # }
-/// ```
+/// The layer reads a request's body and makes it again for the handler, so the body has a type that can be made from bytes
+/// ([`Rebuild`](crate::Rebuild)): those of axum, tonic and hyper (features `axum`, `tonic` and `hyper`),
+/// [`Full<Bytes>`](http_body_util::Full), or the `BoxBody` or `UnsyncBoxBody` of `http_body_util`. The handler gets the trailers of
+/// the request too, except in a `Full`. A handler behind hyper's `Incoming` gets an `UnsyncBoxBody<Bytes, hyper::Error>`, as
+/// nobody but hyper can make an `Incoming`.
 #[derive(Clone)]
 pub struct IdempotencyLayer {
     config: Arc<IdempotencyConfig>,

@@ -7,11 +7,12 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use layer_http::{Body, BoxError, Rebuild, RequestHead, grpc::ClientProtocol, take_ready};
+use layer_http::{
+    Body, BoxError, ReadRequest, Rebuild, RequestHead, grpc::ClientProtocol, take_ready,
+};
 use tower_service::Service;
 
 use super::{
-    capture::ReadRequest,
     config::{IdempotencyConfig, RecordNeed},
     future::ResponseFuture,
     keyed_request::KeyedRequest,
@@ -48,7 +49,7 @@ impl<S> Idempotency<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Idempotency<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S: Service<Request<ReqBody::Rebuilt>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     ReqBody: Rebuild,
@@ -65,7 +66,7 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         match self.config.record_for(&RequestHead::of(&req)) {
-            RecordNeed::Nothing => ResponseFuture::passing(self.inner.call(req)),
+            RecordNeed::Nothing => ResponseFuture::passing(self.inner.call(req.map(Rebuild::pass))),
             RecordNeed::Refused(refusal) => {
                 let protocol = ClientProtocol::of(req.headers());
                 ResponseFuture::refused(refusal.refuse(&protocol))

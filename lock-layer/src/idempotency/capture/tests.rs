@@ -196,30 +196,3 @@ impl Body for Delayed {
         self.1.as_ref().is_some_and(Body::is_end_stream)
     }
 }
-
-#[tokio::test]
-async fn a_request_of_the_limit_is_read_and_a_longer_one_is_refused() {
-    let read = async |text: &'static str| {
-        let read = ReadRequest::new(Full::<Bytes>::from(text), 5).await;
-        read.map(|(data, _)| data)
-    };
-    assert_eq!(read("12345").await.unwrap(), "12345");
-    assert_eq!(read("").await.unwrap(), "");
-    let refusal = read("123456").await.unwrap_err();
-    assert_eq!(refusal, IdempotencyRefusal::BodyTooLarge);
-}
-
-#[cfg(feature = "axum")]
-#[tokio::test]
-async fn a_request_without_a_hint_is_read_up_to_the_limit_and_may_break_off() {
-    let read = async |chunks| ReadRequest::new(axum::body::Body::new(body(chunks)), 5).await;
-    let mut trailers = HeaderMap::new();
-    trailers.insert("x-sum", http::HeaderValue::from_static("1"));
-    let sum = Ok(Frame::trailers(trailers.clone()));
-    let whole = read(vec![data("12"), data("345"), sum]).await;
-    assert_eq!(whole.unwrap(), (Bytes::from("12345"), trailers));
-    let longer = read(vec![data("12"), data("3456")]).await;
-    assert_eq!(longer.unwrap_err(), IdempotencyRefusal::BodyTooLarge);
-    let broken = read(vec![data("12"), broken()]).await;
-    assert_eq!(broken.unwrap_err(), IdempotencyRefusal::BodyUnreadable);
-}

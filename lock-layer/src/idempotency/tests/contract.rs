@@ -51,7 +51,8 @@ async fn the_instance_that_was_ready_is_the_one_that_is_called() {
                 let mut passing = post(&key, "");
                 *passing.method_mut() = Method::GET;
                 for request in [post(&key, ""), post(&key, ""), passing] {
-                    let response = service.ready().await.unwrap().call(request).await.unwrap();
+                    let ready = ServiceExt::<Request<Full<Bytes>>>::ready(&mut service).await;
+                    let response = ready.unwrap().call(request).await.unwrap();
                     assert_eq!(response.status(), StatusCode::OK);
                 }
             }
