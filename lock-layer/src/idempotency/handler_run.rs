@@ -4,7 +4,10 @@ use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
-use layer_http::{Body, Content, Handler, KeepableBody};
+use layer_http::{
+    Body, Content, Handler, KeepableBody,
+    grpc::{CallOutcome, Code},
+};
 use layer_store::{ErrorKind, FindingKind, IdentityRef, Key, StoreError};
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +19,7 @@ use super::{
     fingerprint::{Fingerprint, RecordName},
     outcome::RunOutcome,
     record::RunId,
-    retry_policy::RetryPolicy,
+    retry_policy::{RetryPolicy, RunEnd},
     settle::{WriteRecord, Written},
     settlement::Settlement,
 };
@@ -49,6 +52,7 @@ pub(super) enum Called<B> {
 pub(super) struct RecordedHead {
     status: StatusCode,
     headers: HeaderMap,
+    run_end: RunEnd,
 }
 
 /// The record that a response leaves in the store, as far as it is known.
@@ -190,6 +194,7 @@ impl HandlerRun {
                 head: Box::new(RecordedHead {
                     status: parts.status,
                     headers: parts.headers.clone(),
+                    run_end: RunEnd::of_head(&parts),
                 }),
                 response: Response::from_parts(parts, body),
                 streaming,
@@ -201,6 +206,10 @@ impl HandlerRun {
     pub(super) fn record_copied(&self, head: &RecordedHead, copied: &Copied) -> Settlement {
         let status = head.status;
         match copied {
+            // ## Streaming => Removed: the next request runs.
+            Copied::Whole { trailers, .. } if !self.keeps(head.run_end, trailers.as_ref()) => {
+                Settlement::Remove
+            }
             // ## Streaming => Completed
             Copied::Whole { data, trailers } => {
                 let (settlement, _) =
@@ -221,18 +230,23 @@ impl HandlerRun {
 
     /// Decides what a response leaves in the store.
     async fn record<B: KeepableBody>(&self, parts: &Parts, body: B) -> (End<B>, Body<Resumed<B>>) {
-        let outcome = parts.extensions.get::<RunOutcome>().copied();
+        let run_end = RunEnd::of_head(parts);
         let body_not_kept = || Settlement::small(self.id.body_not_kept(parts.status));
         // ## Responded => Removed: the next request runs.
-        if !self.config.retry_policy.keeps(parts.status, outcome) {
+        if !self.config.retry_policy.keeps(run_end) {
             return (Settlement::Remove.into(), Body::inner(Resumed::whole(body)));
         }
         // ## Responded => Body not kept, without a look at the body.
-        let is_secret = outcome == Some(RunOutcome::ExecutedNotKept);
+        let is_secret = run_end == RunEnd::Told(RunOutcome::ExecutedNotKept);
         if is_secret || is_event_stream(&parts.headers) {
             return (body_not_kept().into(), Body::inner(Resumed::whole(body)));
         }
         match capture(body, self.config.max_response_body).await {
+            // ## Responded => Removed: the next request runs.
+            Captured::Whole { data, trailers } if !self.keeps(run_end, trailers.as_ref()) => {
+                let content = Content::new(data).with_trailers(trailers.unwrap_or_default());
+                (Settlement::Remove.into(), Body::own(content))
+            }
             // ## Responded => Completed
             Captured::Whole { data, trailers } => self.keep(parts, data, trailers),
             // ## Responded => Body not kept
@@ -242,6 +256,18 @@ impl HandlerRun {
             // ## Responded => Streaming
             Captured::Streaming(body, streaming) => (End::Streaming(streaming), Body::inner(body)),
         }
+    }
+
+    /// Returns true if a whole response is kept, now that its trailers are there.
+    fn keeps(&self, run_end: RunEnd, trailers: Option<&HeaderMap>) -> bool {
+        let run_end = match (run_end, trailers) {
+            (RunEnd::InTrailers, None) => RunEnd::Code(Code::Unknown),
+            (RunEnd::InTrailers, Some(trailers)) => {
+                RunEnd::Code(CallOutcome::of_trailers(trailers))
+            }
+            (known, _) => known,
+        };
+        self.config.retry_policy.keeps(run_end)
     }
 
     fn keep<B>(
