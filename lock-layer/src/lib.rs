@@ -142,6 +142,7 @@
 //! | <span id="body-not-kept"></span>`body-not-kept` | 409, `original-status` | it is done; the response was too long, or is not for keeping |
 //! | <span id="body-too-large"></span>`body-too-large` | 413 | the request's body is over the limit |
 //! | <span id="body-unreadable"></span>`body-unreadable` | 400 | the request's body broke off |
+//! | <span id="not-unary"></span>`not-unary` | 501 | a call of gRPC has several messages or none |
 //! | <span id="client-missing"></span>`client-missing` | 400 | the scope found no client, and refuses such requests |
 //! | <span id="client-unknown"></span>`client-unknown` | 500 | neither the scope nor the peer's address identifies the client |
 //! | <span id="closing"></span>`closing` | 503, `Retry-After` | the service stops; nothing was done |
@@ -159,6 +160,7 @@
 //! | [`busy_title`](Locks::busy_title), [`busy_status`](Locks::busy_status) | `Locked`, 409 |
 //! | [`wait`](LockLayer::wait) for a lock | none: 409 at once |
 //! | [`methods`](IdempotencyLayer::methods) that need a key | `POST`, `PATCH` |
+//! | [`grpc_methods`](IdempotencyLayer::grpc_methods) that need a key | all |
 //! | key | required, in `Idempotency-Key` |
 //! | [`payload`](IdempotencyLayer::payload) | content type and body, byte by byte |
 //! | [`replay_headers`](IdempotencyLayer::replay_headers) | all but `Set-Cookie`, `Date` and those of one connection |

@@ -177,6 +177,12 @@ impl IdempotencyRefusal {
                 "The request's body broke off",
                 "nothing was done: repeat the request",
             ),
+            Self::NotUnary => (
+                StatusCode::NOT_IMPLEMENTED,
+                "https://docs.rs/lock-layer/#not-unary",
+                "Only a unary call can have an idempotency key",
+                "nothing was done: send exactly one message, or call a method that needs no key",
+            ),
             Self::ClientMissing => (
                 StatusCode::BAD_REQUEST,
                 "https://docs.rs/lock-layer/#client-missing",
@@ -353,6 +359,7 @@ mod tests {
             (R::BodyNotKept { status }, 409, None, "body-not-kept"),
             (R::BodyTooLarge, 413, None, "body-too-large"),
             (R::BodyUnreadable, 400, None, "body-unreadable"),
+            (R::NotUnary, 501, None, "not-unary"),
             (R::ClientMissing, 400, None, "client-missing"),
             (R::ClientUnknown, 500, None, "client-unknown"),
             (R::Closing, 503, Some("1"), "closing"),

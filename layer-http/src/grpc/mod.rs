@@ -4,6 +4,7 @@ mod client_protocol;
 mod code;
 mod details;
 mod message;
+mod method_path;
 mod outcome;
 mod reason;
 mod status;
@@ -13,6 +14,7 @@ pub use self::{
     client_protocol::ClientProtocol,
     code::Code,
     message::{Message, MessageCount},
+    method_path::is_method_path,
     outcome::CallOutcome,
     reason::{Detail, Reason},
     status::Status,

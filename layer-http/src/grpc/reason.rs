@@ -93,6 +93,8 @@ reasons! {
     RequestTooLarge: LOCK "REQUEST_TOO_LARGE" => OutOfRange [],
     /// The request broke off.
     RequestUnreadable: LOCK "REQUEST_UNREADABLE" => Cancelled [],
+    /// The call has several messages, or none, and only a unary call can have an idempotency key.
+    NotUnary: LOCK "NOT_UNARY" => Unimplemented [],
     /// The call does not say whose it is.
     ClientMissing: LOCK "CLIENT_MISSING" => InvalidArgument [],
     /// The service cannot tell its clients apart.

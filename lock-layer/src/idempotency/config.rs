@@ -1,7 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::RequestHead;
+use layer_http::{RequestHead, grpc::ClientProtocol};
 use layer_store::{Caller, Clock, KeySpace, SharedStore, Ttl};
 
 use super::{
@@ -23,6 +23,8 @@ pub(super) struct IdempotencyConfig {
     pub(super) client_scope: ClientScope,
     pub(super) retry_policy: RetryPolicy,
     pub(super) methods: Arc<[Method]>,
+    /// The paths of the methods of gRPC whose calls need a key. `None`: all.
+    pub(super) grpc_methods: Option<Arc<[Box<str>]>>,
     pub(super) key: KeySource,
     pub(super) payload: PayloadRule,
     pub(super) replay_headers: ReplayHeaders,
@@ -43,12 +45,18 @@ pub(super) struct IdempotencyConfig {
     pub(super) enabled: bool,
 }
 
+/// A record, and the key for which it is.
+pub(super) struct NamedRecord {
+    pub(super) name: RecordName,
+    pub(super) key: Box<[u8]>,
+}
+
 /// The record that a request needs.
 pub(super) enum RecordNeed {
     /// None: the request passes.
     Nothing,
-    /// The one with this name, for this key.
-    Record(RecordName, Box<[u8]>),
+    /// This one. `None`: the one that its message names, which has to be read first.
+    Record(Option<NamedRecord>),
     /// It cannot be told. The request is refused.
     Refused(IdempotencyRefusal),
 }
@@ -64,6 +72,7 @@ impl IdempotencyConfig {
             client_scope,
             retry_policy,
             methods: Arc::new([Method::POST, Method::PATCH]),
+            grpc_methods: None,
             key: KeySource::default(),
             payload: PayloadRule::bytes(),
             replay_headers: ReplayHeaders::default(),
@@ -130,20 +139,45 @@ impl IdempotencyConfig {
 
     /// Decides which record a request needs, before its body is read.
     pub(super) fn record_for(&self, head: &RequestHead<'_>) -> RecordNeed {
-        match self.needs_key(head.method) {
-            true => self.record_name(head).unwrap_or_else(RecordNeed::Refused),
-            false => RecordNeed::Nothing,
+        if !self.needs_key(head) {
+            return RecordNeed::Nothing;
         }
+        if self.key.in_message.is_some() {
+            return RecordNeed::Record(None);
+        }
+        need(self.named_record(head, || self.key.read(head)))
     }
 
-    fn needs_key(&self, method: &Method) -> bool {
-        self.enabled && self.methods.contains(method)
+    /// Decides which record a request with this body needs.
+    pub(super) fn record_in(
+        &self,
+        head: &RequestHead<'_>,
+        body: &[u8],
+    ) -> Result<Option<NamedRecord>, IdempotencyRefusal> {
+        self.named_record(head, || self.key.read_in(head, body))
     }
 
-    fn record_name(&self, head: &RequestHead<'_>) -> Result<RecordNeed, IdempotencyRefusal> {
+    fn needs_key(&self, head: &RequestHead<'_>) -> bool {
+        self.enabled && self.methods.contains(head.method) && self.needs_key_by_path(head)
+    }
+
+    fn needs_key_by_path(&self, head: &RequestHead<'_>) -> bool {
+        let Some(grpc_methods) = &self.grpc_methods else {
+            return true;
+        };
+        let is_listed = || grpc_methods.iter().any(|path| **path == *head.path());
+        !ClientProtocol::of(head.headers).is_grpc() || is_listed()
+    }
+
+    /// Names the record of a request with the key that `read_key` finds.
+    fn named_record<'k>(
+        &self,
+        head: &RequestHead<'_>,
+        read_key: impl FnOnce() -> Result<Option<Cow<'k, [u8]>>, IdempotencyRefusal>,
+    ) -> Result<Option<NamedRecord>, IdempotencyRefusal> {
         let client = match self.client_scope.client(head) {
             Scoped::Client(client) => client,
-            Scoped::Skip => return Ok(RecordNeed::Nothing),
+            Scoped::Skip => return Ok(None),
             Scoped::Refuse => return Err(IdempotencyRefusal::ClientMissing),
             Scoped::Unknown => {
                 tracing::error!(
@@ -153,12 +187,21 @@ impl IdempotencyConfig {
                 return Err(IdempotencyRefusal::ClientUnknown);
             }
         };
-        let Some(key) = self.key.read(head)? else {
-            return Ok(RecordNeed::Nothing);
+        let Some(key) = read_key()? else {
+            return Ok(None);
         };
         let host = self.client_scope.host(head);
         let name = record_name(&client, host.as_deref(), head, &key);
-        Ok(RecordNeed::Record(name, key.into()))
+        let key = key.into();
+        Ok(Some(NamedRecord { name, key }))
+    }
+}
+
+fn need(named: Result<Option<NamedRecord>, IdempotencyRefusal>) -> RecordNeed {
+    match named {
+        Ok(Some(record)) => RecordNeed::Record(Some(record)),
+        Ok(None) => RecordNeed::Nothing,
+        Err(refusal) => RecordNeed::Refused(refusal),
     }
 }
 
@@ -202,7 +245,8 @@ mod tests {
         assert_eq!(*config.methods, [Method::POST, Method::PATCH]);
         assert!(config.enabled);
         for method in [Method::GET, Method::PUT, Method::DELETE] {
-            assert!(!config.needs_key(&method));
+            let request = http::Request::builder().method(method).body(()).unwrap();
+            assert!(!config.needs_key(&RequestHead::of(&request)));
         }
     }
 }

@@ -55,8 +55,8 @@ pin_project! {
         Reading { body: ReadRequest<ReqBody>, request: Option<KeyedRequest<S>> },
         // The record is claimed, and the handler runs.
         Running { run: Detached<Step<ResBody, S::Error>> },
-        // A repetition waits for the first request.
-        Waiting { response: WaitingResponse<ResBody> },
+        // A repetition waits for the first request, or the handler has a request without a key.
+        Waiting { response: WaitingResponse<ResBody, S::Error> },
         // The response is there.
         Ready { response: Option<ResponseResult<ResBody, S::Error>> },
     }
@@ -118,7 +118,7 @@ where
                 // ## Running => (Waiting | Ready)
                 StateProj::Running { run } => ready!(Pin::new(run).poll(cx)),
                 // ## Waiting => Ready
-                StateProj::Waiting { response } => return response.as_mut().poll(cx).map(Ok),
+                StateProj::Waiting { response } => return response.as_mut().poll(cx),
                 StateProj::Ready { response } => {
                     let response = response.take();
                     return Poll::Ready(
@@ -140,7 +140,8 @@ where
 
 const fn refusal_of(reason: NotReadReason) -> IdempotencyRefusal {
     match reason {
-        NotReadReason::TooLong | NotReadReason::Streaming => IdempotencyRefusal::BodyTooLarge,
+        NotReadReason::TooLong => IdempotencyRefusal::BodyTooLarge,
+        NotReadReason::Streaming => IdempotencyRefusal::NotUnary,
         NotReadReason::Broken => IdempotencyRefusal::BodyUnreadable,
     }
 }

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
-use layer_http::{KeyExtractor, RequestHead};
+use layer_http::{
+    KeyExtractor, RequestHead,
+    grpc::{ClientProtocol, Message},
+};
 use layer_store::Identity;
 
 use super::outcome::IdempotencyRefusal;
@@ -18,12 +21,17 @@ pub(super) struct KeySource {
     pub(super) header: HeaderName,
     /// Derives the key from the head of a request.
     pub(super) derived: Option<Arc<dyn KeyExtractor>>,
+    /// Derives the key from the head and the message of a request.
+    pub(super) in_message: Option<MessageKey>,
     /// Returns true for a key that is well formed.
     pub(super) format: Option<Format>,
     /// True if a request without a key passes.
     pub(super) is_optional: bool,
 }
 
+/// Finds the key in a head and a message.
+pub(super) type MessageKey =
+    Arc<dyn for<'a> Fn(&RequestHead<'a>, &'a [u8]) -> Option<Identity<'a>> + Send + Sync>;
 type Format = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl KeySource {
@@ -39,6 +47,30 @@ impl KeySource {
                 .ok_or(IdempotencyRefusal::KeyMissing),
             None => read(head.headers, &self.header),
         };
+        self.checked(key)
+    }
+
+    /// Reads the key in the body of a request: in the message of a call, and in all of it otherwise.
+    pub(super) fn read_in<'a>(
+        &self,
+        head: &RequestHead<'a>,
+        body: &'a [u8],
+    ) -> Result<Option<Cow<'a, [u8]>>, IdempotencyRefusal> {
+        let Some(in_message) = &self.in_message else {
+            return self.read(head);
+        };
+        let message = match ClientProtocol::of(head.headers).is_plain_grpc() {
+            true => readable(body)?,
+            false => body,
+        };
+        let key = in_message(head, message).map(text);
+        self.checked(key.ok_or(IdempotencyRefusal::KeyMissing))
+    }
+
+    fn checked<'a>(
+        &self,
+        key: Result<Cow<'a, [u8]>, IdempotencyRefusal>,
+    ) -> Result<Option<Cow<'a, [u8]>>, IdempotencyRefusal> {
         match key {
             Ok(key) if self.has_format(&key) => Ok(Some(key)),
             Ok(_) => Err(IdempotencyRefusal::KeyInvalid),
@@ -60,9 +92,19 @@ impl Default for KeySource {
         Self {
             header: IDEMPOTENCY_KEY.clone(),
             derived: None,
+            in_message: None,
             format: None,
             is_optional: false,
         }
+    }
+}
+
+/// Returns the message of a unary call. A compressed one cannot be read here.
+fn readable(body: &[u8]) -> Result<&[u8], IdempotencyRefusal> {
+    let message = Message::only_one_in(body).ok_or(IdempotencyRefusal::NotUnary)?;
+    match message.is_compressed {
+        true => Err(IdempotencyRefusal::KeyInvalid),
+        false => Ok(message.bytes),
     }
 }
 
@@ -174,6 +216,43 @@ mod tests {
         ] {
             source.derived = Some(Arc::new(key_fn(move |_| Some(identity.clone()))));
             assert_eq!(key(&source), Ok(Some(text.into())));
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_message_is_read_without_the_frame_and_in_http_the_body_is_the_message() {
+        let source = KeySource {
+            in_message: Some(Arc::new(|_, message| {
+                let key = message.split(|byte| *byte == b' ').next()?;
+                (!key.is_empty()).then(|| Identity::from(key))
+            })),
+            ..KeySource::default()
+        };
+        let read = |content_type: &'static str, body: &[u8]| {
+            let request = http::Request::post("/").header("content-type", content_type);
+            let request = request.body(()).unwrap();
+            let key = source.read_in(&RequestHead::of(&request), body);
+            key.map(|key| String::from_utf8(key.unwrap().into_owned()).unwrap())
+        };
+        let grpc = "application/grpc";
+        assert_eq!(read(grpc, b"\0\0\0\0\x03k 1"), Ok("k".into()));
+        assert_eq!(read("text/plain", b"k 1"), Ok("k".into()));
+        for (content_type, body, refusal) in [
+            (
+                grpc,
+                &b"\x01\0\0\0\x03k 1"[..],
+                IdempotencyRefusal::KeyInvalid,
+            ),
+            (grpc, b"\0\0\0\0\0", IdempotencyRefusal::KeyMissing),
+            (grpc, b"", IdempotencyRefusal::NotUnary),
+            (
+                grpc,
+                b"\0\0\0\0\x01k\0\0\0\0\0",
+                IdempotencyRefusal::NotUnary,
+            ),
+            ("text/plain", b"", IdempotencyRefusal::KeyMissing),
+        ] {
+            assert_eq!(read(content_type, body), Err(refusal), "{body:?}");
         }
     }
 

@@ -4,9 +4,10 @@ use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, request::Parts};
+use http::{HeaderMap, Request, request::Parts};
 use layer_http::{
-    Body, Content, Handler, KeepableBody, Rebuild, RequestHead, grpc::ClientProtocol,
+    Body, Content, Handler, KeepableBody, Rebuild, RequestHead,
+    grpc::{ClientProtocol, Message},
 };
 use layer_store::StoreError;
 use tokio::time::Instant;
@@ -15,8 +16,7 @@ use tracing::Instrument;
 use super::{
     capture::{Copied, Streaming},
     claim::Claimed,
-    config::IdempotencyConfig,
-    fingerprint::RecordName,
+    config::{IdempotencyConfig, NamedRecord},
     future::ResponseResult,
     handler_run::{Called, HandlerRun, RecordedHead},
     interrupted::{Interruption, settle_interrupted},
@@ -32,11 +32,11 @@ use crate::{
     tracker::TrackedRun,
 };
 
-/// A request whose record is named, and whose body is being read.
+/// A request that needs a key, and whose body is being read.
 pub(super) struct KeyedRequest<S> {
     pub(super) config: Arc<IdempotencyConfig>,
-    pub(super) name: RecordName,
-    pub(super) key: Box<[u8]>,
+    /// `None`: the message names it.
+    pub(super) record: Option<NamedRecord>,
     /// The instance that reported ready.
     pub(super) inner: S,
     pub(super) parts: Parts,
@@ -51,13 +51,12 @@ where
     Respond(ResponseResult<B, E>),
     /// The record is claimed, and the handler runs. It goes on when its client leaves.
     Run(Detached<Self>),
-    /// A repetition waits for the first request. It ends with its client.
-    Wait(WaitingResponse<B>),
+    /// A repetition waits for the first request, or a request has no key. It ends with its client.
+    Wait(WaitingResponse<B, E>),
 }
 
-/// The response of a repetition that waits.
-pub(super) type WaitingResponse<B> =
-    Pin<Box<dyn Future<Output = Response<Body<Resumed<B>>>> + Send>>;
+/// A response that nobody needs whose client has left.
+pub(super) type WaitingResponse<B, E> = Pin<Box<dyn Future<Output = ResponseResult<B, E>> + Send>>;
 
 impl<B: Send + 'static, E: Send + 'static> Step<B, E> {
     fn refused(refusal: IdempotencyRefusal, protocol: &ClientProtocol) -> Self {
@@ -86,15 +85,29 @@ impl<S> KeyedRequest<S> {
         ResBody: KeepableBody,
     {
         let protocol = ClientProtocol::of(&self.parts.headers);
+        if protocol.is_plain_grpc() && Message::only_one_in(&body).is_none() {
+            return Step::refused(IdempotencyRefusal::NotUnary, &protocol);
+        }
         let config = self.config;
-        let fingerprint = config.payload.fingerprint(&head_of(&self.parts), &body);
+        let head = head_of(&self.parts);
+        let record = match self.record {
+            Some(record) => Ok(Some(record)),
+            None => config.record_in(&head, &body),
+        };
+        let NamedRecord { name, key } = match record {
+            Ok(Some(record)) => record,
+            // Only its message could tell that it has no key.
+            Ok(None) => return pass::<_, ReqBody, _>(self.inner, self.parts, body, trailers),
+            Err(refusal) => return Step::refused(refusal, &protocol),
+        };
+        let fingerprint = config.payload.fingerprint(&head, &body);
         let Some(tracked) = config.tracker.begin() else {
             return Step::refused(IdempotencyRefusal::Closing, &protocol);
         };
         settle_interrupted(&config);
-        let run = HandlerRun::new(config, self.name, fingerprint);
+        let run = HandlerRun::new(config, name, fingerprint);
         let request = PendingRequest {
-            key: self.key,
+            key,
             inner: self.inner,
             parts: self.parts,
             body,
@@ -114,6 +127,26 @@ impl<S> KeyedRequest<S> {
             ))),
         }
     }
+}
+
+/// Calls the handler with a request that has no key.
+fn pass<S, ReqBody, ResBody>(
+    mut inner: S,
+    parts: Parts,
+    body: Bytes,
+    trailers: HeaderMap,
+) -> Step<ResBody, S::Error>
+where
+    S: Handler<ReqBody::Rebuilt, ResBody>,
+    ReqBody: Rebuild,
+    ResBody: KeepableBody,
+{
+    let content = Content::new(body).with_trailers(trailers);
+    let response = inner.call(Request::from_parts(parts, ReqBody::rebuild(content)));
+    Step::Wait(Box::pin(async move {
+        let response = response.await?;
+        Ok(response.map(|body| Body::inner(Resumed::whole(body))))
+    }))
 }
 
 /// A request that may run, until it is known if it does.
@@ -153,7 +186,8 @@ impl HandlerRun {
     ) -> Step<B, E> {
         match record {
             Some(record) if self.waits_for(&record) => {
-                Step::Wait(Box::pin(self.respond_after_wait(record, protocol)))
+                let response = self.respond_after_wait(record, protocol);
+                Step::Wait(Box::pin(response.map(Ok)))
             }
             record => Step::Respond(Ok(self.respond_to_repetition(record, &protocol))),
         }

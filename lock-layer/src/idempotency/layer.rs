@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::{RequestHead, key_fn};
+use layer_http::{RequestHead, grpc::is_method_path, key_fn};
 use layer_store::{Identity, SharedStore};
 use tower_layer::Layer;
 
@@ -98,6 +98,43 @@ impl IdempotencyLayer {
         self
     }
 
+    /// Sets the methods of gRPC whose calls need a key, by their paths. Default: all calls do. Calls of other methods pass, and
+    /// so do their replies.
+    ///
+    /// Name the unary methods that change something. Only a unary call can have a key, as its one message is compared with that
+    /// of the first call. A listed call with several messages, or none, is refused: `UNIMPLEMENTED`. A bidirectional stream
+    /// must not be listed: its client may wait for a reply before it ends its request, which this layer reads to the end.
+    /// Requests of HTTP are not affected.
+    ///
+    /// ```
+    /// # use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// let once = IdempotencyLayer::retry_safe(store, ClientScope::global())
+    ///     .grpc_methods(["/cars.Cars/Book", "/cars.Cars/Cancel"]);
+    /// # let _ = once;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are none, or one is not of the form `/package.Service/Method`.
+    #[must_use]
+    #[track_caller]
+    pub fn grpc_methods<'m>(mut self, paths: impl IntoIterator<Item = &'m str>) -> Self {
+        let paths: Arc<[Box<str>]> = paths.into_iter().map(Into::into).collect();
+        assert!(
+            !paths.is_empty(),
+            "without methods every call of gRPC passes: write one, such as \"/cars.Cars/Book\""
+        );
+        for path in paths.iter() {
+            assert!(
+                is_method_path(path),
+                "{path:?} is no method of gRPC: write its path, such as \"/cars.Cars/Book\""
+            );
+        }
+        self.edit().grpc_methods = Some(paths);
+        self
+    }
+
     /// Lets requests without a key pass: they run as if there were no layer. By default they get 400.
     ///
     /// For an API whose clients do not all send keys yet.
@@ -139,7 +176,39 @@ impl IdempotencyLayer {
     where
         F: for<'a> Fn(&RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static,
     {
-        self.edit().key.derived = Some(Arc::new(key_fn(derive)));
+        let key = &mut self.edit().key;
+        key.derived = Some(Arc::new(key_fn(derive)));
+        key.in_message = None;
+        self
+    }
+
+    /// Derives keys from the heads and the messages of requests, such as from the number of an order in it. Then no header is
+    /// read.
+    ///
+    /// `derive` gets the message of a unary call of gRPC, without the five bytes in front of it, and the whole body of any other
+    /// request. A request for which it returns `None` has no key. A compressed message cannot be read and is refused:
+    /// `INVALID_ARGUMENT`.
+    ///
+    /// ```
+    /// # use lock_layer::{ClientScope, Identity, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// // The first field of the message is the number of the order: tag 0x0a, a length below 128, and the text.
+    /// let once = IdempotencyLayer::retry_safe(store, ClientScope::global())
+    ///     .grpc_methods(["/shop.Orders/Pay"])
+    ///     .key_from_message(|_, message| {
+    ///         let [0x0a, length, rest @ ..] = message else { return None };
+    ///         Some(Identity::from(rest.get(..usize::from(*length))?))
+    ///     });
+    /// # let _ = once;
+    /// ```
+    #[must_use]
+    pub fn key_from_message<F>(mut self, derive: F) -> Self
+    where
+        F: for<'a> Fn(&RequestHead<'a>, &'a [u8]) -> Option<Identity<'a>> + Send + Sync + 'static,
+    {
+        let key = &mut self.edit().key;
+        key.derived = None;
+        key.in_message = Some(Arc::new(derive));
         self
     }
 
@@ -322,8 +391,16 @@ mod tests {
     #[test]
     fn an_impossible_setting_says_what_to_write() {
         type Setter = fn(IdempotencyLayer) -> IdempotencyLayer;
-        let settings: [(Setter, &str); 8] = [
+        let settings: [(Setter, &str); 10] = [
             (|layer| layer.methods([]), "such as Method::POST"),
+            (
+                |layer| layer.grpc_methods([]),
+                "such as \"/cars.Cars/Book\"",
+            ),
+            (
+                |layer| layer.grpc_methods(["Book"]),
+                "\"Book\" is no method of gRPC: write its path",
+            ),
             (|layer| layer.max_request_body(0), "such as 1 << 20"),
             (|layer| layer.max_response_body(0), "such as 1 << 20"),
             (

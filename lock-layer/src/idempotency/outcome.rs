@@ -62,6 +62,9 @@ pub enum IdempotencyRefusal {
     BodyTooLarge,
     /// 400: the request's body broke off.
     BodyUnreadable,
+    /// 501: a call of gRPC has several messages or none, and only unary calls can have a key. The docs of
+    /// [`grpc_methods`](crate::IdempotencyLayer::grpc_methods) say what to do.
+    NotUnary,
     /// 400: the request does not say whose it is, and the scope refuses such requests
     /// ([`ClientScope::or_refuse`](crate::ClientScope::or_refuse)).
     ClientMissing,
@@ -91,6 +94,7 @@ impl IdempotencyRefusal {
             Self::BodyNotKept { .. } => "body_not_kept",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyUnreadable => "body_unreadable",
+            Self::NotUnary => "not_unary",
             Self::ClientMissing => "client_missing",
             Self::ClientUnknown => "client_unknown",
             Self::Closing => "closing",

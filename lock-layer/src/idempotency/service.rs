@@ -72,13 +72,16 @@ where
                 ResponseFuture::refused(refusal.refuse(&protocol))
             }
             // The instance that reported ready travels with the request, its clone stays behind.
-            RecordNeed::Record(name, key) => {
+            RecordNeed::Record(record) => {
                 let (parts, body) = req.into_parts();
                 let body = ReadRequest::new(body, self.config.max_request_body);
+                let body = match ClientProtocol::of(&parts.headers).is_plain_grpc() {
+                    true => body.unary(),
+                    false => body,
+                };
                 let request = KeyedRequest {
                     config: self.config.clone(),
-                    name,
-                    key,
+                    record,
                     inner: take_ready(&mut self.inner),
                     parts,
                 };

@@ -55,6 +55,7 @@ impl IdempotencyRefusal {
             Self::BodyNotKept { .. } => Reason::ResponseNotKept,
             Self::BodyTooLarge => Reason::RequestTooLarge,
             Self::BodyUnreadable => Reason::RequestUnreadable,
+            Self::NotUnary => Reason::NotUnary,
             Self::ClientMissing => Reason::ClientMissing,
             Self::ClientUnknown => Reason::ClientUnknown,
             Self::Closing => Reason::Closing,

@@ -31,6 +31,7 @@ use crate::testing::{CX, World, post};
 
 mod contract;
 mod golden;
+mod grpc;
 mod handle;
 mod handler_run;
 mod jobs;
