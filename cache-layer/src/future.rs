@@ -14,6 +14,7 @@ use layer_http::{Body, BoxError};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+pub use crate::grpc_calls::future::GrpcResponseFuture;
 use crate::{
     body::{CacheResponse, HandlerBody},
     http::{cache_status::CacheStatus, located::ChangedTarget, request::Bypass},

@@ -3,11 +3,13 @@ mod keys;
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use layer_http::grpc::is_method_path;
 use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
 use crate::{
     client_directives::ClientDirectives,
+    grpc_calls::layer::GrpcCacheLayer,
     http::storable::is_whole,
     response_cache::ResponseCache,
     route::Route,
@@ -41,6 +43,48 @@ impl CacheLayer {
     /// Makes a layer with a cache of its own in `store`.
     pub fn new(store: impl Into<SharedStore>) -> Self {
         Self::with_cache(ResponseCache::new(store))
+    }
+
+    /// Makes a layer that stores the replies of unary calls of gRPC too: of these methods, by their paths. All other calls pass by.
+    ///
+    /// Name methods that change nothing, and whose replies depend on their message alone, as an address of HTTP does. Make all
+    /// other settings before.
+    ///
+    /// - The key has the path, the message, and the encodings of request and reply (`grpc-encoding`, `grpc-accept-encoding`).
+    /// - A reply has a lifetime by its metadata `cache-control`, or by [`ttl`](Self::ttl).
+    /// - It is stored with its trailers, if it has one message and `grpc-status: 0`. Calls that wait for it get it when it is whole.
+    /// - Metadata is what the fields of HTTP are: a call with `authorization` passes by, unless its reply is `public` or
+    ///   [`per_user`](Self::per_user) tells whose it is.
+    /// - [`ResponseCache::purge_path`] with the path of the method ends all its replies.
+    ///
+    /// A method with streams must not be listed. The request of a bidirectional stream has no end that could be waited for.
+    /// gRPC-Web passes by: place `tonic_web`'s layer outside of this one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use cache_layer::{CacheLayer, store::{MemoryStore, SharedStore}};
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// let cache = CacheLayer::new(store).ttl(Duration::from_secs(30)).grpc(["/cars.Cars/Show"]);
+    /// # let _ = cache;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are none, or one is not of the form `/package.Service/Method`.
+    #[track_caller]
+    pub fn grpc<'m>(self, methods: impl IntoIterator<Item = &'m str>) -> GrpcCacheLayer {
+        let methods: Box<[Box<str>]> = methods.into_iter().map(Into::into).collect();
+        assert!(
+            !methods.is_empty(),
+            "without methods no call is stored: write one, such as \"/cars.Cars/Show\""
+        );
+        for path in &methods {
+            assert!(
+                is_method_path(path),
+                "{path:?} is no method of gRPC: write its path, such as \"/cars.Cars/Show\""
+            );
+        }
+        GrpcCacheLayer::new(self, methods)
     }
 
     /// Makes a layer on a cache that others use too. They share entries, purges, statistics and calls under way.

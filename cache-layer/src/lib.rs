@@ -67,6 +67,8 @@
 //! - **Requests that pass by.** Those with `Range`, `If-Match`, `If-Unmodified-Since`, `Upgrade`, content, an overridden
 //!   method, a malformed host, an authority that is not the `Host`, or a forwarded host or scheme. A body that does not tell
 //!   if it is empty is content (`http_body::Body::is_end_stream`).
+//! - **gRPC.** Unary calls of the methods that [`CacheLayer::grpc`] names are stored by their message. All other calls pass by. A
+//!   call is no unsafe request: it purges nothing by itself.
 //! - **What a client may ask.** `no-store`, `no-cache`, `max-age`, `min-fresh`, `max-stale` and `only-if-cached` are
 //!   honoured; the last one may be refused with 504 and a [`CacheRefusal`]. Clients that want a new response at once share a
 //!   handler call. [`CacheLayer::client_directives`] changes both.
@@ -207,6 +209,7 @@
 //!
 //! - `axum` (default): reads `OriginalUri`, without which nested routers share entries. [`PurgeError`] becomes a
 //!   response.
+//! - `hyper`: [`CacheLayer::grpc`] takes the request bodies of its servers as they are. So it does with `tonic`.
 //! - `json`: `Json`, the codec of typed objects.
 //! - `metrics`: counts requests, through the facade of the crate `metrics`.
 //! - `redis`: `store::connect` for `redis://`.
@@ -224,6 +227,7 @@ mod fill;
 mod flight;
 #[cfg(test)]
 mod golden;
+mod grpc_calls;
 mod http;
 mod join;
 mod key;
@@ -258,6 +262,7 @@ pub use self::metrics::METRICS;
 pub use self::object::codec::Json;
 pub use self::{
     client_directives::ClientDirectives,
+    grpc_calls::{layer::GrpcCacheLayer, service::GrpcCache},
     layer::CacheLayer,
     look_up::{LookUp, LookUpError, StoredResponse},
     object::{

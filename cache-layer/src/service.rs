@@ -74,7 +74,7 @@ impl<S> Cache<S> {
         ReqBody: http_body::Body,
     {
         let keyed = KeyedRequest::of(&self.route.settings, &RequestHead::of(request))?;
-        match has_content(request.body()) {
+        match has_content(request.body()) && !keyed.is_call() {
             true => Err(Bypass::because(Detail::Content)),
             false => Ok(keyed),
         }

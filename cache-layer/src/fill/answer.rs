@@ -14,6 +14,7 @@ use crate::{
     },
     call::{Received, pass_on},
     flight::arriving::ArrivingEntry,
+    grpc_calls::reply::CallReply,
     http::{
         cache_status::{CacheStatus, Detail, Fwd},
         date,
@@ -160,7 +161,14 @@ where
             // An empty body ends with its head.
             buffer.finish(None);
         }
-        fill.share(&buffer);
+        // Whoever waits for a call gets the whole reply, or none: its status comes last.
+        let call = match request.is_call {
+            true => CallReply::of_head(&parts.headers),
+            false => None,
+        };
+        if call.is_none() {
+            fill.share(&buffer);
+        }
         route.settings.mark(&mut parts.headers, stored);
         let received_at = fill.head.received_at();
         date::record(&mut parts.headers, received_at);
@@ -178,6 +186,7 @@ where
             length: stated_length(&fill.headers).or(length),
             buffer,
             fill: Some(fill),
+            call,
             timer,
             // A client that needs no body has not left.
             outlives_clients: needs_no_body || outlives_clients,

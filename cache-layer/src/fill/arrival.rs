@@ -15,13 +15,18 @@ use layer_http::BoxError;
 use tokio::time::{Instant, Sleep};
 
 use super::commit::Fill;
-use crate::body::buffer::{FillBuffer, Growth};
+use crate::{
+    body::buffer::{FillBuffer, Growth},
+    grpc_calls::reply::CallReply,
+};
 
 /// A response whose body is on its way.
 pub(super) struct Arriving {
     pub(super) buffer: Arc<FillBuffer>,
     /// `None`: it is passing, and will not be stored.
     pub(super) fill: Option<Fill>,
+    /// What is known of the reply to a call. `None`: it is a response of HTTP.
+    pub(super) call: Option<CallReply>,
     /// That it has to have to be stored, if it is known.
     pub(super) length: Option<u64>,
     /// The end of the fill. While it is passing, the next look for a reader that holds others up.
@@ -98,8 +103,11 @@ impl Arriving {
     }
 
     fn push(&mut self, data: Bytes) {
-        if self.buffer.push(data) == Growth::TooLarge {
-            self.pass("too-large");
+        let is_unary = self.call.as_mut().is_none_or(|call| call.add(&data));
+        match self.buffer.push(data) {
+            Growth::TooLarge => self.pass("too-large"),
+            Growth::Kept if !is_unary => self.pass("streaming"),
+            Growth::Kept | Growth::Passed => {}
         }
     }
 
@@ -121,6 +129,19 @@ impl Arriving {
         let length = self.buffer.len();
         let is_whole = self.length.is_none_or(|stated| stated == length);
         let frames = self.buffer.finish(trailers.clone());
+        if let Some(call) = self.call
+            && let Some(fill) = &self.fill
+        {
+            // ## Sharing => end
+            // Those who wait for the call make their own, and the next one may be stored.
+            if !is_whole || !call.is_success(trailers.as_ref()) {
+                if let Some(fill) = self.fill.take() {
+                    fill.not_shared();
+                }
+                return;
+            }
+            fill.share(&self.buffer);
+        }
         if let (Some(frames), Some(fill), true) = (frames, self.fill.take(), is_whole) {
             fill.commit(&frames, trailers.unwrap_or_default()).await;
         }

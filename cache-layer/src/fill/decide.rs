@@ -7,6 +7,7 @@ use http::{HeaderMap, header::CONTENT_TYPE, response};
 use super::commit::Fill;
 use crate::{
     call::Received,
+    grpc_calls::reply::CallReply,
     http::{
         cache_status::Detail,
         date,
@@ -96,6 +97,9 @@ fn policy<B: http_body::Body>(
     now: SystemTime,
 ) -> Result<StorePolicy, Detail> {
     let Received { parts, body, delay } = received;
+    if request.is_call && CallReply::of_head(&parts.headers).is_none() {
+        return Err(Detail::GrpcStatus);
+    }
     let policy = store_policy(&route.settings, request, fields, parts, now, *delay)?;
     // An application whose handlers are not written for it gains nothing from a response that is asked for each time.
     if route.settings.is_safe() && policy.terms.kept_stale(false).is_zero() {

@@ -84,6 +84,8 @@ pub(crate) enum Detail {
     TooManyTags,
     /// The address has as many variants as it may have.
     TooManyVariants,
+    /// A call of gRPC did not end with one message and the status OK.
+    GrpcStatus,
 }
 
 impl CacheName {
@@ -257,6 +259,7 @@ impl Detail {
             Self::TooLarge => "too-large",
             Self::TooManyTags => "tags",
             Self::TooManyVariants => "variants",
+            Self::GrpcStatus => "grpc-status",
         }
     }
 }

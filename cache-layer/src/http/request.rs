@@ -6,9 +6,10 @@ use http::{
     uri::Authority,
 };
 use http_body::Body;
-use layer_http::RequestHead;
+use layer_http::{RequestHead, grpc::ClientProtocol};
 
 use crate::{
+    grpc_calls::call::UnaryCall,
     http::cache_control::Directives,
     http::cache_status::{Detail, Fwd},
     http::located::ChangedTarget,
@@ -30,6 +31,7 @@ pub(crate) struct KeyedRequest {
     pub(crate) credentialed: bool,
     pub(crate) is_conditional: bool,
     is_head: bool,
+    is_call: bool,
     has_directives: bool,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct CacheRequest {
     /// True if its address is that of one user, who may have responses of their own there.
     pub(crate) is_personal: bool,
     pub(crate) is_head: bool,
+    /// True for a unary call of gRPC.
+    pub(crate) is_call: bool,
     pub(crate) directives: Directives,
 }
 
@@ -74,9 +78,16 @@ impl KeyedRequest {
             credentialed: user.is_none() && rules.are_credentials(roles, head.headers),
             is_conditional: roles.has(Roles::CONDITION),
             is_head: head.method == Method::HEAD,
+            // No other request with this method comes so far.
+            is_call: head.method == Method::POST,
             has_directives: roles.has(Roles::DIRECTIVES),
             user,
         })
+    }
+
+    /// Returns true for a unary call of gRPC. Its message is in its key.
+    pub(crate) const fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// Returns true if it asks for a body, and nothing of the cache.
@@ -98,6 +109,7 @@ impl KeyedRequest {
             credentialed: self.credentialed,
             is_personal,
             is_head: self.is_head,
+            is_call: self.is_call,
             directives: match self.has_directives {
                 true => settings.client_directives.read(head.headers),
                 false => Directives::default(),
@@ -129,16 +141,44 @@ impl Bypass {
 /// Finds a reason in method and fields why the request passes by.
 fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Option<Bypass> {
     if head.method != Method::GET && head.method != Method::HEAD {
-        return Some(Bypass {
-            fwd: Fwd::Method,
-            detail: None,
-            // A method that is not known to be safe may change something.
-            is_unsafe: !matches!(
-                *head.method,
-                Method::OPTIONS | Method::TRACE | Method::CONNECT
-            ),
-        });
+        return bypass_by_method(settings, head, roles);
     }
+    bypass_by_fields(settings, head, roles)
+}
+
+/// Finds a reason in a method other than `GET` and `HEAD`. A unary call whose message is known has none.
+#[cold]
+fn bypass_by_method(
+    settings: &CacheSettings,
+    head: &RequestHead<'_>,
+    roles: Roles,
+) -> Option<Bypass> {
+    if head.method == Method::POST && UnaryCall::in_request(head).is_some() {
+        // A client of gRPC cannot read 304.
+        return match roles.has(Roles::CONDITION) {
+            true => Some(Bypass::because(Detail::Precondition)),
+            false => bypass_by_fields(settings, head, roles),
+        };
+    }
+    let is_known = matches!(
+        *head.method,
+        Method::OPTIONS | Method::TRACE | Method::CONNECT
+    );
+    Some(Bypass {
+        fwd: Fwd::Method,
+        detail: None,
+        // A method that is not known to be safe may change something. A call changes nothing at its own path, which names a
+        // method and no resource.
+        is_unsafe: !is_known && !ClientProtocol::of(head.headers).is_grpc(),
+    })
+}
+
+#[inline]
+fn bypass_by_fields(
+    settings: &CacheSettings,
+    head: &RequestHead<'_>,
+    roles: Roles,
+) -> Option<Bypass> {
     let overrides = settings.is_safe() && has_override(head);
     // Nearly every request.
     if !overrides && !roles.has(Roles::PASSING) {
@@ -150,7 +190,7 @@ fn bypass(settings: &CacheSettings, head: &RequestHead<'_>, roles: Roles) -> Opt
         Detail::Precondition
     } else if roles.has(Roles::UPGRADE) {
         Detail::Upgrade
-    } else if states_content(head.headers, roles) {
+    } else if head.method != Method::POST && states_content(head.headers, roles) {
         Detail::Content
     } else if roles.has(Roles::METHOD_OVERRIDE) || overrides {
         Detail::MethodOverride
@@ -445,6 +485,34 @@ mod tests {
         for method in ["PUT", "POST", "DELETE", "PATCH", "get"] {
             assert!(is_unsafe(method), "{method}");
         }
+    }
+
+    #[test]
+    fn a_call_whose_message_is_known_is_a_request_of_the_cache_and_another_changes_nothing() {
+        let grpc = || Request::post("/a.B/C").header("content-type", "application/grpc");
+        let known = |request: http::request::Builder| {
+            let fields = HeaderMap::new();
+            let call = UnaryCall::of(&fields, b"\0\0\0\0\0");
+            request.extension(call)
+        };
+        let long = known(grpc().header("content-length", "5"));
+        assert!(cacheable(long).is_call);
+        assert!(!cacheable(get("/")).is_call);
+        let range = known(grpc().header("range", "bytes=0-1"));
+        assert_eq!(bypass_detail(range), Some(Detail::Range));
+        // Its client cannot read 304.
+        let condition = known(grpc().header("if-none-match", "*"));
+        assert_eq!(bypass_detail(condition), Some(Detail::Precondition));
+
+        let bypass = |request: http::request::Builder| {
+            let request = request.body(()).unwrap();
+            let settings = CacheSettings::new(Clock::system());
+            let bypass = read_request(&settings, &RequestHead::of(&request)).err();
+            bypass.map(|bypass| (bypass.fwd, bypass.is_unsafe))
+        };
+        assert_eq!(bypass(grpc()), Some((Fwd::Method, false)));
+        let put = known(Request::put("/a.B/C"));
+        assert_eq!(bypass(put), Some((Fwd::Method, true)));
     }
 
     #[test]

@@ -164,7 +164,8 @@ pub(crate) fn store_policy(
 /// Not so for a failure, or if this one request asked for `no-store`.
 pub(crate) fn is_lasting(detail: Detail, request: &CacheRequest, status: StatusCode) -> bool {
     let own = detail == Detail::NoStore && request.directives.no_store;
-    !own && is_whole(status) && (status.is_success() || status.is_redirection())
+    let is_failure = detail == Detail::GrpcStatus;
+    !own && !is_failure && is_whole(status) && (status.is_success() || status.is_redirection())
 }
 
 /// Returns true if the response is the whole of what is at the address, and not a part of it or the result of a condition.

@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use layer_http::RequestHead;
 
 use crate::{
+    grpc_calls::call::UnaryCall,
     http::{
         cache_status::Detail,
         vary::{self, VaryFields, push_part},
@@ -74,7 +75,8 @@ impl KeyRules {
         (!user.is_empty()).then(|| user.into())
     }
 
-    /// Makes the text of a request's address: the user, the keyed fields, then the target or the layer's own key.
+    /// Makes the text of a request's address: the message of a call, the user, the keyed fields, then the target or the layer's own
+    /// key.
     ///
     /// A stored format. The rules decide which parts there are, and they are part of the key space. So no two requests
     /// share an address by the way in which it is written.
@@ -91,6 +93,11 @@ impl KeyRules {
         // Also with a key of the layer's own: a target whose parts disagree is nobody's honest request.
         let target = Target::of(head, host)?;
         let mut text = AddressText::begin();
+        if *head.method == Method::POST
+            && let Some(call) = UnaryCall::in_request(head)
+        {
+            call.push(&mut text);
+        }
         if self.user.is_some() {
             push_part(&mut text, user.map(str::as_bytes));
         }
@@ -284,6 +291,29 @@ mod tests {
         assert_eq!(personal, "3.ada0.-//a.example:81/cars?a&b");
         rules.key = Some(TextFn::new(|head| Some(head.path().to_owned())));
         assert_eq!(text(&rules, uri, &[host]), "---=/cars");
+    }
+
+    /// A key of the layer's own may be any text, and a scheme begins with a letter: no request of HTTP has the address of a call.
+    #[test]
+    fn the_text_of_a_call_begins_with_its_message() {
+        let text = |rules: &KeyRules| {
+            let fields = HeaderMap::new();
+            let mut request = Request::post("http://h/a.B/C").body(()).unwrap();
+            let call = UnaryCall::of(&fields, b"\0\0\0\0\0");
+            request.extensions_mut().insert(call);
+            let head = RequestHead::of(&request);
+            let text = rules.text(&head, host(&head), None).unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            let (digest, rest) = text.split_at(44);
+            assert!(digest.starts_with('#'));
+            rest.to_owned()
+        };
+        assert_eq!(text(&KeyRules::default()), "http://h/a.B/C");
+        let own = KeyRules {
+            key: Some(TextFn::new(|_| Some("#".to_owned()))),
+            ..KeyRules::default()
+        };
+        assert_eq!(text(&own), "=#");
     }
 
     /// Layers with the default rules share entries over all versions of the crate that have one number in the key space. If
