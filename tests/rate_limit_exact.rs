@@ -338,7 +338,8 @@ impl Call {
                 let args = args(model, i128::from(cost));
                 Self {
                     program: CHARGE_ONE,
-                    args: args[1..].to_vec(),
+                    // Without the numbers of GCRA and of the parts.
+                    args: args[2..].to_vec(),
                 }
             }
             false => Self {
@@ -387,7 +388,7 @@ async fn the_script_is_its_twin() {
             }];
             first = if *key == keys[0] { quota } else { first };
             let args = args(&Model::new(quota), charge);
-            numbers += if args.len() > 3 { 2 } else { 1 };
+            numbers += if args.len() > 4 { 2 } else { 1 };
             all.extend(args);
         }
         if step % 500 == 499 {
@@ -441,10 +442,10 @@ async fn both_scripts_are_their_twins_on_one_key() {
 async fn a_fraction_of_another_quota_is_a_microsecond() {
     let server = RedisServer::start();
     let ints = |numbers: &[i64]| numbers.iter().map(|n| Arg::Int(*n)).collect::<Vec<_>>();
-    for (program, args) in [(CHARGE, &[1, 1_000, 1][..]), (CHARGE_ONE, &[1_000, 1])] {
+    for (program, args) in [(CHARGE, &[1, 1, 1_000, 1][..]), (CHARGE_ONE, &[1_000, 1])] {
         for (later, owed) in [(0, 3), (1, 2), (2, 1)] {
             let mut twins = Twins::new(RedisConnection::new(&server), CHARGE, 1);
-            let sevenths = ints(&[7, 1_000, 1, 0, 6]);
+            let sevenths = ints(&[1, 7, 1_000, 1, 0, 6]);
             twins.step(Duration::ZERO, &[0], &sevenths).await.unwrap();
             twins.turn_to(program);
             let later = Duration::from_micros(later);
@@ -474,7 +475,7 @@ async fn foreign_values_are_errors() {
         "1767225600000042:",
         "sixteen letters.",
     ] {
-        for (program, args) in [(CHARGE, &[1, 1_000, 1][..]), (CHARGE_ONE, &[1_000, 1])] {
+        for (program, args) in [(CHARGE, &[1, 1, 1_000, 1][..]), (CHARGE_ONE, &[1_000, 1])] {
             let mut command = redis::cmd("SET");
             command.arg("odd").arg(odd).exec(&mut connection).unwrap();
             let mut script = redis::cmd("EVAL");
@@ -510,7 +511,8 @@ fn args(model: &Model, cost: i128) -> Vec<Arg<'static>> {
         model.price(cost.unsigned_abs() as u64) / common,
     );
     let price = price * cost.signum();
-    let whole = [parts, full / parts, price / parts];
+    // The number of GCRA comes first.
+    let whole = [1, parts, full / parts, price / parts];
     let fractions = [full % parts, price % parts];
     let fractions = if parts > 1 { &fractions[..] } else { &[] };
     whole

@@ -1,16 +1,21 @@
 //! The values and keys of this crate in a store, as files in `tests/golden/`. Services of all versions read and write them, so
 //! a file may be added and none may change.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
-use layer_store::{Identity, Slot, Transaction, Value, conformance::Golden};
+use layer_store::{Arg, Identity, Slot, Transaction, Value, conformance::Golden};
 use proptest::prelude::*;
 
 use crate::{
     IntoPolicy, Quota,
     algorithm::{
+        demand::Demand,
         gcra::Change,
-        program::testing::{self, change},
+        program::{
+            CHARGE,
+            args::MAX_ARGS,
+            testing::{self, change},
+        },
         span::Span,
     },
     policy::limit::Limit,
@@ -104,6 +109,56 @@ fn the_states_and_replies_of_a_limit_are_golden() {
         }
     }
     GOLDEN.check("charge.txt", lines.as_bytes());
+}
+
+/// The keys, replies and states of the other algorithms: a line for each step, of time, demand, reply, state, and the time left.
+#[test]
+fn the_keys_states_and_replies_of_windows_are_golden() {
+    let mut lines = String::new();
+    for quota in [
+        Quota::per_minute(10).sliding_window(),
+        Quota::per_minute(10).fixed_window(),
+        Quota::exact(3, Duration::from_secs(60)),
+    ] {
+        let limit = Limit::new(quota.fail_closed());
+        for fallback in [false, true] {
+            let mut text = Vec::new();
+            limit
+                .by
+                .key(Identity::V4(0x0a00_0001).as_ref(), fallback)
+                .render(&mut text);
+            writeln!(lines, "{quota}: {}", String::from_utf8(text).unwrap()).unwrap();
+        }
+        let mut slots = [Slot::absent()];
+        for (after, demand) in [
+            (0, Demand::Charge { cost: 2 }),
+            (1, Demand::Charge { cost: 1 }),
+            (2, Demand::Look { cost: 2 }),
+            (
+                59_999_999,
+                Demand::Refund {
+                    cost: 1,
+                    age: 59_999_999,
+                },
+            ),
+            (60_000_000, Demand::Charge { cost: 3 }),
+            (60_000_001, Demand::Charge { cost: 1 }),
+            (90_000_000, Demand::Look { cost: 3 }),
+            (200_000_000, Demand::Charge { cost: 1 }),
+        ] {
+            let mut args = [Arg::Int(0); MAX_ARGS];
+            let len = limit.args(demand, &mut args);
+            let mut transaction = Transaction::new(START + after, &mut slots);
+            let output = CHARGE.run(&mut transaction, &args[..len]);
+            let numbers: Vec<_> = args[..len].iter().map(|arg| arg.int().unwrap()).collect();
+            let state = transaction.get(0).map(|value| value.to_bytes());
+            let state = String::from_utf8(state.unwrap_or_default().to_vec()).unwrap();
+            let left = transaction.ttl(0).map_or(0, layer_store::Ttl::as_millis);
+            let reply = output.inline_ints().unwrap();
+            writeln!(lines, "+{after} {numbers:?}: {reply:?} [{state}] {left} ms").unwrap();
+        }
+    }
+    GOLDEN.check("windows.txt", lines.as_bytes());
 }
 
 /// A state that another version wrote is read, and goes on from there.

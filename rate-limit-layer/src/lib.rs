@@ -265,6 +265,7 @@ pub use layer_store as store;
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
 pub use self::{
+    algorithm::Algorithm,
     check::outage::Unavailable,
     in_flight::{
         body::InFlightBody,

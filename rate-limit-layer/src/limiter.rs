@@ -191,11 +191,12 @@ impl Limiter {
     ) -> Result<Result<Reserved, Verdict>, InvalidCost> {
         self.checker.allows(most)?;
         let identity = identity.into();
+        let charged_at = self.checker.now();
         let checked = self.checker.charge_identity(&identity, most).await;
         Ok(match Verdict::new(checked, self.checker.limits()) {
             Verdict::Admitted(standing) => {
                 let (checker, identity) = (self.checker.clone(), identity.into_owned());
-                Ok(Reserved::new(checker, identity, most, standing))
+                Ok(Reserved::new(checker, identity, most, charged_at, standing))
             }
             refused => Err(refused),
         })

@@ -36,6 +36,8 @@ pub struct Reserved {
     /// What is given back when this is dropped.
     left: u64,
     most: u64,
+    /// The time before they were charged.
+    charged_at: u64,
     /// `None`: the store did not answer. It has not counted the units, and must not get them back.
     standing: Option<Standing>,
 }
@@ -45,6 +47,7 @@ impl Reserved {
         checker: Arc<Checker>,
         identity: Identity<'static>,
         most: u64,
+        charged_at: u64,
         standing: Option<Standing>,
     ) -> Self {
         Self {
@@ -52,6 +55,7 @@ impl Reserved {
             identity,
             left: most,
             most,
+            charged_at,
             standing,
         }
     }
@@ -84,7 +88,8 @@ impl Drop for Reserved {
                 Some(_) => all,
                 None => LimitSet::default(),
             };
-            self.checker.give_back(&partitions, all, self.left, counted);
+            self.checker
+                .give_back(&partitions, all, self.left, self.charged_at, counted);
         }
     }
 }

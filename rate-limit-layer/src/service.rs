@@ -116,9 +116,10 @@ impl<S> RateLimit<S> {
         if self.shared.lets_pass(&head) {
             return ResponseFuture::calling(self.inner.call(req), None);
         }
+        let begun_at = self.shared.begun_at();
         match self.shared.check_now(&head) {
             Some(Ok(checked)) if checked.is_admitted() => {
-                let annotation = annotate(&self.shared, checked, &mut req);
+                let annotation = annotate(&self.shared, checked, begun_at, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
             Some(refused) => self.refuse(req, refused),
@@ -141,9 +142,10 @@ where
     S: Service<Request<ReqBody>>,
 {
     let head = RequestHead::of(&req);
+    let begun_at = shared.begun_at();
     match shared.check(&head).await {
         Ok(checked) if checked.is_admitted() => {
-            let annotation = annotate(&shared, checked, &mut req);
+            let annotation = annotate(&shared, checked, begun_at, &mut req);
             AfterCheck::Call {
                 response: inner.call(req),
                 annotation,
@@ -154,10 +156,15 @@ where
 }
 
 /// Does what is to be done for an admitted request before it is handed on.
-fn annotate<B>(shared: &Arc<Shared>, checked: Checked, req: &mut Request<B>) -> Option<Annotation> {
+fn annotate<B>(
+    shared: &Arc<Shared>,
+    checked: Checked,
+    begun_at: u64,
+    req: &mut Request<B>,
+) -> Option<Annotation> {
     let head = RequestHead::of(req);
     shared.charge_shadows(&head);
-    let annotation = shared.annotation_of(checked, &head)?;
+    let annotation = shared.annotation_of(checked, &head, begun_at)?;
     annotation.on_request(req);
     Some(annotation)
 }

@@ -176,6 +176,15 @@ impl Shared {
             .look(fields, by_peer.map(|limit| &*limit.name));
     }
 
+    /// Returns the time before a check, in Unix microseconds, for charges that may be given back. Zero if there are none.
+    #[inline]
+    pub(crate) fn begun_at(&self) -> u64 {
+        match self.commits {
+            true => self.limiter.checker().now(),
+            false => 0,
+        }
+    }
+
     /// Decides on a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
     #[inline]
     pub(crate) fn check_now(
@@ -229,6 +238,7 @@ impl Shared {
         self: &Arc<Self>,
         checked: Checked,
         head: &RequestHead<'_>,
+        begun_at: u64,
     ) -> Option<Annotation> {
         let limits = self.limiter.checker().limits();
         let partitions = || Partitions::of(limits, head).ok();
@@ -245,7 +255,13 @@ impl Shared {
         }
         // They were found before, so they are found again.
         let partitions = partitions()?.to_owned();
-        let provisional = Provisional::new(self.limiter.clone(), partitions, self.cost, charged);
+        let provisional = Provisional {
+            limiter: self.limiter.clone(),
+            partitions,
+            cost: self.cost,
+            charged_at: begun_at,
+            charged,
+        };
         let annotation = annotation.unwrap_or_else(|| Annotation {
             shared: self.clone(),
             debt: None,
@@ -348,8 +364,7 @@ impl Annotation {
             if let Some(debt) = debt
                 && debt.limit == limit
             {
-                let rate = limits[limit].rate;
-                debt.debt = rate.difference(debt.debt, rate.price(unused));
+                debt.usage = debt.usage.without(limits[limit].rate, unused);
             }
         });
     }
@@ -382,9 +397,9 @@ impl Annotation {
                 return response;
             }
             let limit = &limits[debt.limit];
-            let (rate, debt) = (limit.rate, debt.debt);
-            let seconds = headers::seconds_left(rate, debt);
-            let field = headers::limit_field(&limit.quoted, rate.remaining(debt), seconds);
+            let (rate, usage) = (limit.rate, debt.usage);
+            let seconds = headers::seconds_left(rate, usage);
+            let field = headers::limit_field(&limit.quoted, usage.remaining(rate), seconds);
             // Appended: a limiter further in may have written its own.
             fields.append(RATE_LIMIT_POLICY.clone(), policies.clone());
             fields.append(RATE_LIMIT.clone(), field);

@@ -94,12 +94,12 @@ impl Standing {
 
     /// Returns how many requests may pass at once now.
     pub fn remaining(&self) -> u64 {
-        self.limit().rate.remaining(self.debt.debt)
+        self.debt.remaining(&self.limits)
     }
 
-    /// Returns the time until the whole burst is there again, if nothing more is charged.
+    /// Returns the time until the whole burst, or limit, is there again, if nothing more is charged.
     pub fn reset_after(&self) -> Duration {
-        Duration::from_micros(self.debt.debt.ceil_micros())
+        Duration::from_micros(self.debt.usage.reset_after())
     }
 
     fn limit(&self) -> &Limit {

@@ -206,7 +206,10 @@ impl KeySpace {
     ///
     /// | Kind | Layer | Values |
     /// | --- | --- | --- |
-    /// | `limit` | `rate-limit-layer` | the state of a rate limit |
+    /// | `limit` | `rate-limit-layer` | the state of a rate limit by GCRA |
+    /// | `sliding` | `rate-limit-layer` | the counts of a sliding window |
+    /// | `window` | `rate-limit-layer` | the count of a fixed window |
+    /// | `log` | `rate-limit-layer` | the times of an exact log |
     /// | `permit` | `rate-limit-layer` | the permits of an in-flight limit |
     /// | `entry` | `cache-layer` | a stored response or object |
     /// | `stamp` | `cache-layer` | a token that a purge deletes |

@@ -4,9 +4,10 @@ use layer_store::{Arg, IdentityRef, Key, Op, Reply, StoreError};
 
 use crate::{
     algorithm::{
-        gcra::Change,
-        program::{CHARGE, CHARGE_ONE, MAX_ARGS, charge_args, charge_one_args},
+        demand::Demand,
+        program::{CHARGE, CHARGE_ONE, args::MAX_ARGS, charge_one_args},
         span::Span,
+        usage::Usage,
     },
     check::{
         Checker,
@@ -27,8 +28,8 @@ impl Checker {
         cost: u64,
     ) -> Option<Decision> {
         let key = limit.by.key(identity, false);
-        if !limit.rate.is_whole() {
-            return self.charge_parts_now(limit, &key, cost);
+        if !limit.is_whole {
+            return self.charge_any_now(limit, &key, cost);
         }
         let op = Op::Run {
             program: &CHARGE_ONE,
@@ -43,19 +44,18 @@ impl Checker {
             // Numbers own nothing: what is left to drop is known to be nothing.
             mem::forget(reply);
             limit.count_admitted();
-            let debt = Span::of_micros(owed as u64);
-            return Some(Decision::Admit(Some(Debt { limit: 0, debt })));
+            let usage = Usage::Debt(Span::of_micros(owed as u64));
+            return Some(Decision::Admit(Some(Debt { limit: 0, usage })));
         }
         let reply = self.outage.or_overflow(reply?, &op, LimitSet::one(0));
         self.read_one(limit, reply, cost)
     }
 
-    /// Charges a limit whose prices are not whole microseconds.
+    /// Charges a limit whose prices are not whole microseconds, or whose algorithm is not GCRA.
     #[inline(never)]
-    fn charge_parts_now(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
-        let change = Change::Charge(limit.rate.price(cost));
+    fn charge_any_now(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
         let mut args = [Arg::Int(0); MAX_ARGS];
-        let len = charge_args(limit.rate, change, &mut args);
+        let len = limit.args(Demand::Charge { cost }, &mut args);
         let op = Op::Run {
             program: &CHARGE,
             keys: slice::from_ref(key),

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    algorithm::gcra::Change,
+    algorithm::demand::Demand,
     check::{
         command::Command,
         counted::Counted,
@@ -56,9 +56,12 @@ impl<'a> Charge<'a> {
         cost: u64,
     ) -> Option<Self> {
         Some(Self {
-            command: Command::next(limits, partitions, LimitSet::default(), |rate| {
-                Change::Charge(rate.price(cost))
-            })?,
+            command: Command::next(
+                limits,
+                partitions,
+                LimitSet::default(),
+                Demand::Charge { cost },
+            )?,
             limits,
             partitions,
             outage,
@@ -170,17 +173,12 @@ impl<'a> Charge<'a> {
 
     /// Goes on to the next identity, or ends the talk.
     fn proceed(&mut self) -> Option<Decision> {
-        let (cost, is_look) = (self.cost, self.excess.is_some());
-        let command = Command::next(
-            self.limits,
-            self.partitions,
-            self.seen,
-            |rate| match is_look {
-                true => Change::Look,
-                false => Change::Charge(rate.price(cost)),
-            },
-        );
-        match command {
+        let cost = self.cost;
+        let demand = match self.excess {
+            Some(_) => Demand::Look { cost },
+            None => Demand::Charge { cost },
+        };
+        match Command::next(self.limits, self.partitions, self.seen, demand) {
             Some(command) => {
                 self.command = command;
                 None

@@ -2,8 +2,8 @@ use layer_store::{Arg, Key, Op, Program};
 
 use crate::{
     algorithm::{
-        gcra::{Change, Rate},
-        program::{CHARGE, CHARGE_ONE, MAX_ARGS, charge_args, charge_one_args},
+        demand::Demand,
+        program::{CHARGE, CHARGE_ONE, args::MAX_ARGS, charge_one_args},
     },
     check::partition::Partitions,
     policy::{
@@ -25,13 +25,13 @@ pub(crate) struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Makes the command of the first limit that is not in `seen`, and of all later ones with the same identity. `change`
-    /// returns what is done to a debt at a limit's rate. `None`: all limits are seen, or skip the request.
+    /// Makes the command of the first limit that is not in `seen`, and of all later ones with the same identity. `None`: all limits
+    /// are seen, or skip the request.
     pub(crate) fn next(
         limits: &'a [Limit],
         partitions: &'a Partitions<'_>,
         seen: LimitSet,
-        change: impl Fn(Rate) -> Change,
+        demand: Demand,
     ) -> Option<Self> {
         let mut unseen = (0..limits.len())
             .filter(|index| !seen.contains(*index))
@@ -47,12 +47,11 @@ impl<'a> Command<'a> {
             args: [Arg::Int(0); MAX_ARGS * MAX_POLICIES],
             len: 0,
         };
-        command.push(first, key, limits[first].rate, change(limits[first].rate));
+        command.push(limits, first, key, demand);
         for (index, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
-            let rate = limits[index].rate;
-            command.push(index, other, rate, change(rate));
+            command.push(limits, index, other, demand);
         }
-        command.shorten(limits, change);
+        command.shorten(limits, demand);
         Some(command)
     }
 
@@ -70,20 +69,20 @@ impl<'a> Command<'a> {
         }
     }
 
-    fn push(&mut self, index: usize, key: Key<'a>, rate: Rate, change: Change) {
+    fn push(&mut self, limits: &[Limit], index: usize, key: Key<'a>, demand: Demand) {
         self.keys[self.members.len()] = key;
-        self.len += charge_args(rate, change, &mut self.args[self.len..]);
+        self.len += limits[index].args(demand, &mut self.args[self.len..]);
         self.members |= LimitSet::one(index);
     }
 
     /// Takes the shorter program, if it can do this.
-    fn shorten(&mut self, limits: &[Limit], change: impl Fn(Rate) -> Change) {
+    fn shorten(&mut self, limits: &[Limit], demand: Demand) {
         if let Some(limit) = self.members.only()
-            && let rate = limits[limit].rate
-            && rate.is_whole()
-            && let Change::Charge(price) = change(rate)
+            && limits[limit].is_whole
+            && let Demand::Charge { cost } = demand
         {
-            let args = charge_one_args(rate, price);
+            let rate = limits[limit].rate;
+            let args = charge_one_args(rate, rate.price(cost));
             self.program = &CHARGE_ONE;
             self.len = args.len();
             self.args[..args.len()].copy_from_slice(&args);

@@ -1,7 +1,7 @@
 use std::cmp::Reverse;
 
 use crate::{
-    algorithm::span::Span,
+    algorithm::usage::Usage,
     check::decision::Debt,
     policy::{
         limit::Limit,
@@ -17,7 +17,7 @@ pub(crate) struct Counted {
     /// All that count the request. The others skip it.
     by: LimitSet,
     known: LimitSet,
-    debts: [Span; MAX_POLICIES],
+    debts: [Usage; MAX_POLICIES],
 }
 
 /// The numbers of one limit that a client is told.
@@ -35,7 +35,7 @@ impl Counted {
             cost,
             by,
             known: LimitSet::default(),
-            debts: [Span::ZERO; MAX_POLICIES],
+            debts: [Usage::ZERO; MAX_POLICIES],
         }
     }
 
@@ -46,7 +46,7 @@ impl Counted {
 
     /// Notes a debt.
     pub(crate) fn note(&mut self, debt: Debt) {
-        self.debts[debt.limit] = debt.debt;
+        self.debts[debt.limit] = debt.usage;
         self.known |= LimitSet::one(debt.limit);
     }
 
@@ -55,15 +55,14 @@ impl Counted {
         let debts = self.debts;
         self.known.iter().map(move |limit| Debt {
             limit,
-            debt: debts[limit],
+            usage: debts[limit],
         })
     }
 
     /// Takes units off the debt to a limit, as they are given back.
     pub(crate) fn give_back(&mut self, limits: &[Limit], limit: usize, units: u64) {
-        let rate = limits[limit].rate;
         let debt = &mut self.debts[limit];
-        *debt = debt.minus(rate.price(units), rate.parts());
+        *debt = debt.without(limits[limit].rate, units);
     }
 
     /// Returns the balance under each limit whose debt is known, the tightest first: those in `violated` by their wait, then the others
@@ -74,10 +73,7 @@ impl Counted {
         violated: LimitSet,
     ) -> impl Iterator<Item = Balance> + use<> {
         let wait = |limit: usize| match violated.contains(limit) {
-            true => {
-                let rate = limits[limit].rate;
-                rate.retry_after(self.debts[limit], rate.price(self.cost))
-            }
+            true => self.debts[limit].wait(limits[limit].rate, self.cost),
             false => 0,
         };
         let mut balances = [Balance::default(); MAX_POLICIES];
@@ -85,7 +81,7 @@ impl Counted {
             let (rate, debt) = (limits[limit].rate, self.debts[limit]);
             *balance = Balance {
                 limit,
-                remaining: rate.remaining(debt),
+                remaining: debt.remaining(rate),
                 seconds: match wait(limit) {
                     0 => headers::seconds_left(rate, debt),
                     wait => headers::seconds_to_wait(wait),
@@ -101,7 +97,7 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quota;
+    use crate::{Quota, algorithm::span::Span};
 
     /// 10, 20 and 5 a minute: a request is 6, 3 and 12 seconds.
     fn limits() -> Vec<Limit> {
@@ -113,8 +109,8 @@ mod tests {
         let mut counted = Counted::new(LimitSet::first(3), cost);
         for (limit, seconds) in seconds.into_iter().enumerate() {
             if let Some(seconds) = seconds {
-                let debt = Span::of_micros(seconds * 1_000_000);
-                counted.note(Debt { limit, debt });
+                let usage = Usage::Debt(Span::of_micros(seconds * 1_000_000));
+                counted.note(Debt { limit, usage });
             }
         }
         counted

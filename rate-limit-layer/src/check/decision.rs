@@ -3,7 +3,10 @@ use std::sync::Arc;
 use layer_store::Output;
 
 use crate::{
-    algorithm::span::Span,
+    algorithm::{
+        span::Span,
+        usage::{Count, Usage},
+    },
     check::{counted::Counted, outage::Unavailable},
     policy::{
         limit::Limit,
@@ -60,11 +63,11 @@ impl From<Decision> for Checked {
     }
 }
 
-/// The debt of a partition to one limit.
+/// The debt of a partition to one limit, as the limit's algorithm counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Debt {
     pub(crate) limit: usize,
-    pub(crate) debt: Span,
+    pub(crate) usage: Usage,
 }
 
 /// A charge that was not made, as it would go over a quota.
@@ -90,9 +93,7 @@ impl Decision {
         cost: u64,
     ) -> Option<Self> {
         match members.only() {
-            Some(limit) if limits[limit].rate.is_whole() => {
-                Self::read_one(output, limits, limit, cost)
-            }
+            Some(limit) if limits[limit].is_whole => Self::read_one(output, limits, limit, cost),
             _ => Self::read_all(output, limits, members, cost),
         }
     }
@@ -130,7 +131,7 @@ impl Debt {
         members: LimitSet,
     ) -> Option<(bool, impl Iterator<Item = Self>)> {
         let (charged, one, all) = match members.only() {
-            Some(limit) if limits[limit].rate.is_whole() => {
+            Some(limit) if limits[limit].is_whole => {
                 let (charged, debt) = Self::read_one(output, limit)?;
                 (charged, Some(debt), None)
             }
@@ -148,8 +149,8 @@ impl Debt {
             owed @ 0.. => (true, owed),
             refused => (false, -1 - refused),
         };
-        let debt = Span::of_micros(micros.unsigned_abs());
-        Some((charged, Self { limit, debt }))
+        let usage = Usage::Debt(Span::of_micros(micros.unsigned_abs()));
+        Some((charged, Self { limit, usage }))
     }
 
     /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to all of its limits. `None` if one is missing, or
@@ -161,31 +162,30 @@ impl Debt {
     ) -> Option<impl Iterator<Item = Self> + use<>> {
         let mut debts = [Self {
             limit: 0,
-            debt: Span::ZERO,
+            usage: Usage::ZERO,
         }; MAX_POLICIES];
         let mut place = 1;
         let mut next = || {
             place += 1;
-            output.int(place - 1)
+            u64::try_from(output.int(place - 1)?).ok()
         };
         for (debt, limit) in debts.iter_mut().zip(members.iter()) {
-            let micros = u64::try_from(next()?).ok()?;
-            let fraction = match limits[limit].rate.is_whole() {
-                true => 0,
-                false => u32::try_from(next()?).ok()?,
-            };
-            *debt = Self {
-                limit,
-                debt: Span { micros, fraction },
-            };
+            let usage = read_usage(&limits[limit], &mut next)?;
+            *debt = Self { limit, usage };
         }
         Some(debts.into_iter().take(members.len()))
+    }
+
+    /// Returns how many requests may pass at once.
+    #[inline]
+    pub(crate) fn remaining(self, limits: &[Limit]) -> u64 {
+        self.usage.remaining(limits[self.limit].rate)
     }
 
     /// Returns the debt to the limit with the fewest requests left; the first of several.
     #[inline]
     pub(crate) fn tightest(debts: impl Iterator<Item = Self>, limits: &[Limit]) -> Option<Self> {
-        debts.min_by_key(|debt| limits[debt.limit].rate.remaining(debt.debt))
+        debts.min_by_key(|debt| debt.remaining(limits))
     }
 }
 
@@ -199,8 +199,7 @@ impl Excess {
     ) -> Option<Self> {
         let mut excess: Option<Self> = None;
         for debt in debts {
-            let rate = limits[debt.limit].rate;
-            let retry_after = rate.retry_after(debt.debt, rate.price(cost));
+            let retry_after = debt.usage.wait(limits[debt.limit].rate, cost);
             if retry_after == 0 {
                 continue;
             }
@@ -228,6 +227,23 @@ impl Excess {
         longer.violated |= other.violated;
         longer
     }
+}
+
+/// Reads what a limit replied, number by number.
+fn read_usage(limit: &Limit, mut next: impl FnMut() -> Option<u64>) -> Option<Usage> {
+    if !limit.is_gcra() {
+        return Some(Usage::Count(Count {
+            remaining: next()?,
+            reset_after: next()?,
+            wait: next()?,
+        }));
+    }
+    let micros = next()?;
+    let fraction = match limit.is_whole {
+        true => 0,
+        false => u32::try_from(next()?).ok()?,
+    };
+    Some(Usage::Debt(Span { micros, fraction }))
 }
 
 #[cfg(test)]
@@ -272,8 +288,8 @@ mod tests {
             (&[1, 10 * minute, 0], &[1, 2], 1, 10 * MINUTE),
             (&[1, minute, minute, 2 * minute], &[0, 1, 2], 2, 2 * MINUTE),
         ] {
-            let debt = Span::of_micros(debt);
-            let debt = Debt { limit, debt };
+            let usage = Usage::Debt(Span::of_micros(debt));
+            let debt = Debt { limit, usage };
             let decision = read(reply, members, 1);
             assert_eq!(decision, Some(Decision::Admit(Some(debt))), "{reply:?}");
         }
@@ -329,7 +345,7 @@ mod tests {
             let excess = Excess {
                 debt: Debt {
                     limit,
-                    debt: Span::of_micros(debt * MINUTE),
+                    usage: Usage::Debt(Span::of_micros(debt * MINUTE)),
                 },
                 violated: set(violated),
                 retry_after,
@@ -375,7 +391,7 @@ mod tests {
             |reply: &[i64], members| Decision::read(&Output::ints(reply), &limits, members, 1);
         let debt = |micros, fraction| Debt {
             limit: 0,
-            debt: Span { micros, fraction },
+            usage: Usage::Debt(Span { micros, fraction }),
         };
         let admitted = Some(Decision::Admit(Some(debt(5, 6))));
         assert_eq!(read(&[1, 5, 6], set(&[0])), admitted);

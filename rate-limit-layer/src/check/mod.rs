@@ -36,8 +36,8 @@ use layer_store::{
 use crate::{
     InvalidCost,
     algorithm::{
-        gcra::Change,
-        program::{CHARGE, MAX_ARGS, charge_args},
+        demand::Demand,
+        program::{CHARGE, args::MAX_ARGS},
     },
     check::{
         charge::Charge,
@@ -105,6 +105,11 @@ impl Checker {
                 "only a limiter of one policy charges in advance: write a layer of its own for that policy"
             );
         };
+        assert!(
+            limit.is_gcra(),
+            "only GCRA charges in advance: write the quota {} without an algorithm, or without .prepaid(..)",
+            limit.quota
+        );
         let (rate, clock) = (limit.rate, self.clock.clone());
         let stocks = || Arc::new(Stocks::new(most, rate, clock.clone()));
         // A store that answers at once is as near as a stock.
@@ -165,9 +170,8 @@ impl Checker {
             return Err(InvalidCost::zero());
         }
         for limit in &*self.limits {
-            let burst = limit.quota.capacity();
-            if burst < cost {
-                return Err(InvalidCost::over(cost, limit.name.clone(), burst));
+            if limit.quota.capacity() < cost {
+                return Err(InvalidCost::over(cost, limit.name.clone(), limit.quota));
             }
         }
         Ok(())
@@ -262,13 +266,19 @@ impl Checker {
         self.charge_alone(&partitions, cost, Tell::Refusals).await
     }
 
-    /// Gives back units that `members` were charged, without waiting for it. Those that the store `counted` get them back there, the
-    /// others in the ledger alone.
+    /// Returns the time by this process's clock, in Unix microseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Gives back units that `members` were charged after `charged_at`, without waiting for it. Those that the store `counted` get them
+    /// back there, the others in the ledger alone.
     pub(crate) fn give_back(
         &self,
         partitions: &Partitions<'_>,
         members: LimitSet,
         cost: u64,
+        charged_at: u64,
         counted: LimitSet,
     ) {
         if let Some(ledger) = &self.ledger {
@@ -277,7 +287,8 @@ impl Checker {
             ledger.refund(&self.limits, keys, cost);
         }
         let counted = members & counted;
-        refund::refund(&self.caller, &self.limits, partitions, counted, cost);
+        let demand = refund::demand(cost, charged_at, self.now());
+        refund::refund(&self.caller, &self.limits, partitions, counted, demand);
     }
 
     async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
@@ -325,8 +336,8 @@ impl Checker {
     fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
         Some(ChargeGuard {
             charge: Charge::begin(&self.limits, partitions, &self.outage, cost)?,
-            caller: &self.caller,
-            limits: &self.limits,
+            begun_at: self.now(),
+            checker: self,
         })
     }
 
@@ -347,7 +358,7 @@ impl Checker {
         let mut args = [Arg::Int(0); MAX_ARGS * MAX_POLICIES];
         let mut len = 0;
         for limit in &*self.limits {
-            len += charge_args(limit.rate, Change::Look, &mut args[len..]);
+            len += limit.args(Demand::Look { cost: 0 }, &mut args[len..]);
         }
         let op = Op::Run {
             program: &CHARGE,

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    algorithm::span::Span,
+    algorithm::{span::Span, usage::Usage},
     check::{
         Checker,
         decision::{Debt, Decision},
@@ -56,13 +56,17 @@ impl Checker {
             let more = self.begin_trial(partitions, cost + extra);
             match self.charge_begun(more, deadline).await {
                 Decision::Admit(debt) => {
-                    let debt = debt.map(|debt| debt.debt);
+                    let debt = debt.and_then(|debt| debt.usage.debt());
                     stocks.fill(bits, owned, extra, debt, charged_at);
                     stocks.sweep(&self.caller, &self.limits);
                     let rate = self.limits[0].rate;
                     return admit(debt.map(|debt| rate.difference(debt, rate.price(extra))));
                 }
-                Decision::Refuse(excess) => stocks.learn(bits, excess.debt.debt),
+                Decision::Refuse(excess) => {
+                    if let Some(debt) = excess.debt.usage.debt() {
+                        stocks.learn(bits, debt);
+                    }
+                }
                 failed @ Decision::Fail(_) => return failed,
             }
         }
@@ -71,7 +75,7 @@ impl Checker {
         let alone = self.begin(partitions, cost);
         let decision = self.charge_begun(alone, deadline).await;
         if let Decision::Admit(debt) = &decision {
-            let debt = debt.map(|debt| debt.debt);
+            let debt = debt.and_then(|debt| debt.usage.debt());
             stocks.note(bits, owned, debt, charged_at);
             stocks.sweep(&self.caller, &self.limits);
         }
@@ -81,7 +85,10 @@ impl Checker {
 
 const fn admit(debt: Option<Span>) -> Decision {
     match debt {
-        Some(debt) => Decision::Admit(Some(Debt { limit: 0, debt })),
+        Some(debt) => Decision::Admit(Some(Debt {
+            limit: 0,
+            usage: Usage::Debt(debt),
+        })),
         None => Decision::Admit(None),
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    algorithm::gcra::Change,
+    algorithm::demand::Demand,
     check::{
+        Checker,
         charge::Charge,
         command::Command,
         decision::{Checked, Decision, Tell},
@@ -19,8 +20,9 @@ use crate::{
 /// has to wait and the charge begins anew, or because the caller has left.
 pub(crate) struct ChargeGuard<'a> {
     pub(crate) charge: Charge<'a>,
-    pub(crate) caller: &'a Caller,
-    pub(crate) limits: &'a Arc<[Limit]>,
+    /// The time before it was charged.
+    pub(crate) begun_at: u64,
+    pub(crate) checker: &'a Checker,
 }
 
 impl ChargeGuard<'_> {
@@ -37,18 +39,24 @@ impl ChargeGuard<'_> {
 
 impl Drop for ChargeGuard<'_> {
     fn drop(&mut self) {
-        let (partitions, cost) = (self.charge.partitions(), self.charge.cost());
-        refund(
-            self.caller,
-            self.limits,
-            partitions,
-            self.charge.charged(),
-            cost,
-        );
+        let charged = self.charge.charged();
+        if charged != LimitSet::default() {
+            let demand = demand(self.charge.cost(), self.begun_at, self.checker.now());
+            let (caller, limits) = (&self.checker.caller, &self.checker.limits);
+            refund(caller, limits, self.charge.partitions(), charged, demand);
+        }
     }
 }
 
-/// Refunds `cost` requests to the limits in `charged`.
+/// Returns the demand to refund `cost` requests at `now`, which were charged after `charged_at`.
+pub(crate) const fn demand(cost: u64, charged_at: u64, now: u64) -> Demand {
+    Demand::Refund {
+        cost,
+        age: now.saturating_sub(charged_at),
+    }
+}
+
+/// Refunds requests to the limits in `charged`.
 ///
 /// Nobody waits for it. A refund that is lost costs its partition these requests, for as long as they take to be earned
 /// again.
@@ -57,9 +65,9 @@ pub(crate) fn refund(
     limits: &Arc<[Limit]>,
     partitions: &Partitions<'_>,
     charged: LimitSet,
-    cost: u64,
+    demand: Demand,
 ) {
-    let Some(mut refund) = Refund::begin(limits, partitions, charged, cost) else {
+    let Some(mut refund) = Refund::begin(limits, partitions, charged, demand) else {
         return;
     };
     // ## Refunding => done, on a store that answers at once
@@ -74,7 +82,7 @@ pub(crate) fn refund(
     let left = refund.left();
     let (caller, limits, partitions) = (caller.clone(), limits.clone(), partitions.to_owned());
     runtime.spawn(async move {
-        if let Some(mut refund) = Refund::begin(&limits, &partitions, left, cost) {
+        if let Some(mut refund) = Refund::begin(&limits, &partitions, left, demand) {
             // Each command has the store's own limit: a slow one does not cost the next its time.
             caller.run_by(&mut refund, None).await;
         }
@@ -85,7 +93,7 @@ pub(crate) fn refund(
 pub(crate) struct Refund<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
-    cost: u64,
+    demand: Demand,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that are still to be refunded.
@@ -93,18 +101,18 @@ pub(crate) struct Refund<'a> {
 }
 
 impl<'a> Refund<'a> {
-    /// Begins to refund `cost` requests to the limits in `charged`. `None`: there are none.
+    /// Begins to refund requests to the limits in `charged`. `None`: there are none.
     pub(crate) fn begin(
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         charged: LimitSet,
-        cost: u64,
+        demand: Demand,
     ) -> Option<Self> {
         Some(Self {
-            command: command(limits, partitions, charged, cost)?,
+            command: Command::next(limits, partitions, !charged, demand)?,
             limits,
             partitions,
-            cost,
+            demand,
             left: charged,
         })
     }
@@ -129,7 +137,7 @@ impl Protocol for Refund<'_> {
         }
         self.left -= self.command.members();
         // ## Refunding => on to the next command | done
-        match command(self.limits, self.partitions, self.left, self.cost) {
+        match Command::next(self.limits, self.partitions, !self.left, self.demand) {
             Some(command) => {
                 self.command = command;
                 None
@@ -137,15 +145,4 @@ impl Protocol for Refund<'_> {
             None => Some(()),
         }
     }
-}
-
-fn command<'a>(
-    limits: &'a [Limit],
-    partitions: &'a Partitions<'a>,
-    left: LimitSet,
-    cost: u64,
-) -> Option<Command<'a>> {
-    Command::next(limits, partitions, !left, |rate| {
-        Change::Refund(rate.price(cost))
-    })
 }

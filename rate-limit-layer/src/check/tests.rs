@@ -3,7 +3,10 @@ use layer_http::{PeerAddr, header};
 use layer_store::{Context, MemoryStore, Store, StoreInfo, conformance::FaultInjector};
 
 use super::*;
-use crate::{IntoPolicy, Quota, algorithm::span::Span};
+use crate::{
+    IntoPolicy, Quota,
+    algorithm::{span::Span, usage::Usage},
+};
 
 fn checker<const N: usize>(
     store: impl Into<SharedStore>,
@@ -25,7 +28,7 @@ fn request() -> Request<()> {
 
 async fn remaining(checker: &Checker, identity: &str) -> Vec<u64> {
     let debts = checker.peek(&identity.into()).await.unwrap();
-    let left = |debt: &Debt| checker.limits[debt.limit].rate.remaining(debt.debt);
+    let left = |debt: &Debt| debt.remaining(&checker.limits);
     debts.iter().map(left).collect()
 }
 
@@ -52,8 +55,8 @@ fn only_one_policy_by_the_peer_is_charged_on_the_fastest_path() {
     let head = RequestHead::of(&request);
     let checker = |policy| checker(MemoryStore::new(), [policy]);
     let by_peer = checker(quota.fail_open());
-    let debt = Span::of_micros(2 * 360_000_000);
-    let admitted = Decision::Admit(Some(Debt { limit: 0, debt }));
+    let usage = Usage::Debt(Span::of_micros(2 * 360_000_000));
+    let admitted = Decision::Admit(Some(Debt { limit: 0, usage }));
     assert_eq!(by_peer.check_peer_now(&head, 2), Some(admitted));
     let by_user = checker(quota.by(header("x-user")).fail_open());
     assert_eq!(by_user.check_peer_now(&head, 2), None);

@@ -1,4 +1,8 @@
-use crate::algorithm::{gcra::Rate, span::Span};
+use crate::algorithm::{
+    gcra::Rate,
+    span::Span,
+    usage::{Count, Usage},
+};
 
 /// The knowledge that this process has of one key under one limit: numbers in, numbers out.
 ///
@@ -26,6 +30,8 @@ pub(crate) struct Account {
     /// What was charged to this process's share of the quota ([`FailureMode::Local`](crate::FailureMode::Local)).
     share: Span,
     reported: Span,
+    /// The price of the charges that the report is about. `None`: of all, as it is the debt itself.
+    reported_price: Option<Span>,
     /// The time before the command was sent that reported.
     reported_at: u64,
     /// How much later its reply came. The debt may be owed for so much longer than it is counted here.
@@ -40,6 +46,37 @@ pub(crate) struct Pending {
     price: Span,
     pub(crate) sent_at: u64,
     opened_at: u64,
+}
+
+/// What the store reported of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    debt: Span,
+    /// The price of the charges that it is about. `None`: of all.
+    price: Option<Span>,
+}
+
+impl Report {
+    /// Makes the report of a debt.
+    pub(crate) const fn debt(debt: Span) -> Self {
+        Self { debt, price: None }
+    }
+
+    /// Makes the report of a reply to a command about `price`.
+    ///
+    /// GCRA's debt refuses a charge of any price. The other algorithms tell until when another charge of that price is refused. It is
+    /// kept as the debt that refuses it for as long, and refuses no other: a smaller one may pass before, and a larger one only
+    /// the store can tell a time.
+    pub(crate) fn of(usage: Usage, rate: Rate, price: Span) -> Self {
+        match usage {
+            Usage::Debt(debt) => Self::debt(debt),
+            Usage::Count(Count { wait: 0, .. }) => Self::debt(Span::ZERO),
+            Usage::Count(Count { wait, .. }) => Self {
+                debt: rate.sum(rate.difference(rate.full(), price), Span::of_micros(wait)),
+                price: Some(price),
+            },
+        }
+    }
 }
 
 /// The reason why an account refuses a charge.
@@ -63,6 +100,7 @@ impl Account {
             pending: Span::ZERO,
             share: Span::ZERO,
             reported: Span::ZERO,
+            reported_price: None,
             reported_at: 0,
             reply_took: 0,
             asking: false,
@@ -94,8 +132,8 @@ impl Account {
         };
         // ## Reported => believed | asked again by one request, while the others go on believing | forgotten
         let reported = match self.age() {
-            0..ASK_AFTER => self.reported,
-            ASK_AFTER..BELIEF if self.asking => self.reported,
+            0..ASK_AFTER => self.reported_to(price),
+            ASK_AFTER..BELIEF if self.asking => self.reported_to(price),
             _ => Span::ZERO,
         };
         // The client is told a time after which it surely passes.
@@ -147,7 +185,7 @@ impl Account {
     /// count: the store may let them through.
     pub(crate) fn admit_unseen(&mut self, rate: Rate, price: Span) -> Result<(), Shortage> {
         let reported = if self.age() < BELIEF {
-            self.reported
+            self.reported_to(price)
         } else {
             Span::ZERO
         };
@@ -184,14 +222,15 @@ impl Account {
         Ok(())
     }
 
-    /// Learns the debt that the store reported to a command that was sent after `sent_at`.
-    pub(crate) fn learn(&mut self, rate: Rate, debt: Span, sent_at: u64) {
+    /// Learns what the store reported to a command that was sent after `sent_at`.
+    pub(crate) fn learn(&mut self, rate: Rate, report: Report, sent_at: u64) {
         let took = self.at.saturating_sub(sent_at);
-        let debt = rate.after(debt, took);
+        let debt = rate.after(report.debt, took);
         if sent_at >= self.reported_at {
             (self.reported, self.reported_at, self.asking) = (debt, sent_at, false);
+            self.reported_price = report.price;
             self.reply_took = took;
-        } else {
+        } else if self.reported_price == report.price {
             // An older command that was answered later: both debts are owed, so the larger one is.
             self.reported = self.reported.max(debt);
             self.reply_took = self.reply_took.max(took);
@@ -212,6 +251,14 @@ impl Account {
     /// Returns what this process has let through, and what it may be about to.
     const fn let_through(&self, rate: Rate) -> Span {
         rate.sum(self.own, self.pending)
+    }
+
+    /// Returns what is known from the report for a charge of `price`.
+    fn reported_to(&self, price: Span) -> Span {
+        match self.reported_price {
+            Some(reported) if reported != price => Span::ZERO,
+            _ => self.reported,
+        }
     }
 
     /// Returns the age of the report.
@@ -268,7 +315,7 @@ mod tests {
     #[test]
     fn a_report_is_believed_for_a_second_and_one_request_asks_before() {
         let mut account = Account::open(NOW);
-        account.learn(RATE, RATE.price(10), NOW);
+        account.learn(RATE, Report::debt(RATE.price(10)), NOW);
         let shortage = Shortage {
             debt: RATE.price(10),
             retry_after: 100_000,
@@ -290,7 +337,7 @@ mod tests {
         let later = at(late, NOW + 1_000_000);
         assert_eq!(later.admit_to_store(RATE, large), Ok(()));
         // The answer counts from its own time.
-        late.learn(RATE, RATE.price(10), NOW + 900_000);
+        late.learn(RATE, Report::debt(RATE.price(10)), NOW + 900_000);
         let later = at(late, NOW + 1_799_999);
         assert!(later.admit_to_store(RATE, large).is_err());
     }
@@ -298,12 +345,12 @@ mod tests {
     #[test]
     fn the_newest_report_counts_and_an_older_one_only_if_it_is_larger() {
         let mut account = Account::open(NOW + 10);
-        account.learn(RATE, RATE.price(10), NOW + 5);
-        account.learn(RATE, RATE.price(3), NOW + 4);
+        account.learn(RATE, Report::debt(RATE.price(10)), NOW + 5);
+        account.learn(RATE, Report::debt(RATE.price(3)), NOW + 4);
         assert!(account.admit_to_store(RATE, PRICE).is_err());
-        account.learn(RATE, RATE.price(3), NOW + 6);
+        account.learn(RATE, Report::debt(RATE.price(3)), NOW + 6);
         assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
-        account.learn(RATE, RATE.price(10), NOW + 4);
+        account.learn(RATE, Report::debt(RATE.price(10)), NOW + 4);
         assert!(account.admit_to_store(RATE, PRICE).is_err());
     }
 
@@ -311,7 +358,7 @@ mod tests {
     fn a_client_is_told_a_time_after_which_the_store_surely_lets_it_pass() {
         // Sent at NOW, answered 30 ms later: the store has read its clock at some time between.
         let mut account = Account::open(NOW + 30_000);
-        account.learn(RATE, RATE.price(10), NOW);
+        account.learn(RATE, Report::debt(RATE.price(10)), NOW);
         let shortage = account.admit_to_store(RATE, PRICE).unwrap_err();
         assert_eq!(shortage.retry_after, MICROS);
     }
@@ -413,7 +460,7 @@ mod tests {
     #[test]
     fn time_does_not_run_backwards() {
         let mut account = Account::open(NOW);
-        account.learn(RATE, RATE.price(10), NOW);
+        account.learn(RATE, Report::debt(RATE.price(10)), NOW);
         let earlier = at(account, NOW - 500_000);
         assert_eq!(
             earlier.admit_to_store(RATE, PRICE).unwrap_err().debt,

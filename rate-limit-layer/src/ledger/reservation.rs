@@ -1,8 +1,9 @@
 use crate::{
+    algorithm::usage::Usage,
     check::decision::{Debt, Excess},
     ledger::{
         Ledger,
-        account::{Account, Pending, Shortage},
+        account::{Account, Pending, Report, Shortage},
     },
     policy::{
         FailureMode,
@@ -75,13 +76,14 @@ impl<'a> Reservation<'a> {
     /// Learns the debts that a program replied, and charges their limits if it did.
     pub(crate) fn learn(&mut self, charged: bool, debts: impl Iterator<Item = Debt>) {
         let now = self.ledger.clock.now();
-        for Debt { limit, debt } in debts {
+        for Debt { limit, usage } in debts {
             let Some(sent) = self.sent[limit] else {
                 continue;
             };
             let rate = self.limits[limit].rate;
+            let report = Report::of(usage, rate, rate.price(self.cost));
             self.account(limit, now, |account| {
-                account.learn(rate, debt, sent.sent_at);
+                account.learn(rate, report, sent.sent_at);
                 if charged {
                     account.charge(rate, sent);
                 }
@@ -155,7 +157,7 @@ impl Shortage {
         Excess {
             debt: Debt {
                 limit,
-                debt: self.debt,
+                usage: Usage::Debt(self.debt),
             },
             violated: LimitSet::one(limit),
             retry_after: self.retry_after,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::{
     Quota,
     algorithm::{gcra::Rate, span::Span},
-    ledger::account::{Account, Pending},
+    ledger::account::{Account, Pending, Report},
 };
 
 /// 10 a second: a request costs 0.1 s.
@@ -161,7 +161,7 @@ impl World {
                 let account = &mut self.processes[step.process];
                 account.advance(rate, now);
                 if let Some((admitted, debt)) = reply {
-                    account.learn(rate, Span::of_micros(debt), sent.sent_at);
+                    account.learn(rate, Report::debt(Span::of_micros(debt)), sent.sent_at);
                     match admitted {
                         true => account.charge(rate, sent),
                         false => account.end(rate, sent),

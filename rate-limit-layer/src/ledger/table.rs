@@ -129,7 +129,7 @@ const WAYS: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quota;
+    use crate::{Quota, ledger::account::Report};
 
     const NOW: u64 = 1_767_225_600_000_000;
 
@@ -149,11 +149,11 @@ mod tests {
         assert_eq!(table.capacity(), 1_024);
         let blocked = key(u64::MAX);
         table.open(&limits, (blocked, 0), NOW, |account| {
-            account.learn(rate, rate.full(), NOW);
+            account.learn(rate, Report::debt(rate.full()), NOW);
         });
         for number in 0..1_000_000 {
             table.open(&limits, (key(number), 0), NOW, |account| {
-                account.learn(rate, rate.price(1), NOW);
+                account.learn(rate, Report::debt(rate.price(1)), NOW);
             });
         }
         assert_eq!(table.len(), table.capacity());
@@ -167,7 +167,7 @@ mod tests {
         let rate = limits[0].rate;
         for number in 0..8 {
             let owed = table.open(&limits, (key(number), 0), NOW, |account| {
-                account.learn(rate, Span::of_micros(number), NOW);
+                account.learn(rate, Report::debt(Span::of_micros(number)), NOW);
                 account.owed().micros
             });
             assert_eq!(owed, number);

@@ -44,7 +44,7 @@ impl NearLimit {
     fn is_near_one(&self, limits: &[Limit], debt: Debt) -> bool {
         let limit = &limits[debt.limit];
         let burst = limit.quota.capacity();
-        let used = burst.saturating_sub(limit.rate.remaining(debt.debt));
+        let used = burst.saturating_sub(debt.remaining(limits));
         u128::from(used) * 100 >= u128::from(burst) * u128::from(self.percent)
     }
 
@@ -70,7 +70,7 @@ impl NearLimit {
             tracing::info!(
                 policy = &*limit.name,
                 limit = %limit.quota,
-                remaining = limit.rate.remaining(debt.debt),
+                remaining = debt.remaining(limits),
                 key = %super::top::hashed(key.bits()),
                 "rate limit nearly used up"
             );
@@ -116,7 +116,7 @@ const MAX_KEYS: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Quota, algorithm::span::Span};
+    use crate::{Quota, algorithm::usage::Usage};
 
     #[test]
     fn near_is_what_has_used_the_percentage_of_a_burst() {
@@ -132,7 +132,7 @@ mod tests {
         ] {
             let debt = Debt {
                 limit: 0,
-                debt: limits[0].rate.price(used),
+                usage: Usage::Debt(limits[0].rate.price(used)),
             };
             let told = NearLimit::new(percent).is_near(&limits, debt, None);
             assert_eq!(told, near, "{percent} % {used}");
@@ -140,7 +140,7 @@ mod tests {
         let vast = [Limit::new(Quota::per_day(u64::MAX).fail_open())];
         let debt = Debt {
             limit: 0,
-            debt: Span::ZERO,
+            usage: Usage::ZERO,
         };
         assert!(!NearLimit::new(80).is_near(&vast, debt, None));
     }

@@ -1,5 +1,7 @@
 use std::{error::Error, fmt, sync::Arc};
 
+use crate::{Algorithm, Quota};
+
 /// The error of a cost that no request can have. Its text says what to write instead.
 ///
 /// ```
@@ -14,8 +16,8 @@ use std::{error::Error, fmt, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidCost {
     cost: u64,
-    /// The policy that can never allow it, with its burst.
-    over: Option<(Arc<str>, u64)>,
+    /// The policy that can never allow it, with its quota.
+    over: Option<(Arc<str>, Quota)>,
 }
 
 impl InvalidCost {
@@ -26,10 +28,10 @@ impl InvalidCost {
         }
     }
 
-    pub(crate) const fn over(cost: u64, policy: Arc<str>, burst: u64) -> Self {
+    pub(crate) const fn over(cost: u64, policy: Arc<str>, quota: Quota) -> Self {
         Self {
             cost,
-            over: Some((policy, burst)),
+            over: Some((policy, quota)),
         }
     }
 }
@@ -41,10 +43,17 @@ impl fmt::Display for InvalidCost {
             None => {
                 f.write_str("a cost of zero charges nothing: write peek, or a cost of at least 1")
             }
-            Some((policy, burst)) => write!(
-                f,
-                "a cost of {cost} is over the burst of {burst} of the policy `{policy}` and would never pass: write .burst({cost}) or more, or charge less at once"
-            ),
+            Some((policy, quota)) => {
+                let most = quota.capacity();
+                let (name, cure) = match quota.algorithm() {
+                    Algorithm::Gcra => ("burst", format!(".burst({cost}) or more")),
+                    _ => ("limit", format!("a limit of {cost} or more")),
+                };
+                write!(
+                    f,
+                    "a cost of {cost} is over the {name} of {most} of the policy `{policy}` and would never pass: write {cure}, or charge less at once"
+                )
+            }
         }
     }
 }

@@ -1,10 +1,16 @@
 use std::sync::Arc;
 
 use layer_http::Content;
+use layer_store::Arg;
 
 use crate::{
     Policy, Quota,
-    algorithm::gcra::Rate,
+    algorithm::{
+        Algorithm,
+        demand::Demand,
+        gcra::{Change, Rate},
+        program::args::{EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, charge_args, count_args},
+    },
     metrics::{Decisions, Outcome},
     policy::{FailureMode, SHADOW, counts_by::CountsBy, limit_set::LimitSet},
     provisional::commit_by::CommitBy,
@@ -16,7 +22,10 @@ use crate::{
 pub(crate) struct Limit {
     pub(crate) name: Arc<str>,
     pub(crate) quota: Quota,
+    /// GCRA's rate. For another algorithm one that never refuses what the algorithm admits ([`Quota::rate`]).
     pub(crate) rate: Rate,
+    /// True if the algorithm is GCRA and all prices are whole microseconds: a program of its own charges such a limit.
+    pub(crate) is_whole: bool,
     mode: FailureMode,
     /// True if it is on trial, and refuses nobody.
     is_shadow: bool,
@@ -46,6 +55,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
+            is_whole: is_gcra(quota) && quota.rate().is_whole(),
             // The failure of a shadow's store is no refusal.
             mode: match policy.is_shadow {
                 true => FailureMode::Open,
@@ -53,7 +63,7 @@ impl Limit {
             },
             is_shadow: policy.is_shadow,
             commit_by: policy.commit_by,
-            by: CountsBy::new("limit", &counted_as, policy.extractor),
+            by: CountsBy::new(kind(quota.algorithm()), &counted_as, policy.extractor),
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),
             decisions: Decisions::default(),
@@ -71,6 +81,31 @@ impl Limit {
         self.is_shadow
     }
 
+    /// Returns true if the algorithm is GCRA.
+    pub(crate) const fn is_gcra(&self) -> bool {
+        is_gcra(self.quota)
+    }
+
+    /// Writes the arguments by which [`CHARGE`](crate::algorithm::program::CHARGE) does this to the front of `args`, and returns their
+    /// number.
+    pub(crate) fn args(&self, demand: Demand, args: &mut [Arg<'_>]) -> usize {
+        let (rate, limit) = (self.rate, self.quota.limit());
+        let window = [self.quota.window().as_micros() as u64];
+        match self.quota.algorithm() {
+            Algorithm::Gcra => {
+                let change = match demand {
+                    Demand::Look { .. } => Change::Look,
+                    Demand::Charge { cost } => Change::Charge(rate.price(cost)),
+                    Demand::Refund { cost, .. } => Change::Refund(rate.price(cost)),
+                };
+                charge_args(rate, change, args)
+            }
+            Algorithm::SlidingWindow => count_args(SLIDING_WINDOW, limit, &window, demand, args),
+            Algorithm::FixedWindow => count_args(FIXED_WINDOW, limit, &window, demand, args),
+            Algorithm::ExactLog => count_args(EXACT_LOG, limit, &window, demand, args),
+        }
+    }
+
     /// Counts a decision under this policy.
     #[inline]
     pub(crate) fn count(&self, outcome: Outcome) {
@@ -85,6 +120,20 @@ impl Limit {
     #[inline]
     pub(crate) fn count_admitted(&self) {
         self.decisions.count(&self.name, Outcome::Admitted);
+    }
+}
+
+const fn is_gcra(quota: Quota) -> bool {
+    matches!(quota.algorithm(), Algorithm::Gcra)
+}
+
+/// Returns the kind of the keys. What one algorithm has written no other reads: a policy begins anew if its algorithm changes.
+const fn kind(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Gcra => "limit",
+        Algorithm::SlidingWindow => "sliding",
+        Algorithm::FixedWindow => "window",
+        Algorithm::ExactLog => "log",
     }
 }
 

@@ -1,6 +1,11 @@
 use std::{error::Error, fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
-use crate::algorithm::gcra::Rate;
+use crate::algorithm::{
+    Algorithm,
+    exact_log::MAX_LOG,
+    gcra::Rate,
+    window_count::{MAX_COUNT, MAX_WINDOW},
+};
 
 /// A number of requests per window of time, and how many of them may come at once.
 ///
@@ -8,7 +13,11 @@ use crate::algorithm::gcra::Rate;
 ///
 /// GCRA enforces it exactly: in any interval of length `t` at most `burst + limit * t / window` requests pass. So an idle
 /// caller can send more than the limit in its first window: of `per_hour(20)` 20 at once and 19 more before the hour is over,
-/// 39 in all. For at most 20 in every hour write `per_hour(10).burst(10)`: burst and limit add up to 20.
+/// 39 in all. For at most 20 in every hour write [`exact(20, ..)`](Self::exact), which keeps 20 times, or `per_hour(10).burst(10)`, which
+/// keeps one: burst and limit add up to 20.
+///
+/// GCRA is the default. [`sliding_window`](Self::sliding_window), [`fixed_window`](Self::fixed_window) and [`exact`](Self::exact)
+/// choose another [`Algorithm`]; the [crate docs](crate#algorithms) compare them.
 ///
 /// ```
 /// use rate_limit_layer::Quota;
@@ -32,6 +41,7 @@ pub struct Quota {
     /// In microseconds.
     window: u64,
     burst: NonZeroU64,
+    algorithm: Algorithm,
 }
 
 impl Quota {
@@ -100,6 +110,109 @@ impl Quota {
         Self::checked(limit, window.as_micros() as u64, limit)
     }
 
+    /// Makes a quota of at most `limit` requests in any span of time that is shorter than `window`: an [exact log](Algorithm::ExactLog).
+    ///
+    /// For what must never be more, such as messages that cost money. The store keeps 16 bytes for each request of the last window, and
+    /// each check reads and writes them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rate_limit_layer::{Limiter, Quota, store::{Clock, MemoryStore}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let (clock, time) = Clock::manual(1_767_225_600_000_000);
+    /// let store = MemoryStore::with_clock(1_000, clock);
+    /// let sms = Limiter::new(store, Quota::exact(2, Duration::from_secs(3_600)).fail_closed());
+    /// assert!(sms.check("+442079460000").await.is_admitted());
+    /// time.advance(Duration::from_secs(3_000));
+    /// assert!(sms.check("+442079460000").await.is_admitted());
+    /// // The first leaves the last hour after 600 s, and not before.
+    /// assert!(!sms.check("+442079460000").await.is_admitted());
+    /// time.advance(Duration::from_secs(600));
+    /// assert!(sms.check("+442079460000").await.is_admitted());
+    /// assert!(!sms.check("+442079460000").await.is_admitted());
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero or above 1,000, or if `window` is zero, not of whole microseconds, or longer than 17 years (2^49 microseconds).
+    /// In a `const` that is a compile error.
+    #[track_caller]
+    pub const fn exact(limit: u64, window: Duration) -> Self {
+        match Self::try_new(limit, window) {
+            Ok(quota) => quota.enforced_by(Algorithm::ExactLog),
+            Err(error) => panic!("{}", error.message()),
+        }
+    }
+
+    /// Counts in windows, of which the one before fades out: the [sliding-window counter](Algorithm::SlidingWindow).
+    ///
+    /// For a limit that other services enforce in this way, such as `@upstash/ratelimit`, or whose users expect no more than the limit in
+    /// a window of the clock. [`Algorithm`] tells what passes. The windows begin at multiples of their length from 1970 on.
+    ///
+    /// ```
+    /// use rate_limit_layer::Quota;
+    ///
+    /// let quota = Quota::per_minute(100).sliding_window();
+    /// assert_eq!(quota.to_string(), "100/min sliding");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If a burst was set, if the limit is above 2^40, or the window longer than 17 years (2^49 microseconds).
+    #[must_use]
+    #[track_caller]
+    pub const fn sliding_window(self) -> Self {
+        self.enforced_by(Algorithm::SlidingWindow)
+    }
+
+    /// Counts in windows that begin at multiples of their length from 1970 on: the [fixed window](Algorithm::FixedWindow).
+    ///
+    /// For a limit that is told as "100 in each minute of the clock". Of 100 a minute 200 may pass within a second, around the edge
+    /// between two minutes.
+    ///
+    /// ```
+    /// use rate_limit_layer::Quota;
+    ///
+    /// assert_eq!("100/min fixed".parse(), Ok(Quota::per_minute(100).fixed_window()));
+    /// ```
+    ///
+    /// On Redis it is one script: a `GET`, the decision, and a `SET` with its time to live. A plain `INCRBY` would be a command less, but
+    /// counts what it refuses, so a caller that goes on would stay locked out; and `INCREX`, which does not, is not in Redis 7.
+    ///
+    /// # Panics
+    ///
+    /// As [`sliding_window`](Self::sliding_window) does.
+    #[must_use]
+    #[track_caller]
+    pub const fn fixed_window(self) -> Self {
+        self.enforced_by(Algorithm::FixedWindow)
+    }
+
+    /// Sets the algorithm, for one that is read and not written. Default: [`Algorithm::Gcra`].
+    ///
+    /// # Errors
+    ///
+    /// - A burst, which only GCRA has.
+    /// - A limit above 1,000 for [`Algorithm::ExactLog`], or above 2^40 for the others.
+    /// - A window longer than 17 years (2^49 microseconds).
+    pub const fn try_algorithm(self, algorithm: Algorithm) -> Result<Self, InvalidQuota> {
+        let is_log = matches!(algorithm, Algorithm::ExactLog);
+        if !matches!(algorithm, Algorithm::Gcra) {
+            if self.burst.get() != self.limit.get() {
+                return Err(InvalidQuota::Burst);
+            }
+            if is_log && self.limit.get() > MAX_LOG {
+                return Err(InvalidQuota::Log);
+            }
+            if self.limit.get() > MAX_COUNT || self.window > MAX_WINDOW {
+                return Err(InvalidQuota::Count);
+            }
+        }
+        Ok(Self { algorithm, ..self })
+    }
+
     /// Sets how many requests may come at once. Default: the limit.
     ///
     /// A smaller burst spreads the requests over the window; a larger one lets an idle caller catch up.
@@ -120,9 +233,18 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// A burst of zero, or one that takes 142 years or more to be earned, as one of 143 would at `per_year(1)`.
+    /// - A burst of zero, or one that takes 142 years or more to be earned, as one of 143 would at `per_year(1)`.
+    /// - A burst other than the limit for another algorithm than GCRA.
     pub const fn try_burst(self, burst: u64) -> Result<Self, InvalidQuota> {
-        Self::checked(self.limit.get(), self.window, burst)
+        match Self::checked(self.limit.get(), self.window, burst) {
+            Ok(quota) => quota.try_algorithm(self.algorithm),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns how it is enforced.
+    pub const fn algorithm(self) -> Algorithm {
+        self.algorithm
     }
 
     /// Returns how many requests pass in a [`window`](Self::window) in the long run.
@@ -130,19 +252,41 @@ impl Quota {
         self.limit.get()
     }
 
-    /// Returns the time in which the whole limit is earned.
+    /// Returns the time in which the whole limit is earned: the window.
     pub const fn window(self) -> Duration {
         Duration::from_micros(self.window)
     }
 
-    /// Returns how many requests may come at once: the burst.
+    /// Returns how many requests may come at once: the burst, which for all algorithms but GCRA is the limit.
     pub const fn capacity(self) -> u64 {
         self.burst.get()
     }
 
+    /// Returns GCRA's rate. For another algorithm one that never refuses what the algorithm admits: see its bound.
     pub(crate) const fn rate(self) -> Rate {
-        let rate = Rate::new(self.limit.get(), self.window, self.burst.get());
+        let (limit, burst) = (self.limit.get(), self.burst.get());
+        let burst = match self.algorithm {
+            Algorithm::Gcra | Algorithm::ExactLog => burst,
+            Algorithm::SlidingWindow | Algorithm::FixedWindow => 2 * limit,
+        };
+        let rate = Rate::new(limit, self.window, burst);
         rate.expect("a quota was checked to have a rate")
+    }
+
+    /// Returns the microseconds in which the [`capacity`](Self::capacity) is earned.
+    pub(crate) const fn earned_in(self) -> u64 {
+        match self.algorithm {
+            Algorithm::Gcra => self.rate().full().ceil_micros(),
+            _ => self.window,
+        }
+    }
+
+    #[track_caller]
+    const fn enforced_by(self, algorithm: Algorithm) -> Self {
+        match self.try_algorithm(algorithm) {
+            Ok(quota) => quota,
+            Err(error) => panic!("{}", error.message()),
+        }
     }
 
     #[track_caller]
@@ -167,22 +311,29 @@ impl Quota {
             limit,
             window,
             burst,
+            algorithm: Algorithm::Gcra,
         })
     }
 }
 
 impl fmt::Display for Quota {
-    /// Writes the text that [`from_str`](Self::from_str) reads, such as `100/min` or `100/min;b=20`. It is the default name of a
-    /// policy.
+    /// Writes the text that [`from_str`](Self::from_str) reads, such as `100/min`, `100/min;b=20` or `100/min sliding`. It is the default
+    /// name of a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.limit)?;
         match UNITS.iter().find(|(_, micros)| *micros == self.window) {
             Some((unit, _)) => f.write_str(unit)?,
             None => write_window(f, self.window)?,
         }
-        match self.burst == self.limit {
-            true => Ok(()),
-            false => write!(f, ";b={}", self.burst),
+        if self.burst != self.limit {
+            write!(f, ";b={}", self.burst)?;
+        }
+        match ALGORITHMS
+            .iter()
+            .find(|(_, algorithm)| *algorithm == self.algorithm)
+        {
+            Some((name, _)) => write!(f, " {name}"),
+            None => Ok(()),
         }
     }
 }
@@ -190,10 +341,15 @@ impl fmt::Display for Quota {
 impl FromStr for Quota {
     type Err = InvalidQuota;
 
-    /// Reads a text such as `100/min`, `100/min burst 20` or `100/min;b=20`.
+    /// Reads a text such as `100/min`, `100/min burst 20`, `100/min;b=20`, `100/min sliding`, `100/min fixed` or `20/h exact`.
     ///
     /// The units are `us`, `ms`, `s`, `min`, `h`, `day` and `year`. A number in front makes another window: `5/10s`.
     fn from_str(text: &str) -> Result<Self, InvalidQuota> {
+        let algorithm = ALGORITHMS.iter().find_map(|(name, algorithm)| {
+            let rate = text.strip_suffix(name)?.strip_suffix(' ')?;
+            Some((rate, *algorithm))
+        });
+        let (text, algorithm) = algorithm.unwrap_or((text, Algorithm::Gcra));
         let (rate, burst) = match text.split_once(";b=").or(text.split_once(" burst ")) {
             Some((rate, burst)) => (rate, Some(burst)),
             None => (text, None),
@@ -201,10 +357,11 @@ impl FromStr for Quota {
         let (limit, window) = rate.split_once('/').ok_or(InvalidQuota::Text)?;
         let limit = parse(limit)?;
         let quota = Self::checked(limit, parse_window(window.trim())?, limit)?;
-        match burst {
-            Some(burst) => quota.try_burst(parse(burst)?),
-            None => Ok(quota),
-        }
+        let quota = match burst {
+            Some(burst) => quota.try_burst(parse(burst)?)?,
+            None => quota,
+        };
+        quota.try_algorithm(algorithm)
     }
 }
 
@@ -218,6 +375,12 @@ pub enum InvalidQuota {
     Window,
     /// The burst takes 142 years or more to be earned, or the window is that long.
     Overflow,
+    /// A burst other than the limit, for another algorithm than GCRA.
+    Burst,
+    /// The limit of an exact log is above 1,000.
+    Log,
+    /// The limit or the window is too large for an algorithm that counts in windows.
+    Count,
     /// The text is not a quota.
     Text,
 }
@@ -234,8 +397,17 @@ impl InvalidQuota {
             Self::Overflow => {
                 "this burst takes 142 years or more to be earned: write a smaller burst, a larger limit or a shorter window"
             }
+            Self::Burst => {
+                "only GCRA has a burst: write the quota without a burst, or without another algorithm"
+            }
+            Self::Log => {
+                "an exact log keeps a time for each request: write a limit of at most 1000, or another algorithm"
+            }
+            Self::Count => {
+                "windows are at most 17 years and count to 1099511627776: write a smaller limit or a shorter window, or no algorithm, which is GCRA"
+            }
             Self::Text => {
-                "not a quota: write one such as 100/min, 5/10s or 100/min burst 20; the units are us, ms, s, min, h, day and year"
+                "not a quota: write one such as 100/min, 5/10s, 100/min burst 20, 100/min sliding, 100/min fixed or 20/h exact; the units are us, ms, s, min, h, day and year"
             }
         }
     }
@@ -284,6 +456,12 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
+/// The algorithms that a text names.
+const ALGORITHMS: [(&str, Algorithm); 3] = [
+    ("sliding", Algorithm::SlidingWindow),
+    ("fixed", Algorithm::FixedWindow),
+    ("exact", Algorithm::ExactLog),
+];
 const UNITS: [(&str, u64); 7] = [
     ("us", 1),
     ("ms", 1_000),
@@ -316,6 +494,9 @@ mod tests {
                 "5/250ms",
                 Quota::try_new(5, Duration::from_millis(250)).unwrap(),
             ),
+            ("100/min sliding", Quota::per_minute(100).sliding_window()),
+            ("5000/day fixed", Quota::per_day(5_000).fixed_window()),
+            ("20/h exact", Quota::exact(20, Duration::from_secs(3_600))),
         ] {
             assert_eq!(quota.to_string(), text);
             assert_eq!(text.parse(), Ok(quota));
@@ -342,6 +523,13 @@ mod tests {
             ("5/fortnight", InvalidQuota::Text),
             ("-5/s", InvalidQuota::Text),
             ("5/s;b=", InvalidQuota::Text),
+            ("5/s leaking", InvalidQuota::Text),
+            ("5/ssliding", InvalidQuota::Text),
+            ("sliding", InvalidQuota::Text),
+            ("5/s;b=2 sliding", InvalidQuota::Burst),
+            ("1001/h exact", InvalidQuota::Log),
+            ("1099511627777/h fixed", InvalidQuota::Count),
+            ("5/18year sliding", InvalidQuota::Count),
         ] {
             assert_eq!(text.parse::<Quota>(), Err(error), "{text:?}");
             assert!(error.to_string().contains("write"));
@@ -395,6 +583,34 @@ mod tests {
     }
 
     #[test]
+    fn only_gcra_has_a_burst() {
+        let quota = Quota::per_minute(5);
+        assert_eq!(
+            quota.burst(9).try_algorithm(Algorithm::FixedWindow),
+            Err(InvalidQuota::Burst)
+        );
+        assert_eq!(
+            quota.sliding_window().try_burst(9),
+            Err(InvalidQuota::Burst)
+        );
+        assert_eq!(
+            quota.sliding_window().try_burst(5),
+            Ok(quota.sliding_window())
+        );
+        assert_eq!(
+            quota.fixed_window().try_algorithm(Algorithm::Gcra),
+            Ok(quota)
+        );
+        assert_eq!(quota.fixed_window().capacity(), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "a limit of at most 1000")]
+    fn a_log_of_more_than_1000_times_panics() {
+        let _ = Quota::exact(1_001, Duration::from_secs(60));
+    }
+
+    #[test]
     #[should_panic(expected = "write at least 1")]
     fn a_literal_of_zero_panics() {
         let _ = Quota::per_second(0);
@@ -404,6 +620,11 @@ mod tests {
         #[test]
         fn any_quota_survives_its_text(limit in 1_u64.., micros in 1..1_u64 << 52, burst in 1_u64..) {
             if let Ok(quota) = Quota::checked(limit, micros, burst) {
+                prop_assert_eq!(quota.to_string().parse(), Ok(quota));
+            }
+            for (_, algorithm) in ALGORITHMS {
+                let quota = Quota::checked(limit % 1_000 + 1, micros % MAX_WINDOW + 1, limit % 1_000 + 1).unwrap();
+                let quota = quota.try_algorithm(algorithm).unwrap();
                 prop_assert_eq!(quota.to_string().parse(), Ok(quota));
             }
         }

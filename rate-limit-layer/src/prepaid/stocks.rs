@@ -14,7 +14,7 @@ use tokio::{
 
 use super::stock::Stock;
 use crate::{
-    algorithm::{gcra::Rate, span::Span},
+    algorithm::{demand::Demand, gcra::Rate, span::Span},
     check::{
         partition::{Partition, Partitions},
         refund::refund,
@@ -210,7 +210,12 @@ pub(crate) fn give_back(
     count: u64,
 ) {
     let partitions = Partitions::one(partition);
-    refund(caller, limits, &partitions, LimitSet::one(0), count);
+    // GCRA does not ask how long ago it was charged.
+    let demand = Demand::Refund {
+        cost: count,
+        age: 0,
+    };
+    refund(caller, limits, &partitions, LimitSet::one(0), demand);
 }
 
 /// The most keys with a stock. A busy key that finds no room is charged one by one.

@@ -17,28 +17,16 @@ use crate::{Limiter, check::partition::Partitions, policy::limit_set::LimitSet};
 ///
 /// Dropped before, they stay: the handler failed or panicked, or the client has left. Nobody is to save a charge by leaving early.
 pub(crate) struct Provisional {
-    limiter: Limiter,
-    partitions: Partitions<'static>,
-    cost: u64,
+    pub(crate) limiter: Limiter,
+    pub(crate) partitions: Partitions<'static>,
+    pub(crate) cost: u64,
+    /// The time before it was charged, in Unix microseconds.
+    pub(crate) charged_at: u64,
     /// The limits that the store charged. The others were not counted, or by the ledger alone.
-    charged: LimitSet,
+    pub(crate) charged: LimitSet,
 }
 
 impl Provisional {
-    pub(crate) const fn new(
-        limiter: Limiter,
-        partitions: Partitions<'static>,
-        cost: u64,
-        charged: LimitSet,
-    ) -> Self {
-        Self {
-            limiter,
-            partitions,
-            cost,
-            charged,
-        }
-    }
-
     /// Gives back what the request did not use, without waiting for it. Calls `given` with each limit and its units.
     pub(crate) fn commit(self, head: &ResponseHead<'_>, mut given: impl FnMut(usize, u64)) {
         let checker = self.limiter.checker();
@@ -49,7 +37,8 @@ impl Provisional {
             let unused = by.unused(head, self.cost);
             if unused > 0 {
                 let limits = LimitSet::one(limit);
-                checker.give_back(&self.partitions, limits, unused, self.charged);
+                let (partitions, at) = (&self.partitions, self.charged_at);
+                checker.give_back(partitions, limits, unused, at, self.charged);
                 given(limit, unused);
             }
         }

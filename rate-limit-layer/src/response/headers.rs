@@ -5,7 +5,7 @@ use sfv::{KeyRef, ListSerializer, StringRef, integer, key_ref};
 
 use crate::{
     Quota,
-    algorithm::{gcra::Rate, span::Span},
+    algorithm::{gcra::Rate, usage::Usage},
     check::counted::Counted,
     policy::{
         limit::Limit,
@@ -71,11 +71,15 @@ fn push_item<const N: usize>(text: &mut Text<N>, quoted: &str, remaining: u64, s
     text.push_number(seconds.min(MAX_INTEGER));
 }
 
-/// Returns the seconds to tell an admitted request that owes `debt`: until nothing is owed, or until the requests that remain
-/// would be earned again, whichever is longer. So `r / t` never promises more than the policy's own `q / w`.
-pub(crate) fn seconds_left(rate: Rate, debt: Span) -> u64 {
-    let earned = rate.price(rate.remaining(debt));
-    debt.max(earned).ceil_micros().div_ceil(SECOND)
+/// Returns the seconds to tell an admitted request: until nothing is owed, or until the requests that remain would be earned again,
+/// whichever is longer. So `r / t` never promises more than the policy's own `q / w`.
+#[inline]
+pub(crate) fn seconds_left(rate: Rate, usage: Usage) -> u64 {
+    let earned = rate.price(usage.remaining(rate));
+    usage
+        .reset_after()
+        .max(earned.ceil_micros())
+        .div_ceil(SECOND)
 }
 
 /// Returns the seconds to tell a refused request: rounded up, since a second too early is refused again, and at least 1.
@@ -98,7 +102,7 @@ pub(crate) fn quoted(name: &str) -> String {
 /// that uses `q` in each `w` is never refused; and left out if it is less than a second, as it would hide most of the limit.
 fn policy_item(name: &str, quota: Quota) -> String {
     let burst = (key_ref("q"), quota.capacity().min(MAX_INTEGER) as i64);
-    let micros = quota.rate().full().ceil_micros();
+    let micros = quota.earned_in();
     let seconds = (key_ref("w"), micros.div_ceil(SECOND) as i64);
     match micros {
         ..SECOND => list_of(name, &[burst]),
@@ -128,6 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::algorithm::span::Span;
 
     fn limit(name: &str, quota: Quota) -> Limit {
         Limit::new(quota.fail_open().name(name))
@@ -184,8 +189,8 @@ mod tests {
         by -= LimitSet::one(0);
         let mut counted = Counted::new(by, 1);
         for limit in [1, 2] {
-            let debt = limits[limit].rate.price(1);
-            counted.note(crate::check::decision::Debt { limit, debt });
+            let usage = Usage::Debt(limits[limit].rate.price(1));
+            counted.note(crate::check::decision::Debt { limit, usage });
         }
         let (policies, standings) = counted_fields(&limits, &all, &counted, LimitSet::default());
         assert_eq!(policies, r#""b";q=20;w=60, "c";q=5;w=60"#);
@@ -216,7 +221,8 @@ mod tests {
             (30_000_001, 31),
             (60_000_000, 60),
         ] {
-            assert_eq!(seconds_left(rate, Span::of_micros(debt)), seconds, "{debt}");
+            let usage = Usage::Debt(Span::of_micros(debt));
+            assert_eq!(seconds_left(rate, usage), seconds, "{debt}");
         }
     }
 

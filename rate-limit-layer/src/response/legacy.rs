@@ -31,8 +31,8 @@ pub(crate) fn admitted(
         let rate = limits[debt.limit].rate;
         Balance {
             limit: debt.limit,
-            remaining: rate.remaining(debt.debt),
-            seconds: headers::seconds_left(rate, debt.debt),
+            remaining: debt.usage.remaining(rate),
+            seconds: headers::seconds_left(rate, debt.usage),
         }
     });
     write(fields, limits, balance);
@@ -44,7 +44,7 @@ pub(crate) fn refused(fields: &mut HeaderMap, exceeded: &QuotaExceeded) {
     let limit = excess.debt.limit;
     let balance = Balance {
         limit,
-        remaining: limits[limit].rate.remaining(excess.debt.debt),
+        remaining: excess.debt.remaining(limits),
         seconds: headers::seconds_to_wait(excess.retry_after),
     };
     write(fields, limits, balance);
@@ -73,7 +73,10 @@ fn number(value: &HeaderValue) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Quota, algorithm::span::Span};
+    use crate::{
+        Quota,
+        algorithm::{span::Span, usage::Usage},
+    };
 
     fn fields_of(fields: &HeaderMap) -> [u64; 3] {
         [&LIMIT, &REMAINING, &RESET].map(|name| number(&fields[name]).expect("it is a number"))
@@ -85,7 +88,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         let debt = |seconds: u64| Debt {
             limit: 0,
-            debt: Span::of_micros(seconds * 1_000_000),
+            usage: Usage::Debt(Span::of_micros(seconds * 1_000_000)),
         };
         admitted(&mut fields, &limits, debt(15), None);
         assert_eq!(fields_of(&fields), [20, 5, 15]);
@@ -96,7 +99,7 @@ mod tests {
         let limit = |burst| [Limit::new(Quota::per_minute(60).burst(burst).fail_open())];
         let debt = Debt {
             limit: 0,
-            debt: Span::of_micros(1_000_000),
+            usage: Usage::Debt(Span::of_micros(1_000_000)),
         };
         for bursts in [[20, 10], [10, 20]] {
             let mut fields = HeaderMap::new();

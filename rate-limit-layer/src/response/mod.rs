@@ -179,7 +179,7 @@ fn too_many_requests(
     if let Some(policies) = policies {
         let (policies, standing) = match counted {
             None => {
-                let remaining = limit.rate.remaining(excess.debt.debt);
+                let remaining = excess.debt.usage.remaining(limit.rate);
                 let seconds = headers::seconds_to_wait(excess.retry_after);
                 let standing = headers::limit_field(&limit.quoted, remaining, seconds);
                 (policies.clone(), standing)

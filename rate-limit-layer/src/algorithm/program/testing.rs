@@ -2,7 +2,11 @@
 
 use layer_store::{Arg, Output, Program, Slot, Transaction};
 
-use super::{CHARGE, CHARGE_ONE, MAX_ARGS, charge_args, charge_one_args};
+use super::{
+    CHARGE, CHARGE_ONE,
+    args::{GCRA, MAX_ARGS, charge_args},
+    charge_one_args,
+};
 use crate::algorithm::{
     gcra::{Change, Rate},
     span::Span,
@@ -41,7 +45,9 @@ impl Run {
             admitted => admitted == 1,
         };
         let mut limits = Vec::new();
-        while let Some(parts) = args.next() {
+        while let Some(algorithm) = args.next() {
+            assert_eq!(algorithm, GCRA);
+            let parts = args.next()?;
             let (mut full, mut charge) = (args.next()?.into(), args.next()?.into());
             let mut debt = reply.next()?.into();
             let whole = |micros: i128| micros * i128::from(parts);

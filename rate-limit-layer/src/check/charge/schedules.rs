@@ -20,7 +20,12 @@ use crate::{
         gcra::{self, Rate},
         program::testing::Run,
     },
-    check::{decision::Decision, outage::Outage, partition::Partitions, refund::Refund},
+    check::{
+        decision::Decision,
+        outage::Outage,
+        partition::Partitions,
+        refund::{Refund, demand},
+    },
     policy::{FailureMode, limit::Limit},
 };
 
@@ -299,7 +304,7 @@ async fn request(
     }
     // As the guard does on drop. Until that is done, the request may have cost something.
     let charged = charge.protocol.charged();
-    if let Some(refund) = Refund::begin(limits, partitions, charged, cost) {
+    if let Some(refund) = Refund::begin(limits, partitions, charged, demand(cost, 0, 0)) {
         books.borrow_mut().undecided += 1;
         let mut refund = Booked::new(refund, books, false);
         schedule.talk(&mut refund).await;

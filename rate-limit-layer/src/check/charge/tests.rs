@@ -9,7 +9,7 @@ use layer_store::{
 use super::Charge;
 use crate::{
     FailureMode, Policy, Quota, Unavailable,
-    algorithm::span::Span,
+    algorithm::{span::Span, usage::Usage},
     check::{
         decision::{Debt, Decision},
         outage::Outage,
@@ -86,7 +86,8 @@ fn command(limits: &[Limit], members: &[(usize, &str)], cost: i64) -> (Vec<Strin
     let args = match members {
         // One limit is charged by a program of its own.
         [_] if cost > 0 => vec![10 * MINUTE, cost * MINUTE],
-        _ => [1, 10 * MINUTE, cost * MINUTE].repeat(members.len()),
+        // The number of GCRA, parts, full and charge.
+        _ => [1, 1, 10 * MINUTE, cost * MINUTE].repeat(members.len()),
     };
     (members.iter().map(key).collect(), args)
 }
@@ -108,8 +109,8 @@ fn set(indices: &[usize]) -> LimitSet {
 }
 
 fn admit(limit: usize, minutes: u64) -> Option<Decision> {
-    let debt = Span::of_micros(minutes * MINUTE as u64);
-    Some(Decision::Admit(Some(Debt { limit, debt })))
+    let usage = Usage::Debt(Span::of_micros(minutes * MINUTE as u64));
+    Some(Decision::Admit(Some(Debt { limit, usage })))
 }
 
 const OPEN: FailureMode = FailureMode::Open;
@@ -286,7 +287,7 @@ fn a_reply_that_makes_no_sense_is_a_failure() {
 
 mod refunds {
     use super::*;
-    use crate::check::refund::Refund;
+    use crate::check::refund::{Refund, demand};
 
     #[test]
     fn a_refund_pays_back_each_identity_once_whatever_is_replied() {
@@ -294,7 +295,7 @@ mod refunds {
         let partitions = both(&limits);
         for first in [reply(&[1, 0, 0]), gone(), Ok(Reply::Pong)] {
             let charged = set(&[0, 1, 2]);
-            let mut refund = Refund::begin(&limits, &partitions, charged, 2).unwrap();
+            let mut refund = Refund::begin(&limits, &partitions, charged, demand(2, 7, 9)).unwrap();
             let user = command(&limits, &[(0, "ada"), (2, "ada")], -2);
             assert_eq!(asked(&refund), user);
             assert_eq!(refund.left(), charged);
@@ -309,8 +310,8 @@ mod refunds {
     fn only_what_was_charged_is_paid_back() {
         let limits = limits(OPEN, OPEN);
         let partitions = both(&limits);
-        assert!(Refund::begin(&limits, &partitions, set(&[]), 1).is_none());
-        let mut refund = Refund::begin(&limits, &partitions, set(&[1]), 1).unwrap();
+        assert!(Refund::begin(&limits, &partitions, set(&[]), demand(1, 0, 0)).is_none());
+        let mut refund = Refund::begin(&limits, &partitions, set(&[1]), demand(1, 0, 0)).unwrap();
         assert_eq!(asked(&refund), command(&limits, &[(1, "7")], -1));
         assert_eq!(refund.take(reply(&[1, 0])), Some(()));
     }
