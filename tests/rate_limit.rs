@@ -394,3 +394,41 @@ async fn a_charge_by_the_response_is_given_back_once() {
     let refused = attempt(StatusCode::OK).await.unwrap().unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
 }
+
+/// 60 requests and 100,000 tokens in one check; what costs nothing is looked at and leaves no key.
+#[tokio::test]
+async fn each_policy_has_a_cost_of_its_own_in_one_command() {
+    let server = RedisServer::start();
+    let by_key = |quota: Quota| quota.by(header("x-api-key"));
+    let requests = by_key(Quota::per_hour(60)).name("requests").fail_closed();
+    let tokens = by_key(Quota::per_hour(100_000))
+        .name("tokens")
+        .fail_closed();
+    let tokens = tokens.cost(|head| match head.headers["x-api-key"].as_bytes() {
+        b"free" => 0,
+        b"vast" => 100_001,
+        _ => 40_000,
+    });
+    let layer = RateLimitLayer::new(store(&server).await, requests).and(tokens);
+    assert_eq!(ask(&layer, "first").await, StatusCode::OK);
+    let mut monitor = server.monitor();
+    assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    assert_eq!(ask(&layer, "ada").await, StatusCode::OK);
+    let refused = answer(&layer, "ada").await;
+    let Some(RateLimitRefusal::QuotaExceeded(exceeded)) = refused.extensions().get() else {
+        panic!("{refused:?}");
+    };
+    assert!(exceeded.violated().eq(["tokens"]));
+    let vast = answer(&layer, "vast").await;
+    assert_eq!(vast.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(!vast.headers().contains_key("retry-after"));
+    assert_eq!(ask(&layer, "free").await, StatusCode::OK);
+    let names = monitor.names(&server);
+    let commands = names.iter().filter(|name| *name == "evalsha").count();
+    // The ledger refused the third, and the vast one needs no look.
+    assert_eq!(commands, 3, "{names:?}");
+    let standings = layer.handle().peek("ada").await.unwrap();
+    assert_eq!(standings[0].remaining(), 58);
+    let keys: Vec<String> = server.command(&["KEYS", "{free}:*"]);
+    assert_eq!(keys, ["{free}:limit:requests"]);
+}

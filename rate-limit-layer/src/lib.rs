@@ -59,6 +59,7 @@
 //!   [`Policy::name`], or give each service a prefix ([`Options::prefix`](store::Options::prefix), `REDIS_KEY_PREFIX`).
 //! - A request that names two identities, such as an API key on two different header lines, is answered 400. Two equal lines are
 //!   one.
+//! - [`Policy::cost`] gives each policy a cost of its own: 60 requests and 100,000 tokens a minute in one check.
 //! - [`Policy::charge_on`] keeps a charge only for some responses, such as failed logins; [`Policy::charge_declared`] and
 //!   [`Policy::charge_used`] keep a part of it. All requests are charged first, and what is not kept is given back with the
 //!   response's head. Without a response, as when the client has left, the charge stays.
@@ -79,7 +80,7 @@
 //! | burst | the limit |
 //! | failure mode | none: write [`Quota::fail_open`], [`Quota::fail_closed`] or [`Quota::fail_local`] |
 //! | name | the quota's text, such as `100/min` |
-//! | cost | 1 |
+//! | cost | 1: [`RateLimitLayer::cost`], or for one policy [`Policy::cost`] |
 //! | headers | on |
 //! | `X-RateLimit-*` headers | off: [`RateLimitLayer::legacy_headers`] |
 //! | requests that pass uncounted | none: [`RateLimitLayer::skip`], and [`skip`] for ready rules |

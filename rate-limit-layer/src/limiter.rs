@@ -10,7 +10,7 @@ use crate::{
         partition::Partitions,
     },
     observe::{Observers, near_limit::NearLimit, top::TopKeys},
-    policy::limit::Limit,
+    policy::{costs::Costs, limit::Limit},
     shadow::Shadows,
     throttle::Queues,
     warnings::Made,
@@ -154,7 +154,7 @@ impl Limiter {
 
     /// Charges `identity` one request, if all policies allow it.
     pub async fn check(&self, identity: impl Into<Identity<'_>>) -> Verdict {
-        self.charge(identity.into(), 1).await
+        self.charge(identity.into(), 1.into()).await
     }
 
     /// Charges `identity` `cost` requests at once, if all policies allow it.
@@ -168,7 +168,43 @@ impl Limiter {
         cost: u64,
     ) -> Result<Verdict, InvalidCost> {
         self.checker.allows(cost)?;
-        Ok(self.charge(identity.into(), cost).await)
+        Ok(self.charge(identity.into(), cost.into()).await)
+    }
+
+    /// Charges `identity` a cost of its own under each policy, in one atomic command, if all of them allow it.
+    ///
+    /// For policies that count different things, such as requests and tokens. The costs are in the order of the policies, those on trial
+    /// left out; these are charged the first cost. A policy whose cost is zero is only looked at.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Limiter, Quota, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let requests = Quota::per_minute(60).name("requests").fail_open();
+    /// let tokens = Quota::per_minute(100_000).name("tokens").fail_open();
+    /// let limiter = Limiter::new(MemoryStore::new(), requests).and(tokens);
+    /// assert!(limiter.check_costs("ada", &[1, 4_000]).await?.is_admitted());
+    /// let error = limiter.check_costs("ada", &[1, 100_001]).await.unwrap_err();
+    /// assert!(error.to_string().contains("would never pass"));
+    /// # Ok::<_, rate_limit_layer::InvalidCost>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Costs that are all zero ([`peek`](Self::peek) looks without charging), or one above the burst of its policy, which would never
+    /// pass.
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer costs than policies.
+    pub async fn check_costs(
+        &self,
+        identity: impl Into<Identity<'_>>,
+        costs: &[u64],
+    ) -> Result<Verdict, InvalidCost> {
+        let costs = self.checker.costs(costs)?;
+        Ok(self.charge(identity.into(), costs).await)
     }
 
     /// Charges `identity` `most` units before work of which it is not known how many it takes, such as the tokens of an answer by a
@@ -308,17 +344,17 @@ impl Limiter {
         top.map_or_else(Vec::new, |top| top.list(self.checker.clock().now()))
     }
 
-    async fn charge(&self, identity: Identity<'_>, cost: u64) -> Verdict {
+    async fn charge(&self, identity: Identity<'_>, costs: Costs) -> Verdict {
         let tell = match self.observers.near_limit {
             Some(_) => Tell::All,
             None => Tell::Refusals,
         };
-        let checked = self.checker.check_identity(&identity, cost, tell).await;
+        let checked = self.checker.check_identity(&identity, costs, tell).await;
         let limits = self.checker.limits();
         self.observe(&checked, || Some(Partitions::all(limits, &identity)));
         let verdict = Verdict::new(checked, self.checker.limits());
         if verdict.is_admitted() {
-            self.shadows.charge_identity(&identity, cost);
+            self.shadows.charge_identity(&identity, costs.of(0));
         }
         verdict
     }

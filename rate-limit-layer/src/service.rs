@@ -17,7 +17,7 @@ use tower_service::Service;
 use crate::{
     check::{
         decision::{Checked, Decision},
-        partition::Unpartitioned,
+        unasked::Unasked,
     },
     future::{AfterCheck, ResponseFuture},
     shared::{Annotation, Shared},
@@ -85,7 +85,7 @@ impl<S> RateLimit<S> {
     fn refuse<ReqBody, F>(
         &self,
         req: Request<ReqBody>,
-        refused: Result<Checked, Unpartitioned>,
+        refused: Result<Checked, Unasked>,
     ) -> ResponseFuture<F> {
         ResponseFuture::refused(self.shared.refuse(refused, &RequestHead::of(&req)))
     }

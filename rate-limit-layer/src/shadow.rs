@@ -10,9 +10,9 @@ use layer_store::{Clock, Identity, StoreError};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    check::{Checker, decision::Tell, partition::Partitions},
+    check::{Checker, decision::Tell, partition::Partitions, unasked::Unasked},
     metrics::Outcome,
-    policy::{limit::Limit, limit_set::MAX_POLICIES},
+    policy::{costs::Costs, limit::Limit, limit_set::MAX_POLICIES},
 };
 
 /// The policies of a limiter that are on trial.
@@ -70,17 +70,10 @@ impl Shadows {
     /// Charges an admitted request, and waits for nothing.
     pub(crate) fn charge_request(&self, head: &RequestHead<'_>, cost: u64) {
         for checker in &self.checkers {
+            let costs = Costs::of_request(checker.limits(), head, cost);
             match Partitions::of(checker.limits(), head) {
-                Ok(partitions) => self.charge(checker, &partitions, cost),
-                Err(unpartitioned) => {
-                    let limit = limit_of(checker);
-                    limit.count(Outcome::WouldRefuse);
-                    tracing::debug!(
-                        policy = &*limit.name,
-                        reason = unpartitioned.as_str(),
-                        "rate limit would have refused"
-                    );
-                }
+                Ok(partitions) => self.charge(checker, &partitions, costs),
+                Err(unpartitioned) => tell_refused(checker, unpartitioned.into()),
             }
         }
     }
@@ -89,13 +82,16 @@ impl Shadows {
     pub(crate) fn charge_identity(&self, identity: &Identity<'_>, cost: u64) {
         for checker in &self.checkers {
             let partitions = Partitions::all(checker.limits(), identity);
-            self.charge(checker, &partitions, cost);
+            self.charge(checker, &partitions, cost.into());
         }
     }
 
-    fn charge(&self, checker: &Arc<Checker>, partitions: &Partitions<'_>, cost: u64) {
+    fn charge(&self, checker: &Arc<Checker>, partitions: &Partitions<'_>, costs: Costs) {
+        if let Err(unasked) = Unasked::of_costs(checker.limits(), partitions.set(), &costs) {
+            return tell_refused(checker, unasked);
+        }
         // ## Admitted => counted, on a store that answers at once
-        if checker.charge_now(partitions, cost) {
+        if checker.charge_now(partitions, costs) {
             return;
         }
         // ## Admitted => counted by a task | not counted
@@ -107,7 +103,7 @@ impl Shadows {
         let (checker, partitions) = (checker.clone(), partitions.to_owned());
         runtime.spawn(async move {
             checker
-                .charge_alone(&partitions, cost, Tell::Refusals)
+                .charge_alone(&partitions, costs, Tell::Refusals)
                 .await;
             drop(room);
         });
@@ -132,6 +128,17 @@ impl fmt::Debug for Shadows {
 /// Returns the limit of a shadow's checker, which has no other.
 fn limit_of(checker: &Checker) -> &Limit {
     &checker.limits()[0]
+}
+
+/// Tells of a request that would have been refused without asking the store.
+fn tell_refused(checker: &Checker, unasked: Unasked) {
+    let limit = limit_of(checker);
+    limit.count(Outcome::WouldRefuse);
+    tracing::debug!(
+        policy = &*limit.name,
+        reason = unasked.as_str(),
+        "rate limit would have refused"
+    );
 }
 
 /// The most calls of shadows under way, of the 1,024 that a store has room for.

@@ -9,9 +9,11 @@ use crate::{
     check::{
         counted::Counted,
         decision::{Checked, Debt, Decision, Tell},
-        partition::{Partitions, Unpartitioned},
+        partition::Partitions,
+        unasked::Unasked,
     },
-    policy::{limit::Limit, limit_set::LimitSet},
+    metrics::Outcome,
+    policy::{costs::Costs, limit::Limit, limit_set::LimitSet},
     provisional::{Provisional, response_head::ResponseHead},
     response::{
         headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
@@ -139,10 +141,14 @@ impl Shared {
 
     /// Sums up what the fastest path looks at.
     fn looked_at(mut self) -> Self {
-        let mut limits = self.limiter.checker().limits().iter();
-        self.commits = limits.any(|limit| limit.commit_by.is_some());
+        let limits = self.limiter.checker().limits();
+        self.commits = limits.iter().any(|limit| limit.commit_by.is_some());
+        let has_costs = limits.iter().any(|limit| limit.cost_of.is_some());
         self.tells_near_limits = self.limiter.observers().near_limit.is_some();
-        let has_more = self.commits || self.tells_near_limits || !self.limiter.shadows().is_empty();
+        let has_more = self.commits
+            || has_costs
+            || self.tells_near_limits
+            || !self.limiter.shadows().is_empty();
         self.is_usual = self.enabled && self.skip.is_empty() && !has_more;
         self.annotates = self.policies.is_some() || self.legacy_headers || self.standing;
         self
@@ -187,10 +193,7 @@ impl Shared {
 
     /// Decides on a request, if the store needs no waiting. `None`: nothing was charged, ask [`check`](Self::check).
     #[inline]
-    pub(crate) fn check_now(
-        &self,
-        head: &RequestHead<'_>,
-    ) -> Option<Result<Checked, Unpartitioned>> {
+    pub(crate) fn check_now(&self, head: &RequestHead<'_>) -> Option<Result<Checked, Unasked>> {
         if !self.is_usual && !self.forwarding.is_done() {
             self.look_at_forwarding(head.headers);
         }
@@ -200,7 +203,7 @@ impl Shared {
     }
 
     /// Decides on a request, waiting for the store.
-    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Checked, Unpartitioned> {
+    pub(crate) async fn check(&self, head: &RequestHead<'_>) -> Result<Checked, Unasked> {
         self.limiter
             .checker()
             .check(head, self.cost, self.tell())
@@ -258,7 +261,7 @@ impl Shared {
         let provisional = Provisional {
             limiter: self.limiter.clone(),
             partitions,
-            cost: self.cost,
+            costs: Costs::of_request(limits, head, self.cost),
             charged_at: begun_at,
             charged,
         };
@@ -278,7 +281,7 @@ impl Shared {
     #[inline(never)]
     pub(crate) fn refuse(
         &self,
-        checked: Result<Checked, Unpartitioned>,
+        checked: Result<Checked, Unasked>,
         head: &RequestHead<'_>,
     ) -> Response<Content> {
         let limits = self.limiter.checker().limits();
@@ -290,9 +293,20 @@ impl Shared {
             Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
             Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
             Ok(Verdict::Admitted(_)) => unreachable!("an admitted request is not refused"),
-            Err(unpartitioned) => {
+            Err(Unasked::Unpartitioned(unpartitioned)) => {
                 tracing::debug!(reason = unpartitioned.as_str(), "rate limit refused");
                 unpartitioned.into()
+            }
+            Err(unasked @ Unasked::TooCostly { limit, cost }) => {
+                limits[limit].count(Outcome::Refused);
+                tracing::debug!(
+                    policy = &*limits[limit].name,
+                    limit = %limits[limit].quota,
+                    cost,
+                    reason = unasked.as_str(),
+                    "rate limit refused"
+                );
+                RateLimitRefusal::TooCostly(Unasked::invalid_cost(limits, limit, cost))
             }
         };
         let protocol = ClientProtocol::of(head.headers);

@@ -72,11 +72,17 @@ impl Checker {
         reply: Result<Reply, StoreError>,
         cost: u64,
     ) -> Option<Decision> {
-        let decision = read(reply, &self.limits, LimitSet::one(0), cost, &self.outage);
+        let decision = read(
+            reply,
+            &self.limits,
+            LimitSet::one(0),
+            &cost.into(),
+            &self.outage,
+        );
         match &decision {
             Some(Decision::Admit(_)) => limit.count(Outcome::Admitted),
             Some(Decision::Refuse(excess)) => {
-                tell_refused(&self.limits, excess, cost, Outcome::Refused);
+                tell_refused(&self.limits, excess, &cost.into(), Outcome::Refused);
             }
             Some(Decision::Fail(_)) | None => {}
         }

@@ -3,17 +3,18 @@ use std::{sync::Arc, time::Duration};
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    algorithm::demand::Demand,
     check::{
         command::Command,
         counted::Counted,
         decision::{Debt, Decision, Excess},
+        demands::Demands,
         outage::Outage,
         partition::Partitions,
     },
     ledger::reservation::Reservation,
     metrics::Outcome,
     policy::{
+        costs::Costs,
         limit::{Limit, any_closed},
         limit_set::LimitSet,
     },
@@ -28,7 +29,7 @@ pub(crate) struct Charge<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
     outage: &'a Outage,
-    cost: u64,
+    costs: Costs,
     /// The debts so far.
     counted: Counted,
     /// True if it charges more than its request, which is tried again alone if this is refused.
@@ -48,25 +49,26 @@ pub(crate) struct Charge<'a> {
 }
 
 impl<'a> Charge<'a> {
-    /// Begins to charge `cost` requests. `None`: every limit skips the request, and there is nothing to ask.
+    /// Begins to charge a request. `None`: every limit skips the request, and there is nothing to ask.
     pub(crate) fn begin(
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         outage: &'a Outage,
-        cost: u64,
+        costs: impl Into<Costs>,
     ) -> Option<Self> {
+        let costs = costs.into();
         Some(Self {
             command: Command::next(
                 limits,
                 partitions,
                 LimitSet::default(),
-                Demand::Charge { cost },
+                &Demands::charge(costs),
             )?,
             limits,
             partitions,
             outage,
-            cost,
-            counted: Counted::new(partitions.set(), cost),
+            costs,
+            counted: Counted::new(partitions.set(), costs),
             is_trial: false,
             seen: LimitSet::default(),
             charged: LimitSet::default(),
@@ -90,7 +92,7 @@ impl<'a> Charge<'a> {
     /// Tells which policy refused the request, and for how long.
     pub(crate) fn tell_refused(&self, excess: &Excess, outcome: Outcome) {
         if !self.is_trial {
-            tell_refused(self.limits, excess, self.cost, outcome);
+            tell_refused(self.limits, excess, &self.costs, outcome);
         }
     }
 
@@ -118,9 +120,9 @@ impl<'a> Charge<'a> {
         self.partitions
     }
 
-    /// Returns the number of requests that are charged.
-    pub(crate) const fn cost(&self) -> u64 {
-        self.cost
+    /// Returns what is charged.
+    pub(crate) const fn costs(&self) -> &Costs {
+        &self.costs
     }
 
     /// Ends the talk: the ledger of this process refuses the request.
@@ -157,7 +159,7 @@ impl<'a> Charge<'a> {
             Ok(debts) => {
                 let debts: Vec<_> = debts.collect();
                 self.learn(false, debts.iter().copied());
-                if let Some(more) = Excess::of(debts, self.limits, self.cost) {
+                if let Some(more) = Excess::of(debts, self.limits, &self.costs) {
                     Excess::add(&mut self.excess, more);
                 }
             }
@@ -173,12 +175,11 @@ impl<'a> Charge<'a> {
 
     /// Goes on to the next identity, or ends the talk.
     fn proceed(&mut self) -> Option<Decision> {
-        let cost = self.cost;
-        let demand = match self.excess {
-            Some(_) => Demand::Look { cost },
-            None => Demand::Charge { cost },
+        let demands = match self.excess {
+            Some(_) => Demands::look(self.costs),
+            None => Demands::charge(self.costs),
         };
-        match Command::next(self.limits, self.partitions, self.seen, demand) {
+        match Command::next(self.limits, self.partitions, self.seen, &demands) {
             Some(command) => {
                 self.command = command;
                 None
@@ -192,7 +193,8 @@ impl<'a> Charge<'a> {
         // The earlier charges are to be given back.
         if let Some(excess) = self.excess {
             for limit in self.charged.iter() {
-                self.counted.give_back(self.limits, limit, self.cost);
+                let cost = self.costs.of(limit);
+                self.counted.give_back(self.limits, limit, cost);
             }
             self.tell_refused(&excess, Outcome::Refused);
             return Decision::Refuse(excess);
@@ -226,11 +228,12 @@ impl Protocol for Charge<'_> {
             return self.proceed();
         }
         if let Ok(Reply::Output(output)) = &reply
-            && let Some((charged, debts)) = Debt::reported(output, self.limits, members)
+            && let Some((charged, debts)) =
+                Debt::reported(output, self.limits, members, &self.costs)
         {
             self.learn(charged, debts);
         }
-        match read(reply, self.limits, members, self.cost, self.outage) {
+        match read(reply, self.limits, members, &self.costs, self.outage) {
             // ## Asking => charged, on to the next command
             // The request is told of the limit with the fewest requests left, over all commands.
             Some(Decision::Admit(debt)) => {
@@ -263,11 +266,11 @@ pub(crate) fn read(
     reply: Result<Reply, StoreError>,
     limits: &[Limit],
     members: LimitSet,
-    cost: u64,
+    costs: &Costs,
     outage: &Outage,
 ) -> Option<Decision> {
     let decision = reply.and_then(Reply::into_output).and_then(|output| {
-        Decision::read(&output, limits, members, cost).ok_or_else(Reply::unexpected)
+        Decision::read(&output, limits, members, costs).ok_or_else(Reply::unexpected)
     });
     match decision {
         Ok(decision) => Some(decision),
@@ -281,7 +284,8 @@ pub(crate) fn read(
 
 /// Tells which policy refused a request, and for how long.
 #[cold]
-pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, cost: u64, outcome: Outcome) {
+pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, costs: &Costs, outcome: Outcome) {
+    let cost = costs.of(excess.debt.limit);
     for limit in excess.violated.iter() {
         limits[limit].count(outcome);
     }

@@ -5,7 +5,7 @@ use crate::{
         demand::Demand,
         program::{CHARGE, CHARGE_ONE, args::MAX_ARGS, charge_one_args},
     },
-    check::partition::Partitions,
+    check::{demands::Demands, partition::Partitions},
     policy::{
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
@@ -31,7 +31,7 @@ impl<'a> Command<'a> {
         limits: &'a [Limit],
         partitions: &'a Partitions<'_>,
         seen: LimitSet,
-        demand: Demand,
+        demands: &Demands,
     ) -> Option<Self> {
         let mut unseen = (0..limits.len())
             .filter(|index| !seen.contains(*index))
@@ -47,11 +47,11 @@ impl<'a> Command<'a> {
             args: [Arg::Int(0); MAX_ARGS * MAX_POLICIES],
             len: 0,
         };
-        command.push(limits, first, key, demand);
+        command.push(limits, first, key, demands);
         for (index, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
-            command.push(limits, index, other, demand);
+            command.push(limits, index, other, demands);
         }
-        command.shorten(limits, demand);
+        command.shorten(limits, demands);
         Some(command)
     }
 
@@ -69,17 +69,17 @@ impl<'a> Command<'a> {
         }
     }
 
-    fn push(&mut self, limits: &[Limit], index: usize, key: Key<'a>, demand: Demand) {
+    fn push(&mut self, limits: &[Limit], index: usize, key: Key<'a>, demands: &Demands) {
         self.keys[self.members.len()] = key;
-        self.len += limits[index].args(demand, &mut self.args[self.len..]);
+        self.len += limits[index].args(demands.of(index), &mut self.args[self.len..]);
         self.members |= LimitSet::one(index);
     }
 
     /// Takes the shorter program, if it can do this.
-    fn shorten(&mut self, limits: &[Limit], demand: Demand) {
+    fn shorten(&mut self, limits: &[Limit], demands: &Demands) {
         if let Some(limit) = self.members.only()
             && limits[limit].is_whole
-            && let Demand::Charge { cost } = demand
+            && let Demand::Charge { cost } = demands.of(limit)
         {
             let rate = limits[limit].rate;
             let args = charge_one_args(rate, rate.price(cost));

@@ -4,6 +4,7 @@ use crate::{
     algorithm::usage::Usage,
     check::decision::Debt,
     policy::{
+        costs::Costs,
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
     },
@@ -13,7 +14,7 @@ use crate::{
 /// The limits that count one request, and what it owes to those that were asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
-    cost: u64,
+    costs: Costs,
     /// All that count the request. The others skip it.
     by: LimitSet,
     known: LimitSet,
@@ -30,9 +31,9 @@ pub(crate) struct Balance {
 
 impl Counted {
     /// Begins with no debts known.
-    pub(crate) fn new(by: LimitSet, cost: u64) -> Self {
+    pub(crate) fn new(by: LimitSet, costs: impl Into<Costs>) -> Self {
         Self {
-            cost,
+            costs: costs.into(),
             by,
             known: LimitSet::default(),
             debts: [Usage::ZERO; MAX_POLICIES],
@@ -73,7 +74,7 @@ impl Counted {
         violated: LimitSet,
     ) -> impl Iterator<Item = Balance> + use<> {
         let wait = |limit: usize| match violated.contains(limit) {
-            true => self.debts[limit].wait(limits[limit].rate, self.cost),
+            true => self.debts[limit].wait(limits[limit].rate, self.costs.of(limit)),
             false => 0,
         };
         let mut balances = [Balance::default(); MAX_POLICIES];

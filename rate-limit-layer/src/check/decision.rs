@@ -9,6 +9,7 @@ use crate::{
     },
     check::{counted::Counted, outage::Unavailable},
     policy::{
+        costs::Costs,
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
     },
@@ -82,7 +83,7 @@ pub(crate) struct Excess {
 }
 
 impl Decision {
-    /// Reads the reply to a charge of `cost` requests by a [`Command`](super::command::Command). `None` if it makes no sense.
+    /// Reads the reply to a charge of these costs by a [`Command`](super::command::Command). `None` if it makes no sense.
     ///
     /// `members` are the limits that were charged, in the order of the reply.
     #[inline]
@@ -90,33 +91,38 @@ impl Decision {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-        cost: u64,
+        costs: &Costs,
     ) -> Option<Self> {
-        match members.only() {
-            Some(limit) if limits[limit].is_whole => Self::read_one(output, limits, limit, cost),
-            _ => Self::read_all(output, limits, members, cost),
+        match one(limits, members, costs) {
+            Some(limit) => Self::read_one(output, limits, limit, costs),
+            None => Self::read_all(output, limits, members, costs),
         }
     }
 
     /// Reads a reply of [`CHARGE_ONE`](crate::algorithm::program::CHARGE_ONE).
-    fn read_one(output: &Output, limits: &[Limit], limit: usize, cost: u64) -> Option<Self> {
+    fn read_one(output: &Output, limits: &[Limit], limit: usize, costs: &Costs) -> Option<Self> {
         match Debt::read_one(output, limit)? {
             // ## The program charged the limit
             (true, debt) => Some(Self::Admit(Some(debt))),
             // ## The program did not charge it, or its value is not ours
-            (false, debt) => Excess::of([debt], limits, cost).map(Self::Refuse),
+            (false, debt) => Excess::of([debt], limits, costs).map(Self::Refuse),
         }
     }
 
     /// Reads a reply of [`CHARGE`](crate::algorithm::program::CHARGE).
-    fn read_all(output: &Output, limits: &[Limit], members: LimitSet, cost: u64) -> Option<Self> {
+    fn read_all(
+        output: &Output,
+        limits: &[Limit],
+        members: LimitSet,
+        costs: &Costs,
+    ) -> Option<Self> {
         let debts = Debt::read_all(output, limits, members)?;
         match output.int(0)? {
             // ## The program charged all limits
             1 => Some(Self::Admit(Some(Debt::tightest(debts, limits)?))),
             // ## The program charged none
             // It replies debts and not who refuses: that follows from the debts.
-            0 => Excess::of(debts, limits, cost).map(Self::Refuse),
+            0 => Excess::of(debts, limits, costs).map(Self::Refuse),
             // ## A value in the store is not ours, or the reply is not the program's
             _ => None,
         }
@@ -129,13 +135,14 @@ impl Debt {
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
-    ) -> Option<(bool, impl Iterator<Item = Self>)> {
-        let (charged, one, all) = match members.only() {
-            Some(limit) if limits[limit].is_whole => {
+        costs: &Costs,
+    ) -> Option<(bool, impl Iterator<Item = Self> + use<>)> {
+        let (charged, one, all) = match one(limits, members, costs) {
+            Some(limit) => {
                 let (charged, debt) = Self::read_one(output, limit)?;
                 (charged, Some(debt), None)
             }
-            _ => {
+            None => {
                 let debts = Self::read_all(output, limits, members)?;
                 (output.int(0)? == 1, None, Some(debts))
             }
@@ -195,11 +202,15 @@ impl Excess {
     pub(crate) fn of(
         debts: impl IntoIterator<Item = Debt>,
         limits: &[Limit],
-        cost: u64,
+        costs: &Costs,
     ) -> Option<Self> {
         let mut excess: Option<Self> = None;
         for debt in debts {
-            let retry_after = debt.usage.wait(limits[debt.limit].rate, cost);
+            let retry_after = match costs.of(debt.limit) {
+                // It was only looked at.
+                0 => 0,
+                cost => debt.usage.wait(limits[debt.limit].rate, cost),
+            };
             if retry_after == 0 {
                 continue;
             }
@@ -227,6 +238,13 @@ impl Excess {
         longer.violated |= other.violated;
         longer
     }
+}
+
+/// Returns the limit that [`CHARGE_ONE`](crate::algorithm::program::CHARGE_ONE) charges, if a command's members are for that program.
+#[inline]
+fn one(limits: &[Limit], members: LimitSet, costs: &Costs) -> Option<usize> {
+    let limit = members.only()?;
+    (limits[limit].is_whole && costs.of(limit) > 0).then_some(limit)
 }
 
 /// Reads what a limit replied, number by number.
@@ -272,7 +290,7 @@ mod tests {
     }
 
     fn read(reply: &[i64], members: &[usize], cost: u64) -> Option<Decision> {
-        Decision::read(&Output::ints(reply), &limits(), set(members), cost)
+        Decision::read(&Output::ints(reply), &limits(), set(members), &cost.into())
     }
 
     #[test]
@@ -387,8 +405,9 @@ mod tests {
             Quota::per_minute(1).burst(9).fail_open().name("b"),
         ]
         .map(Limit::new);
-        let read =
-            |reply: &[i64], members| Decision::read(&Output::ints(reply), &limits, members, 1);
+        let read = |reply: &[i64], members| {
+            Decision::read(&Output::ints(reply), &limits, members, &Costs::All(1))
+        };
         let debt = |micros, fraction| Debt {
             limit: 0,
             usage: Usage::Debt(Span { micros, fraction }),

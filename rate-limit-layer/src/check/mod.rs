@@ -8,7 +8,8 @@
 //! Over a network the [`ledger`](crate::ledger) of this process comes first: it refuses what the store would refuse, without a
 //! command ([`over_network`]).
 //!
-//! - [`partition`]: whom a request is counted for. [`command`]: the limits that share an identity.
+//! - [`partition`]: whom a request is counted for. [`unasked`]: why it is refused without the store.
+//! - [`command`]: the limits that share an identity. [`demands`]: what is asked of each.
 //! - [`prepaid`]: what is charged in advance, if that is asked for. [`charge`] and [`refund`]: the talks with the store.
 //! - [`decision`]: what a reply means. [`counted`]: what is told of all limits.
 //! - [`outage`]: what a failure means. [`overflow`]: who has no room in a full store.
@@ -16,10 +17,12 @@
 pub(crate) mod charge;
 pub(crate) mod counted;
 pub(crate) mod decision;
+pub(crate) mod demands;
 pub(crate) mod outage;
 pub(crate) mod overflow;
 pub(crate) mod partition;
 pub(crate) mod refund;
+pub(crate) mod unasked;
 
 mod at_once;
 mod command;
@@ -42,12 +45,15 @@ use crate::{
     check::{
         charge::Charge,
         decision::{Checked, Debt, Decision, Tell},
+        demands::Demands,
         outage::Outage,
-        partition::{Partitions, Unpartitioned},
+        partition::Partitions,
         refund::ChargeGuard,
+        unasked::Unasked,
     },
     ledger::Ledger,
     policy::{
+        costs::Costs,
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
     },
@@ -169,12 +175,39 @@ impl Checker {
         if cost == 0 {
             return Err(InvalidCost::zero());
         }
-        for limit in &*self.limits {
+        // A policy with costs of its own decides at each request.
+        for limit in self.limits.iter().filter(|limit| limit.cost_of.is_none()) {
             if limit.quota.capacity() < cost {
                 return Err(InvalidCost::over(cost, limit.name.clone(), limit.quota));
             }
         }
         Ok(())
+    }
+
+    /// Takes a cost for each policy, and checks that the policy can ever allow it.
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer costs than policies.
+    pub(crate) fn costs(&self, costs: &[u64]) -> Result<Costs, InvalidCost> {
+        let (count, policies) = (costs.len(), self.limits.len());
+        assert!(
+            count == policies,
+            "{count} costs for {policies} policies: write one for each, in their order"
+        );
+        if costs.iter().all(|cost| *cost == 0) {
+            return Err(InvalidCost::zero());
+        }
+        let mut each = [0; MAX_POLICIES];
+        each[..count].copy_from_slice(costs);
+        let costs = Costs::Each(each);
+        match Unasked::of_costs(&self.limits, LimitSet::first(policies), &costs) {
+            Ok(()) => Ok(costs),
+            Err(Unasked::TooCostly { limit, cost }) => {
+                Err(Unasked::invalid_cost(&self.limits, limit, cost))
+            }
+            Err(Unasked::Unpartitioned(_)) => unreachable!("it is about costs"),
+        }
     }
 
     /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
@@ -197,12 +230,14 @@ impl Checker {
         head: &RequestHead<'_>,
         cost: u64,
         tell: Tell,
-    ) -> Option<Result<Checked, Unpartitioned>> {
+    ) -> Option<Result<Checked, Unasked>> {
+        let costs = Costs::of_request(&self.limits, head, cost);
         if let Some(ledger) = &self.ledger {
-            return self.refuse_now(ledger, head, cost);
+            return self.refuse_now(ledger, head, &costs);
         }
         // ## One policy => its own path
         if let [limit] = &*self.limits
+            && let Costs::All(cost) = costs
             && let Some(identity) = limit.by.extract(head)
         {
             let decision = self.charge_one_now(limit, identity.as_ref(), cost)?;
@@ -211,16 +246,30 @@ impl Checker {
         // ## Several policies, or no identity => the protocol
         // Dropped before its end, because the store has to wait, it gives back what it charged: `check` begins anew, on a
         // request that has moved.
-        match Partitions::of(&self.limits, head) {
-            Ok(partitions) => match self.begin(&partitions, cost) {
+        match self.partitions(head, &costs) {
+            Ok(partitions) => match self.begin(&partitions, costs) {
                 Some(mut guard) => {
                     let decision = self.caller.run_now(&mut guard.charge)?;
                     Some(Ok(guard.checked(decision, tell)))
                 }
                 None => Some(Ok(Decision::Admit(None).into())),
             },
-            Err(unpartitioned) => Some(Err(unpartitioned)),
+            Err(unasked) => Some(Err(unasked)),
         }
+    }
+
+    /// Finds for whom a request counts, and that it can ever pass.
+    fn partitions<'a>(
+        &self,
+        head: &RequestHead<'a>,
+        costs: &Costs,
+    ) -> Result<Partitions<'a>, Unasked> {
+        let partitions = Partitions::of(&self.limits, head)?;
+        // Costs that are known when the layer is made were checked then.
+        if let Costs::Each(_) = costs {
+            Unasked::of_costs(&self.limits, partitions.set(), costs)?;
+        }
+        Ok(partitions)
     }
 
     /// Charges a request, waiting for the store.
@@ -229,20 +278,21 @@ impl Checker {
         head: &RequestHead<'_>,
         cost: u64,
         tell: Tell,
-    ) -> Result<Checked, Unpartitioned> {
-        let partitions = Partitions::of(&self.limits, head)?;
-        Ok(self.charge(&partitions, cost, tell).await)
+    ) -> Result<Checked, Unasked> {
+        let costs = Costs::of_request(&self.limits, head, cost);
+        let partitions = self.partitions(head, &costs)?;
+        Ok(self.charge(&partitions, costs, tell).await)
     }
 
     /// Charges partitions, if that needs no waiting: the store answers at once, or the ledger refuses. False: nothing was charged.
-    pub(crate) fn charge_now(&self, partitions: &Partitions<'_>, cost: u64) -> bool {
-        let Some(mut guard) = self.begin(partitions, cost) else {
+    pub(crate) fn charge_now(&self, partitions: &Partitions<'_>, costs: Costs) -> bool {
+        let Some(mut guard) = self.begin(partitions, costs) else {
             return true;
         };
         match &self.ledger {
             None => self.caller.run_now(&mut guard.charge).is_some(),
             Some(ledger) => {
-                let looked = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
+                let looked = ledger.look(&self.limits, partitions.bits(&self.limits), &costs);
                 let refused = looked.map_err(|excess| guard.charge.refused_by_ledger(excess));
                 refused.is_err()
             }
@@ -253,17 +303,18 @@ impl Checker {
     pub(crate) async fn check_identity(
         &self,
         identity: &Identity<'_>,
-        cost: u64,
+        costs: Costs,
         tell: Tell,
     ) -> Checked {
         let partitions = Partitions::all(&self.limits, identity);
-        self.charge(&partitions, cost, tell).await
+        self.charge(&partitions, costs, tell).await
     }
 
     /// Charges an identity in every limit by a command of its own, whatever was charged in advance.
     pub(crate) async fn charge_identity(&self, identity: &Identity<'_>, cost: u64) -> Checked {
         let partitions = Partitions::all(&self.limits, identity);
-        self.charge_alone(&partitions, cost, Tell::Refusals).await
+        self.charge_alone(&partitions, cost.into(), Tell::Refusals)
+            .await
     }
 
     /// Returns the time by this process's clock, in Unix microseconds.
@@ -287,25 +338,27 @@ impl Checker {
             ledger.refund(&self.limits, keys, cost);
         }
         let counted = members & counted;
-        let demand = refund::demand(cost, charged_at, self.now());
-        refund::refund(&self.caller, &self.limits, partitions, counted, demand);
+        let demands = Demands::refund(cost.into(), charged_at, self.now());
+        refund::refund(&self.caller, &self.limits, partitions, counted, demands);
     }
 
-    async fn charge(&self, partitions: &Partitions<'_>, cost: u64, tell: Tell) -> Checked {
-        if let Some(stocks) = &self.stocks {
+    async fn charge(&self, partitions: &Partitions<'_>, costs: Costs, tell: Tell) -> Checked {
+        if let Some(stocks) = &self.stocks
+            && let cost @ 1.. = costs.of(0)
+        {
             return self.charge_prepaid(stocks, partitions, cost).await.into();
         }
-        self.charge_alone(partitions, cost, tell).await
+        self.charge_alone(partitions, costs, tell).await
     }
 
     /// Charges partitions by a command of their own, waiting for the store if it has to.
     pub(crate) async fn charge_alone(
         &self,
         partitions: &Partitions<'_>,
-        cost: u64,
+        costs: Costs,
         tell: Tell,
     ) -> Checked {
-        let Some(mut guard) = self.begin(partitions, cost) else {
+        let Some(mut guard) = self.begin(partitions, costs) else {
             return Decision::Admit(None).into();
         };
         let decision = self.run(&mut guard.charge, self.caller.deadline()).await;
@@ -333,9 +386,13 @@ impl Checker {
         }
     }
 
-    fn begin<'a>(&'a self, partitions: &'a Partitions<'a>, cost: u64) -> Option<ChargeGuard<'a>> {
+    fn begin<'a>(
+        &'a self,
+        partitions: &'a Partitions<'a>,
+        costs: impl Into<Costs>,
+    ) -> Option<ChargeGuard<'a>> {
         Some(ChargeGuard {
-            charge: Charge::begin(&self.limits, partitions, &self.outage, cost)?,
+            charge: Charge::begin(&self.limits, partitions, &self.outage, costs)?,
             begun_at: self.now(),
             checker: self,
         })

@@ -8,9 +8,10 @@ use crate::{
         Checker,
         charge::Charge,
         decision::{Checked, Decision, Tell},
-        partition::{Partitions, Unpartitioned},
+        unasked::Unasked,
     },
     ledger::{Ledger, reservation::Reservation},
+    policy::costs::Costs,
 };
 
 impl Checker {
@@ -19,21 +20,22 @@ impl Checker {
         &self,
         ledger: &Ledger,
         head: &RequestHead<'_>,
-        cost: u64,
-    ) -> Option<Result<Checked, Unpartitioned>> {
-        let partitions = match Partitions::of(&self.limits, head) {
+        costs: &Costs,
+    ) -> Option<Result<Checked, Unasked>> {
+        let partitions = match self.partitions(head, costs) {
             Ok(partitions) => partitions,
-            Err(unpartitioned) => return Some(Err(unpartitioned)),
+            Err(unasked) => return Some(Err(unasked)),
         };
         // What was charged in advance passes, whatever the key owes now.
         if let Some(stocks) = &self.stocks
+            && let cost @ 1.. = costs.of(0)
             && let Some(admitted) = self.spend_prepaid(stocks, &partitions, cost)
         {
             return Some(Ok(admitted.into()));
         }
-        let refused = ledger.look(&self.limits, partitions.bits(&self.limits), cost);
+        let refused = ledger.look(&self.limits, partitions.bits(&self.limits), costs);
         let excess = refused.err()?;
-        let mut guard = self.begin(&partitions, cost)?;
+        let mut guard = self.begin(&partitions, *costs)?;
         let decision = guard.charge.refused_by_ledger(excess);
         Some(Ok(guard.checked(decision, Tell::Refusals)))
     }
@@ -45,9 +47,9 @@ impl Checker {
         charge: &mut Charge<'a>,
         deadline: Option<Instant>,
     ) -> Decision {
-        let cost = charge.cost();
+        let costs = *charge.costs();
         let keys = charge.partitions().bits(&self.limits);
-        let mut reservation = Reservation::new(ledger, &self.limits, keys, cost);
+        let mut reservation = Reservation::new(ledger, &self.limits, keys, costs);
         // ## Asked => at the gate
         let passage = ledger.gates.enter(reservation.keys(), deadline).await;
         if passage.is_none() {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use layer_store::{Caller, Op, Protocol, Reply, Scratch, StoreError};
 
 use crate::{
-    algorithm::demand::Demand,
     check::{
         Checker,
         charge::Charge,
         command::Command,
         decision::{Checked, Decision, Tell},
+        demands::Demands,
         partition::Partitions,
     },
     policy::{limit::Limit, limit_set::LimitSet},
@@ -41,18 +41,11 @@ impl Drop for ChargeGuard<'_> {
     fn drop(&mut self) {
         let charged = self.charge.charged();
         if charged != LimitSet::default() {
-            let demand = demand(self.charge.cost(), self.begun_at, self.checker.now());
+            let costs = *self.charge.costs();
+            let demands = Demands::refund(costs, self.begun_at, self.checker.now());
             let (caller, limits) = (&self.checker.caller, &self.checker.limits);
-            refund(caller, limits, self.charge.partitions(), charged, demand);
+            refund(caller, limits, self.charge.partitions(), charged, demands);
         }
-    }
-}
-
-/// Returns the demand to refund `cost` requests at `now`, which were charged after `charged_at`.
-pub(crate) const fn demand(cost: u64, charged_at: u64, now: u64) -> Demand {
-    Demand::Refund {
-        cost,
-        age: now.saturating_sub(charged_at),
     }
 }
 
@@ -65,9 +58,9 @@ pub(crate) fn refund(
     limits: &Arc<[Limit]>,
     partitions: &Partitions<'_>,
     charged: LimitSet,
-    demand: Demand,
+    demands: Demands,
 ) {
-    let Some(mut refund) = Refund::begin(limits, partitions, charged, demand) else {
+    let Some(mut refund) = Refund::begin(limits, partitions, charged, demands) else {
         return;
     };
     // ## Refunding => done, on a store that answers at once
@@ -82,7 +75,7 @@ pub(crate) fn refund(
     let left = refund.left();
     let (caller, limits, partitions) = (caller.clone(), limits.clone(), partitions.to_owned());
     runtime.spawn(async move {
-        if let Some(mut refund) = Refund::begin(&limits, &partitions, left, demand) {
+        if let Some(mut refund) = Refund::begin(&limits, &partitions, left, demands) {
             // Each command has the store's own limit: a slow one does not cost the next its time.
             caller.run_by(&mut refund, None).await;
         }
@@ -93,7 +86,7 @@ pub(crate) fn refund(
 pub(crate) struct Refund<'a> {
     limits: &'a [Limit],
     partitions: &'a Partitions<'a>,
-    demand: Demand,
+    demands: Demands,
     /// The command that is asked for next.
     command: Command<'a>,
     /// The limits that are still to be refunded.
@@ -106,13 +99,13 @@ impl<'a> Refund<'a> {
         limits: &'a [Limit],
         partitions: &'a Partitions<'a>,
         charged: LimitSet,
-        demand: Demand,
+        demands: Demands,
     ) -> Option<Self> {
         Some(Self {
-            command: Command::next(limits, partitions, !charged, demand)?,
+            command: Command::next(limits, partitions, !charged, &demands)?,
             limits,
             partitions,
-            demand,
+            demands,
             left: charged,
         })
     }
@@ -137,7 +130,7 @@ impl Protocol for Refund<'_> {
         }
         self.left -= self.command.members();
         // ## Refunding => on to the next command | done
-        match Command::next(self.limits, self.partitions, !self.left, self.demand) {
+        match Command::next(self.limits, self.partitions, !self.left, &self.demands) {
             Some(command) => {
                 self.command = command;
                 None

@@ -40,7 +40,10 @@ mod schedules;
 use layer_store::Clock;
 
 use self::{account::Account, gates::Gates, table::Table};
-use crate::{check::decision::Excess, policy::limit::Limit};
+use crate::{
+    check::decision::Excess,
+    policy::{costs::Costs, limit::Limit},
+};
 
 /// The requests that one limiter has let through, and the debts that its store reported.
 #[derive(Debug)]
@@ -60,26 +63,30 @@ impl Ledger {
         }
     }
 
-    /// Decides if a request of `cost` may go to the store, and charges nothing.
+    /// Decides if a request of these costs may go to the store, and charges nothing.
     pub(crate) fn look(
         &self,
         limits: &[Limit],
         keys: impl Iterator<Item = (usize, u128)>,
-        cost: u64,
+        costs: &Costs,
     ) -> Result<(), Excess> {
-        self.look_at(limits, keys, cost, self.clock.now())
+        self.look_at(limits, keys, costs, self.clock.now())
     }
 
     fn look_at(
         &self,
         limits: &[Limit],
         keys: impl Iterator<Item = (usize, u128)>,
-        cost: u64,
+        costs: &Costs,
         now: u64,
     ) -> Result<(), Excess> {
         let mut excess = None;
         for (limit, key) in keys {
-            let rate = limits[limit].rate;
+            let (rate, cost) = (limits[limit].rate, costs.of(limit));
+            // What is only looked at is refused by nobody.
+            if cost == 0 {
+                continue;
+            }
             let look = |account: &mut Account| account.admit_to_store(rate, rate.price(cost));
             if let Some(Err(shortage)) = self.table.find(limits, key, now, look) {
                 Excess::add(&mut excess, shortage.of(limit));

@@ -7,6 +7,7 @@ use crate::{
     },
     policy::{
         FailureMode,
+        costs::Costs,
         limit::Limit,
         limit_set::{LimitSet, MAX_POLICIES},
     },
@@ -18,7 +19,7 @@ use crate::{
 pub(crate) struct Reservation<'a> {
     ledger: &'a Ledger,
     limits: &'a [Limit],
-    cost: u64,
+    costs: Costs,
     /// The limits that count the request.
     members: LimitSet,
     keys: [u128; MAX_POLICIES],
@@ -34,12 +35,12 @@ impl<'a> Reservation<'a> {
         ledger: &'a Ledger,
         limits: &'a [Limit],
         keys: impl Iterator<Item = (usize, u128)>,
-        cost: u64,
+        costs: Costs,
     ) -> Self {
         let mut this = Self {
             ledger,
             limits,
-            cost,
+            costs,
             members: LimitSet::default(),
             keys: [0; MAX_POLICIES],
             sent: [None; MAX_POLICIES],
@@ -63,10 +64,10 @@ impl<'a> Reservation<'a> {
         // ## Asked => refused | on to the store
         // All accounts are looked at before one is changed: a refusal names every limit that refuses.
         self.ledger
-            .look_at(self.limits, self.keys(), self.cost, now)?;
+            .look_at(self.limits, self.keys(), &self.costs, now)?;
         for limit in self.members.iter() {
             let rate = self.limits[limit].rate;
-            let price = rate.price(self.cost);
+            let price = rate.price(self.costs.of(limit));
             let sent = self.account(limit, now, |account| account.send(rate, price));
             self.sent[limit] = Some(sent);
         }
@@ -81,7 +82,7 @@ impl<'a> Reservation<'a> {
                 continue;
             };
             let rate = self.limits[limit].rate;
-            let report = Report::of(usage, rate, rate.price(self.cost));
+            let report = Report::of(usage, rate, rate.price(self.costs.of(limit)));
             self.account(limit, now, |account| {
                 account.learn(rate, report, sent.sent_at);
                 if charged {
@@ -101,13 +102,14 @@ impl<'a> Reservation<'a> {
         let mut excess = None;
         for limit in members.iter() {
             let (rate, mode) = (self.limits[limit].rate, self.limits[limit].mode());
-            let (sent, price) = (self.sent[limit].take(), rate.price(self.cost));
+            let (sent, price) = (self.sent[limit].take(), rate.price(self.costs.of(limit)));
             let admitted = self.account(limit, now, |account| {
                 // It does not stand in its own way.
                 if let Some(sent) = sent {
                     account.end(rate, sent);
                 }
                 match mode {
+                    _ if price.is_zero() => Ok(()),
                     FailureMode::Local(instances) => {
                         account.admit_share(rate, price, instances.get())
                     }
@@ -138,7 +140,7 @@ impl Drop for Reservation<'_> {
         let now = self.ledger.clock.now();
         for (limit, key) in self.keys() {
             let rate = self.limits[limit].rate;
-            let price = rate.price(self.cost);
+            let price = rate.price(self.costs.of(limit));
             let (sent, charged) = (self.sent[limit], self.charged.contains(limit));
             self.ledger.table.find(self.limits, key, now, |account| {
                 if let Some(sent) = sent {

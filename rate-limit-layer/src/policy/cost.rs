@@ -28,6 +28,23 @@ impl InvalidCost {
         }
     }
 
+    /// Returns the name of the policy that can never allow it. `None`: the cost is zero.
+    pub fn policy(&self) -> Option<&str> {
+        self.over.as_ref().map(|(policy, _)| &**policy)
+    }
+
+    /// Returns the cost.
+    pub const fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Says to a client that its request never passes.
+    pub(crate) fn to_client(&self) -> String {
+        let most = self.over.as_ref().map_or(0, |(_, quota)| quota.capacity());
+        let cost = self.cost;
+        format!("this request costs {cost} units, and at most {most} are ever allowed at once")
+    }
+
     pub(crate) const fn over(cost: u64, policy: Arc<str>, quota: Quota) -> Self {
         Self {
             cost,

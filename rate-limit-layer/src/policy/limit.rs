@@ -12,7 +12,7 @@ use crate::{
         program::args::{EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, charge_args, count_args},
     },
     metrics::{Decisions, Outcome},
-    policy::{FailureMode, SHADOW, counts_by::CountsBy, limit_set::LimitSet},
+    policy::{FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_set::LimitSet},
     provisional::commit_by::CommitBy,
     response::{headers, problem},
 };
@@ -31,6 +31,8 @@ pub(crate) struct Limit {
     is_shadow: bool,
     /// `None`: a request is charged for good before its handler runs.
     pub(crate) commit_by: Option<CommitBy>,
+    /// `None`: a request costs what the layer says.
+    pub(crate) cost_of: Option<CostOf>,
     pub(crate) by: CountsBy,
     /// The name as a structured field's string.
     pub(crate) quoted: Box<str>,
@@ -63,6 +65,7 @@ impl Limit {
             },
             is_shadow: policy.is_shadow,
             commit_by: policy.commit_by,
+            cost_of: policy.cost_of,
             by: CountsBy::new(kind(quota.algorithm()), &counted_as, policy.extractor),
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),

@@ -1,9 +1,10 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
-//! - [`quota`]: how much in which time. [`cost`]: what a request may cost.
+//! - [`quota`]: how much in which time. [`cost`]: what a request may cost. [`costs`]: what one costs.
 //! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
 pub(crate) mod cost;
+pub(crate) mod costs;
 pub(crate) mod counts_by;
 #[cfg(feature = "serde")]
 mod file;
@@ -13,10 +14,11 @@ pub(crate) mod quota;
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use layer_http::KeyExtractor;
+use layer_http::{KeyExtractor, RequestHead};
 
 use crate::{
     Quota,
+    policy::costs::CostOf,
     provisional::{commit_by::CommitBy, response_head::ResponseHead},
 };
 
@@ -56,6 +58,7 @@ pub struct Policy {
     pub(crate) extractor: Option<Arc<dyn KeyExtractor>>,
     pub(crate) is_shadow: bool,
     pub(crate) commit_by: Option<CommitBy>,
+    pub(crate) cost_of: Option<CostOf>,
 }
 
 /// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
@@ -236,6 +239,7 @@ impl Policy {
             extractor: None,
             is_shadow: false,
             commit_by: None,
+            cost_of: None,
         }
     }
 
@@ -265,6 +269,47 @@ impl Policy {
     /// [`or_refuse`](KeyExtractor::or_refuse) answers it 400 instead, [`or_skip`](KeyExtractor::or_skip) lets it pass uncounted.
     pub fn by(mut self, extractor: impl KeyExtractor) -> Self {
         self.extractor = Some(Arc::new(extractor));
+        self
+    }
+
+    /// Sets the function that returns how many units of this policy a request costs. Default: the cost of the layer
+    /// ([`RateLimitLayer::cost`](crate::RateLimitLayer::cost)), which is 1.
+    ///
+    /// For policies that count different things, in one atomic check:
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use rate_limit_layer::{Quota, RateLimitLayer, RateLimitRefusal, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let requests = Quota::per_minute(60).name("requests").fail_open();
+    /// let tokens = Quota::per_minute(100_000).name("tokens").fail_open().cost(|head| {
+    ///     let most = head.headers.get("x-max-tokens").and_then(|most| most.to_str().ok());
+    ///     most.and_then(|most| most.parse().ok()).unwrap_or(4_000)
+    /// });
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), requests).and(tokens);
+    /// # let service = layer.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// let passed = service.clone().oneshot(Request::new(())).await?;
+    /// assert_eq!(passed.headers()["ratelimit"], "\"requests\";r=59;t=59, \"tokens\";r=96000;t=58");
+    /// // More than the burst never passes: 429 without `Retry-After`.
+    /// let vast = Request::get("/").header("x-max-tokens", "100001").body(()).unwrap();
+    /// let refused = service.oneshot(vast).await?;
+    /// assert!(matches!(refused.extensions().get(), Some(RateLimitRefusal::TooCostly(_))));
+    /// assert!(!refused.headers().contains_key("retry-after"));
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// A cost of zero only looks: the request passes this policy, and is told what remains. A cost above the burst is refused by
+    /// [`RateLimitRefusal::TooCostly`](crate::RateLimitRefusal::TooCostly), and charged by no policy. What a client writes is not to be
+    /// trusted: with [`charge_declared`](Self::charge_declared) the handler has the last word.
+    ///
+    /// It is for the layer. A [`Limiter`](crate::Limiter) has [`check_costs`](crate::Limiter::check_costs).
+    pub fn cost(mut self, cost: impl Fn(&RequestHead<'_>) -> u64 + Send + Sync + 'static) -> Self {
+        self.cost_of = Some(CostOf::new(cost));
         self
     }
 
@@ -312,8 +357,8 @@ impl Policy {
 
     /// Keeps so many of the units that a request was charged as `used` returns for its response. Default: all are kept.
     ///
-    /// For a quota of bytes, or of anything that the response's head tells. The cost of the layer ([`RateLimitLayer::cost`]) is the most
-    /// that a request may use; more than that counts as all. The rest is as with [`charge_on`](Self::charge_on).
+    /// For a quota of bytes, or of anything that the response's head tells. The cost of a request ([`cost`](Self::cost)) is the most that it
+    /// may use; more than that counts as all. The rest is as with [`charge_on`](Self::charge_on).
     ///
     /// ```
     /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
@@ -324,8 +369,6 @@ impl Policy {
     /// let layer = RateLimitLayer::new(MemoryStore::new(), bytes).cost(1_000_000);
     /// # let _ = layer;
     /// ```
-    ///
-    /// [`RateLimitLayer::cost`]: crate::RateLimitLayer::cost
     pub fn charge_used(
         self,
         used: impl Fn(&ResponseHead<'_>) -> u64 + Send + Sync + 'static,
@@ -343,8 +386,10 @@ impl Policy {
     /// ```
     /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
     ///
-    /// let tokens = Quota::per_minute(100_000).name("tokens").fail_open().charge_declared();
-    /// let layer = RateLimitLayer::new(MemoryStore::new(), tokens).cost(4_000);
+    /// let tokens = Quota::per_minute(100_000).name("tokens").fail_open();
+    /// let requests = Quota::per_minute(60).name("requests").fail_open();
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), requests)
+    ///     .and(tokens.cost(|_| 4_000).charge_declared());
     /// # let _ = layer;
     /// ```
     pub fn charge_declared(self) -> Self {

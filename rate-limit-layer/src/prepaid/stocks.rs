@@ -14,8 +14,9 @@ use tokio::{
 
 use super::stock::Stock;
 use crate::{
-    algorithm::{demand::Demand, gcra::Rate, span::Span},
+    algorithm::{gcra::Rate, span::Span},
     check::{
+        demands::Demands,
         partition::{Partition, Partitions},
         refund::refund,
     },
@@ -211,11 +212,8 @@ pub(crate) fn give_back(
 ) {
     let partitions = Partitions::one(partition);
     // GCRA does not ask how long ago it was charged.
-    let demand = Demand::Refund {
-        cost: count,
-        age: 0,
-    };
-    refund(caller, limits, &partitions, LimitSet::one(0), demand);
+    let demands = Demands::refund(count.into(), 0, 0);
+    refund(caller, limits, &partitions, LimitSet::one(0), demands);
 }
 
 /// The most keys with a stock. A busy key that finds no room is charged one by one.

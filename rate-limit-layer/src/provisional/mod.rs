@@ -11,7 +11,11 @@ pub(crate) mod response_head;
 use std::fmt;
 
 use self::response_head::ResponseHead;
-use crate::{Limiter, check::partition::Partitions, policy::limit_set::LimitSet};
+use crate::{
+    Limiter,
+    check::partition::Partitions,
+    policy::{costs::Costs, limit_set::LimitSet},
+};
 
 /// The charges of an admitted request until the head of its response is known.
 ///
@@ -19,7 +23,7 @@ use crate::{Limiter, check::partition::Partitions, policy::limit_set::LimitSet};
 pub(crate) struct Provisional {
     pub(crate) limiter: Limiter,
     pub(crate) partitions: Partitions<'static>,
-    pub(crate) cost: u64,
+    pub(crate) costs: Costs,
     /// The time before it was charged, in Unix microseconds.
     pub(crate) charged_at: u64,
     /// The limits that the store charged. The others were not counted, or by the ledger alone.
@@ -34,7 +38,7 @@ impl Provisional {
             let Some(by) = &checker.limits()[limit].commit_by else {
                 continue;
             };
-            let unused = by.unused(head, self.cost);
+            let unused = by.unused(head, self.costs.of(limit));
             if unused > 0 {
                 let limits = LimitSet::one(limit);
                 let (partitions, at) = (&self.partitions, self.charged_at);
@@ -48,7 +52,7 @@ impl Provisional {
 impl fmt::Debug for Provisional {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provisional")
-            .field("cost", &self.cost)
+            .field("costs", &self.costs)
             .field("charged", &self.charged)
             .finish_non_exhaustive()
     }

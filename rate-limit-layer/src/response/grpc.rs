@@ -18,13 +18,16 @@ impl RateLimitRefusal {
                 })
             }
             Self::Unavailable(_) => status.retry_after(STORE_RETRY),
-            Self::NoIdentity | Self::AmbiguousIdentity | Self::Misconfigured => status,
+            Self::TooCostly(_)
+            | Self::NoIdentity
+            | Self::AmbiguousIdentity
+            | Self::Misconfigured => status,
         }
     }
 
     const fn reason(&self) -> Reason {
         match self {
-            Self::QuotaExceeded(_) => Reason::QuotaExceeded,
+            Self::QuotaExceeded(_) | Self::TooCostly(_) => Reason::QuotaExceeded,
             Self::Unavailable(_) => Reason::LimitUnavailable,
             Self::NoIdentity => Reason::IdentityMissing,
             Self::AmbiguousIdentity => Reason::IdentityAmbiguous,

@@ -22,7 +22,7 @@ use layer_http::{
 };
 
 use crate::{
-    QuotaExceeded, Unavailable,
+    InvalidCost, QuotaExceeded, Unavailable,
     check::partition::Unpartitioned,
     response::headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
 };
@@ -62,6 +62,8 @@ pub enum RateLimitRefusal {
     /// 400: the request names several identities, such as an API key on two different lines
     /// ([`Resolved::Ambiguous`](crate::Resolved::Ambiguous)).
     AmbiguousIdentity,
+    /// 429 without `Retry-After`: the request costs more than a policy ever allows at once ([`Policy::cost`](crate::Policy::cost)).
+    TooCostly(InvalidCost),
     /// 500: a policy counts by a path parameter that the route does not have.
     Misconfigured,
 }
@@ -102,6 +104,14 @@ impl RateLimitRefusal {
                 fields.insert(RETRY_AFTER, retry_after(STORE_RETRY));
                 response
             }
+            Self::TooCostly(_) => {
+                let mut response = self.problem().to_response();
+                if let Some(policies) = policies {
+                    let fields = response.headers_mut();
+                    fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
+                }
+                response
+            }
             Self::NoIdentity | Self::AmbiguousIdentity | Self::Misconfigured => {
                 self.problem().to_response()
             }
@@ -128,6 +138,9 @@ impl RateLimitRefusal {
                 StatusCode::BAD_REQUEST,
                 "this request identifies its client by two different values; send the header once",
             ),
+            Self::TooCostly(cost) => {
+                problem::quota_exceeded(cost.policy()).detail(cost.to_client())
+            }
             Self::Misconfigured => problem::plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the rate limit does not fit this route",

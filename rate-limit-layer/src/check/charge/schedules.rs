@@ -21,10 +21,7 @@ use crate::{
         program::testing::Run,
     },
     check::{
-        decision::Decision,
-        outage::Outage,
-        partition::Partitions,
-        refund::{Refund, demand},
+        decision::Decision, demands::Demands, outage::Outage, partition::Partitions, refund::Refund,
     },
     policy::{FailureMode, limit::Limit},
 };
@@ -304,7 +301,12 @@ async fn request(
     }
     // As the guard does on drop. Until that is done, the request may have cost something.
     let charged = charge.protocol.charged();
-    if let Some(refund) = Refund::begin(limits, partitions, charged, demand(cost, 0, 0)) {
+    if let Some(refund) = Refund::begin(
+        limits,
+        partitions,
+        charged,
+        Demands::refund(cost.into(), 0, 0),
+    ) {
         books.borrow_mut().undecided += 1;
         let mut refund = Booked::new(refund, books, false);
         schedule.talk(&mut refund).await;

@@ -287,7 +287,7 @@ fn a_reply_that_makes_no_sense_is_a_failure() {
 
 mod refunds {
     use super::*;
-    use crate::check::refund::{Refund, demand};
+    use crate::check::{demands::Demands, refund::Refund};
 
     #[test]
     fn a_refund_pays_back_each_identity_once_whatever_is_replied() {
@@ -295,7 +295,13 @@ mod refunds {
         let partitions = both(&limits);
         for first in [reply(&[1, 0, 0]), gone(), Ok(Reply::Pong)] {
             let charged = set(&[0, 1, 2]);
-            let mut refund = Refund::begin(&limits, &partitions, charged, demand(2, 7, 9)).unwrap();
+            let mut refund = Refund::begin(
+                &limits,
+                &partitions,
+                charged,
+                Demands::refund(2.into(), 7, 9),
+            )
+            .unwrap();
             let user = command(&limits, &[(0, "ada"), (2, "ada")], -2);
             assert_eq!(asked(&refund), user);
             assert_eq!(refund.left(), charged);
@@ -310,8 +316,22 @@ mod refunds {
     fn only_what_was_charged_is_paid_back() {
         let limits = limits(OPEN, OPEN);
         let partitions = both(&limits);
-        assert!(Refund::begin(&limits, &partitions, set(&[]), demand(1, 0, 0)).is_none());
-        let mut refund = Refund::begin(&limits, &partitions, set(&[1]), demand(1, 0, 0)).unwrap();
+        assert!(
+            Refund::begin(
+                &limits,
+                &partitions,
+                set(&[]),
+                Demands::refund(1.into(), 0, 0)
+            )
+            .is_none()
+        );
+        let mut refund = Refund::begin(
+            &limits,
+            &partitions,
+            set(&[1]),
+            Demands::refund(1.into(), 0, 0),
+        )
+        .unwrap();
         assert_eq!(asked(&refund), command(&limits, &[(1, "7")], -1));
         assert_eq!(refund.take(reply(&[1, 0])), Some(()));
     }
