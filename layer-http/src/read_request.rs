@@ -157,6 +157,7 @@ mod tests {
 
     use http::{HeaderValue, header::ETAG};
     use http_body::Frame;
+    use http_body_util::BodyExt;
 
     use super::*;
 
