@@ -18,6 +18,10 @@ use http::{
 /// assert_eq!(headers.len(), 1);
 /// ```
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none of them. `Connection` is one.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -29,7 +33,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     TE,
     TRAILER,

@@ -2,7 +2,7 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{
-        OnceLock,
+        LazyLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,18 +17,27 @@ impl Id128 {
     /// The length in characters.
     pub(crate) const LEN: usize = 22;
 
-    /// Makes one that nobody else has, in this process or another.
+    /// Makes one that nobody else has, in this process or another, and that nobody can guess.
     pub(crate) fn random() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let count = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-        Self::from_hash(&blake3::keyed_hash(seed(), &count))
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [low, high] = SECRETS.each_ref().map(|secret| secret.hash_one(count));
+        let mut bits = [0; 16];
+        bits[..8].copy_from_slice(&low.to_le_bytes());
+        bits[8..].copy_from_slice(&high.to_le_bytes());
+        Self::from_bits(&bits)
     }
 
     /// Takes the first 128 bits of `hash`.
     pub(crate) fn from_hash(hash: &blake3::Hash) -> Self {
+        let (bits, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
+        Self::from_bits(bits)
+    }
+
+    fn from_bits(bits: &[u8; 16]) -> Self {
         let mut text = [0; Self::LEN];
         URL_SAFE_NO_PAD
-            .encode_slice(&hash.as_bytes()[..16], &mut text)
+            .encode_slice(bits, &mut text)
             .expect("16 bytes are 22 characters");
         Self(text)
     }
@@ -56,29 +65,16 @@ impl fmt::Debug for Id128 {
     }
 }
 
-/// Returns 256 random bits of this process. They come from the system, by way of the standard library's hash keys.
-fn seed() -> &'static [u8; 32] {
-    static SEED: OnceLock<[u8; 32]> = OnceLock::new();
-    SEED.get_or_init(|| {
-        let mut seed = [0; 32];
-        for (place, word) in seed.chunks_exact_mut(8).zip(0_u64..) {
-            place.copy_from_slice(&RandomState::new().hash_one(word).to_le_bytes());
-        }
-        seed
-    })
-}
+/// The keys of this process, by which a count becomes 128 bits: two keyed hashes of 64 bits each. The standard library takes them
+/// from the system.
+static SECRETS: LazyLock<[RandomState; 2]> =
+    LazyLock::new(|| [RandomState::new(), RandomState::new()]);
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-
-    #[test]
-    fn the_seed_is_random() {
-        let seed = seed();
-        assert!(seed.iter().any(|byte| *byte != seed[0]));
-    }
 
     #[test]
     fn ids_are_22_characters_and_never_the_same() {

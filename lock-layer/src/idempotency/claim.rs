@@ -59,6 +59,11 @@ impl<'a> ClaimRun<'a> {
         }
     }
 
+    /// Returns the claim of the run that has begun, as it was written.
+    pub(super) fn into_claim(self) -> Value {
+        self.begun
+    }
+
     /// Goes on with the claim that stands there now, which is this run's.
     fn own(&mut self, has_begun: bool) -> Option<Result<Claimed, StoreError>> {
         if has_begun || self.claimed.is_none() {
@@ -70,7 +75,7 @@ impl<'a> ClaimRun<'a> {
 
     /// Goes on with the record that stands there and may be another run's.
     fn existing(&mut self, existing: &Value) -> Option<Result<Claimed, StoreError>> {
-        match Record::read(&existing.to_bytes()) {
+        match Record::of(existing) {
             // An earlier attempt wrote this claim, and its reply was lost.
             Some(record) if record.run == self.run => {
                 let has_begun = !matches!(record.state, RecordState::Claimed);

@@ -2,7 +2,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Method;
 use layer_http::{RequestHead, grpc::ClientProtocol};
-use layer_store::{Caller, Clock, KeySpace, SharedStore, Ttl};
+use layer_store::{Caller, Clock, IdentityRef, Key, KeySpace, SharedStore, Ttl};
 
 use super::{
     client_scope::{ClientScope, Scoped},
@@ -135,6 +135,16 @@ impl IdempotencyConfig {
                 kept.as_duration()
             )),
         }
+    }
+
+    /// Returns the time, in Unix ms.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now() / 1_000
+    }
+
+    /// Returns the key of the record with this name.
+    pub(super) fn record_key<'a>(&'a self, name: &'a RecordName) -> Key<'a> {
+        Key::new(&self.records, IdentityRef::Text(name.as_bytes()))
     }
 
     /// Decides which record a request needs, before its body is read.

@@ -132,20 +132,23 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A hash of fields. The length comes before each, so different lists of fields never give the same bytes.
+/// A hash of fields. The length comes before each, so different lists of fields never give the same bytes: one byte, or for a
+/// field of 255 bytes and more the byte 255 and eight bytes, the lowest first.
 ///
 /// Short fields are gathered and hashed at once, which takes a third of the instructions. Long ones, such as a body, are not
 /// copied.
 pub(super) struct Fields {
-    gathered: Vec<u8>,
-    /// What was gathered before a long field. `None`: there was none.
+    gathered: [u8; GATHERED],
+    length: usize,
+    /// What was gathered and did not fit. `None`: all did so far.
     hasher: Option<Box<blake3::Hasher>>,
 }
 
 impl Fields {
     pub(super) fn new(purpose: &str) -> Self {
         let mut fields = Self {
-            gathered: Vec::with_capacity(GATHERED),
+            gathered: [0; GATHERED],
+            length: 0,
             hasher: None,
         };
         fields.add(purpose.as_bytes());
@@ -153,15 +156,27 @@ impl Fields {
     }
 
     pub(super) fn add(&mut self, field: &[u8]) {
-        let length = (field.len() as u64).to_le_bytes();
-        self.gathered.extend_from_slice(&length);
-        match field.len() {
-            ..=LONG => self.gathered.extend_from_slice(field),
+        match u8::try_from(field.len()) {
+            Ok(length) if length < LONG => self.gather(&[length]),
             _ => {
+                self.gather(&[LONG]);
+                self.gather(&(field.len() as u64).to_le_bytes());
+            }
+        }
+        self.gather(field);
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        match self.gathered[self.length..].get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => {
                 let hasher = self.hasher.get_or_insert_default();
-                hasher.update(&self.gathered);
-                hasher.update(field);
-                self.gathered.clear();
+                hasher.update(&self.gathered[..self.length]);
+                hasher.update(bytes);
+                self.length = 0;
             }
         }
     }
@@ -176,18 +191,19 @@ impl Fields {
     }
 
     fn finish(self) -> Id128 {
+        let gathered = &self.gathered[..self.length];
         let hash = match self.hasher {
-            None => blake3::hash(&self.gathered),
-            Some(mut hasher) => hasher.update(&self.gathered).finalize(),
+            None => blake3::hash(gathered),
+            Some(mut hasher) => hasher.update(gathered).finalize(),
         };
         Id128::from_hash(&hash)
     }
 }
 
-/// The usual length of all short fields together, in bytes.
+/// The length of all fields together that are hashed at once, in bytes. More than most requests have.
 const GATHERED: usize = 512;
-/// The length of the longest field that is copied, in bytes.
-const LONG: usize = 4_096;
+/// Stands for the length of a field that has more bytes than one byte can say.
+const LONG: u8 = 255;
 
 #[cfg(test)]
 mod tests {
@@ -235,12 +251,21 @@ mod tests {
 
     #[test]
     fn short_and_long_fields_are_hashed_as_one_text() {
-        for (first, second) in [(0, 0), (LONG, LONG + 1), (LONG + 1, 5), (9_000, 9_000)] {
+        for (first, second) in [
+            (0, 0),
+            (254, 255),
+            (400, 88),
+            (GATHERED, GATHERED + 1),
+            (9_000, 9_000),
+        ] {
             let (first, second) = (vec![b'a'; first], vec![b'b'; second]);
             let mut fields = Fields::new("test");
             let mut text = blake3::Hasher::new();
             for field in [b"test", &first[..], &second, b"end"] {
-                text.update(&(field.len() as u64).to_le_bytes());
+                match field.len() {
+                    length @ ..255 => text.update(&[length as u8]),
+                    length => text.update(&[255]).update(&(length as u64).to_le_bytes()),
+                };
                 text.update(field);
                 if field != b"test" {
                     fields.add(field);
@@ -264,11 +289,11 @@ mod tests {
         // Another name for the same request would let it run again.
         assert_eq!(
             text(record_name(&ada, None, &head, b"k").as_bytes()),
-            "YorXChw7Sa9p-AcJxaXlmA"
+            "87lID1oQd2utH3Xub_3WUA"
         );
         assert_eq!(
             text(fingerprint(&head, b"body").as_bytes()),
-            "ABogJ5vSntpjyD9RmekeAQ"
+            "MY5DuWsBiMv2NoBDAJOZoQ"
         );
     }
 

@@ -258,7 +258,7 @@ impl IdempotencyHandle {
         let Some((value, ends_in)) = seen.pop().flatten() else {
             return Ok(None);
         };
-        let record = Record::read(&value.to_bytes());
+        let record = Record::of(&value);
         let state = record.as_ref().map(|record| self.state(&record.state));
         let life = match record.as_ref().map(|record| &record.state) {
             Some(RecordState::InProgress { .. }) => self.config.claim_life(),
@@ -275,7 +275,7 @@ impl IdempotencyHandle {
     }
 
     fn state(&self, state: &RecordState) -> RunState {
-        let now = self.config.clock.now() / 1_000;
+        let now = self.config.now();
         match state {
             RecordState::Claimed => RunState::NotBegun,
             RecordState::InProgress { deadline } if now < *deadline => RunState::Running,

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
 use layer_http::{
     Body, Content, Handler, KeepableBody,
-    grpc::{CallOutcome, Code},
+    grpc::{CallOutcome, ClientProtocol, Code},
 };
-use layer_store::{ErrorKind, FindingKind, IdentityRef, Key, StoreError};
+use layer_store::{ErrorKind, FindingKind, Key, StoreError, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -18,10 +18,11 @@ use super::{
     context::IdempotencyContext,
     fingerprint::{Fingerprint, RecordName},
     outcome::RunOutcome,
-    record::RunId,
+    record::{RecordedResponse, RunId},
     retry_policy::{RetryPolicy, RunEnd},
     settle::{WriteRecord, Written},
     settlement::Settlement,
+    waiting::Repetition,
 };
 use crate::{
     body::Resumed,
@@ -34,6 +35,8 @@ pub(super) struct HandlerRun {
     pub(super) config: Arc<IdempotencyConfig>,
     pub(super) name: RecordName,
     pub(super) id: RunId,
+    /// The claim as it was written, if the store answered at once.
+    pub(super) claim: Option<Value>,
 }
 
 /// A handler's response, and what it leaves in the store.
@@ -77,12 +80,18 @@ impl HandlerRun {
             config,
             name,
             id: RunId::new(fingerprint),
+            claim: None,
         }
     }
 
     /// Makes the run again that was interrupted.
     pub(super) fn resumed(config: Arc<IdempotencyConfig>, name: RecordName, id: RunId) -> Self {
-        Self { config, name, id }
+        Self {
+            config,
+            name,
+            id,
+            claim: None,
+        }
     }
 
     /// Returns what the handler may know of its run.
@@ -90,19 +99,27 @@ impl HandlerRun {
         IdempotencyContext::new(key, self.name, self.id)
     }
 
-    /// Returns the time, in Unix ms.
-    pub(super) fn now(&self) -> u64 {
-        self.config.clock.now() / 1_000
+    /// Makes a repetition of a request that is no run after all.
+    pub(super) fn into_repetition(self, protocol: ClientProtocol) -> Repetition {
+        Repetition {
+            config: self.config,
+            name: self.name,
+            fingerprint: self.id.fingerprint,
+            protocol,
+        }
     }
 
     /// Claims the record if the store needs no waiting. `None`: nothing was done.
-    pub(super) fn claim_now(&self) -> Option<Result<Claimed, StoreError>> {
+    pub(super) fn claim_now(&mut self) -> Option<Result<Claimed, StoreError>> {
         let caller = &self.config.caller;
         // Before the keys are made.
-        match caller.answers_now() {
-            true => caller.run_now(&mut self.claim_protocol()),
-            false => None,
+        if !caller.answers_now() {
+            return None;
         }
+        let mut protocol = self.claim_protocol();
+        let claimed = caller.run_now(&mut protocol)?;
+        self.claim = Some(protocol.into_claim());
+        Some(claimed)
     }
 
     /// Claims the record, as often as `retry` says.
@@ -293,13 +310,23 @@ impl HandlerRun {
         trailers: Option<&HeaderMap>,
     ) -> (Settlement, Option<Bytes>) {
         let headers = self.config.replay_headers.of(headers);
+        let smaller = Some(status);
+        // A store that answers at once keeps objects, and says by itself what is too large.
+        if self.config.caller.answers_now() {
+            let record = self.id.kept(RecordedResponse {
+                status,
+                headers,
+                body: data.clone(),
+                trailers: trailers.cloned(),
+            });
+            return (Settlement::Write { record, smaller }, None);
+        }
         let (record, range) = self.id.completed(status, &headers, data, trailers);
-        let smaller = self.id.body_not_kept(status);
         if record.len() > self.config.caller.info().max_value {
-            return (Settlement::small(smaller), None);
+            return (Settlement::small(self.id.body_not_kept(status)), None);
         }
         let body = record.slice(range);
-        let smaller = Some(smaller);
+        let record = record.into();
         (Settlement::Write { record, smaller }, Some(body))
     }
 
@@ -313,12 +340,11 @@ impl HandlerRun {
 
     /// Returns the time before which a run that begins now is expected to end, in Unix ms.
     fn deadline(&self) -> u64 {
-        self.now() + self.config.expected_run().as_millis()
+        self.config.now() + self.config.expected_run().as_millis()
     }
 
     pub(super) fn key(&self) -> Key<'_> {
-        let name = IdentityRef::Text(self.name.as_bytes());
-        Key::new(&self.config.records, name)
+        self.config.record_key(&self.name)
     }
 }
 

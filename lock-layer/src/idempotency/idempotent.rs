@@ -185,7 +185,7 @@ impl Idempotent {
         );
         let (run, tracked) = match claim(run, tracked).await {
             Ok((run, tracked, Claimed::Mine)) => (run, tracked),
-            Ok((run, _, Claimed::Taken(record))) => return repeated(record, run.now()),
+            Ok((run, _, Claimed::Taken(record))) => return repeated(record, run.config.now()),
             Err(error) => {
                 count_idempotent("store_unavailable");
                 return Err(RunError::Unavailable(error));
@@ -267,7 +267,7 @@ fn refuse<E>(refusal: IdempotencyRefusal) -> RunError<E> {
 type ClaimedRun = (HandlerRun, TrackedRun, Claimed);
 
 /// Claims the record. In a task, if the store has to wait: a caller that is gone by then leaves no claim.
-async fn claim(run: HandlerRun, tracked: TrackedRun) -> Result<ClaimedRun, StoreError> {
+async fn claim(mut run: HandlerRun, tracked: TrackedRun) -> Result<ClaimedRun, StoreError> {
     if let Some(claimed) = run.claim_now() {
         return claimed.map(|claimed| (run, tracked, claimed));
     }

@@ -23,6 +23,7 @@ use super::{
     outcome::IdempotencyRefusal,
     record::Record,
     settlement::Settlement,
+    waiting::Repetition,
 };
 use crate::{
     body::{Resumed, Sent},
@@ -105,7 +106,17 @@ impl<S> KeyedRequest<S> {
             return Step::refused(IdempotencyRefusal::Closing, &protocol);
         };
         settle_interrupted(&config);
-        let run = HandlerRun::new(config, name, fingerprint);
+        // ## Claiming => Replayed or refused. A repetition is no run.
+        if let Some(record) = Repetition::look_now(&config, &name) {
+            let repetition = Repetition {
+                config,
+                name,
+                fingerprint,
+                protocol,
+            };
+            return repeated(repetition, record);
+        }
+        let mut run = HandlerRun::new(config, name, fingerprint);
         let request = PendingRequest {
             key,
             inner: self.inner,
@@ -118,8 +129,7 @@ impl<S> KeyedRequest<S> {
                 let (inner, req) = request.for_run::<ReqBody>(&run);
                 Step::Respond(run_handler(run, inner, req, tracked).await)
             })),
-            // ## Claiming => Replayed or refused. A repetition is no run.
-            Some(Ok(Claimed::Taken(record))) => run.repeated(record, protocol),
+            Some(Ok(Claimed::Taken(record))) => repeated(run.into_repetition(protocol), record),
             Some(Err(error)) => Step::refused(unavailable(&error), &protocol),
             // The store has to wait.
             None => Step::Run(Detached::new(claim_and_run::<_, ReqBody, _>(
@@ -177,20 +187,16 @@ fn head_of(parts: &Parts) -> RequestHead<'_> {
     }
 }
 
-impl HandlerRun {
-    /// Responds to a repetition whose record is there already. `None`: it cannot be read.
-    fn repeated<B: Send + 'static, E: Send + 'static>(
-        self,
-        record: Option<Record>,
-        protocol: ClientProtocol,
-    ) -> Step<B, E> {
-        match record {
-            Some(record) if self.waits_for(&record) => {
-                let response = self.respond_after_wait(record, protocol);
-                Step::Wait(Box::pin(response.map(Ok)))
-            }
-            record => Step::Respond(Ok(self.respond_to_repetition(record, &protocol))),
+/// Responds to a repetition whose record is there already. `None`: it cannot be read.
+fn repeated<B: Send + 'static, E: Send + 'static>(
+    repetition: Repetition,
+    record: Option<Record>,
+) -> Step<B, E> {
+    match record {
+        Some(record) if repetition.waits_for(&record) => {
+            Step::Wait(Box::pin(repetition.respond_after_wait(record).map(Ok)))
         }
+        record => Step::Respond(Ok(repetition.respond(record))),
     }
 }
 
@@ -214,7 +220,7 @@ where
             Step::Respond(run_handler(run, inner, req, tracked).await)
         }
         // ## Claiming => Replayed or refused. A repetition is no run.
-        Ok(Claimed::Taken(record)) => run.repeated(record, protocol),
+        Ok(Claimed::Taken(record)) => repeated(run.into_repetition(protocol), record),
         // ## Claiming => Refused. An attempt whose reply was lost may have written the claim; then it is removed.
         Err(error) => {
             if retry.is_unsure() {

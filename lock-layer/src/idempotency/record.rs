@@ -17,8 +17,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use layer_store::{Object, Value};
 
-use super::fingerprint::Fingerprint;
+use super::{
+    fingerprint::Fingerprint,
+    replay::{REPLAYED, is_replayed},
+};
 use crate::id128::Id128;
 
 /// The length of version, state, fingerprint and run token, by which a run recognises its own record.
@@ -58,12 +62,18 @@ pub(super) enum RecordState {
 }
 
 /// A response as it is replayed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RecordedResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) trailers: Option<HeaderMap>,
+}
+
+/// The record of a completed run in a store that keeps objects: a replay reads no text.
+struct KeptResponse {
+    run: RunId,
+    response: RecordedResponse,
 }
 
 impl RunId {
@@ -82,21 +92,23 @@ impl RunId {
 
     /// Makes the claim of a run that has not begun.
     pub(super) fn claimed(&self) -> Bytes {
-        let mut record = self.open(b'P');
+        let mut record = self.open(b'P', NOT_BEGUN.len());
         record.extend_from_slice(NOT_BEGUN);
         record.into()
     }
 
     /// Makes the claim of a run in progress that is expected to end before `deadline`, in Unix ms.
     pub(super) fn in_progress(&self, deadline: u64) -> Bytes {
-        let mut record = self.open(b'P');
-        record.extend_from_slice(itoa::Buffer::new().format(deadline).as_bytes());
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(deadline).as_bytes();
+        let mut record = self.open(b'P', digits.len());
+        record.extend_from_slice(digits);
         record.into()
     }
 
     /// Returns the opening of a claim of this run, whatever its deadline.
     pub(super) fn claim_prefix(&self) -> Vec<u8> {
-        self.open(b'P')
+        self.open(b'P', 0)
     }
 
     /// Makes the record of a response with these headers, and the range of the body in it.
@@ -107,35 +119,51 @@ impl RunId {
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> (Bytes, Range<usize>) {
-        let headers = block(headers);
-        let trailers = trailers.map(block).unwrap_or_default();
-        let mut record = self.open(b'C');
+        let lengths = [block_len(headers), trailers.map_or(0, block_len)];
+        let rest = LENGTHS + lengths.iter().sum::<usize>() + body.len();
+        let mut record = self.open(b'C', rest);
+        record.extend_from_slice(status.as_str().as_bytes());
+        for length in lengths {
+            record.push(b' ');
+            record.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        }
+        record.push(b'\n');
+        push_block(&mut record, headers);
+        if let Some(trailers) = trailers {
+            push_block(&mut record, trailers);
+        }
         // The body comes last and as it is, so that it can be sent from the record without a copy.
-        record.reserve(LENGTHS + headers.len() + trailers.len() + body.len());
-        let lengths = format!("{} {} {}\n", status.as_u16(), headers.len(), trailers.len());
-        record.extend_from_slice(lengths.as_bytes());
-        record.extend_from_slice(&headers);
-        record.extend_from_slice(&trailers);
         let start = record.len();
         record.extend_from_slice(body);
         let end = record.len();
         (record.into(), start..end)
     }
 
+    /// Makes the record of a response, for a store that keeps objects. Its text is that of [`completed`](Self::completed).
+    pub(super) fn kept(&self, mut response: RecordedResponse) -> Value {
+        // Before it is cloned for each replay, so that a clone has room for it.
+        response.headers.insert(&REPLAYED, is_replayed());
+        Value::object(KeptResponse {
+            run: *self,
+            response,
+        })
+    }
+
     /// Makes the record of a response that is too long to keep.
     pub(super) fn body_not_kept(&self, status: StatusCode) -> Bytes {
-        let mut record = self.open(b'D');
+        let mut record = self.open(b'D', status.as_str().len());
         record.extend_from_slice(status.as_str().as_bytes());
         record.into()
     }
 
     /// Makes the record of a run that broke off.
     pub(super) fn unknown(&self) -> Bytes {
-        self.open(b'U').into()
+        self.open(b'U', 0).into()
     }
 
-    fn open(&self, state: u8) -> Vec<u8> {
-        let mut record = Vec::with_capacity(PREFIX_LEN + LENGTHS);
+    /// Makes the opening of a record, with room for `rest` more bytes.
+    fn open(&self, state: u8, rest: usize) -> Vec<u8> {
+        let mut record = Vec::with_capacity(PREFIX_LEN + rest);
         record.extend_from_slice(&[VERSION, state]);
         record.extend_from_slice(self.fingerprint.as_bytes());
         record.extend_from_slice(self.token.0.as_bytes());
@@ -144,6 +172,17 @@ impl RunId {
 }
 
 impl Record {
+    /// Takes a record as a store gave it. `None` if it has another version, or is no record at all.
+    pub(super) fn of(value: &Value) -> Option<Self> {
+        match value.as_object::<KeptResponse>() {
+            Some(kept) => Some(Self {
+                run: kept.run,
+                state: RecordState::Completed(Box::new(kept.response.clone())),
+            }),
+            None => Self::read(&value.to_bytes()),
+        }
+    }
+
     /// Reads a record. `None` if it has another version, or is no record at all.
     pub(super) fn read(bytes: &Bytes) -> Option<Self> {
         let (prefix, rest) = bytes.split_at_checked(PREFIX_LEN)?;
@@ -196,15 +235,51 @@ impl RecordedResponse {
     }
 }
 
-fn block(headers: &HeaderMap) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in headers {
-        block.extend_from_slice(name.as_str().as_bytes());
-        block.push(b':');
-        block.extend_from_slice(value.as_bytes());
-        block.push(b'\n');
+impl Object for KeptResponse {
+    fn encode(&self) -> Bytes {
+        let RecordedResponse {
+            status,
+            headers,
+            body,
+            trailers,
+        } = &self.response;
+        let (record, _) = self
+            .run
+            .completed(*status, headers, body, trailers.as_ref());
+        record
     }
-    block
+
+    fn size(&self) -> usize {
+        let RecordedResponse {
+            headers,
+            body,
+            trailers,
+            ..
+        } = &self.response;
+        let heads = block_len(headers) + trailers.as_ref().map_or(0, block_len);
+        let lines = headers.len() + trailers.as_ref().map_or(0, HeaderMap::len);
+        size_of::<Self>() + heads + lines * LINE + body.len()
+    }
+}
+
+/// Returns the lines of a block. What a replay adds by itself is not recorded.
+fn recorded(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| **name != REPLAYED)
+}
+
+fn block_len(headers: &HeaderMap) -> usize {
+    recorded(headers)
+        .map(|(name, value)| name.as_str().len() + value.len() + ":\n".len())
+        .sum()
+}
+
+fn push_block(record: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in recorded(headers) {
+        record.extend_from_slice(name.as_str().as_bytes());
+        record.push(b':');
+        record.extend_from_slice(value.as_bytes());
+        record.push(b'\n');
+    }
 }
 
 fn lines(block: &[u8]) -> Option<HeaderMap> {
@@ -229,6 +304,8 @@ const VERSION: u8 = b'1';
 const NOT_BEGUN: &[u8] = b"?";
 /// More than a status and two lengths need, in bytes.
 const LENGTHS: usize = 48;
+/// About the memory that a line of a header map takes besides its text, in bytes.
+const LINE: usize = 104;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,12 @@ use super::{
 use crate::metrics::count_idempotent;
 
 /// Marks a response as a replay of the first.
-static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Returns the value of [`REPLAYED`].
+pub(super) const fn is_replayed() -> HeaderValue {
+    HeaderValue::from_static("true")
+}
 
 /// Responds to a request that has a record already. `None`: the record cannot be read. `now` is in Unix ms.
 pub(super) fn respond_to_repetition<B>(
@@ -56,7 +61,7 @@ fn replay<B>(recorded: RecordedResponse) -> Response<Body<B>> {
     *response.status_mut() = recorded.status;
     *response.headers_mut() = recorded.headers;
     let headers = response.headers_mut();
-    headers.insert(&REPLAYED, HeaderValue::from_static("true"));
+    headers.insert(&REPLAYED, is_replayed());
     response
 }
 

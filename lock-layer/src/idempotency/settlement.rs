@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use layer_store::StoreError;
+use http::StatusCode;
+use layer_store::{Condition, Op, Reply, Retention, StoreError, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -17,8 +18,9 @@ use crate::retry::{Retry, run_with_retry};
 pub(super) enum Settlement {
     /// Write this record, or the smaller one if the server takes none of its size.
     Write {
-        record: Bytes,
-        smaller: Option<Bytes>,
+        record: Value,
+        /// The status of the response, if there is a smaller record of it.
+        smaller: Option<StatusCode>,
     },
     /// Remove the claim, so that the next request with the key runs.
     Remove,
@@ -26,9 +28,9 @@ pub(super) enum Settlement {
 
 impl Settlement {
     /// Writes a record that every server takes.
-    pub(super) const fn small(record: Bytes) -> Self {
+    pub(super) fn small(record: Bytes) -> Self {
         Self::Write {
-            record,
+            record: record.into(),
             smaller: None,
         }
     }
@@ -61,7 +63,8 @@ impl HandlerRun {
             ..
         } = settlement
         {
-            match self.settle_once(&Settlement::small(smaller.clone())).await {
+            let smaller = Settlement::small(self.id.body_not_kept(*smaller));
+            match self.settle_once(&smaller).await {
                 Ok(()) => return tell_smaller(),
                 Err(last) => error = last,
             }
@@ -87,7 +90,12 @@ impl HandlerRun {
         let caller = &self.config.caller;
         match settlement {
             Settlement::Write { record, smaller } => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for())
+                if self.replace_claim_now(record) {
+                    return Ok(());
+                }
+                let record = record.to_bytes();
+                let smaller = smaller.map(|status| self.id.body_not_kept(status));
+                let mut write = WriteRecord::new(self.key(), &record, self.config.keep_for())
                     .or(smaller.as_deref());
                 let (written, _) = run_with_retry(caller, &mut write, &mut retry).await;
                 match written? {
@@ -108,6 +116,24 @@ impl HandlerRun {
         Ok(())
     }
 
+    /// Writes a record over the claim, if the store needs no waiting and the claim is as it was: the usual end of a run on such a
+    /// store. False: that is not so, and [`WriteRecord`] has to look.
+    fn replace_claim_now(&self, record: &Value) -> bool {
+        let caller = &self.config.caller;
+        let Some(claim) = self.claim.as_ref().filter(|_| caller.answers_now()) else {
+            return false;
+        };
+        let op = Op::Set {
+            key: &self.key(),
+            value: record,
+            expiry: self.config.keep_for().into(),
+            condition: Condition::Equals(claim),
+            retention: Retention::Pinned,
+        };
+        let reply = caller.call_now(&op);
+        matches!(reply, Some(Ok(Reply::Set { applied: true, .. })))
+    }
+
     /// Notes that the handler was dropped before it had an end, as by a runtime that ends. Nothing can be awaited here.
     pub(super) fn interrupted(&self) {
         tracing::warn!("an idempotent run was dropped with its runtime");
@@ -123,7 +149,8 @@ impl HandlerRun {
         let caller = &self.config.caller;
         let settled = match settlement {
             Settlement::Write { record, .. } => {
-                let mut write = WriteRecord::new(self.key(), record, self.config.keep_for());
+                let record = record.to_bytes();
+                let mut write = WriteRecord::new(self.key(), &record, self.config.keep_for());
                 caller.run_now(&mut write)?.map(drop)
             }
             Settlement::Remove => {

@@ -1,6 +1,6 @@
 //! Repetitions that wait for the first request.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Response;
 use layer_http::{Body, grpc::ClientProtocol};
@@ -8,48 +8,64 @@ use layer_store::{Key, Op, Protocol, Reply, Scratch, Store, StoreError};
 use tokio::time::Instant;
 
 use super::{
-    handler_run::HandlerRun,
+    config::IdempotencyConfig,
+    fingerprint::{Fingerprint, RecordName},
     record::{Record, RecordState},
     replay::respond_to_repetition,
 };
 
-impl HandlerRun {
-    /// Responds to a repetition whose record is there already. `None`: it cannot be read. It never runs the handler.
-    pub(super) fn respond_to_repetition<B>(
-        &self,
-        found: Option<Record>,
-        protocol: &ClientProtocol,
-    ) -> Response<Body<B>> {
-        respond_to_repetition(found, self.id.fingerprint, self.now())
-            .unwrap_or_else(|refusal| refusal.refuse(protocol))
+/// A request whose record is there already.
+pub(super) struct Repetition {
+    pub(super) config: Arc<IdempotencyConfig>,
+    pub(super) name: RecordName,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) protocol: ClientProtocol,
+}
+
+impl Repetition {
+    /// Looks for the record of a request, if the store needs no waiting. `None`: there is none, or a claim has to ask.
+    ///
+    /// A repetition then makes no run, and no claim.
+    pub(super) fn look_now(config: &IdempotencyConfig, name: &RecordName) -> Option<Found> {
+        let key = config.record_key(name);
+        match config.caller.run_now(&mut ReadRecord { key })? {
+            Ok(Read::Record(record)) => Some(Some(record)),
+            Ok(Read::Unreadable) => Some(None),
+            Ok(Read::Nothing) | Err(_) => None,
+        }
     }
 
-    /// Responds to a repetition once the first request, which is running, has ended, or after the time that the settings say.
-    pub(super) async fn respond_after_wait<B>(
-        self,
-        found: Record,
-        protocol: ClientProtocol,
-    ) -> Response<Body<B>> {
+    /// Responds by the record that was found. It never runs the handler.
+    pub(super) fn respond<B>(&self, found: Found) -> Response<Body<B>> {
+        respond_to_repetition(found, self.fingerprint, self.config.now())
+            .unwrap_or_else(|refusal| refusal.refuse(&self.protocol))
+    }
+
+    /// Responds once the first request, which is running, has ended, or after the time that the settings say.
+    pub(super) async fn respond_after_wait<B>(self, found: Record) -> Response<Body<B>> {
         let record = self.wait_for_end(found).await;
-        self.respond_to_repetition(record, &protocol)
+        self.respond(record)
     }
 
     /// Returns true if the record's run may end soon. Another payload is refused at once.
     pub(super) fn waits_for(&self, record: &Record) -> bool {
-        let is_same = record.run.fingerprint == self.id.fingerprint;
-        !self.config.wait.is_zero() && is_same && is_running(record, self.now())
+        let is_same = record.run.fingerprint == self.fingerprint;
+        !self.config.wait.is_zero() && is_same && is_running(record, self.config.now())
     }
 
     /// Waits until the record says that its run has ended. Returns what it says then, or after the time.
-    async fn wait_for_end(&self, mut record: Record) -> Option<Record> {
+    async fn wait_for_end(&self, mut record: Record) -> Found {
         let until = Instant::now() + self.config.wait;
         let caller = &self.config.caller;
+        let key = self.config.record_key(&self.name);
         // Before the first look: a change after it is hinted at.
-        let mut watch = caller.store().watch(&self.key());
+        let mut watch = caller.store().watch(&key);
         loop {
-            match caller.run(&mut ReadRecord { key: self.key() }).await {
+            match caller.run(&mut ReadRecord { key }).await {
                 // ## Waiting => Ended
-                Ok(Read::Record(read)) if !is_running(&read, self.now()) => return Some(read),
+                Ok(Read::Record(read)) if !is_running(&read, self.config.now()) => {
+                    return Some(read);
+                }
                 Ok(Read::Record(read)) => record = read,
                 Ok(Read::Unreadable) => return None,
                 // ## Waiting => refused: the claim is gone, so the client may send its request again.
@@ -66,6 +82,9 @@ impl HandlerRun {
         }
     }
 }
+
+/// A record that was found. `None`: it cannot be read.
+type Found = Option<Record>;
 
 fn is_running(record: &Record, now: u64) -> bool {
     match record.state {
@@ -97,7 +116,7 @@ impl Protocol for ReadRecord<'_> {
         let value = reply.and_then(Reply::into_value);
         Some(value.map(|value| match value {
             None => Read::Nothing,
-            Some(value) => match Record::read(&value.to_bytes()) {
+            Some(value) => match Record::of(&value) {
                 Some(record) => Read::Record(record),
                 None => Read::Unreadable,
             },

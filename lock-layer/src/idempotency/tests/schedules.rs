@@ -296,7 +296,8 @@ impl Client {
         let mut retry = Retry::until(self.now() + EXPECTED_RUN.as_duration());
         let _ = match settlement {
             Settlement::Write { record, .. } => {
-                let mut write = WriteRecord::new(key, record, KEEP_FOR);
+                let record = record.to_bytes();
+                let mut write = WriteRecord::new(key, &record, KEEP_FOR);
                 self.retried(&mut write, &mut retry).await.map(drop)
             }
             Settlement::Remove => {
