@@ -1,4 +1,4 @@
-use std::{array, mem, slice};
+use std::{array, iter, mem, slice};
 
 use super::{
     Shared,
@@ -177,8 +177,12 @@ impl Shared {
 }
 
 /// Returns the positions of the bits that are set.
-fn bits(mask: u128) -> impl Iterator<Item = usize> {
-    (0..u128::BITS as usize).filter(move |i| mask >> i & 1 == 1)
+fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let lowest = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
+        mask &= mask - 1;
+        Some(lowest)
+    })
 }
 
 /// A program with at most this many keys allocates nothing.
