@@ -180,6 +180,18 @@ impl<'a> Transaction<'a> {
         self.note_written(index);
     }
 
+    /// Writes another value of the key at `index`, which keeps its end. Does nothing if there is no value.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such key.
+    pub fn replace(&mut self, index: usize, value: Value) {
+        if self.get(index).is_some() {
+            self.slots[index].set_value(value);
+            self.note_written(index);
+        }
+    }
+
     /// Deletes the value of the key at `index`.
     ///
     /// # Panics
@@ -279,6 +291,21 @@ mod tests {
         assert_eq!(expiry(NEVER - 2_000, ttl(1)), NEVER - 1_000);
         assert_eq!(expiry(NEVER - 1_000, ttl(1)), NEVER);
         assert_eq!(expiry(u64::MAX, ttl(1)), NEVER);
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_keeps_its_end_and_one_that_is_not_there_is_not_made() {
+        let mut slots = [
+            Slot::until(Value::from("a"), Some(5_432)),
+            Slot::until(Value::from("b"), Some(999)),
+            Slot::absent(),
+        ];
+        let mut transaction = Transaction::new(1_000, &mut slots);
+        (0..3).for_each(|index| transaction.replace(index, Value::from("c")));
+        assert_eq!(transaction.written(), 1);
+        assert_eq!(transaction.get(0), Some(&Value::from("c")));
+        assert_eq!((transaction.get(1), transaction.get(2)), (None, None));
+        assert_eq!(slots[0].expires(), Some(5_432));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! - A time to live (`PX`, `PEXPIRE`) is noted beside its key and not applied. The harness deletes the key when that time has
 //!   passed on the test's clock.
 //! - The body fails if it uses a key that it did not declare, writes a value without a time to live, or calls another command
-//!   than `TIME`, `GET`, `GETRANGE`, `MGET`, `EXISTS`, `SET key value PX ms`, `PEXPIRE`, `PTTL` and `DEL`.
+//!   than `TIME`, `GET`, `GETRANGE`, `MGET`, `EXISTS`, `SET key value PX ms` (also with `NX` or `GET`), `INCRBY`, `PEXPIRE`,
+//!   `PTTL` and `DEL`.
 
 use std::{error::Error, fmt, future::Future, time::Duration};
 

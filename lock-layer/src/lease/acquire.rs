@@ -50,10 +50,10 @@ impl Protocol for Acquire<'_> {
         Some(reply.and_then(Reply::into_output).and_then(|output| {
             match (output.int(0), output.int(1)) {
                 // ## Asking => Granted. The number is the fencing token.
-                (Some(1), Some(fence)) => Ok(Acquired::Granted {
+                (Some(fence @ 1..), None) => Ok(Acquired::Granted {
                     fence: fence as u64,
                 }),
-                // ## Asking => Busy. The number is the wait in ms; less than zero where a lock has no expiry.
+                // ## Asking => Busy. The second number is the wait in ms; less than zero where a lock has no expiry.
                 (Some(0), Some(wait)) => Ok(Acquired::Busy {
                     wait: Duration::from_millis(wait.max(0) as u64),
                 }),

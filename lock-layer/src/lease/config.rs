@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use http::StatusCode;
 use layer_store::{Caller, KeySpace, SharedStore};
 
-use super::{Lease, waiting_room::WaitingRoom};
+use super::{Lease, nursery::Nursery, waiting_room::WaitingRoom};
 use crate::retry::CALLER_LIMIT;
 
 /// The settings that all groups and guards of one [`Locks`](crate::Locks) share.
@@ -18,6 +18,7 @@ pub(crate) struct LockConfig {
     pub(crate) busy_title: &'static str,
     pub(crate) busy_status: StatusCode,
     pub(super) waiting_room: Arc<WaitingRoom>,
+    pub(super) nursery: Arc<Nursery>,
 }
 
 impl LockConfig {
@@ -30,6 +31,7 @@ impl LockConfig {
             busy_title: "Locked",
             busy_status: StatusCode::CONFLICT,
             waiting_room: Arc::default(),
+            nursery: Arc::new(Nursery::new(Lease::DEFAULT)),
         }
     }
 }

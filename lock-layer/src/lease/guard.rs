@@ -5,17 +5,21 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tracing::Instrument;
 
 use super::{
     Lease,
+    held_lock::HeldLock,
     holder::Holder,
+    keeping::{Keeper, Keeping, Young},
     release::{Release, ReleaseOutcome},
 };
+use crate::detached::Detached;
 
 /// Units that this process holds, until it is [released](Self::release) or dropped.
 ///
-/// A task renews the lease after each third of it. When a guard is dropped, that task gives the units back. If the runtime is
-/// gone by then, they are free when the lease ends.
+/// A task renews the lease after each third of it. When a guard is dropped, a task gives the units back. If the runtime is gone
+/// by then, they are free when the lease ends.
 ///
 /// ```
 /// use lock_layer::{AcquireError, Locks, ReleaseOutcome, store::MemoryStore};
@@ -33,8 +37,9 @@ use super::{
 pub struct LockGuard {
     holder: Arc<Holder>,
     context: LockContext,
-    /// `None` once the task was told to stop.
-    stop: Option<oneshot::Sender<Stop>>,
+    keeping: Arc<Keeping>,
+    /// The number of the young lock in its nursery.
+    number: Option<u64>,
 }
 
 /// The fencing token of a lock, and a signal of its loss. Keeping or cloning one does not keep the lock.
@@ -65,7 +70,7 @@ pub struct LockContext {
 #[derive(Debug)]
 pub(super) enum Stop {
     /// Give the lock back, and send the result.
-    Release(Option<ReleaseSender>),
+    Release(ReleaseSender),
     /// It is given back already.
     Released,
     /// Leave the lock in the store for this time, and send the result.
@@ -76,16 +81,16 @@ pub(super) enum Stop {
 pub(super) type ReleaseSender = oneshot::Sender<Result<ReleaseOutcome, StoreError>>;
 
 impl LockGuard {
-    pub(super) fn new(
-        holder: Arc<Holder>,
-        fence: u64,
-        deadline: watch::Receiver<Option<Instant>>,
-        stop: oneshot::Sender<Stop>,
-    ) -> Self {
+    /// Makes the guard of a grant that was asked for at `sent`.
+    pub(super) fn of(holder: Arc<Holder>, fence: u64, sent: Instant) -> Self {
+        let (lock, deadline) = HeldLock::new(holder.clone(), fence, sent);
+        let grows_up = lock.renewal.grows_up();
+        let keeping = Keeping::new(lock);
         Self {
+            number: holder.config().nursery.admit(&keeping, grows_up),
             holder,
             context: LockContext { fence, deadline },
-            stop: Some(stop),
+            keeping,
         }
     }
 
@@ -126,22 +131,16 @@ impl LockGuard {
     ///
     /// The units are given back even if the future is dropped.
     pub async fn release(self) -> Result<ReleaseOutcome, StoreError> {
-        let mut guard = match self.release_now() {
+        let guard = match self.release_now() {
             Ok(outcome) => return Ok(outcome),
             Err(guard) => guard,
         };
-        // ## Held => Releasing: the task does it, after a renewal that may be under way.
-        let (reply, receiver) = oneshot::channel();
-        let sent = guard
-            .stop
-            .take()
-            .map(|stop| stop.send(Stop::Release(Some(reply))));
-        match sent {
-            Some(Ok(())) => receiver
-                .await
-                .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
-            // The task found the lock lost, and has given back the units that were left.
-            Some(Err(_)) | None => Ok(ReleaseOutcome::AlreadyLost),
+        match guard.take() {
+            // ## Young => Releasing
+            Keeper::Guard(young) => Detached::new(end(young)).await,
+            // ## Held => Releasing: the task does it, after a renewal that may be under way.
+            Keeper::Task(stop) => tell(stop, Stop::Release).await,
+            Keeper::Nobody => Ok(ReleaseOutcome::AlreadyLost),
         }
     }
 
@@ -161,36 +160,49 @@ impl LockGuard {
     /// # Cancel safety
     ///
     /// The units are kept even if the future is dropped, once it was polled.
-    pub async fn keep(mut self, time: Duration) -> Result<ReleaseOutcome, StoreError> {
+    pub async fn keep(self, time: Duration) -> Result<ReleaseOutcome, StoreError> {
         let time = match Lease::new(time) {
             Ok(time) => time,
             Err(error) => panic!("{error}"),
         };
-        let (reply, receiver) = oneshot::channel();
-        let sent = self
-            .stop
-            .take()
-            .map(|stop| stop.send(Stop::Keep(time, reply)));
-        match sent {
-            Some(Ok(())) => receiver
-                .await
-                .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
-            Some(Err(_)) | None => Ok(ReleaseOutcome::AlreadyLost),
+        match self.take() {
+            // ## Young => Kept
+            Keeper::Guard(young) => Detached::new(young.lock.keep(time)).await,
+            // ## Held => Kept, by the task.
+            Keeper::Task(stop) => tell(stop, |reply| Stop::Keep(time, reply)).await,
+            Keeper::Nobody => Ok(ReleaseOutcome::AlreadyLost),
         }
     }
 
     /// Gives the units back if the store needs no waiting. Otherwise returns the guard.
-    pub(crate) fn release_now(mut self) -> Result<ReleaseOutcome, Self> {
+    pub(crate) fn release_now(self) -> Result<ReleaseOutcome, Self> {
         match self.try_release() {
             Some(Ok(outcome)) => {
-                if let Some(stop) = self.stop.take() {
-                    let _ = stop.send(Stop::Released);
-                }
+                self.tell_released();
                 Ok(outcome)
             }
-            // An open breaker, for example: the task tries again.
+            // An open breaker, for example: the store is asked again.
             Some(Err(_)) | None => Err(self),
         }
+    }
+
+    /// Ends the lock, which was given back.
+    fn tell_released(&self) {
+        match self.take() {
+            Keeper::Guard(young) => drop(young),
+            Keeper::Task(stop) => {
+                let _ = stop.send(Stop::Released);
+            }
+            Keeper::Nobody => {}
+        }
+    }
+
+    /// Takes the lock from its keeper, to end it.
+    fn take(&self) -> Keeper {
+        if let Some(number) = self.number {
+            self.holder.config().nursery.leave(number);
+        }
+        self.keeping.take()
     }
 
     fn try_release(&self) -> Option<Result<ReleaseOutcome, StoreError>> {
@@ -205,13 +217,57 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        let Some(stop) = self.stop.take() else {
-            return;
-        };
-        // Without a message, the task gives the lock back.
-        if let Some(Ok(_)) = self.try_release() {
-            let _ = stop.send(Stop::Released);
+        match self.take() {
+            Keeper::Guard(young) => match self.try_release() {
+                Some(Ok(_)) => drop(young),
+                Some(Err(_)) | None => {
+                    let Young {
+                        lock,
+                        runtime,
+                        span,
+                    } = young;
+                    runtime.spawn(end_in_task(lock).instrument(span));
+                }
+            },
+            Keeper::Task(stop) => {
+                // Without a message, the task gives the lock back.
+                if let Some(Ok(_)) = self.try_release() {
+                    let _ = stop.send(Stop::Released);
+                }
+            }
+            Keeper::Nobody => {}
         }
+    }
+}
+
+/// Gives a young lock back, and goes on in the background if the store did not confirm it.
+async fn end(young: Young) -> Result<ReleaseOutcome, StoreError> {
+    let result = young.lock.release().await;
+    if result.is_err() {
+        let rest = young.lock.give_back();
+        young.runtime.spawn(rest.instrument(young.span));
+    }
+    result
+}
+
+async fn end_in_task(lock: HeldLock) {
+    if lock.release().await.is_err() {
+        lock.give_back().await;
+    }
+}
+
+/// Tells the task of a lock how it ends, and waits for the result.
+async fn tell(
+    stop: oneshot::Sender<Stop>,
+    how: impl FnOnce(ReleaseSender) -> Stop,
+) -> Result<ReleaseOutcome, StoreError> {
+    let (reply, receiver) = oneshot::channel();
+    match stop.send(how(reply)) {
+        Ok(()) => receiver
+            .await
+            .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
+        // The task found the lock lost, and has given back the units that were left.
+        Err(_) => Ok(ReleaseOutcome::AlreadyLost),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Hints of the store that a lock may be gone, so that its holder need not wait for the next renewal to learn of it.
 
-use std::{future::pending, time::Duration};
+use std::future::pending;
 
 use futures_util::future::select_all;
 use layer_store::{Store, Watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::holder::Holder;
+use super::{holder::Holder, renewal::Renewal};
 
 /// The hints at the locks of one holder.
 ///
@@ -21,9 +21,9 @@ pub(super) enum Hints {
 }
 
 impl Hints {
-    /// Makes the hints of a lock that was asked for at `sent`.
-    pub(super) fn new(sent: Instant) -> Self {
-        Self::From(sent + UNWATCHED)
+    /// Makes the hints of a lock that begins to be renewed, which is no longer young.
+    pub(super) fn new(renewal: Renewal) -> Self {
+        Self::From(renewal.grows_up())
     }
 
     /// Waits for the next hint. It may come without a change.
@@ -58,6 +58,3 @@ impl Hints {
         }
     }
 }
-
-/// The time for which a lock is held without a watch. With a store's own time it makes less than 100 ms.
-const UNWATCHED: Duration = Duration::from_millis(50);

@@ -10,13 +10,13 @@ use layer_store::{Identity, Protocol, SharedStore, StoreError};
 use tokio::time::Instant;
 
 use super::{
-    InvalidLease, Lease,
+    InvalidLease, Lease, acquiring,
     config::LockConfig,
     guard::LockGuard,
     holder::Holder,
+    nursery::Nursery,
     operator::{CountHeld, Revoke},
     programs::fence_in,
-    task,
     units::{IntoUnits, Units},
     waiting,
 };
@@ -103,7 +103,10 @@ impl Locks {
     ///
     /// `lease` is shorter than 10 ms, which one command may take, or longer than 12 h.
     pub fn try_lease(mut self, lease: Duration) -> Result<Self, InvalidLease> {
-        Arc::make_mut(&mut self.config).lease = Lease::new(lease)?;
+        let config = Arc::make_mut(&mut self.config);
+        config.lease = Lease::new(lease)?;
+        // All locks of a nursery have one lease, so they grow up in their order.
+        config.nursery = Arc::new(Nursery::new(config.lease));
         Ok(self)
     }
 
@@ -163,7 +166,7 @@ impl LockGroup {
         units: U,
     ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
         let holder = self.holder(units);
-        async move { task::acquire(holder?).await }
+        async move { acquiring::acquire(holder?).await }
     }
 
     /// Takes one unit or a list of units, all or none, and waits until others give them back, for at most `wait`.

@@ -2,12 +2,15 @@
 //!
 //! - [`locks`]: `Locks` and `LockGroup`, what users type. [`units`]: one unit or a list.
 //! - [`waiting`]: to wait for units, and [`waiting_room`], which says whose turn it is.
-//! - [`guard`]: what a holder keeps. [`task`]: the task behind it. [`renewal`]: when it renews, and when the lock is lost.
+//! - [`acquiring`]: from a holder to a guard. [`guard`]: what a holder keeps. [`held_lock`]: what may be done with a lock.
+//! - [`keeping`]: who has a lock, its guard or a [`task`]. [`nursery`]: when it gets a task. [`renewal`]: when that renews, and when
+//!   the lock is lost.
 //! - [`hints`]: when the store says that a lock may be gone, and [`still_held`], which looks.
 //! - [`holder`]: units and a token. [`acquire`], [`extend`], [`release`], [`operator`]: its operations.
 //! - [`programs`]: the atomic steps in the store.
 
 pub(crate) mod acquire;
+pub(crate) mod acquiring;
 pub(crate) mod config;
 #[cfg(feature = "axum")]
 pub(crate) mod extract;
@@ -16,15 +19,18 @@ pub(crate) mod holder;
 pub(crate) mod locks;
 pub(crate) mod programs;
 pub(crate) mod release;
-pub(crate) mod task;
 pub(crate) mod units;
 
 mod extend;
+mod held_lock;
 mod hints;
 mod holder_token;
+mod keeping;
+mod nursery;
 mod operator;
 mod renewal;
 mod still_held;
+mod task;
 pub(crate) mod waiting;
 mod waiting_room;
 
@@ -69,6 +75,11 @@ impl Lease {
         sent + self.0 / 3
     }
 
+    /// Returns the time for which a lock is young: it is not watched and not renewed, and has no task.
+    pub(crate) fn youth(self) -> Duration {
+        (self.0 / 3).min(YOUNG)
+    }
+
     /// Returns the pause between a renewal that failed and the next attempt.
     pub(crate) fn pause(self) -> Duration {
         (self.0 / 20).min(Duration::from_secs(1))
@@ -87,6 +98,8 @@ impl fmt::Display for InvalidLease {
 
 impl Error for InvalidLease {}
 
+/// With a store's own time it makes less than 100 ms until a loss is told.
+const YOUNG: Duration = Duration::from_millis(50);
 const MIN_LEASE: Duration = Duration::from_millis(10);
 /// A fencing token, which is kept for a day, outlives any lease.
 const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);

@@ -17,7 +17,7 @@ pub(crate) static ACQUIRE: Program = Program::new(
     Retention::Pinned,
     acquire,
 )
-// `TIME`; two `GET` and two `SET` for each unit, which has two keys.
+// `TIME`; two `GET` and two `SET` for each unit, which has two keys. One unit alone has no `GET`.
 .billed(1, 2);
 
 /// Renews the lease on units: all or none. Arguments: holder token, fencing token, lease, life of a fencing token.
@@ -30,14 +30,14 @@ pub(crate) static EXTEND: Program = Program::new(
 // `GET` and two `SET` for a unit. A lock that is put back has one `GET` more.
 .billed(1, 1);
 
-/// Gives back the units that the holder still has. Arguments: holder token, fencing token, life of a fencing token.
+/// Gives back the units that the holder still has. Arguments: holder token, fencing token.
 pub(crate) static RELEASE: Program = Program::new(
     "lock_release",
     include_str!("lua/release.lua"),
     Retention::Pinned,
     release,
 )
-// `GET`, `DEL`, `GET` and `SET` for each unit.
+// `GET`, `DEL` and `INCRBY` for each unit.
 .billed(0, 2);
 
 /// Takes units from their holders. Argument: life of a fencing token.
@@ -78,7 +78,7 @@ fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         }
     };
     put(transaction, token, fence, ttl(args, 1), ttl(args, 2));
-    Output::ints(&[1, fence as i64])
+    Output::ints(&[fence as i64])
 }
 
 fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
@@ -100,17 +100,19 @@ fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 }
 
 fn release(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    let (token, fence, life) = (bytes(args, 0), number(args, 1), ttl(args, 2));
+    let (token, fence) = (bytes(args, 0), number(args, 1));
     let mut count = 0;
     for unit in units(transaction) {
         let lock = transaction.get(lock_key(unit));
-        if lock.is_some_and(|lock| is_of(lock, token)) {
+        let is_own = lock.is_some_and(|lock| is_of(lock, token));
+        if is_own {
             transaction.delete(lock_key(unit));
             count += 1;
         }
-        // A higher token, or a renewal that arrives late would put the lock back.
-        if has_fence(transaction, unit, fence) {
-            put_fence(transaction, unit, fence + 1, life);
+        // A higher token, or a renewal that arrives late would put the lock back. While a lock is the holder's, so is the last
+        // token, or that is gone.
+        if is_own || has_fence(transaction, unit, fence) {
+            raise_fence(transaction, unit);
         }
     }
     Output::ints(&[count])
@@ -152,6 +154,12 @@ fn put(transaction: &mut Transaction<'_>, token: &[u8], fence: u64, lease: Ttl, 
         transaction.set(lock_key(unit), lock.clone(), lease);
         put_fence(transaction, unit, fence, life);
     }
+}
+
+/// Writes a higher fencing token, if there is one. It keeps its life.
+fn raise_fence(transaction: &mut Transaction<'_>, unit: usize) {
+    let fence = last_fence(transaction, unit) + 1;
+    transaction.replace(fence_key(unit), Value::pair(fence, 0));
 }
 
 fn put_fence(transaction: &mut Transaction<'_>, unit: usize, fence: u64, life: Ttl) {

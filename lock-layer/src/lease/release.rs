@@ -1,15 +1,12 @@
 use layer_store::{Arg, Key, Op, Protocol, Reply, Scratch, StoreError};
 
-use super::{
-    holder::{FENCE_LIFE, Holder},
-    programs::RELEASE,
-};
+use super::{holder::Holder, programs::RELEASE};
 
 /// Gives back the units that a holder still has: one operation.
 #[derive(Debug)]
 pub(crate) struct Release<'a> {
     keys: Vec<Key<'a>>,
-    args: [Arg<'a>; 3],
+    args: [Arg<'a>; 2],
     units: u64,
 }
 
@@ -28,7 +25,7 @@ impl<'a> Release<'a> {
     pub(crate) fn new(holder: &'a Holder, fence: u64) -> Self {
         Self {
             keys: holder.keys(),
-            args: [holder.token_arg(), Arg::Int(fence as i64), FENCE_LIFE],
+            args: [holder.token_arg(), Arg::Int(fence as i64)],
             units: holder.unit_count() as u64,
         }
     }

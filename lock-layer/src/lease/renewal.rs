@@ -12,6 +12,7 @@ use super::{Lease, extend::Extended};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Renewal {
     lease: Lease,
+    grows_up: Instant,
     deadline: Instant,
     next: Instant,
 }
@@ -34,9 +35,15 @@ impl Renewal {
     pub(crate) fn new(lease: Lease, sent: Instant) -> Self {
         Self {
             lease,
+            grows_up: sent + lease.youth(),
             deadline: lease.deadline(sent),
             next: lease.renewal(sent),
         }
+    }
+
+    /// Returns the time at which the lock is no longer young.
+    pub(crate) fn grows_up(&self) -> Instant {
+        self.grows_up
     }
 
     /// Returns the time until which the lock may be relied on.

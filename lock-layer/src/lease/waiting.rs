@@ -6,7 +6,7 @@ use futures_util::future::select_all;
 use layer_store::{Store, Watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{guard::LockGuard, holder::Holder, task};
+use super::{acquiring, guard::LockGuard, holder::Holder};
 use crate::AcquireError;
 
 /// Takes the holder's units, and waits for them until `wait` is over.
@@ -23,13 +23,13 @@ async fn acquire_in_turn(holder: Arc<Holder>, wait: Duration) -> Result<LockGuar
     let place = holder.config().waiting_room.join(&holder);
     // ## Queued => Busy: the time is over.
     if timeout_at(until, place.turn()).await.is_err() {
-        return Err(task::busy(&holder, Duration::ZERO).into());
+        return Err(acquiring::busy(&holder, Duration::ZERO).into());
     }
     // Memory watches from now on, so nothing is missed after a look. A store that is far away says so when it watches.
     let answers_now = holder.config().caller.answers_now();
     let mut watches = answers_now.then(|| Watches::of(&holder));
     loop {
-        let busy = match task::acquire_quietly(&holder).await {
+        let busy = match acquiring::acquire_quietly(&holder).await {
             Err(AcquireError::Busy(busy)) => busy,
             // ## Turn => Held. The next one's turn comes when this one gives the units back.
             Ok(guard) => {

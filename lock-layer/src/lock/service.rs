@@ -12,7 +12,7 @@ use super::{
     future::ResponseFuture,
     shared::{LockNeed, Shared},
 };
-use crate::lease::{task, waiting};
+use crate::lease::{acquiring, waiting};
 
 /// The service of [`LockLayer`](crate::LockLayer).
 #[derive(Clone)]
@@ -71,7 +71,7 @@ where
             let inner = take_ready(&mut self.inner);
             return ResponseFuture::acquiring(waiting::acquire(holder, wait), inner, req, hold);
         }
-        match task::acquire_now(&holder) {
+        match acquiring::acquire_now(&holder) {
             Some(Ok(guard)) => {
                 req.extensions_mut().insert(guard.context());
                 ResponseFuture::calling(self.inner.call(req), Some(guard), hold)
@@ -80,7 +80,7 @@ where
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::acquiring(task::acquire(holder), inner, req, hold)
+                ResponseFuture::acquiring(acquiring::acquire(holder), inner, req, hold)
             }
         }
     }

@@ -57,14 +57,30 @@ local redis = (function(server)
     return server.call('MGET', ...)
   end
 
-  function commands.SET(key, value, px, ms, more)
+  function commands.SET(key, value, px, ms, option, more)
     check(key)
-    if type(px) ~= 'string' or string.upper(px) ~= 'PX' or ms == nil or more ~= nil then
+    if type(px) ~= 'string' or string.upper(px) ~= 'PX' or ms == nil then
       error("write redis.call('SET', key, value, 'PX', ms): every value has an end")
     end
-    local reply = server.call('SET', key, value, 'PX', ms)
-    note(key, ms)
+    if more ~= nil or (option ~= nil and option ~= 'NX' and option ~= 'GET') then
+      error("write redis.call('SET', key, value, 'PX', ms), and at most one of 'NX' and 'GET'")
+    end
+    local reply
+    if option then
+      reply = server.call('SET', key, value, 'PX', ms, option)
+    else
+      reply = server.call('SET', key, value, 'PX', ms)
+    end
+    if option ~= 'NX' or reply then
+      note(key, ms)
+    end
     return reply
+  end
+
+  -- A value that is made here has no end. The harness finds it if the script leaves it so.
+  function commands.INCRBY(key, number)
+    check(key)
+    return server.call('INCRBY', key, number)
   end
 
   function commands.PEXPIRE(key, ms, more)

@@ -68,11 +68,7 @@ impl Fixture {
     }
 
     fn release(&self, holder: &[u8; 22], fence: i64, units: &[&'static str]) -> Vec<i64> {
-        self.run(
-            &RELEASE,
-            units,
-            &[Arg::Bytes(holder), Arg::Int(fence), LIFE],
-        )
+        self.run(&RELEASE, units, &[Arg::Bytes(holder), Arg::Int(fence)])
     }
 
     fn revoke(&self, units: &[&'static str]) -> Vec<i64> {
@@ -128,7 +124,7 @@ impl Fixture {
 #[test]
 fn units_are_granted_with_the_time_as_the_fencing_token() {
     let fixture = Fixture::new();
-    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1_000_000]);
     for unit in ["a", "b"] {
         let lock = fixture.lock_text(unit).unwrap();
         assert_eq!(lock, "adaadaadaadaadaadaadaa1000000");
@@ -159,19 +155,19 @@ fn a_refusal_takes_nothing_and_names_the_longest_wait_and_the_first_unit() {
         (fixture.lock_text("a"), fixture.last_fence("a")),
         (None, None)
     );
-    assert_eq!(fixture.acquire(BOB, &["a"])[0], 1);
+    assert!(fixture.acquire(BOB, &["a"])[0] > 1);
 }
 
 #[test]
 fn the_same_token_is_granted_the_same_fencing_token_again_and_a_new_lease() {
     let fixture = Fixture::new();
-    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1_000_000]);
     fixture.pass(900);
-    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1, 1_000_000]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b"]), [1_000_000]);
     fixture.pass(900);
     assert_eq!(fixture.acquire(BOB, &["b"]), [0, 100, 0]);
     // With a unit more it is a new grant.
-    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [1, 2_800_000]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [2_800_000]);
 }
 
 #[test]
@@ -179,14 +175,14 @@ fn a_fencing_token_is_above_the_last_of_every_unit() {
     let fixture = Fixture::new();
     fixture.put_fence("a", 5_000_000);
     fixture.put_fence("b", 7_000_000);
-    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [1, 7_000_001]);
+    assert_eq!(fixture.acquire(ADA, &["a", "b", "c"]), [7_000_001]);
     // Equal to the time: the token is one more.
     let fixture = Fixture::new();
     fixture.put_fence("a", 1_000_000);
-    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_001]);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1_000_001]);
     let fixture = Fixture::new();
     fixture.put_fence("a", 999_999);
-    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_000]);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1_000_000]);
 }
 
 #[test]
@@ -232,9 +228,9 @@ fn a_release_gives_back_its_own_units_and_spends_the_fencing_token() {
     // A renewal that arrives late puts nothing back.
     assert_eq!(fixture.extend(ADA, 1_000_000, &["a"]), [0]);
     // Without its fencing token a holder's lock is known by the holder token.
-    assert_eq!(fixture.acquire(ADA, &["a"]), [1, 1_000_002]);
+    assert_eq!(fixture.acquire(ADA, &["a"]), [1_000_002]);
     assert_eq!(fixture.release(ADA, 0, &["a"]), [1]);
-    assert_eq!(fixture.last_fence("a"), Some(1_000_002));
+    assert_eq!(fixture.last_fence("a"), Some(1_000_003));
     assert_eq!(fixture.release(ADA, 0, &["a"]), [0]);
 }
 

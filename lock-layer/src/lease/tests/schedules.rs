@@ -80,8 +80,8 @@ impl Ledger {
             return Ok(());
         };
         match (program.name(), output.int(0)) {
-            ("lock_acquire", Some(1)) => {
-                self.granted(schedule, keys, token(args), output.int(1).unwrap() as u64)
+            ("lock_acquire", Some(fence @ 1..)) => {
+                self.granted(schedule, keys, token(args), fence as u64)
             }
             ("lock_acquire", Some(0)) => {
                 let lock = schedule.peek(&keys[2 * output.int(2).unwrap() as usize]);
