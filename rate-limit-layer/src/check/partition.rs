@@ -111,7 +111,7 @@ impl Partitions<'_> {
     pub(crate) fn bits<'b>(
         &'b self,
         limits: &'b [Limit],
-    ) -> impl Iterator<Item = (usize, u128)> + 'b {
+    ) -> impl Iterator<Item = (usize, u128)> + Clone + 'b {
         let indices = 0..limits.len();
         indices.filter_map(|index| Some((index, self.key(limits, index)?.bits())))
     }

@@ -125,11 +125,6 @@ impl Account {
     /// them through beside those that it does not know of. What the store has counted, it reports; and after a reset at
     /// another process only the store knows.
     pub(crate) fn admit_to_store(&self, rate: Rate, price: Span) -> Result<(), Shortage> {
-        let own = if self.unseen {
-            self.let_through(rate)
-        } else {
-            Span::ZERO
-        };
         // ## Reported => believed | asked again by one request, while the others go on believing | forgotten
         let reported = match self.age() {
             0..ASK_AFTER => self.reported_to(price),
@@ -137,10 +132,22 @@ impl Account {
             _ => Span::ZERO,
         };
         // The client is told a time after which it surely passes.
-        allow(rate, own.max(reported), price).map_err(|shortage| Shortage {
-            retry_after: shortage.retry_after + self.reply_took,
-            ..shortage
-        })
+        let debt = self.unseen(rate).max(reported);
+        allow(rate, debt, price).map_err(|shortage| self.surely(shortage))
+    }
+
+    /// As [`admit_to_store`](Self::admit_to_store), but believes no report: another limit's is about another cost, and only the store can
+    /// tell the truth over all.
+    pub(crate) fn admit_to_ask(&self, rate: Rate, price: Span) -> Result<(), Shortage> {
+        allow(rate, self.unseen(rate), price).map_err(|shortage| self.surely(shortage))
+    }
+
+    /// Returns true if the report is believed, and is about charges of another price.
+    pub(crate) fn is_silent_about(&self, price: Span) -> bool {
+        let is_other = self
+            .reported_price
+            .is_some_and(|reported| reported != price);
+        is_other && !self.reported.is_zero() && self.age() < BELIEF
     }
 
     /// Makes a request pending: its command is about to be sent.
@@ -253,6 +260,21 @@ impl Account {
         rate.sum(self.own, self.pending)
     }
 
+    /// Returns what may refuse beside the store: what was let through, as long as the store has not counted all of it.
+    const fn unseen(&self, rate: Rate) -> Span {
+        match self.unseen {
+            true => self.let_through(rate),
+            false => Span::ZERO,
+        }
+    }
+
+    const fn surely(&self, shortage: Shortage) -> Shortage {
+        Shortage {
+            retry_after: shortage.retry_after + self.reply_took,
+            ..shortage
+        }
+    }
+
     /// Returns what is known from the report for a charge of `price`.
     fn reported_to(&self, price: Span) -> Span {
         match self.reported_price {
@@ -352,6 +374,41 @@ mod tests {
         assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
         account.learn(RATE, Report::debt(RATE.price(10)), NOW + 4);
         assert!(account.admit_to_store(RATE, PRICE).is_err());
+    }
+
+    #[test]
+    fn what_a_window_tells_of_a_cost_refuses_that_cost_alone_and_for_as_long() {
+        let mut account = Account::open(NOW);
+        let five = RATE.price(5);
+        let told = |wait| {
+            Usage::Count(Count {
+                wait,
+                ..Count::default()
+            })
+        };
+        account.learn(RATE, Report::of(told(420_000), RATE, five), NOW);
+        let later = at(account, NOW + 20_000);
+        let shortage = later.admit_to_store(RATE, five).unwrap_err();
+        assert_eq!(shortage.retry_after, 400_000);
+        assert_eq!(later.admit_to_store(RATE, PRICE), Ok(()));
+        assert_eq!(later.admit_to_store(RATE, RATE.price(6)), Ok(()));
+        assert!(
+            at(account, NOW + 419_999)
+                .admit_to_store(RATE, five)
+                .is_err()
+        );
+        assert_eq!(
+            at(account, NOW + 420_000).admit_to_store(RATE, five),
+            Ok(())
+        );
+        // A later reply about another cost takes its place, and an older one does not.
+        account.advance(RATE, NOW + 20);
+        account.learn(RATE, Report::of(told(700_000), RATE, PRICE), NOW + 10);
+        account.learn(RATE, Report::of(told(900_000), RATE, five), NOW + 9);
+        assert_eq!(account.admit_to_store(RATE, five), Ok(()));
+        assert!(account.admit_to_store(RATE, PRICE).is_err());
+        account.learn(RATE, Report::of(told(0), RATE, PRICE), NOW + 11);
+        assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
     }
 
     #[test]

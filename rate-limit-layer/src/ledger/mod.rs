@@ -17,6 +17,19 @@
 //!   each charge and with its time, so it is not smaller with all of them. A charge that is taken back lowers the ledger's
 //!   value by its whole price, and GCRA's by at most that.
 //!
+//! Under another algorithm than GCRA the store tells no debt. There the ledger keeps two other things:
+//!
+//! - From a reply it learns the time `w` until another charge of the same cost passes. To a command that was sent after `s` that was said
+//!   at a time `s' >= s`. A charge, whoever makes it, lets no other pass earlier, so none of that cost passes before `s' + w`, nor before
+//!   `s + w`. Of other costs it says nothing: those ask the store, also if another limit of the request is known to refuse it, since a
+//!   refusal is the truth over all limits.
+//! - Own charges are counted by GCRA, at the rate of [`Quota::rate`](crate::Quota): `limit` in each window, and a burst of `limit` for
+//!   an exact log or of `2 * limit` for a fixed or a sliding window. It never refuses what the algorithm itself lets through, wherever the
+//!   edges of its windows are, as each algorithm's bound shows. Edges by this process's clock would not do: the store has its own.
+//!
+//! What passes without the store is then bounded by that rate, which for windows is twice the limit at once. If a process has let so much
+//! pass, its ledger may refuse in the next window what a limiter that begins anew at its edge would not.
+//!
 //! There are two exceptions. A reset lowers `T`: so reports are believed for one second, and own charges refuse only while the
 //! store has not counted all of them. And while that is so, calls under way count as let through, though some may be refused:
 //! at most as many as the [gates] let in.
@@ -26,7 +39,8 @@
 //! A request passes if the store charged it, or if [`Account::admit_unseen`] did. The latter adds to everything that the
 //! store has charged, or is about to charge, for this process; and as long as such a charge is owed, the store is only asked
 //! for requests that fit beside it. So one process lets through at most `burst + limit * t / window` in any interval of
-//! length `t`, whether its store works, fails, or does both, and `n` processes without a store at most `n` times that.
+//! length `t`, whether its store works, fails, or does both, and `n` processes without a store at most `n` times that. For fixed and
+//! sliding windows `burst` is here `2 * limit`.
 
 pub(crate) mod account;
 pub(crate) mod gates;
@@ -67,7 +81,7 @@ impl Ledger {
     pub(crate) fn look(
         &self,
         limits: &[Limit],
-        keys: impl Iterator<Item = (usize, u128)>,
+        keys: impl Iterator<Item = (usize, u128)> + Clone,
         costs: &Costs,
     ) -> Result<(), Excess> {
         self.look_at(limits, keys, costs, self.clock.now())
@@ -76,10 +90,20 @@ impl Ledger {
     fn look_at(
         &self,
         limits: &[Limit],
-        keys: impl Iterator<Item = (usize, u128)>,
+        keys: impl Iterator<Item = (usize, u128)> + Clone,
         costs: &Costs,
         now: u64,
     ) -> Result<(), Excess> {
+        let mut counted = keys
+            .clone()
+            .filter(|(limit, _)| !limits[*limit].is_gcra() && costs.of(*limit) > 0);
+        let is_told = !counted.any(|(limit, key)| {
+            let price = limits[limit].rate.price(costs.of(limit));
+            let is_silent = self
+                .table
+                .find(limits, key, now, |account| account.is_silent_about(price));
+            is_silent == Some(true)
+        });
         let mut excess = None;
         for (limit, key) in keys {
             let (rate, cost) = (limits[limit].rate, costs.of(limit));
@@ -87,7 +111,10 @@ impl Ledger {
             if cost == 0 {
                 continue;
             }
-            let look = |account: &mut Account| account.admit_to_store(rate, rate.price(cost));
+            let look = |account: &mut Account| match is_told {
+                true => account.admit_to_store(rate, rate.price(cost)),
+                false => account.admit_to_ask(rate, rate.price(cost)),
+            };
             if let Some(Err(shortage)) = self.table.find(limits, key, now, look) {
                 Excess::add(&mut excess, shortage.of(limit));
             }

@@ -54,7 +54,7 @@ impl<'a> Reservation<'a> {
     }
 
     /// Returns the limits that count the request, and the bits of its keys.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (usize, u128)> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (usize, u128)> + Clone {
         self.members.iter().map(|limit| (limit, self.keys[limit]))
     }
 

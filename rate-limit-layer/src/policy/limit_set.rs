@@ -44,7 +44,7 @@ impl LimitSet {
     }
 
     /// Iterates over the indices, in order.
-    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> + Clone {
         (0..MAX_POLICIES).filter(move |index| self.contains(*index))
     }
 }
