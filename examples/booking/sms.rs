@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     body::Body,
@@ -16,9 +18,15 @@ use crate::{
 
 /// Serves `POST /sms`, limited for each phone number.
 pub(crate) fn routes(store: SharedStore) -> Router {
-    // A message costs money, so none is sent uncounted, whatever the other routes do. 20 at once, then one every 3 minutes.
-    let limiter = Limiter::new(store, Quota::per_hour(20).fail_closed().name("sms"));
-    Router::new().route("/sms", post(send)).with_state(limiter)
+    Router::new()
+        .route("/sms", post(send))
+        .with_state(limiter(store))
+}
+
+/// Never more than 20 messages to a number in any hour. A message costs money, so none is sent uncounted, whatever the other routes do.
+fn limiter(store: impl Into<SharedStore>) -> Limiter {
+    let quota = Quota::exact(20, Duration::from_secs(3_600));
+    Limiter::new(store, quota.fail_closed().name("sms"))
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,7 +95,27 @@ const MAX_TEXT: usize = 1_600;
 
 #[cfg(test)]
 mod tests {
+    use rate_limit_layer::store::{Clock, MemoryStore};
+
     use super::*;
+
+    /// Somebody tries every 50 s, for a day. `per_hour(20)` would let 39 pass in the first hour.
+    #[tokio::test]
+    async fn never_more_than_20_are_sent_in_any_hour() {
+        let (clock, time) = Clock::manual(1_767_225_600_000_042);
+        let limiter = limiter(MemoryStore::with_clock(100, clock));
+        let mut sent = Vec::new();
+        for second in (0..86_400).step_by(50) {
+            if limiter.check("+442079460000").await.is_admitted() {
+                sent.push(second);
+            }
+            time.advance(Duration::from_secs(50));
+        }
+        assert_eq!(sent.len(), 24 * 20);
+        for first in 0..sent.len() - 20 {
+            assert!(sent[first + 20] - sent[first] >= 3_600, "{first}");
+        }
+    }
 
     #[test]
     fn one_number_is_counted_once_however_it_is_written() {
