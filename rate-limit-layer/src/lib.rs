@@ -1,5 +1,5 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
-//! A Tower rate limiter over one pluggable store: exact GCRA, in memory or shared through Redis.
+//! A Tower rate limiter over one pluggable store: exact GCRA, windows or an exact log, in memory or shared through Redis.
 //!
 //! It answers a request over its quota 429, with `Retry-After`, `RateLimit`, `RateLimit-Policy` and a problem document. Requests
 //! are counted by address, header, path parameter or anything else in their head. It also limits how many requests are
@@ -39,7 +39,8 @@
 //! # Behaviour
 //!
 //! - A [`Quota`] is enforced by GCRA in exact integers: in any interval of length `t` at most `burst + limit * t / window` requests
-//!   pass. So `per_hour(20)` lets 39 pass in the first hour of a caller: 20 at once, and one more every 3 minutes.
+//!   pass. So `per_hour(20)` lets 39 pass in the first hour of a caller: 20 at once, and one more every 3 minutes. Other
+//!   [algorithms](#algorithms) are chosen by name.
 //! - A refused request is charged nothing. It passes after exactly the reported time; a microsecond earlier it does not.
 //! - [`Policy::by`] sets the identity that a policy counts by. A request without one is counted by its peer's address, apart from all
 //!   identities.
@@ -72,10 +73,32 @@
 //!   response again, for checks by a [`Limiter`].
 //! - The time is that of Redis, or of the memory store's clock. A client's clock decides nothing.
 //!
+//! # Algorithms
+//!
+//! | [`Algorithm`] | written | at most | memory for a key | take it |
+//! | --- | --- | --- | --- | --- |
+//! | GCRA, the default | `per_minute(100)`, `.burst(20)` | in any interval of length `t` `burst + limit * t / window` | one number, 88 bytes in Redis | for nearly everything: requests come back one by one, and nobody waits for an edge |
+//! | sliding window | `per_minute(100).sliding_window()` | `limit` in each window, less than `2 * limit` in any span shorter than a window | three numbers, 120 bytes | where "100 a minute" is to hold for steady callers, and for the habits of other limiters |
+//! | fixed window | `per_minute(100).fixed_window()` | `limit` in each window, `2 * limit` in any span shorter than a window | two numbers, 120 bytes | for quotas that begin anew at a known time |
+//! | exact log | `Quota::exact(20, hour)` | `limit` in any span shorter than a window | 16 bytes for each request of the last window: 472 for 20, 16 kB for 1,000 | where one more costs money, for limits of at most 1,000 |
+//!
+//! Windows begin at multiples of their length from 1970 on, by the store's clock. Each bound is proved and tested, on both stores. What all
+//! have in common: a refused request is charged nothing and passes after exactly the told time; all of a layer's policies are one atomic
+//! command for each identity, whatever their algorithms are; `q` and `w` of `RateLimit-Policy` are the limit and its window.
+//!
+//! - Only GCRA has a burst, and only GCRA charges [in advance](#charging-in-advance).
+//! - While the store fails, each process counts at GCRA's rate: with a burst of the limit for an exact log, of twice the limit for fixed and
+//!   sliding windows. Less would refuse what they let through around an edge.
+//! - What is given back after its window is over, by [`Limiter::reserve`] or because a later policy refuses, is not credited to
+//!   the next window.
+//! - A policy whose algorithm changes begins anew: no algorithm reads what another one has kept.
+//! - GCRA in whole microseconds costs Redis the least. The script of the others takes about twice that; a log of 1,000 times about ten times.
+//!
 //! # Defaults
 //!
 //! | setting | default |
 //! | --- | --- |
+//! | algorithm | GCRA |
 //! | identity that a policy counts | the peer's address, IPv6 by its /64 |
 //! | burst | the limit |
 //! | failure mode | none: write [`Quota::fail_open`], [`Quota::fail_closed`] or [`Quota::fail_local`] |
@@ -130,7 +153,7 @@
 //!   [reset](Limiter::reset) or a larger quota at another process is seen within a second.
 //! - At most 32 calls for one key are under way at once. A flood of one key leaves the store to others.
 //! - While the store fails, a policy that fails open lets through what its quota allows, in each process: at most
-//!   `burst + limit * t / window` requests in any interval of length `t`. With `n` processes that is `n` times the quota. A policy with
+//!   `burst + limit * t / window` requests in any interval of length `t`, where `burst` is twice the limit for fixed and sliding windows. With `n` processes that is `n` times the quota. A policy with
 //!   [`fail_local(n)`](Quota::fail_local) lets one part in `n` through instead.
 //! - What passed without the store is counted here until it is earned again, also after the store is back. A reset at another
 //!   process does not change that; a reset at this one does.
