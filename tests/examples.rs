@@ -67,7 +67,11 @@ async fn booking_sends_twenty_messages_an_hour_to_a_number_however_it_is_written
     let refused = client.post("/sms", message("+44-20-7946-0000")).await;
     assert_eq!(refused.status(), 429);
     // The next one passes once the first is an hour old, and not 3 minutes later.
-    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let wait: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((3_500..=3_600).contains(&wait), "{wait}");
     assert_eq!(json_of(&refused)["violated-policies"], json!(["sms"]));
     let other = client.post("/sms", message("+442079460001")).await;

@@ -364,6 +364,64 @@ async fn limits_of_all_algorithms_are_one_command() {
     assert!(admitted > 500 && refused > 500, "{admitted} {refused}");
 }
 
+/// Windows between given edges, of lengths that differ. The clock decides in which it is, and a time in none of them is an error.
+#[tokio::test]
+async fn calendar_windows_lie_between_the_edges_that_are_given() {
+    let server = RedisServer::start();
+    // Days of 23, 24 and 25 s.
+    let mut edges = vec![START - 5_000_000];
+    for day in 0..2_000_u64 {
+        edges.push(edges[day as usize] + (23 + day % 3) * 1_000_000);
+    }
+    let mut twins = Twins::new(RedisConnection::new(&server), CHARGE, 1);
+    let mut random = Random::new(11);
+    let (mut used, mut day, mut outside) = (0, 0, 0);
+    for _ in 0..3_000 {
+        let time = Duration::from_micros(match random.below(8) {
+            0 => random.below(60_000_000),
+            1 => edges[day + 1].saturating_sub(twins.now()),
+            2 => edges[day + 1].saturating_sub(twins.now() + 1),
+            _ => random.below(1_000_000),
+        });
+        let now = twins.now() + time.as_micros() as u64;
+        let today = edges.partition_point(|edge| *edge <= now) - 1;
+        if today > edges.len() - 5 {
+            break;
+        }
+        if today != day {
+            (used, day) = (0, today);
+        }
+        // The process may be a day late or early, and sometimes three.
+        let away = [0, 0, 0, 1, 1, 2, 2, 3, 4][random.below(9) as usize];
+        let first = (day + 2).saturating_sub(away);
+        let cost = 1 + random.below(3) as i64;
+        let demand = if random.below(5) == 0 { LOOK } else { TAKE };
+        let mut args = vec![Arg::Int(5), Arg::Int(7)];
+        args.extend(
+            edges[first..first + 4]
+                .iter()
+                .map(|edge| Arg::Int(*edge as i64)),
+        );
+        args.extend([demand, cost, 0].map(Arg::Int));
+        let output = step(&mut twins, time, &args).await;
+        if !(edges[first]..edges[first + 3]).contains(&now) {
+            assert_eq!(output, Output::ints(&[-1]));
+            outside += 1;
+            continue;
+        }
+        let passes = used + cost <= 7;
+        if demand == TAKE && passes {
+            used += cost;
+        }
+        let left = (edges[day + 1] - now) as i64;
+        let wait = if used + cost > 7 { left } else { 0 };
+        let reset = if used > 0 { left } else { 0 };
+        let admitted = i64::from(passes || demand == LOOK);
+        assert_eq!(output, Output::ints(&[admitted, 7 - used, reset, wait]));
+    }
+    assert!(outside > 100, "{outside}");
+}
+
 /// A value under a key that is not of its algorithm's form is an error on both stores, and never a limit that is full.
 #[tokio::test]
 async fn foreign_values_are_errors() {

@@ -3,6 +3,8 @@
 
 use std::{fmt::Write, time::Duration};
 
+#[cfg(feature = "calendar")]
+use layer_store::Clock;
 use layer_store::{Arg, Identity, Slot, Transaction, Value, conformance::Golden};
 use proptest::prelude::*;
 
@@ -159,6 +161,34 @@ fn the_keys_states_and_replies_of_windows_are_golden() {
         }
     }
     GOLDEN.check("windows.txt", lines.as_bytes());
+}
+
+/// A calendar's windows are kept as fixed ones.
+#[cfg(feature = "calendar")]
+#[test]
+fn the_keys_and_states_of_calendar_windows_are_golden() {
+    let mut lines = String::new();
+    let quota = Quota::per_calendar_day(3, "Europe/Berlin");
+    let limit = Limit::new(quota.fail_closed()).on_clock(Clock::manual(START).0);
+    let mut text = Vec::new();
+    limit
+        .by
+        .key(Identity::from("key-of-ada").as_ref(), false)
+        .render(&mut text);
+    writeln!(lines, "{}", String::from_utf8(text).unwrap()).unwrap();
+    let mut slots = [Slot::absent()];
+    let mut args = [Arg::Int(0); MAX_ARGS];
+    let len = limit.args(Demand::Charge { cost: 2 }, &mut args);
+    let mut transaction = Transaction::new(START, &mut slots);
+    let output = CHARGE.run(&mut transaction, &args[..len]);
+    let numbers: Vec<_> = args[..len].iter().map(|arg| arg.int().unwrap()).collect();
+    let state = transaction.get(0).unwrap().to_bytes();
+    let (reply, state) = (
+        output.inline_ints().unwrap(),
+        String::from_utf8_lossy(&state),
+    );
+    writeln!(lines, "{numbers:?}: {reply:?} [{state}]").unwrap();
+    GOLDEN.check("calendar.txt", lines.as_bytes());
 }
 
 /// A state that another version wrote is read, and goes on from there.

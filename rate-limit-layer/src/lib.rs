@@ -80,15 +80,16 @@
 //! | GCRA, the default | `per_minute(100)`, `.burst(20)` | in any interval of length `t` `burst + limit * t / window` | one number, 88 bytes in Redis | for nearly everything: requests come back one by one, and nobody waits for an edge |
 //! | sliding window | `per_minute(100).sliding_window()` | `limit` in each window, less than `2 * limit` in any span shorter than a window | three numbers, 120 bytes | where "100 a minute" is to hold for steady callers, and for the habits of other limiters |
 //! | fixed window | `per_minute(100).fixed_window()` | `limit` in each window, `2 * limit` in any span shorter than a window | two numbers, 120 bytes | for quotas that begin anew at a known time |
+//! | calendar window, feature `calendar` | `per_calendar_day(1_000, "Europe/Berlin")`, `per_calendar_month` | as a fixed window, whose windows are the zone's days or months | two numbers, 120 bytes | for what is sold or told by the day or the month |
 //! | exact log | `Quota::exact(20, hour)` | `limit` in any span shorter than a window | 16 bytes for each request of the last window: 472 for 20, 16 kB for 1,000 | where one more costs money, for limits of at most 1,000 |
 //!
-//! Windows begin at multiples of their length from 1970 on, by the store's clock. Each bound is proved and tested, on both stores. What all
+//! Windows begin at multiples of their length from 1970 on, or at the zone's midnights, by the store's clock. Each bound is proved and tested, on both stores. What all
 //! have in common: a refused request is charged nothing and passes after exactly the told time; all of a layer's policies are one atomic
 //! command for each identity, whatever their algorithms are; `q` and `w` of `RateLimit-Policy` are the limit and its window.
 //!
 //! - Only GCRA has a burst, and only GCRA charges [in advance](#charging-in-advance).
-//! - While the store fails, each process counts at GCRA's rate: with a burst of the limit for an exact log, of twice the limit for fixed and
-//!   sliding windows. Less would refuse what they let through around an edge.
+//! - While the store fails, each process counts at GCRA's rate: with a burst of the limit for an exact log, of twice the limit for all
+//!   other windows. Less would refuse what they let through around an edge.
 //! - What is given back after its window is over, by [`Limiter::reserve`] or because a later policy refuses, is not credited to
 //!   the next window.
 //! - A policy whose algorithm changes begins anew: no algorithm reads what another one has kept.
@@ -244,6 +245,8 @@
 //!   `Option<Standing>`.
 //! - `redis`: `store::connect` for `redis://`.
 //! - `redis-tls`: the same for `rediss://`.
+//! - `calendar`: quotas of a time zone's days and months, `Quota::per_calendar_day`, by the crate `jiff`. The time zones are those of the
+//!   system, or else of the program.
 //! - `metrics`: counts decisions, through the facade of the crate `metrics`.
 //! - `serde`: [`Quota`] and [`Policy`] are read from files, and a quota is written.
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.

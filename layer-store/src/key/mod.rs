@@ -208,7 +208,7 @@ impl KeySpace {
     /// | --- | --- | --- |
     /// | `limit` | `rate-limit-layer` | the state of a rate limit by GCRA |
     /// | `sliding` | `rate-limit-layer` | the counts of a sliding window |
-    /// | `window` | `rate-limit-layer` | the count of a fixed window |
+    /// | `window` | `rate-limit-layer` | the count of a fixed or a calendar window |
     /// | `log` | `rate-limit-layer` | the times of an exact log |
     /// | `permit` | `rate-limit-layer` | the permits of an in-flight limit |
     /// | `entry` | `cache-layer` | a stored response or object |

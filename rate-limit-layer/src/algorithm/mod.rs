@@ -2,9 +2,11 @@
 //!
 //! - [`gcra`]: the numbers of the generic cell rate algorithm. [`span`]: the lengths of time in which it counts.
 //! - [`fixed_window`], [`sliding_window`], [`exact_log`]: the numbers of the others. [`window_count`]: what they have in common.
+//! - [`calendar`]: windows that are days or months.
 //! - [`demand`]: what a limit is asked. [`usage`]: what it tells.
 //! - [`program`]: the atomic steps in the store, as twins in Rust and as scripts in `lua/`.
 
+pub(crate) mod calendar;
 pub(crate) mod demand;
 pub(crate) mod exact_log;
 pub(crate) mod fixed_window;
@@ -40,4 +42,7 @@ pub enum Algorithm {
     FixedWindow,
     /// The log of all times: at most `limit` in any span of time that is shorter than a window.
     ExactLog,
+    /// A fixed window whose edges are those of a calendar's days or months. Written `Quota::per_calendar_day`, with the feature
+    /// `calendar`.
+    CalendarWindow,
 }

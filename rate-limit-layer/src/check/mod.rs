@@ -78,6 +78,10 @@ impl Checker {
     }
 
     pub(crate) fn with_clock(store: SharedStore, limits: Arc<[Limit]>, clock: Clock) -> Self {
+        let limits = limits
+            .iter()
+            .map(|limit| limit.clone().on_clock(clock.clone()))
+            .collect();
         let caller = Caller::new(store, "ratelimit");
         let outage = Outage::of(&caller.info());
         let (outage, ledger) = match caller.answers_now() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 
 use crate::{
-    Algorithm::{self, ExactLog, FixedWindow, Gcra, SlidingWindow},
+    Algorithm::{self, CalendarWindow, ExactLog, FixedWindow, Gcra, SlidingWindow},
     Quota,
     algorithm::{
         gcra::Rate,
@@ -119,7 +119,7 @@ impl Central {
         let start = now - elapsed;
         match self.quota.algorithm() {
             Gcra => self.debt.debt(now) + PRICE <= self.quota.rate().full().micros,
-            FixedWindow => charged(start..now + 1) < limit,
+            FixedWindow | CalendarWindow => charged(start..now + 1) < limit,
             SlidingWindow => {
                 let (current, before) = (charged(start..now + 1), charged(start - window..start));
                 (current + 1) * window + before * (window - elapsed) <= limit * window

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use layer_http::Content;
-use layer_store::Arg;
+use layer_store::{Arg, Clock};
 
 use crate::{
     Policy, Quota,
@@ -9,7 +9,9 @@ use crate::{
         Algorithm,
         demand::Demand,
         gcra::{Change, Rate},
-        program::args::{EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, charge_args, count_args},
+        program::args::{
+            CALENDAR_WINDOW, EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, charge_args, count_args,
+        },
     },
     metrics::{Decisions, Outcome},
     policy::{FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_set::LimitSet},
@@ -34,6 +36,8 @@ pub(crate) struct Limit {
     /// `None`: a request costs what the layer says.
     pub(crate) cost_of: Option<CostOf>,
     pub(crate) by: CountsBy,
+    /// For the edges of a calendar's windows.
+    clock: Clock,
     /// The name as a structured field's string.
     pub(crate) quoted: Box<str>,
     /// The document of a refusal by this policy alone.
@@ -70,8 +74,14 @@ impl Limit {
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),
             decisions: Decisions::default(),
+            clock: Clock::system(),
             name,
         }
+    }
+
+    /// Makes the same limit with another clock. It chooses the edges of a calendar's windows that a store is given, and nothing else.
+    pub(crate) fn on_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Returns what happens to requests that the store cannot check.
@@ -106,6 +116,17 @@ impl Limit {
             Algorithm::SlidingWindow => count_args(SLIDING_WINDOW, limit, &window, demand, args),
             Algorithm::FixedWindow => count_args(FIXED_WINDOW, limit, &window, demand, args),
             Algorithm::ExactLog => count_args(EXACT_LOG, limit, &window, demand, args),
+            Algorithm::CalendarWindow => {
+                let calendar = self.quota.calendar();
+                let edges = calendar.map(|calendar| calendar.edges(self.clock.now()));
+                count_args(
+                    CALENDAR_WINDOW,
+                    limit,
+                    &edges.unwrap_or_default(),
+                    demand,
+                    args,
+                )
+            }
         }
     }
 
@@ -135,7 +156,7 @@ const fn kind(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Gcra => "limit",
         Algorithm::SlidingWindow => "sliding",
-        Algorithm::FixedWindow => "window",
+        Algorithm::FixedWindow | Algorithm::CalendarWindow => "window",
         Algorithm::ExactLog => "log",
     }
 }

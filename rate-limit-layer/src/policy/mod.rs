@@ -1,8 +1,10 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
-//! - [`quota`]: how much in which time. [`cost`]: what a request may cost. [`costs`]: what one costs.
+//! - [`quota`]: how much in which time; `calendar`: in days and months. [`cost`]: what a request may cost. [`costs`]: what one costs.
 //! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
+#[cfg(feature = "calendar")]
+mod calendar;
 pub(crate) mod cost;
 pub(crate) mod costs;
 pub(crate) mod counts_by;

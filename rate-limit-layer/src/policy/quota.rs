@@ -2,6 +2,7 @@ use std::{error::Error, fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
 use crate::algorithm::{
     Algorithm,
+    calendar::Calendar,
     exact_log::MAX_LOG,
     gcra::Rate,
     window_count::{MAX_COUNT, MAX_WINDOW},
@@ -42,6 +43,8 @@ pub struct Quota {
     window: u64,
     burst: NonZeroU64,
     algorithm: Algorithm,
+    /// The windows, if they are a calendar's.
+    calendar: Option<Calendar>,
 }
 
 impl Quota {
@@ -197,7 +200,11 @@ impl Quota {
     /// - A burst, which only GCRA has.
     /// - A limit above 1,000 for [`Algorithm::ExactLog`], or above 2^40 for the others.
     /// - A window longer than 17 years (2^49 microseconds).
+    /// - [`Algorithm::CalendarWindow`] without a calendar, or another algorithm with one.
     pub const fn try_algorithm(self, algorithm: Algorithm) -> Result<Self, InvalidQuota> {
+        if self.calendar.is_some() != matches!(algorithm, Algorithm::CalendarWindow) {
+            return Err(InvalidQuota::Calendar);
+        }
         let is_log = matches!(algorithm, Algorithm::ExactLog);
         if !matches!(algorithm, Algorithm::Gcra) {
             if self.burst.get() != self.limit.get() {
@@ -237,7 +244,11 @@ impl Quota {
     /// - A burst other than the limit for another algorithm than GCRA.
     pub const fn try_burst(self, burst: u64) -> Result<Self, InvalidQuota> {
         match Self::checked(self.limit.get(), self.window, burst) {
-            Ok(quota) => quota.try_algorithm(self.algorithm),
+            Ok(quota) => Self {
+                calendar: self.calendar,
+                ..quota
+            }
+            .try_algorithm(self.algorithm),
             Err(error) => Err(error),
         }
     }
@@ -252,7 +263,8 @@ impl Quota {
         self.limit.get()
     }
 
-    /// Returns the time in which the whole limit is earned: the window.
+    /// Returns the time in which the whole limit is earned: the window. For a calendar's windows the shortest that there may be: 12 hours
+    /// for days, 27 days for months.
     pub const fn window(self) -> Duration {
         Duration::from_micros(self.window)
     }
@@ -267,16 +279,41 @@ impl Quota {
         let (limit, burst) = (self.limit.get(), self.burst.get());
         let burst = match self.algorithm {
             Algorithm::Gcra | Algorithm::ExactLog => burst,
-            Algorithm::SlidingWindow | Algorithm::FixedWindow => 2 * limit,
+            Algorithm::SlidingWindow | Algorithm::FixedWindow | Algorithm::CalendarWindow => {
+                2 * limit
+            }
         };
         let rate = Rate::new(limit, self.window, burst);
         rate.expect("a quota was checked to have a rate")
     }
 
-    /// Returns the microseconds in which the [`capacity`](Self::capacity) is earned.
+    /// Makes a quota of `limit` requests in each window of a calendar, none of which is as short as `shortest`.
+    #[cfg(feature = "calendar")]
+    pub(crate) const fn of_calendar(
+        limit: u64,
+        calendar: Calendar,
+        shortest: u64,
+    ) -> Result<Self, InvalidQuota> {
+        match Self::checked(limit, shortest, limit) {
+            Ok(quota) => Self {
+                calendar: Some(calendar),
+                ..quota
+            }
+            .try_algorithm(Algorithm::CalendarWindow),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the calendar whose windows it counts in.
+    pub(crate) const fn calendar(self) -> Option<Calendar> {
+        self.calendar
+    }
+
+    /// Returns the microseconds in which the [`capacity`](Self::capacity) is earned. Zero: that differs from window to window.
     pub(crate) const fn earned_in(self) -> u64 {
         match self.algorithm {
             Algorithm::Gcra => self.rate().full().ceil_micros(),
+            Algorithm::CalendarWindow => 0,
             _ => self.window,
         }
     }
@@ -312,6 +349,7 @@ impl Quota {
             window,
             burst,
             algorithm: Algorithm::Gcra,
+            calendar: None,
         })
     }
 }
@@ -321,6 +359,9 @@ impl fmt::Display for Quota {
     /// name of a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.limit)?;
+        if let Some(calendar) = self.calendar {
+            return calendar.fmt(f);
+        }
         match UNITS.iter().find(|(_, micros)| *micros == self.window) {
             Some((unit, _)) => f.write_str(unit)?,
             None => write_window(f, self.window)?,
@@ -356,12 +397,18 @@ impl FromStr for Quota {
         };
         let (limit, window) = rate.split_once('/').ok_or(InvalidQuota::Text)?;
         let limit = parse(limit)?;
-        let quota = Self::checked(limit, parse_window(window.trim())?, limit)?;
+        let quota = match of_calendar(limit, window) {
+            Some(quota) => quota?,
+            None => Self::checked(limit, parse_window(window.trim())?, limit)?,
+        };
         let quota = match burst {
             Some(burst) => quota.try_burst(parse(burst)?)?,
             None => quota,
         };
-        quota.try_algorithm(algorithm)
+        match (quota.calendar, algorithm) {
+            (Some(_), Algorithm::Gcra) => Ok(quota),
+            _ => quota.try_algorithm(algorithm),
+        }
     }
 }
 
@@ -381,6 +428,10 @@ pub enum InvalidQuota {
     Log,
     /// The limit or the window is too large for an algorithm that counts in windows.
     Count,
+    /// There is no such time zone.
+    Zone,
+    /// A calendar's windows have an algorithm of their own, which no other quota has.
+    Calendar,
     /// The text is not a quota.
     Text,
 }
@@ -406,6 +457,12 @@ impl InvalidQuota {
             Self::Count => {
                 "windows are at most 17 years and count to 1099511627776: write a smaller limit or a shorter window, or no algorithm, which is GCRA"
             }
+            Self::Zone => {
+                "no such time zone: write a name of the IANA database, such as Europe/Berlin or UTC"
+            }
+            Self::Calendar => {
+                "days and months of a calendar have an algorithm of their own: write Quota::per_calendar_day(1000, \"Europe/Berlin\") and no other"
+            }
             Self::Text => {
                 "not a quota: write one such as 100/min, 5/10s, 100/min burst 20, 100/min sliding, 100/min fixed or 20/h exact; the units are us, ms, s, min, h, day and year"
             }
@@ -430,6 +487,15 @@ fn write_window(f: &mut fmt::Formatter<'_>, window: u64) -> fmt::Result {
         .expect("every window is whole microseconds");
     write!(f, "{}", window / micros)?;
     f.write_str(unit)
+}
+
+#[cfg(feature = "calendar")]
+use super::calendar::read as of_calendar;
+
+/// Without the feature there are no calendars.
+#[cfg(not(feature = "calendar"))]
+const fn of_calendar(_: u64, _: &str) -> Option<Result<Quota, InvalidQuota>> {
+    None
 }
 
 fn parse(number: &str) -> Result<u64, InvalidQuota> {
