@@ -20,75 +20,18 @@ use tests::{
     Client,
     grpc::{Echo, EchoClient, GrpcServer, HOLD},
 };
-use tonic::{Code, Status, service::Routes, transport::Server};
-use tonic_types::{ErrorDetail, StatusExt};
+use tonic::{Code, Status, service::Routes};
+use tonic_types::StatusExt;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
 use tower::ServiceBuilder;
 
-/// What a program reads of a status.
-#[derive(Debug, PartialEq)]
-struct Told {
-    code: Code,
-    reason: String,
-    retry: Option<Duration>,
-    others: usize,
-}
-
-fn told(status: &Status) -> Told {
-    let details = status.check_error_details_vec().unwrap();
-    let mut retry = None;
-    let mut reason = String::new();
-    for detail in &details {
-        match detail {
-            ErrorDetail::ErrorInfo(info) => reason = info.reason.clone(),
-            ErrorDetail::RetryInfo(info) => retry = info.retry_delay,
-            _ => {}
-        }
-    }
-    let others = details.len() - 1 - usize::from(retry.is_some());
-    let code = status.code();
-    assert!(!status.message().is_empty());
-    Told {
-        code,
-        reason,
-        retry,
-        others,
-    }
-}
-
-fn assert_told(status: &Status, code: Code, reason: &str) {
-    let told = told(status);
-    assert_eq!((told.code, &*told.reason), (code, reason), "{status:?}");
-    let pushback = status.metadata().get("grpc-retry-pushback-ms");
-    assert_eq!(pushback.is_some(), told.retry.is_some());
-}
-
-/// Serves the echo behind a layer.
-macro_rules! serve {
-    ($layer:expr, $echo:expr) => {{
-        let (layer, echo) = ($layer, $echo.clone());
-        GrpcServer::start(|incoming| {
-            Server::builder()
-                .layer(layer)
-                .add_service(echo)
-                .serve_with_incoming(incoming)
-        })
-    }};
-}
-
-fn memory() -> SharedStore {
-    SharedStore::new(MemoryStore::new())
-}
+use super::{assert_told, call, held, memory, message, serve, told, until_running};
 
 /// A store that is down.
 fn down() -> SharedStore {
     let store = FaultInjector::new(MemoryStore::new()).networked();
     store.inject(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied));
     SharedStore::new(store)
-}
-
-fn message() -> Bytes {
-    Bytes::from_static(b"hello")
 }
 
 #[tokio::test]
@@ -171,12 +114,8 @@ async fn a_call_above_the_limit_of_those_in_flight_is_told() {
     );
     let client = EchoClient::new(server.channel().await);
     let mut first = client.clone();
-    let mut held = tonic::Request::new(message());
-    held.metadata_mut().insert(HOLD, "1".parse().unwrap());
-    let first = tokio::spawn(async move { first.unary(held).await });
-    while echo.running() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let first = tokio::spawn(async move { first.unary(held()).await });
+    until_running(&echo, 1).await;
     let refused = client.clone().unary(message()).await.unwrap_err();
     assert_told(&refused, Code::ResourceExhausted, "IN_FLIGHT_LIMIT_REACHED");
     echo.release();
@@ -189,29 +128,20 @@ async fn a_call_whose_lock_is_held_is_told_when_to_come_back() {
     let echo = Echo::default();
     let server = serve!(LockLayer::new(memory(), header("x-car")), echo);
     let client = EchoClient::new(server.channel().await);
-    let call = |hold: bool| {
-        let mut request = tonic::Request::new(message());
-        request.metadata_mut().insert("x-car", "7".parse().unwrap());
-        if hold {
-            request.metadata_mut().insert(HOLD, "1".parse().unwrap());
-        }
-        request
-    };
+    let seven = ("x-car", "7");
     let mut first = client.clone();
-    let held = call(true);
+    let held = call(&[seven, (HOLD, "1")]);
     let first = tokio::spawn(async move { first.unary(held).await });
-    while echo.running() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let busy = client.clone().unary(call(false)).await.unwrap_err();
+    until_running(&echo, 1).await;
+    let busy = client.clone().unary(call(&[seven])).await.unwrap_err();
     assert_told(&busy, Code::Aborted, "LOCK_BUSY");
     echo.release();
     first.await.unwrap().unwrap();
-    client.clone().unary(call(false)).await.unwrap();
+    client.clone().unary(call(&[seven])).await.unwrap();
 
     let server = serve!(LockLayer::new(down(), header("x-car")), echo);
     let mut client = EchoClient::new(server.channel().await);
-    let unavailable = client.unary(call(false)).await.unwrap_err();
+    let unavailable = client.unary(call(&[seven])).await.unwrap_err();
     assert_told(&unavailable, Code::Unavailable, "LOCK_UNAVAILABLE");
 }
 
@@ -287,9 +217,7 @@ async fn each_refusal_of_an_idempotency_key_has_its_code() {
     held.metadata_mut().insert(HOLD, "1".parse().unwrap());
     let mut first = client.clone();
     let first = tokio::spawn(async move { first.unary(held).await });
-    while echo.running() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until_running(&echo, 1).await;
     let in_progress = client.unary(call("b", "b")).await.unwrap_err();
     assert_told(&in_progress, Code::Aborted, "IN_PROGRESS");
     echo.release();

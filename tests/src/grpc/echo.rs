@@ -34,7 +34,7 @@ pub struct Echo {
     release: Arc<Notify>,
 }
 
-/// Metadata: the number of the code with which the call ends. A stream fails at its end.
+/// Metadata: the number of the code with which the call ends. Default 0, OK. A stream fails at its end.
 pub const FAIL: &str = "fail";
 /// Metadata: the number of messages of a stream. Default 3.
 pub const REPLIES: &str = "replies";
@@ -157,7 +157,9 @@ impl Wanted {
             fields.remove(name);
         }
         Self {
-            fail: number(FAIL).map(|number| Code::from(number as i32)),
+            fail: number(FAIL)
+                .map(|number| Code::from(number as i32))
+                .filter(|code| *code != Code::Ok),
             replies: number(REPLIES).unwrap_or(3),
             hold: metadata.contains_key(HOLD),
             echoed: MetadataMap::from_headers(fields),
