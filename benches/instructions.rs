@@ -3,7 +3,7 @@
 //! `instructions list` prints names, each with the maximum number of instructions of a request, those of the bare service
 //! included. `instructions loop NAME N` sends N requests of that name through `contenders::drive`, or `drive_pages` if they are for a
 //! page: to a service that returns nothing, to a handler of a page of 1 KiB, and to the cache, which has stored it. Requests with an
-//! idempotency key go through `drive_bookings`, and locks are taken and given back by `drive_locks`.
+//! idempotency key go through `drive_bookings`, calls of gRPC through `drive_calls`, and locks are taken and given back by `drive_locks`.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use contenders::{
     Bare, FloorLayer, IdempotencyFloor, Keys, Page, PageFloor, Setting, cached, drive,
-    drive_bookings, drive_locks, drive_pages, idempotent, limited,
+    drive_bookings, drive_calls, drive_locks, drive_pages, idempotent, limited,
 };
 use http::{Request, Response};
 use layer_store::MemoryStore;
@@ -30,6 +30,9 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing-wrapped", 1_720),
     ("passing-headers", 3_360),
     ("refused", 5_000),
+    // What lies between these two is at most 1.05 of what lies between `bare` and `passing`.
+    ("unary-bare", 3_000),
+    ("unary-passing", 4_000),
     ("page-empty", 1_480),
     ("page-bare", 2_700),
     ("cache-hit", 4_780),
@@ -87,6 +90,8 @@ fn send(name: &str, requests: u32) {
             }),
             requests,
         ),
+        "unary-bare" => drive_calls(&mut Bare, requests),
+        "unary-passing" => drive_calls(&mut limited(plain), requests),
         "passing-wrapped" => {
             let runtime = runtime();
             let _entered = runtime.enter();

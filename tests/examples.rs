@@ -1,5 +1,7 @@
 //! The examples as a user starts them: their responses, how they stop, and their messages for wrong settings.
 
+#[path = "examples/grpc.rs"]
+mod grpc;
 #[path = "examples/layers.rs"]
 mod layers;
 

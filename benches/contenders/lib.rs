@@ -27,6 +27,6 @@ pub use self::{
     limited::{Setting, limited},
     locked::{cycle, drive_locks},
     redis::{bare_connection, cpu_time, time_of_tasks},
-    request::{ask, drive, request},
+    request::{ask, drive, drive_calls, request, unary_call},
     rounds::{Contender, compare, median},
 };

@@ -7,7 +7,11 @@ use std::{
 };
 
 use axum::{body::Body, extract::ConnectInfo};
-use http::{Request, Response};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONTENT_TYPE, TE},
+};
+use tonic::transport::server::TcpConnectInfo;
 use tower_service::Service;
 
 /// Returns a request from the peer of this number, as axum's server makes it.
@@ -16,6 +20,22 @@ pub fn request(peer: u32) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     let peer = SocketAddr::from((Ipv4Addr::from_bits(peer), 4711));
     request.extensions_mut().insert(ConnectInfo(peer));
+    request
+}
+
+/// Returns a unary call of gRPC from the peer of this number, as tonic's server makes it.
+#[inline(never)]
+pub fn unary_call(peer: u32) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = Method::POST;
+    let fields = request.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    let peer = SocketAddr::from((Ipv4Addr::from_bits(peer), 4711));
+    request.extensions_mut().insert(TcpConnectInfo {
+        local_addr: None,
+        remote_addr: Some(peer),
+    });
     request
 }
 
@@ -45,6 +65,17 @@ where
 {
     for _ in 0..requests {
         drop(ask(service, request(0x0a00_0001)));
+    }
+}
+
+/// [`drive`] with unary calls of gRPC.
+#[inline(never)]
+pub fn drive_calls<S, B>(service: &mut S, calls: u32)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
+    for _ in 0..calls {
+        drop(ask(service, unary_call(0x0a00_0001)));
     }
 }
 

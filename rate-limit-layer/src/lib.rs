@@ -119,6 +119,31 @@
 //! A peer's address is known only if the server tells it: serve axum with
 //! `into_make_service_with_connect_info::<SocketAddr>()`.
 //!
+//! A layer that is on in some environments alone is switched by [`enabled`](RateLimitLayer::enabled):
+//!
+//! ```
+//! use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+//!
+//! # let in_production = false;
+//! let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open()).enabled(in_production);
+//! # let _ = limit;
+//! ```
+//!
+//! `ServiceBuilder::option_layer` does not compile, as the two services that it chooses from have to answer with one type of body:
+//!
+//! ```compile_fail,E0271
+//! use axum::{Router, routing::get};
+//! use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+//! use tower::ServiceBuilder;
+//!
+//! let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
+//! let layers = ServiceBuilder::new().option_layer(Some(limit));
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(layers);
+//! ```
+//!
+//! Clients of gRPC are refused in gRPC, by the layer that refuses those of HTTP: the page of [`grpc`] has the codes, and the places in
+//! a tonic server.
+//!
 //! # Waiting instead of refusing
 //!
 //! [`Limiter::until_ready`] waits until a request may pass, or refuses at once if that would be after its deadline.

@@ -12,7 +12,7 @@ use layer_store::{
 };
 use rate_limit_layer::{
     Body, KeyExtractor, Limiter, Policy, Quota, RateLimitLayer, RateLimitRefusal, RequestHead,
-    Verdict, header, key_fn,
+    Verdict, grpc::Code, header, key_fn,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -151,6 +151,9 @@ async fn a_cost_above_the_burst_is_refused_for_good_and_charged_nothing() {
             panic!("{refused:?}");
         };
         assert_eq!((cost.policy(), cost.cost()), (Some("tokens"), 100_001));
+        let status = RateLimitRefusal::TooCostly(cost.clone()).grpc_status();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.detail_kinds(), status.reason().details());
         let document = refused.into_body().collect().await.unwrap().to_bytes();
         let document = String::from_utf8(document.to_vec()).unwrap();
         for part in [

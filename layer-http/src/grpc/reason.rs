@@ -53,6 +53,8 @@ reasons! {
     // The rate limit and the limit of requests in flight.
     /// A quota is exceeded.
     QuotaExceeded: LIMIT "QUOTA_EXCEEDED" => ResourceExhausted [RetryInfo, QuotaFailure],
+    /// The call costs more than a quota ever allows at once.
+    TooCostly: LIMIT "TOO_COSTLY" => InvalidArgument [QuotaFailure],
     /// As many calls are in flight as may be.
     InFlightLimitReached: LIMIT "IN_FLIGHT_LIMIT_REACHED" => ResourceExhausted [RetryInfo, QuotaFailure],
     /// The store of a limit is down, and the limit fails closed.

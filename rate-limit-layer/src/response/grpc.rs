@@ -18,16 +18,18 @@ impl RateLimitRefusal {
                 })
             }
             Self::Unavailable(_) => status.retry_after(STORE_RETRY),
-            Self::TooCostly(_)
-            | Self::NoIdentity
-            | Self::AmbiguousIdentity
-            | Self::Misconfigured => status,
+            Self::TooCostly(cost) => match cost.policy() {
+                Some(policy) => status.quota(policy, cost.to_client()),
+                None => status,
+            },
+            Self::NoIdentity | Self::AmbiguousIdentity | Self::Misconfigured => status,
         }
     }
 
     const fn reason(&self) -> Reason {
         match self {
-            Self::QuotaExceeded(_) | Self::TooCostly(_) => Reason::QuotaExceeded,
+            Self::QuotaExceeded(_) => Reason::QuotaExceeded,
+            Self::TooCostly(_) => Reason::TooCostly,
             Self::Unavailable(_) => Reason::LimitUnavailable,
             Self::NoIdentity => Reason::IdentityMissing,
             Self::AmbiguousIdentity => Reason::IdentityAmbiguous,

@@ -96,7 +96,7 @@ impl RateLimitRefusal {
         policies: Option<&HeaderValue>,
         protocol: &ClientProtocol,
     ) -> Response<Content> {
-        let response = match &self {
+        let mut response = match &self {
             Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, policies),
             Self::Unavailable(_) => {
                 let mut response = self.problem().to_response();
@@ -116,7 +116,10 @@ impl RateLimitRefusal {
                 self.problem().to_response()
             }
         };
-        let mut response = protocol.answer(response, || self.grpc_status());
+        // A client of HTTP gets it where it is: a flood of refusals must not pay for the move.
+        if protocol.is_grpc() {
+            response = protocol.answer(response, || self.grpc_status());
+        }
         response.extensions_mut().insert(self);
         response
     }
