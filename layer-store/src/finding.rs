@@ -31,6 +31,10 @@ pub enum FindingKind {
     Eviction,
     /// A restart of the server forgets everything.
     NoPersistence,
+    /// A restart of the server forgets the last minutes: it writes snapshots, and no append-only file.
+    Snapshots,
+    /// The server has replicas. One that is promoted may not have heard of the last writes.
+    Replicated,
     /// The server is a replica, which takes no writes.
     Replica,
     /// The server is a node of a Cluster, which has a part of the keys.
@@ -98,6 +102,8 @@ impl FindingKind {
             Self::MissingCommands => "missing-commands",
             Self::Eviction => "eviction",
             Self::NoPersistence => "no-persistence",
+            Self::Snapshots => "snapshots",
+            Self::Replicated => "replicated",
             Self::Replica => "replica",
             Self::ClusterNode => "cluster-node",
             Self::Resp2 => "resp2",

@@ -177,14 +177,20 @@ impl Inspection {
     }
 
     fn of_persistence(&self, info: &Info) -> Option<Finding> {
-        let forgets = info.field("aof_enabled") == Some("0") && self.saves_nothing == Some(true);
-        forgets.then(|| {
-            Finding::new(
+        if info.field("aof_enabled") != Some("0") {
+            return None;
+        }
+        let (kind, text) = match self.saves_nothing? {
+            true => (
                 FindingKind::NoPersistence,
-                Severity::Notice,
                 "the server saves nothing: a restart forgets idempotency records and locks. Set `appendonly yes` if that matters",
-            )
-        })
+            ),
+            false => (
+                FindingKind::Snapshots,
+                "the server saves snapshots alone: a restart forgets what was written since the last. Set `appendonly yes` if that matters",
+            ),
+        };
+        Some(Finding::new(kind, Severity::Notice, text))
     }
 
     fn take_answers(&mut self, replies: Vec<RespValue>) {
@@ -311,13 +317,20 @@ impl Info {
                 "the server is a node of a Cluster: operations on keys of other nodes fail. Use a server that is no Cluster",
             ));
         }
-        (self.field("role") == Some("slave")).then(|| {
-            Finding::new(
+        match (self.field("role")?, self.field("connected_slaves")) {
+            ("slave", _) => Some(Finding::new(
                 FindingKind::Replica,
                 Severity::Warning,
                 "the server is a replica and takes no writes: use the address of the primary",
-            )
-        })
+            )),
+            (_, None | Some("0")) => None,
+            (_, Some(_)) => Some(Finding::new(
+                FindingKind::Replicated,
+                Severity::Notice,
+                "the server has replicas: a failover to one that has not heard of the last writes forgets them. \
+                 Set `min-replicas-to-write 1` if that matters",
+            )),
+        }
     }
 
     fn of_eviction(&self) -> Option<Finding> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{conformance::Logs, redis::resp::Parser};
 
 const INFO_7: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abcd\r\n# Memory\r\nmaxmemory:0\r\n\
-    maxmemory_policy:allkeys-lru\r\n# Persistence\r\naof_enabled:0\r\n# Replication\r\nrole:master\r\n# Cluster\r\ncluster_enabled:0\r\n";
+    maxmemory_policy:allkeys-lru\r\n# Persistence\r\naof_enabled:1\r\n# Replication\r\nrole:master\r\n# Cluster\r\ncluster_enabled:0\r\n";
 const NOPERM_INFO: &str = "-NOPERM this user has no permissions to run the 'info' command";
 const SAVES: &str = "*2\r\n$4\r\nsave\r\n$7\r\n3600 1 \r\n";
 
@@ -281,17 +281,39 @@ fn eviction_is_found_where_there_is_a_limit() {
 }
 
 #[test]
-fn a_server_that_saves_nothing_is_told_from_one_that_does_not_say() {
+fn a_server_that_saves_nothing_or_snapshots_alone_is_told_from_one_that_does_not_say() {
     let nothing = || value("*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
-    let found = [(FindingKind::NoPersistence, Severity::Notice)];
-    assert_eq!(kinds(&with(1, nothing())), found);
+    let found = |aof: &str, saves: RespValue| {
+        let mut answers = sound();
+        answers[0] = bulk(&INFO_7.replace("aof_enabled:1", aof));
+        answers[1] = saves;
+        kinds(&inspect(true, answers, &[]).0)
+    };
+    let notice = |kind| vec![(kind, Severity::Notice)];
+    assert_eq!(
+        found("aof_enabled:0", nothing()),
+        notice(FindingKind::NoPersistence)
+    );
+    assert_eq!(
+        found("aof_enabled:0", value(SAVES)),
+        notice(FindingKind::Snapshots)
+    );
     for unknown in [error("NOPERM"), RespValue::Array(Vec::new())] {
-        assert_eq!(kinds(&with(1, unknown)), []);
+        assert_eq!(found("aof_enabled:0", unknown), []);
     }
-    let mut answers = sound();
-    answers[0] = bulk(&INFO_7.replace("aof_enabled:0", "aof_enabled:1"));
-    answers[1] = nothing();
-    assert_eq!(kinds(&inspect(true, answers, &[]).0), []);
+    assert_eq!(found("aof_enabled:1", nothing()), []);
+}
+
+#[test]
+fn a_server_with_replicas_is_known() {
+    for (slaves, found) in [("0", false), ("1", true), ("2", true)] {
+        let info = format!("role:master\r\nconnected_slaves:{slaves}");
+        let expected = found.then_some((FindingKind::Replicated, Severity::Notice));
+        assert_eq!(
+            kinds(&with_info("role:master", &info)),
+            Vec::from_iter(expected)
+        );
+    }
 }
 
 #[test]
