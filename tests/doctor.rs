@@ -1,6 +1,7 @@
 //! The findings about real servers.
 
-use layer_store::{FindingKind, Options, Severity, SharedStore, connect_with};
+use layer_store::{Finding, FindingKind, Options, Severity, SharedStore, connect_with};
+use lock_layer::{ClientScope, IdempotencyLayer, Idempotent, Locks};
 use tests::{RedisServer, patient_store};
 
 #[tokio::test]
@@ -65,6 +66,56 @@ async fn renamed_commands_are_found() {
         .unwrap()
         .text;
     assert!(text.contains("MGET") && text.contains("EVAL ("), "{text}");
+}
+
+/// What an evicting server risks depends on what is kept there.
+#[tokio::test]
+async fn a_server_that_evicts_is_refused_where_nothing_may_run_twice() {
+    let options = ["--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"];
+    let server = RedisServer::start_with(&options);
+    let store = patient_store(&server, Options::new()).await;
+    let severity = |findings: Vec<Finding>| {
+        let mut found = findings.into_iter();
+        let found = found.find(|found| found.kind == FindingKind::Eviction);
+        found.expect("it evicts").severity
+    };
+    let scope = ClientScope::global;
+    let [locks, strict, lenient] = [
+        Locks::new(store.clone()).doctor(),
+        IdempotencyLayer::at_most_once(store.clone(), scope()).doctor(),
+        IdempotencyLayer::retry_safe(store.clone(), scope()).doctor(),
+    ]
+    .map(severity);
+    let expected = (Severity::Warning, Severity::Fatal, Severity::Warning);
+    assert_eq!((locks, strict, lenient), expected);
+    assert!(Locks::new(store.clone()).checked().is_ok());
+    let lenient = IdempotencyLayer::retry_safe(store.clone(), scope());
+    assert!(lenient.checked().is_ok());
+    let error = IdempotencyLayer::at_most_once(store.clone(), scope()).checked();
+    let text = error.expect_err("it may run twice").to_string();
+    assert!(
+        text.contains("a request may run twice: ") && text.contains("Set `noeviction`"),
+        "{text}"
+    );
+    let error = Idempotent::at_most_once(store).checked();
+    assert_eq!(error.expect_err("it may run twice").findings().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_with_a_replica_or_snapshots_alone_is_told_where_nothing_may_run_twice() {
+    let server = RedisServer::start_with(&["--save", "3600 1"]);
+    let replica = RedisServer::start_replica_of(&server);
+    let store = patient_store(&server, Options::new()).await;
+    let layer = IdempotencyLayer::at_most_once(store.clone(), ClientScope::global());
+    for kind in [FindingKind::Snapshots, FindingKind::Replicated] {
+        let found = layer.doctor().into_iter().find(|found| found.kind == kind);
+        let found = found.unwrap_or_else(|| panic!("{kind:?}: {:?}", store.doctor()));
+        assert_eq!(found.severity, Severity::Warning, "{kind:?}");
+        assert!(found.text.starts_with("a request may run twice"), "{found}");
+    }
+    assert!(layer.checked().is_ok());
+    let store = patient_store(&replica, Options::new()).await;
+    assert!(Locks::new(store).checked().is_err());
 }
 
 /// The kinds of the findings that are at least warnings.

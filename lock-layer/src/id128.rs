@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// 128 bits as 22 characters of base64url: the text of holder tokens, run tokens, record names and fingerprints.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id128([u8; Self::LEN]);
 
 impl Id128 {

@@ -65,6 +65,8 @@
 //!   stop it, and finds the response when it comes back. A panic is recorded, and then goes on in the caller.
 //! - A response that comes bit by bit reaches its client as it comes, and is copied beside it. One that is longer than the
 //!   limit, or does not end, reaches its client too. A repetition learns that it was not kept, and does not run.
+//! - A response that is [not for keeping](IdempotencyLayer::unkept_types) reaches its client uncopied; copies of completed records
+//!   [in the process](IdempotencyLayer::local_copies) make replays that cost no command.
 //! - A handler may report the outcome of its run: [`RunOutcome`]. It may read its key and its attempt: [`IdempotencyContext`].
 //!
 //! For an API that has clients already, the key may be [optional](IdempotencyLayer::optional_key), come from
@@ -119,10 +121,29 @@
 //! UPDATE cars SET price = $1, fence = $2 WHERE id = 7 AND fence < $2 -- no row: a later holder has written
 //! ```
 //!
+//! # When two may hold
+//!
+//! Two may believe in a lock at a time, and both write if nothing but the lock keeps them apart:
+//!
+//! | What happens | How long the first believes in its lock |
+//! | --- | --- |
+//! | Its process is stopped after its last look at the lock (`SIGSTOP`, a paused machine, a blocked runtime) | until it looks again |
+//! | `FLUSHALL`, `DEL` of the lock and its fencing token, eviction, [`force_release`](LockGroup::force_release) | less than 100 ms where the store pushes, elsewhere a third of the lease |
+//! | The server restarts without the lock: without an append-only file, or with one that is not written at each command | a third of the lease |
+//! | A replica is promoted that has not heard of the lock | a third of the lease |
+//! | The server's clock jumps ahead, and its lease ends early | less than 100 ms where the store pushes the expiry, elsewhere a third of the lease |
+//! | It was told that its lock is lost, and writes all the same | |
+//!
+//! With a write that compares [fencing tokens](#fencing-tokens) none of these makes a double booking. Connections that break,
+//! replies that are lost, scripts that are forgotten, a server that stands still, and a restart with an append-only file that is
+//! written at each command (`appendfsync always`) let nobody else in. So a store for locks has `maxmemory-policy noeviction` and
+//! `appendfsync always`. [`Locks::doctor`] and [`IdempotencyLayer::doctor`] tell what a server lacks for its use, and
+//! [`checked`](IdempotencyLayer::checked) refuses one that is not fit.
+//!
 //! # For operators
 //!
 //! [`IdempotencyLayer::handle`] finds a record by client and key, tells its state and age, marks it done or forgets it, and lists
-//! those that wait for a person. [`LockGroup::inspect`] and [`LockLayer::handle`] show who holds what since when, and release it
+//! those that wait for a person, or walks through them one by one. [`LockGroup::inspect`] and [`LockLayer::handle`] show who holds what since when, and release it
 //! by force.
 //!
 //! # Problems
@@ -164,6 +185,8 @@
 //! | key | required, in `Idempotency-Key` |
 //! | [`payload`](IdempotencyLayer::payload) | content type and body, byte by byte |
 //! | [`replay_headers`](IdempotencyLayer::replay_headers) | all but `Set-Cookie`, `Date` and those of one connection |
+//! | [`unkept_types`](IdempotencyLayer::unkept_types) | `text/event-stream` |
+//! | [`local_copies`](IdempotencyLayer::local_copies) | none |
 //! | [`wait`](IdempotencyLayer::wait) | none: 409 at once |
 //! | [`max_request_body`](IdempotencyLayer::max_request_body) | 1 MiB |
 //! | [`max_response_body`](IdempotencyLayer::max_response_body) | 1 MiB, copied for at most the expected run |
@@ -227,6 +250,7 @@
 
 pub mod body;
 mod detached;
+mod doctor;
 mod error;
 mod id128;
 mod idempotency;
@@ -256,10 +280,11 @@ pub use layer_store as store;
 #[cfg(feature = "metrics")]
 pub use self::metrics::METRICS;
 pub use self::{
+    doctor::UnfitStore,
     error::{AcquireError, LockBusy, LockRefusal},
     idempotency::{
         ClientScope, FoundRecord, Idempotency, IdempotencyContext, IdempotencyHandle,
-        IdempotencyLayer, IdempotencyRefusal, Idempotent, PayloadRule, RecordAddress,
+        IdempotencyLayer, IdempotencyRefusal, Idempotent, Orphans, PayloadRule, RecordAddress,
         ReplayHeaders, RunError, RunOutcome, RunState,
     },
     lease::{

@@ -9,10 +9,13 @@ use super::{
     fingerprint::{RecordName, record_name},
     interrupted::InterruptedRuns,
     key::KeySource,
+    local_copies::LocalCopies,
     outcome::IdempotencyRefusal,
     payload::PayloadRule,
+    record::Record,
     replay_headers::ReplayHeaders,
     retry_policy::RetryPolicy,
+    unkept_types::UnkeptTypes,
 };
 use crate::{retry::CALLER_LIMIT, tracker::RunTracker};
 
@@ -28,6 +31,8 @@ pub(super) struct IdempotencyConfig {
     pub(super) key: KeySource,
     pub(super) payload: PayloadRule,
     pub(super) replay_headers: ReplayHeaders,
+    pub(super) unkept_types: UnkeptTypes,
+    pub(super) local_copies: Option<Arc<LocalCopies>>,
     /// The longest time that a repetition waits for the first request. Zero: it does not.
     pub(super) wait: Duration,
     /// In bytes.
@@ -76,6 +81,8 @@ impl IdempotencyConfig {
             key: KeySource::default(),
             payload: PayloadRule::bytes(),
             replay_headers: ReplayHeaders::default(),
+            unkept_types: UnkeptTypes::default(),
+            local_copies: None,
             wait: Duration::ZERO,
             max_request_body: MIB,
             max_response_body: MIB,
@@ -87,6 +94,11 @@ impl IdempotencyConfig {
             interrupted: Arc::default(),
             enabled: true,
         }
+    }
+
+    /// Returns the copy of a record in this process, if there is one.
+    pub(super) fn local_copy(&self, name: &RecordName) -> Option<Record> {
+        self.local_copies.as_ref()?.get(name)
     }
 
     /// Returns the life of a record.

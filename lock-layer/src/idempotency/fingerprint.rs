@@ -8,7 +8,7 @@ use super::client_scope::Client;
 use crate::id128::Id128;
 
 /// The name of a record in the store: a hash of client, method, route and key, and of the host if the scope asks for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct RecordName(Id128);
 
 /// The parts of a request that a repetition must have in common with the first, as a hash.

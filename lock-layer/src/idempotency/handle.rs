@@ -1,14 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use layer_store::{
-    Condition, Identity, IdentityRef, Key, Op, Reply, Retention, Scan, StoreError, Value,
-};
+use layer_store::{Condition, Identity, IdentityRef, Key, Op, Reply, Retention, StoreError, Value};
 
 use super::{
     client_scope::Client,
     config::IdempotencyConfig,
     fingerprint::{RecordName, Route, name_of},
+    orphans::Orphans,
     record::{Record, RecordState, RunId},
 };
 use crate::inspect::Inspect;
@@ -171,43 +170,40 @@ impl IdempotencyHandle {
 
     /// Lists the records that wait for a person: [`RunState::OutcomeUnknown`].
     ///
-    /// It walks through all keys of the server, page by page. For maintenance.
+    /// It walks through all keys of the server, page by page. For maintenance. Where there may be many,
+    /// [`walk_orphans`](Self::walk_orphans) returns one after the other.
     ///
     /// # Errors
     ///
     /// The store did not reply within 500 ms to one of the questions.
     pub async fn orphans(&self) -> Result<Vec<FoundRecord>, StoreError> {
-        let mut orphans = Vec::new();
-        let mut scan = Scan::new(&self.config.records);
-        loop {
-            let page = self
-                .config
-                .caller
-                .call(&Op::Scan(&scan))
-                .await?
-                .into_page()?;
-            for key in page.keys {
-                let Some(Identity::Text(name)) = key.identity() else {
-                    continue;
-                };
-                let Some(name) = RecordName::read(&name) else {
-                    continue;
-                };
-                let found = self.look(name).await?;
-                let is_new = |found: &FoundRecord| {
-                    orphans
-                        .iter()
-                        .all(|other: &FoundRecord| other.name != found.name)
-                };
-                orphans.extend(
-                    found.filter(|found| found.state == RunState::OutcomeUnknown && is_new(found)),
-                );
-            }
-            match page.next {
-                Some(next) => scan = scan.from(next),
-                None => return Ok(orphans),
+        let mut orphans = Vec::<FoundRecord>::new();
+        let mut walk = self.walk_orphans();
+        while let Some(found) = walk.next().await? {
+            if orphans.iter().all(|other| other.name != found.name) {
+                orphans.push(found);
             }
         }
+        Ok(orphans)
+    }
+
+    /// Walks through the records that wait for a person, one by one, with as much memory as a page of them takes.
+    ///
+    /// ```
+    /// use lock_layer::{Idempotent, store::{MemoryStore, SharedStore}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let jobs = Idempotent::at_most_once(SharedStore::new(MemoryStore::new()));
+    /// let records = jobs.handle();
+    /// let mut orphans = records.walk_orphans();
+    /// while let Some(found) = orphans.next().await? {
+    ///     println!("{} since {:?}", found.name(), found.age());
+    /// }
+    /// # Ok::<_, lock_layer::store::StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn walk_orphans(&self) -> Orphans {
+        Orphans::new(self.clone())
     }
 
     /// Records that the request is done: repetitions get 409 `body-not-kept` with this status, and do not run. Returns false if
@@ -224,6 +220,7 @@ impl IdempotencyHandle {
         let Some(run) = found.run else {
             return Ok(false);
         };
+        self.forget_copy(found);
         let value = Value::from(run.body_not_kept(status));
         let op = Op::Set {
             key: &self.key(&found.name),
@@ -244,6 +241,7 @@ impl IdempotencyHandle {
     ///
     /// The store did not reply within 500 ms. The record may have been removed all the same.
     pub async fn forget(&self, found: &FoundRecord) -> Result<bool, StoreError> {
+        self.forget_copy(found);
         let op = Op::Delete {
             key: &self.key(&found.name),
             if_equals: Some(&found.value),
@@ -252,7 +250,11 @@ impl IdempotencyHandle {
         reply.and_then(Reply::into_count).map(|count| count > 0)
     }
 
-    async fn look(&self, name: RecordName) -> Result<Option<FoundRecord>, StoreError> {
+    pub(super) fn config(&self) -> &IdempotencyConfig {
+        &self.config
+    }
+
+    pub(super) async fn look(&self, name: RecordName) -> Result<Option<FoundRecord>, StoreError> {
         let keys = [self.key(&name)];
         let mut seen = self.config.caller.run(&mut Inspect(&keys)).await?;
         let Some((value, ends_in)) = seen.pop().flatten() else {
@@ -272,6 +274,12 @@ impl IdempotencyHandle {
             age: life.as_duration().saturating_sub(ends_in),
             ends_in,
         }))
+    }
+
+    fn forget_copy(&self, found: &FoundRecord) {
+        if let Some(copies) = &self.config.local_copies {
+            copies.forget(&found.name);
+        }
     }
 
     fn state(&self, state: &RecordState) -> RunState {

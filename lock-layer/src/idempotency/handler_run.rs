@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, response::Parts};
 use layer_http::{
     Body, Content, Handler, KeepableBody,
     grpc::{CallOutcome, ClientProtocol, Code},
@@ -255,7 +255,7 @@ impl HandlerRun {
         }
         // ## Responded => Body not kept, without a look at the body.
         let is_secret = run_end == RunEnd::Told(RunOutcome::ExecutedNotKept);
-        if is_secret || is_event_stream(&parts.headers) {
+        if is_secret || self.config.unkept_types.have(&parts.headers) {
             return (body_not_kept().into(), Body::inner(Resumed::whole(body)));
         }
         match capture(body, self.config.max_response_body).await {
@@ -345,34 +345,5 @@ impl HandlerRun {
 
     pub(super) fn key(&self) -> Key<'_> {
         self.config.record_key(&self.name)
-    }
-}
-
-/// Returns true for an event stream, which goes on for as long as somebody listens.
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
-    kind.and_then(|kind| kind.get(..EVENT_STREAM.len()))
-        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
-}
-
-const EVENT_STREAM: &[u8] = b"text/event-stream";
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn an_event_stream_is_known_by_its_content_type() {
-        let is_stream = |kind: Option<&'static str>| {
-            let kind = kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
-            is_event_stream(&kind.into_iter().collect())
-        };
-        assert!(is_stream(Some("text/event-stream")));
-        assert!(is_stream(Some("Text/Event-Stream; charset=utf-8")));
-        assert!(!is_stream(Some("text/event-strea")));
-        assert!(!is_stream(Some("text/plain; a=text/event-stream")));
-        assert!(!is_stream(None));
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
-use layer_store::{ErrorKind, IdentityRef, Key, KeySpace, SharedStore, StoreError, Ttl};
+use layer_store::{ErrorKind, Finding, IdentityRef, Key, KeySpace, SharedStore, StoreError, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
@@ -24,6 +24,7 @@ use super::{
     settlement::Settlement,
 };
 use crate::{
+    doctor::UnfitStore,
     metrics::count_idempotent,
     retry::{Retry, run_with_retry},
     shared_store::warn_unless_shared,
@@ -146,6 +147,23 @@ impl Idempotent {
     pub fn tracked_by(mut self, tracker: &RunTracker) -> Self {
         Arc::make_mut(&mut self.config).tracker = tracker.clone();
         self
+    }
+
+    /// Returns what is known of the store's server. See [`IdempotencyLayer::doctor`](crate::IdempotencyLayer::doctor).
+    pub fn doctor(&self) -> Vec<Finding> {
+        let store_use = self.config.retry_policy.store_use();
+        store_use.findings(&self.config.caller.info())
+    }
+
+    /// Checks that the store is fit for these records. See [`IdempotencyLayer::checked`](crate::IdempotencyLayer::checked).
+    ///
+    /// # Errors
+    ///
+    /// Where that does.
+    pub fn checked(self) -> Result<Self, UnfitStore> {
+        let store_use = self.config.retry_policy.store_use();
+        store_use.check(&self.config.caller.info())?;
+        Ok(self)
     }
 
     /// Runs `work`, or returns the result of the run that there was with this key. The result is kept as JSON.

@@ -22,6 +22,7 @@ use super::{
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     record::Record,
+    replay::respond_to_repetition,
     settlement::Settlement,
     waiting::Repetition,
 };
@@ -102,6 +103,13 @@ impl<S> KeyedRequest<S> {
             Err(refusal) => return Step::refused(refusal, &protocol),
         };
         let fingerprint = config.payload.fingerprint(&head, &body);
+        if let Some(record) = config.local_copy(&name) {
+            let now = config.clock.now() / 1_000;
+            return match respond_to_repetition(Some(record), fingerprint, now) {
+                Ok(replay) => Step::Respond(Ok(replay)),
+                Err(refusal) => Step::refused(refusal, &protocol),
+            };
+        }
         let Some(tracked) = config.tracker.begin() else {
             return Step::refused(IdempotencyRefusal::Closing, &protocol);
         };

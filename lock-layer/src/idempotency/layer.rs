@@ -2,15 +2,19 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
 use layer_http::{RequestHead, grpc::is_method_path, key_fn};
-use layer_store::{Identity, SharedStore};
+use layer_store::{Finding, Identity, SharedStore};
 use tower_layer::Layer;
 
 use super::{
     client_scope::ClientScope, config::IdempotencyConfig, handle::IdempotencyHandle,
-    payload::PayloadRule, replay_headers::ReplayHeaders, retry_policy::RetryPolicy,
-    service::Idempotency,
+    local_copies::LocalCopies, payload::PayloadRule, replay_headers::ReplayHeaders,
+    retry_policy::RetryPolicy, service::Idempotency, unkept_types::UnkeptTypes,
 };
-use crate::{shared_store::warn_unless_shared, tracker::RunTracker};
+use crate::{
+    doctor::{StoreUse, UnfitStore},
+    shared_store::warn_unless_shared,
+    tracker::RunTracker,
+};
 
 /// Runs a request once, and replays the first response to its repetitions. By default for `POST` and `PATCH`, which then need
 /// the header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
@@ -283,6 +287,78 @@ impl IdempotencyLayer {
         );
         self.edit().max_response_body = bytes;
         self
+    }
+
+    /// Sets the content types of responses that are not kept, such as `application/x-ndjson` or `video/*`. Default
+    /// `text/event-stream`.
+    ///
+    /// Such a response reaches its client as it comes, and nothing is copied. Its repetitions get 409 `body-not-kept` with its
+    /// status, and do not run. For one response, a handler says it with
+    /// [`RunOutcome::ExecutedNotKept`](crate::RunOutcome::ExecutedNotKept).
+    ///
+    /// ```
+    /// # use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// let once = IdempotencyLayer::retry_safe(store, ClientScope::global())
+    ///     .unkept_types(["text/event-stream", "application/x-ndjson"]);
+    /// # let _ = once;
+    /// ```
+    #[must_use]
+    pub fn unkept_types<'a>(mut self, types: impl IntoIterator<Item = &'a str>) -> Self {
+        self.edit().unkept_types = UnkeptTypes::new(types);
+        self
+    }
+
+    /// Keeps copies of completed records in this process, of at most so many bytes in all, and believes each for `time`. By
+    /// default there are none.
+    ///
+    /// A replay from a copy costs no command. It is for clients that repeat a request many times. A completed record does not
+    /// change, but it ends after [`keep_for`](Self::keep_for), and an operator may [forget](IdempotencyHandle::forget) it: other
+    /// processes learn of that after `time`, so write some seconds. The copies of this process are forgotten with the record.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn local_copies(mut self, bytes: usize, time: Duration) -> Self {
+        assert!(
+            bytes > 0 && !time.is_zero(),
+            "local_copies of no bytes, or believed for no time, are none: write some, such as 1 << 20 and Duration::from_secs(5)"
+        );
+        self.edit().local_copies = Some(Arc::new(LocalCopies::new(bytes, time)));
+        self
+    }
+
+    /// Returns what is known of the store's server, with the severity and the meaning that it has for these records.
+    ///
+    /// An evicting server, for example, is a warning with `retry_safe` and fatal with `at_most_once`: a request may run twice.
+    /// Empty before the first connection, and for a store without a server. See [`checked`](Self::checked).
+    pub fn doctor(&self) -> Vec<Finding> {
+        self.store_use().findings(&self.config.caller.info())
+    }
+
+    /// Checks that the store is fit for these records.
+    ///
+    /// ```
+    /// # use lock_layer::{ClientScope, IdempotencyLayer, UnfitStore, store::{MemoryStore, SharedStore}};
+    /// # let store = SharedStore::new(MemoryStore::new());
+    /// let once = IdempotencyLayer::at_most_once(store, ClientScope::global()).checked()?;
+    /// # let _ = once;
+    /// # Ok::<_, UnfitStore>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The [`doctor`](Self::doctor) found something fatal: a server that evicts, if nothing may run twice, one that runs no scripts,
+    /// or a replica. A server that is not reached yet has no findings, and is no error.
+    pub fn checked(self) -> Result<Self, UnfitStore> {
+        self.store_use().check(&self.config.caller.info())?;
+        Ok(self)
+    }
+
+    fn store_use(&self) -> StoreUse {
+        self.config.retry_policy.store_use()
     }
 
     /// Sets the time for which records are kept. Default 24 h; 1 s to ten years. A repetition after that time runs.

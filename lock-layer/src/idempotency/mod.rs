@@ -10,6 +10,7 @@
 //! - [`claim`], [`settle`]: the operations. [`programs`]: the atomic steps in the store. [`record`]: the stored text.
 //! - [`payload`]: what of a body counts. [`context`]: what a handler may know. [`waiting`]: repetitions that wait.
 //! - [`capture`]: reads bodies, and copies those that go to their client as they come. [`replay`]: responds to a repetition, with the [`replay_headers`].
+//! - [`unkept_types`]: responses that are not kept. [`local_copies`]: replays without a command.
 //! - [`retry_policy`], [`outcome`]: what is kept, and why a request is refused.
 
 #[cfg(feature = "axum")]
@@ -31,7 +32,9 @@ mod interrupted;
 mod key;
 mod keyed_request;
 mod layer;
+mod local_copies;
 mod once;
+mod orphans;
 mod outcome;
 mod payload;
 mod record;
@@ -42,6 +45,7 @@ mod run_error;
 mod service;
 mod settle;
 mod settlement;
+mod unkept_types;
 mod waiting;
 
 pub use self::{
@@ -50,6 +54,7 @@ pub use self::{
     handle::{FoundRecord, IdempotencyHandle, RecordAddress, RunState},
     idempotent::Idempotent,
     layer::IdempotencyLayer,
+    orphans::Orphans,
     outcome::{IdempotencyRefusal, RunOutcome},
     payload::PayloadRule,
     replay_headers::ReplayHeaders,

@@ -40,14 +40,14 @@ pub(super) struct RunId {
 }
 
 /// A record, as it was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) run: RunId,
     pub(super) state: RecordState,
 }
 
 /// The state of a record's run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum RecordState {
     /// The run has not begun. Its claim ends soon.
     Claimed,
@@ -215,6 +215,14 @@ impl Record {
 }
 
 impl RecordedResponse {
+    /// Returns the bytes of headers, body and trailers.
+    pub(super) fn size(&self) -> usize {
+        let trailers = self.trailers.iter().flatten();
+        let lines = self.headers.iter().chain(trailers);
+        let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
+        self.body.len() + lines.sum::<usize>()
+    }
+
     fn read(bytes: Bytes) -> Option<Self> {
         // The lengths may be wrong in a broken record, so each part is checked against the bytes that are there.
         let end = bytes.iter().take(LENGTHS).position(|byte| *byte == b'\n')?;

@@ -1,7 +1,7 @@
 use http::{StatusCode, response::Parts};
 use layer_http::grpc::{CallOutcome, Code};
 
-use crate::RunOutcome;
+use crate::{RunOutcome, doctor::StoreUse};
 
 /// The meaning of a failure: the one choice that nobody can make for the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,14 @@ impl RunEnd {
 }
 
 impl RetryPolicy {
+    /// Returns the use that records under this policy make of their store.
+    pub(super) fn store_use(self) -> StoreUse {
+        match self {
+            Self::AtMostOnce => StoreUse::AtMostOnce,
+            Self::RetrySafe => StoreUse::RetrySafe,
+        }
+    }
+
     /// Returns true if a response is kept and replayed from now on, false if the next request with its key runs.
     ///
     /// One whose trailers will tell is kept for now.

@@ -37,6 +37,9 @@ impl Repetition {
 
     /// Responds by the record that was found. It never runs the handler.
     pub(super) fn respond<B>(&self, found: Found) -> Response<Body<B>> {
+        if let (Some(copies), Some(record)) = (&self.config.local_copies, &found) {
+            copies.keep(self.name, record);
+        }
         respond_to_repetition(found, self.fingerprint, self.config.now())
             .unwrap_or_else(|refusal| refusal.refuse(&self.protocol))
     }

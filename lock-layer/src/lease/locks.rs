@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use layer_store::{Identity, Protocol, SharedStore, StoreError};
+use layer_store::{Finding, Identity, Protocol, SharedStore, StoreError};
 use tokio::time::Instant;
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     AcquireError,
+    doctor::{StoreUse, UnfitStore},
     inspect::Inspect,
     retry::{Retry, run_with_retry},
     shared_store::warn_unless_shared,
@@ -132,6 +133,23 @@ impl Locks {
         );
         Arc::make_mut(&mut self.config).busy_status = status;
         self
+    }
+
+    /// Returns what is known of the store's server, with the severity and the meaning that it has for locks: see
+    /// [two may hold](crate#when-two-may-hold). Empty before the first connection, and for a store without a server.
+    pub fn doctor(&self) -> Vec<Finding> {
+        StoreUse::Locks.findings(&self.config.caller.info())
+    }
+
+    /// Checks that the store is fit for locks.
+    ///
+    /// # Errors
+    ///
+    /// The [`doctor`](Self::doctor) found something fatal: a server that runs no scripts, or a replica. A server that is not reached
+    /// yet has no findings, and is no error.
+    pub fn checked(self) -> Result<Self, UnfitStore> {
+        StoreUse::Locks.check(&self.config.caller.info())?;
+        Ok(self)
     }
 
     /// Returns the group with this name.

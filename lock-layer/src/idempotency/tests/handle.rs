@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use layer_store::Identity;
+use layer_store::{Effect, ErrorKind, Identity, conformance::Fault};
 
 use super::{Handler, both, by_user, created, is_replay, record_name_of, send};
 use crate::{
@@ -101,6 +101,39 @@ async fn what_waits_for_a_person_is_listed_and_marked_done_or_forgotten() {
         assert!(!records.mark_done(&found, StatusCode::OK).await.unwrap());
         assert!(records.orphans().await.unwrap().is_empty());
     }
+}
+
+/// More than a page of a scan has. One after the other is settled, and a store that fails in between stops nothing.
+#[tokio::test(start_paused = true)]
+async fn orphans_come_one_by_one_and_each_is_settled() {
+    let world = World::far();
+    let jobs = Idempotent::at_most_once(world.store());
+    for number in 0..250_u32 {
+        let result = match number % 2 {
+            0 => jobs.run(number.to_string(), async || Ok(1)).await,
+            _ => jobs.run(number.to_string(), async || Err("no")).await,
+        };
+        assert_eq!(result.is_ok(), number % 2 == 0);
+    }
+    let records = jobs.handle();
+    let mut walk = records.walk_orphans();
+    let mut forgotten = 0;
+    for turn in 0.. {
+        if turn == 0 || turn == 60 {
+            let lost = Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied);
+            world.fault_injector.inject(lost);
+            assert!(walk.next().await.is_err());
+            world.fault_injector.heal();
+        }
+        let Some(found) = walk.next().await.unwrap() else {
+            break;
+        };
+        assert_eq!(found.state(), RunState::OutcomeUnknown);
+        forgotten += usize::from(records.forget(&found).await.unwrap());
+    }
+    assert_eq!(forgotten, 125);
+    assert!(records.orphans().await.unwrap().is_empty());
+    assert!(walk.next().await.unwrap().is_none());
 }
 
 /// A record is found by what names it: the client that the scope found or its address, and the host.

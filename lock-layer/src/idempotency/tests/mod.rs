@@ -35,6 +35,7 @@ mod grpc;
 mod handle;
 mod handler_run;
 mod jobs;
+mod local_copies;
 mod options;
 mod outage;
 mod refusal;

@@ -79,6 +79,39 @@ async fn each_bit_is_there_when_the_handler_sends_it_and_a_repetition_gets_them_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_type_that_is_not_kept_passes_at_once_and_its_repetition_does_not_run() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let layer = layer.unkept_types(["application/x-ndjson"]);
+            let inner = BoxCloneSyncService::new(service_fn(|_: Request<Full<Bytes>>| async {
+                let bits = futures_util::stream::iter(["1\n", "2\n"]).then(|line| async move {
+                    sleep(Duration::from_secs(60)).await;
+                    Chunk::Ok(Frame::data(Bytes::from(line)))
+                });
+                let mut response = Response::new(StreamBody::new(bits.boxed()));
+                let kind = "application/x-ndjson; charset=utf-8".parse().unwrap();
+                response.headers_mut().insert("content-type", kind);
+                Ok::<_, Infallible>(response)
+            }));
+            let service: Guarded = BoxCloneSyncService::new(layer.layer(inner));
+            let key = layer_store::conformance::unique();
+            let begun = Instant::now();
+            let first = send(&service, &key).await;
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            // It is known as done before its body has ended.
+            let again = send(&service, &key).await;
+            let refusal = IdempotencyRefusal::BodyNotKept {
+                status: StatusCode::OK,
+            };
+            assert_eq!(again.extensions().get(), Some(&refusal));
+            assert_eq!(layer.tracker().running(), 0, "no task copies it");
+            assert_eq!(text(first).await, "1\n2\n");
+            assert_eq!(begun.elapsed(), Duration::from_secs(120));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_in_the_middle_finds_all_of_it_later() {
     for world in worlds() {
         for layer in both(&world) {
