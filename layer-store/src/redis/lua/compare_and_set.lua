@@ -2,7 +2,7 @@
 -- ARGV[1]: the value that must be there
 -- ARGV[2]: the time to live in milliseconds, "never" or "keep", or "left" where Redis has no KEEPTTL
 -- ARGV[3]: the value to write
--- Reply: {1} if it was written, else {0, the existing value or nil}
+-- Reply: 1 if it was written, else {0, the existing value or nil}
 local existing = redis.call('GET', KEYS[1])
 if existing ~= ARGV[1] then
   return {0, existing}
@@ -19,4 +19,4 @@ elseif life == 'never' then
 else
   redis.call('SET', KEYS[1], ARGV[3], 'PX', life)
 end
-return {1}
+return 1

@@ -32,6 +32,7 @@ impl Expected<'_> {
             (Self::Stored, value) if value.is_status("OK") => Ok(stored()),
             (Self::StoredIfAbsent, RespValue::Nil) => Ok(stored()),
             (Self::StoredIfAbsent, RespValue::Bulk(value)) => Ok(refused(Some(value))),
+            (Self::StoredIfEqual, RespValue::Int(1)) => Ok(stored()),
             (Self::StoredIfEqual, RespValue::Array(values)) => stored_if_equal(values),
             (Self::Count, RespValue::Int(count)) => match u64::try_from(count) {
                 Ok(count) => Ok(Reply::Count(count)),
@@ -64,7 +65,6 @@ impl Expected<'_> {
 fn stored_if_equal(values: Vec<RespValue>) -> Result<Reply, CallError> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
-        (Some(RespValue::Int(1)), None) => Ok(stored()),
         (Some(RespValue::Int(0)), Some(value)) => Ok(refused(bulk(value)?)),
         // In RESP2 an array ends before a nil that is last in a Lua table.
         (Some(RespValue::Int(0)), None) => Ok(refused(None)),

@@ -226,7 +226,7 @@ fn replies_of_both_protocols_are_read() {
         (Expected::StoredIfAbsent, "$-1\r\n", stored()),
         (Expected::StoredIfAbsent, "_\r\n", stored()),
         (Expected::StoredIfAbsent, "$1\r\na\r\n", refused(some("a"))),
-        (Expected::StoredIfEqual, "*1\r\n:1\r\n", stored()),
+        (Expected::StoredIfEqual, ":1\r\n", stored()),
         (
             Expected::StoredIfEqual,
             "*2\r\n:0\r\n$1\r\na\r\n",
@@ -294,7 +294,8 @@ fn a_reply_of_another_shape_is_corrupt_and_may_be_applied() {
         (Expected::Stored, "+QUEUED\r\n"),
         (Expected::StoredIfAbsent, "+OK\r\n"),
         (Expected::StoredIfEqual, "*0\r\n"),
-        (Expected::StoredIfEqual, "*1\r\n:2\r\n"),
+        (Expected::StoredIfEqual, ":2\r\n"),
+        (Expected::StoredIfEqual, "*1\r\n:1\r\n"),
         (Expected::StoredIfEqual, "*2\r\n:0\r\n:0\r\n"),
         (Expected::Count, ":-1\r\n"),
         (Expected::Count, "$1\r\n1\r\n"),
