@@ -30,9 +30,11 @@ pub struct IdempotencyContext {
 }
 
 impl IdempotencyContext {
-    pub(super) fn new(key: &[u8], record: RecordName, run: RunId) -> Self {
+    pub(super) fn new(key: Box<[u8]>, record: RecordName, run: RunId) -> Self {
+        let key = String::from_utf8(key.into())
+            .unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into());
         Self {
-            key: String::from_utf8_lossy(key).into(),
+            key: key.into(),
             record,
             run,
         }

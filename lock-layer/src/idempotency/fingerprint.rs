@@ -156,14 +156,24 @@ impl Fields {
     }
 
     pub(super) fn add(&mut self, field: &[u8]) {
-        match u8::try_from(field.len()) {
-            Ok(length) if length < LONG => self.gather(&[length]),
+        let length = u8::try_from(field.len()).unwrap_or(LONG);
+        let place = self.gathered.get_mut(self.length..);
+        let place = place.and_then(|rest| rest.get_mut(..1 + field.len()));
+        match place {
+            // The usual field, in one step.
+            Some([first, rest @ ..]) if length < LONG => {
+                *first = length;
+                rest.copy_from_slice(field);
+                self.length += 1 + field.len();
+            }
             _ => {
-                self.gather(&[LONG]);
-                self.gather(&(field.len() as u64).to_le_bytes());
+                self.gather(&[length]);
+                if length == LONG {
+                    self.gather(&(field.len() as u64).to_le_bytes());
+                }
+                self.gather(field);
             }
         }
-        self.gather(field);
     }
 
     fn gather(&mut self, bytes: &[u8]) {

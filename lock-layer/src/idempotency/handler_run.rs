@@ -95,7 +95,7 @@ impl HandlerRun {
     }
 
     /// Returns what the handler may know of its run.
-    pub(super) fn context(&self, key: &[u8]) -> IdempotencyContext {
+    pub(super) fn context(&self, key: Box<[u8]>) -> IdempotencyContext {
         IdempotencyContext::new(key, self.name, self.id)
     }
 

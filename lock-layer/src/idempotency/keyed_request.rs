@@ -181,7 +181,7 @@ impl<S> PendingRequest<S> {
     fn for_run<ReqBody: Rebuild>(self, run: &HandlerRun) -> (S, Request<ReqBody::Rebuilt>) {
         let content = Content::new(self.body).with_trailers(self.trailers);
         let mut req = Request::from_parts(self.parts, ReqBody::rebuild(content));
-        req.extensions_mut().insert(run.context(&self.key));
+        req.extensions_mut().insert(run.context(self.key));
         (self.inner, req)
     }
 }

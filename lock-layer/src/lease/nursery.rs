@@ -122,3 +122,82 @@ async fn watch(nursery: Weak<Nursery>) {
         sleep_until(next).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use layer_store::{MemoryStore, SharedStore};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{Locks, testing::settle};
+
+    fn tasks() -> usize {
+        Handle::current().metrics().num_alive_tasks()
+    }
+
+    async fn pass(millis: u64) {
+        advance(Duration::from_millis(millis)).await;
+        settle().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_has_a_task_once_it_is_no_longer_young() {
+        let car = Locks::new(SharedStore::new(MemoryStore::new())).group("car:7");
+        for _ in 0..100 {
+            let guard = car.try_acquire("1").await.unwrap();
+            guard.release().await.unwrap();
+            drop(car.try_acquire("1").await.unwrap());
+            settle().await;
+        }
+        // That of the nursery.
+        assert_eq!(tasks(), 1);
+        let first = car.try_acquire("1").await.unwrap();
+        pass(20).await;
+        let second = car.try_acquire("2").await.unwrap();
+        pass(29).await;
+        assert_eq!(tasks(), 1);
+        pass(1).await;
+        assert_eq!(tasks(), 2);
+        drop(first);
+        pass(19).await;
+        assert_eq!(tasks(), 1);
+        pass(1).await;
+        assert_eq!(tasks(), 2);
+        // Without young locks nobody watches.
+        pass(100).await;
+        assert_eq!(tasks(), 1);
+        assert!(!second.is_lost());
+        drop(second);
+        settle().await;
+        assert_eq!(tasks(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_of_a_short_lease_grows_up_in_time_to_be_renewed() {
+        let locks = Locks::new(SharedStore::new(MemoryStore::new()));
+        let car = locks.lease(Duration::from_millis(30)).group("car:7");
+        // The nursery is about to end when the lock comes.
+        drop(car.try_acquire("1").await.unwrap());
+        pass(9).await;
+        let guard = car.try_acquire("1").await.unwrap();
+        for _ in 0..100 {
+            pass(1).await;
+            assert!(!guard.is_lost());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_another_runtime_has_its_task_there_at_once() {
+        let locks = Locks::new(SharedStore::new(MemoryStore::new()));
+        let _young = locks.group("car:7").try_acquire("1").await.unwrap();
+        let other = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().build().unwrap();
+            runtime.block_on(async {
+                let _guard = locks.group("car:7").try_acquire("2").await.unwrap();
+                tasks()
+            })
+        });
+        assert_eq!(other.join().unwrap(), 1);
+    }
+}
