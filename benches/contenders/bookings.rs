@@ -45,7 +45,7 @@ impl Bookings {
 
     /// Makes the next one.
     #[inline(never)]
-    pub fn next(&mut self) -> Request<Body> {
+    pub fn make(&mut self) -> Request<Body> {
         let number = match &mut self.keys {
             Keys::New(next) => {
                 *next += 1;
@@ -116,7 +116,7 @@ where
 {
     let mut made = Bookings::new(keys);
     for _ in 0..requests {
-        let response = answer(service, made.next()).await;
+        let response = answer(service, made.make()).await;
         assert_eq!(read(response.into_body()), length, "the whole page");
     }
 }

@@ -11,6 +11,7 @@ mod locked;
 #[cfg(feature = "peers")]
 mod peers;
 mod redis;
+mod redis_floor;
 mod request;
 mod rounds;
 
@@ -27,6 +28,7 @@ pub use self::{
     limited::{Setting, limited},
     locked::{cycle, drive_locks},
     redis::{bare_connection, cpu_time, time_of_tasks},
+    redis_floor::{PlainLock, RedisFloor},
     request::{ask, drive, drive_calls, request, unary_call},
     rounds::{Contender, compare, median},
 };
