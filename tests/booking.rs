@@ -12,6 +12,8 @@ mod doubles;
 mod faults;
 #[path = "booking/limit.rs"]
 mod limit;
+#[path = "booking/limits.rs"]
+mod limits;
 #[path = "booking/metrics.rs"]
 mod metrics;
 #[path = "booking/round.rs"]

@@ -3,7 +3,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use rate_limit_layer::{InvalidQuota, Policy, Quota};
 
-use crate::{bookings::Drill, db::Constraint, ledger::Fences};
+use crate::{
+    bookings::Drill,
+    db::Constraint,
+    ledger::Fences,
+    limits::{Limits, Tier, Tiers},
+};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -44,6 +49,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     burst: Option<u64>,
 
+    /// The number of requests of a client that a process may charge in advance: fewer commands to Redis, and so many more may pass
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    prepaid: u64,
+
+    /// A limit for each client's address that is not in force: /metrics shows what it would refuse
+    #[arg(long, value_name = "QUOTA")]
+    trial: Option<Quota>,
+
+    /// An API key with a quota of its own in place of --limit, such as key-of-ada=1000/s. May be repeated
+    #[arg(long = "tier", value_name = "KEY=QUOTA")]
+    tiers: Vec<Tier>,
+
     /// The response while the store is down: `open` admits requests uncounted, `closed` answers 503
     #[arg(long, value_enum, value_name = "MODE", default_value = "open")]
     on_store_error: OnStoreError,
@@ -52,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = examples::time)]
     pub(crate) deadline: Duration,
 
-    /// The time that each booking takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
+    /// The time that each booking and each report takes at least, such as 2s or 500ms, for drills: what happens to it at a deploy?
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = examples::time)]
     slow: Duration,
 }
@@ -82,12 +99,27 @@ impl Args {
         }
     }
 
-    /// Returns the policy for every route but `/healthz`.
+    /// Returns the limits for every route but `/healthz` and `/metrics`.
     ///
     /// # Errors
     ///
     /// Returns an error if the quota cannot have this burst.
-    pub(crate) fn policy(&self) -> Result<Policy, InvalidQuota> {
+    pub(crate) fn limits(&self) -> Result<Limits, InvalidQuota> {
+        let trial = |quota: Quota| quota.fail_open().name("trial");
+        Ok(Limits {
+            policy: self.policy()?,
+            prepaid: self.prepaid,
+            trial: self.trial.map(trial),
+            tiers: Tiers::new(&self.tiers),
+        })
+    }
+
+    /// Returns the policy of `--limit`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the quota cannot have this burst.
+    fn policy(&self) -> Result<Policy, InvalidQuota> {
         let quota = match self.burst {
             Some(burst) => self.limit.try_burst(burst)?,
             None => self.limit,
@@ -132,6 +164,8 @@ mod tests {
         for (words, hint) in [
             (&["--limit", "0/s"][..], "write at least 1"),
             (&["--limit", "many"], "write one such as 100/min"),
+            (&["--tier", "ada"], "such as key-of-ada=1000/s"),
+            (&["--tier", "ada=many"], "write one such as 100/min"),
             (
                 &["--on-store-error", "ajar"],
                 "possible values: open, closed",

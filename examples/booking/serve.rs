@@ -6,7 +6,7 @@ use rate_limit_layer::store::{Options, SharedStore, Store};
 
 /// Serves until SIGTERM or ctrl-c, and then until the requests that have begun are answered.
 pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
-    let policy = args.policy().map_err(|error| format!("--burst: {error}"))?;
+    let limits = args.limits().map_err(|error| format!("--burst: {error}"))?;
     let exporter = Exporter::install()?;
     let options = Options::new().deadline(args.deadline);
     let store = examples::open_with(args.store.as_deref(), options).await?;
@@ -17,7 +17,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     announce(listener.local_addr()?, &store);
 
     let runs = RunTracker::new();
-    let app = app::router(&store, policy, db, exporter, &runs, args.drill())
+    let app = app::router(&store, limits, db, exporter, &runs, args.drill())
         .into_make_service_with_connect_info::<SocketAddr>();
     let grace = examples::serve_on(listener, app).await?;
     // Bookings whose client has left have no connection for which the server has waited.
