@@ -469,8 +469,9 @@ type Forget = fn(&RedisServer, &str);
 async fn a_holder_is_told_within_100_ms_that_redis_forgot_its_lock() {
     let server = RedisServer::start();
     let locks = Locks::new(connect(&server.url()).await.unwrap()).lease(Duration::from_secs(3_600));
-    let ways: [(&str, Forget); 3] = [
+    let ways: [(&str, Forget); 4] = [
         ("FLUSHALL", |server, _| server.command(&["FLUSHALL"])),
+        ("eviction", |server, _| server.evict_all()),
         ("another holder", |server, group| {
             // As after an eviction, when another is let in before the first looks.
             let lock = format!("{{{group}}}:lock:unit:1");
@@ -522,15 +523,7 @@ async fn a_holder_is_told_that_its_lock_was_evicted_or_keeps_it() {
     .await;
     assert!(!guard.is_lost());
 
-    // A server that evicts what has an end, and is full of it.
-    let () = server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    let full: redis::RedisResult<()> = redis::cmd("SET")
-        .arg("filler")
-        .arg("x")
-        .query(&mut server.raw());
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-    drop(full);
+    server.evict_all();
     tokio::time::timeout(Duration::from_secs(5), guard.lost())
         .await
         .expect("its lock and its fencing token are evicted");

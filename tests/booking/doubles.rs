@@ -136,7 +136,7 @@ async fn book_two(
         lease,
     ];
     let flags = [&FLAGS[..], &more, fences].concat();
-    let first = Service::start("booking", &[&flags[..], &["--slow", "3s"]].concat());
+    let first = Service::start("booking", &[&flags[..], &["--slow", "8s"]].concat());
     let second = Service::start("booking", &flags);
     let replica = site.promoted_replica();
 
@@ -156,9 +156,9 @@ async fn book_two(
     [first.status().as_u16(), status]
 }
 
-/// Books until there is a booking, or for a second.
+/// Books until there is a booking, or until the first is about to be written, on a busy machine too.
 async fn insist(service: &Service) -> u16 {
-    let until = now() + Duration::from_millis(1_500);
+    let until = now() + Duration::from_secs(4);
     loop {
         let response = wish().send(&mut service.connect().await).await;
         let status = response.status().as_u16();

@@ -152,6 +152,23 @@ impl RedisServer {
         self.running = started.expect("nobody has taken its port since");
     }
 
+    /// Evicts everything that has an end, as a full server does that is told to.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not take the settings.
+    pub fn evict_all(&self) {
+        let set = |name, value| self.command::<()>(&["CONFIG", "SET", name, value]);
+        set("maxmemory-policy", "volatile-lru");
+        set("maxmemory", "1");
+        // A write makes room first. It fails, since one byte is less than an empty server has.
+        let _: redis::RedisResult<()> = redis::cmd("SET")
+            .arg(&["filler", "x"])
+            .query(&mut self.raw());
+        set("maxmemory", "0");
+        set("maxmemory-policy", "noeviction");
+    }
+
     /// Opens a connection for assertions, beside the store under test. It blocks for at most 5 s.
     pub fn raw(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("the harness writes good URLs");

@@ -76,7 +76,7 @@ impl RedisSite {
                 thread::sleep(time);
                 self.server.resume();
             }
-            SiteFault::Evict => self.evict(),
+            SiteFault::Evict => self.server.evict_all(),
             SiteFault::Flush => self.server.command(&["FLUSHALL"]),
             SiteFault::Disconnect => {
                 for _ in 0..5 {
@@ -113,23 +113,6 @@ impl RedisSite {
     pub fn fail_over_to(&mut self, server: RedisServer) {
         self.proxy.lead_to(&server);
         self.server = server;
-    }
-
-    fn evict(&self) {
-        for setting in [["maxmemory-policy", "volatile-lru"], ["maxmemory", "1"]] {
-            let () = self
-                .server
-                .command(&["CONFIG", "SET", setting[0], setting[1]]);
-        }
-        // A write makes room first. It fails, since one byte is less than an empty server has.
-        let _: redis::RedisResult<()> = redis::cmd("SET")
-            .arg(&["filler", "x"])
-            .query(&mut self.server.raw());
-        for setting in [["maxmemory", "0"], ["maxmemory-policy", "noeviction"]] {
-            let () = self
-                .server
-                .command(&["CONFIG", "SET", setting[0], setting[1]]);
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use layer_store::{Finding, Identity, Protocol, SharedStore, StoreError};
+use layer_store::{Finding, Identity, Protocol, SharedStore, StoreError, StoreInfo};
 use tokio::time::Instant;
 
 use super::{
@@ -138,7 +138,7 @@ impl Locks {
     /// Returns what is known of the store's server, with the severity and the meaning that it has for locks: see
     /// [two may hold](crate#when-two-may-hold). Empty before the first connection, and for a store without a server.
     pub fn doctor(&self) -> Vec<Finding> {
-        StoreUse::Locks.findings(&self.config.caller.info())
+        StoreUse::Locks.findings(&self.info())
     }
 
     /// Checks that the store is fit for locks.
@@ -148,8 +148,12 @@ impl Locks {
     /// The [`doctor`](Self::doctor) found something fatal: a server that runs no scripts, or a replica. A server that is not reached
     /// yet has no findings, and is no error.
     pub fn checked(self) -> Result<Self, UnfitStore> {
-        StoreUse::Locks.check(&self.config.caller.info())?;
+        StoreUse::Locks.check(&self.info())?;
         Ok(self)
+    }
+
+    pub(crate) fn info(&self) -> StoreInfo {
+        self.config.caller.info()
     }
 
     /// Returns the group with this name.

@@ -110,6 +110,7 @@ const ROUNDING: Duration = Duration::from_millis(2);
 mod tests {
     mod golden;
     mod locks;
+    mod moments;
     mod programs;
     mod protocols;
     mod schedules;

@@ -2,14 +2,18 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use layer_http::KeyExtractor;
-use layer_store::{Identity, SharedStore};
+use layer_store::{Finding, Identity, SharedStore};
 use tower_layer::Layer;
 
 use super::{
     service::Lock,
     shared::{Shared, UNIT},
 };
-use crate::{AcquireError, HeldUnit, InvalidLease, Locks, lease::Lease};
+use crate::{
+    AcquireError, HeldUnit, InvalidLease, Locks,
+    doctor::{StoreUse, UnfitStore},
+    lease::Lease,
+};
 
 /// Lets one request at a time through for each key that the extractor finds, over all processes on one store.
 ///
@@ -167,6 +171,21 @@ impl LockLayer {
     pub fn enabled(mut self, enabled: bool) -> Self {
         Arc::make_mut(&mut self.shared).enabled = enabled;
         self
+    }
+
+    /// Returns what is known of the store's server. See [`Locks::doctor`].
+    pub fn doctor(&self) -> Vec<Finding> {
+        self.shared.locks.doctor()
+    }
+
+    /// Checks that the store is fit for locks. See [`Locks::checked`].
+    ///
+    /// # Errors
+    ///
+    /// Where that does.
+    pub fn checked(self) -> Result<Self, UnfitStore> {
+        StoreUse::Locks.check(&self.shared.locks.info())?;
+        Ok(self)
     }
 
     /// Returns a handle that inspects the locks and releases them by force.
