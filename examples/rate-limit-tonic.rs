@@ -64,9 +64,8 @@ async fn call(url: String) -> Result<(), Box<dyn Error>> {
 async fn check(client: &mut HealthClient<Channel>) -> Result<u32, Status> {
     let mut waits = 0;
     loop {
-        let status = match client.check(HealthCheckRequest::default()).await {
-            Ok(_) => return Ok(waits),
-            Err(status) => status,
+        let Err(status) = client.check(HealthCheckRequest::default()).await else {
+            return Ok(waits);
         };
         match pushback(&status) {
             Some(wait) if waits < 5 => sleep(wait).await,

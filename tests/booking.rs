@@ -10,6 +10,8 @@ mod deploy;
 mod doubles;
 #[path = "booking/faults.rs"]
 mod faults;
+#[path = "booking/grpc.rs"]
+mod grpc;
 #[path = "booking/limit.rs"]
 mod limit;
 #[path = "booking/limits.rs"]

@@ -7,7 +7,14 @@ use rate_limit_layer::store::SharedStore;
 use serde_json::{Value, json};
 
 use crate::{
-    bookings, bookings::Drill, cars, db::Db, health, limits::Limits, metrics, metrics::Exporter,
+    bookings,
+    bookings::{Bookings, Drill},
+    cars,
+    db::Db,
+    grpc, health,
+    limits::Limits,
+    metrics,
+    metrics::Exporter,
     report, sms,
 };
 
@@ -23,11 +30,14 @@ pub(crate) fn router(
     drill: Drill,
 ) -> Router {
     let cache = CacheLayer::new(store.clone()).ttl(Duration::from_secs(30));
+    let once = bookings::once(store.clone(), runs);
+    let bookings = Bookings::new(store.clone(), db.clone(), &cache, drill);
     let routes = Router::new()
         .route("/", get(index))
         .merge(cars::routes(store.clone(), db.clone(), &cache))
-        .merge(report::routes(store.clone(), db.clone(), drill.slow))
-        .merge(bookings::routes(store.clone(), db, &cache, runs, drill))
+        .merge(report::routes(store.clone(), db, drill.slow))
+        .merge(bookings::routes(bookings.clone(), once.clone(), &cache))
+        .merge(grpc::routes(bookings, once, &cache))
         .merge(sms::routes(store.clone()));
     limits
         .layer(routes, store)

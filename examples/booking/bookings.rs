@@ -16,33 +16,17 @@ use serde::Deserialize;
 use crate::{
     cars,
     db::Db,
+    grpc,
     input::{Input, Sample},
     ledger::{Booked, Booking, Claimed, Fences, Ledger},
     pages::Pages,
     problem::Problem,
+    refusal::Refusal,
     stay::Stay,
 };
 
 /// Serves `POST` and `GET /cars/{id}/bookings`, `GET` and `DELETE /bookings/{id}`.
-pub(crate) fn routes(
-    store: SharedStore,
-    db: Db,
-    cache: &CacheLayer,
-    runs: &RunTracker,
-    drill: Drill,
-) -> Router {
-    // This example has no authentication. A real service takes the user from there.
-    let user = ClientScope::of(header("x-user")).or(PeerIp);
-    let once = IdempotencyLayer::at_most_once(store.clone(), user).tracked_by(runs);
-    let bookings = Bookings {
-        ledger: Ledger::new(db.clone(), drill.fences),
-        db,
-        locks: Locks::new(store)
-            .lease(drill.lease)
-            .busy_title(ALREADY_BOOKED),
-        pages: Pages::of(cache),
-        slow: drill.slow,
-    };
+pub(crate) fn routes(bookings: Bookings, once: IdempotencyLayer, cache: &CacheLayer) -> Router {
     let of_a_car = get(list).layer(cache.clone());
     Router::new()
         .route(
@@ -53,8 +37,16 @@ pub(crate) fn routes(
         .with_state(bookings)
 }
 
+/// Returns the layer that books once, over HTTP and gRPC.
+pub(crate) fn once(store: SharedStore, runs: &RunTracker) -> IdempotencyLayer {
+    // This example has no authentication. A real service takes the user from there.
+    let user = ClientScope::of(header("x-user")).or(PeerIp);
+    IdempotencyLayer::at_most_once(store, user).tracked_by(runs)
+}
+
+/// The bookings, for the handlers of HTTP and gRPC.
 #[derive(Clone, Debug)]
-struct Bookings {
+pub(crate) struct Bookings {
     ledger: Ledger,
     db: Db,
     locks: Locks,
@@ -74,44 +66,68 @@ pub(crate) struct Drill {
 }
 
 #[derive(Debug, Deserialize)]
-struct Wish {
-    from: String,
+pub(crate) struct Wish {
+    pub(crate) from: String,
     /// The last day, included.
-    to: String,
-    customer: String,
+    pub(crate) to: String,
+    pub(crate) customer: String,
 }
 
-/// Books the days in the body. A layer does not read bodies, so the handler takes the locks itself, one for each day.
+impl Bookings {
+    pub(crate) fn new(store: SharedStore, db: Db, cache: &CacheLayer, drill: Drill) -> Self {
+        Self {
+            ledger: Ledger::new(db.clone(), drill.fences),
+            db,
+            locks: Locks::new(store)
+                .lease(drill.lease)
+                .busy_title(ALREADY_BOOKED),
+            pages: Pages::of(cache),
+            slow: drill.slow,
+        }
+    }
+
+    /// Books days of a car. A layer does not know them, so the locks are taken here, one for each day.
+    pub(crate) async fn book(&self, car: &str, wish: Wish) -> Result<Booking, Refusal> {
+        let car = cars::find(&self.db, car).await?.id;
+        let (stay, customer) = wish.checked()?;
+        let days = self.locks.group(&*format!("car:{car}"));
+        let lock = days.try_acquire(stay.days()).await?;
+        match self.ledger.claim(car, stay, lock.fence()).await? {
+            Claimed::Free => {}
+            Claimed::Taken => return Err(already_booked().into()),
+            Claimed::Outrun => return Err(Problem::lost_lock().into()),
+        }
+        tokio::time::sleep(self.slow).await;
+        let booked = self.ledger.book(car, stay, customer, lock.fence());
+        let booking = match booked.await? {
+            Booked::Booking(booking) => booking,
+            Booked::Taken => return Err(already_booked().into()),
+            Booked::Outrun => return Err(Problem::lost_lock().into()),
+        };
+        self.forget_pages_of(car).await;
+        // If this fails, the booking is made all the same, and the lock ends with its lease.
+        let _ = lock.release().await;
+        Ok(booking)
+    }
+
+    /// Returns the bookings of a car.
+    pub(crate) async fn of_car(&self, car: &str) -> Result<Vec<Booking>, Problem> {
+        let car = cars::find(&self.db, car).await?.id;
+        self.ledger.of_car(car).await
+    }
+
+    async fn forget_pages_of(&self, car: u32) {
+        let pages = [format!("/cars/{car}/*"), grpc::LIST.to_owned()];
+        self.pages.forget(&pages).await;
+    }
+}
+
 async fn book(
     State(bookings): State<Bookings>,
     Path(id): Path<String>,
     Input(wish): Input<Wish>,
-) -> Result<Response, Response> {
-    let car = cars::find(&bookings.db, &id).await?.id;
-    let (stay, customer) = wish.checked()?;
-    let days = bookings.locks.group(&*format!("car:{car}"));
-    let lock = days
-        .try_acquire(stay.days())
-        .await
-        .map_err(IntoResponse::into_response)?;
-    match bookings.ledger.claim(car, stay, lock.fence()).await? {
-        Claimed::Free => {}
-        Claimed::Taken => return Err(already_booked().into()),
-        Claimed::Outrun => return Err(Problem::lost_lock().into()),
-    }
-    tokio::time::sleep(bookings.slow).await;
-    let booking = match bookings
-        .ledger
-        .book(car, stay, customer, lock.fence())
-        .await?
-    {
-        Booked::Booking(booking) => booking,
-        Booked::Taken => return Err(already_booked().into()),
-        Booked::Outrun => return Err(Problem::lost_lock().into()),
-    };
-    bookings.pages.forget(&[pages_of(car)]).await;
-    // If this fails, the booking is made all the same, and the lock ends with its lease.
-    let _ = lock.release().await;
+) -> Result<Response, Refusal> {
+    let booking = bookings.book(&id, wish).await?;
     let location = [(LOCATION, format!("/bookings/{}", booking.id))];
     Ok((StatusCode::CREATED, location, Json(booking)).into_response())
 }
@@ -120,8 +136,7 @@ async fn list(
     State(bookings): State<Bookings>,
     Path(id): Path<String>,
 ) -> Result<Json<Vec<Booking>>, Problem> {
-    let car = cars::find(&bookings.db, &id).await?.id;
-    bookings.ledger.of_car(car).await.map(Json)
+    bookings.of_car(&id).await.map(Json)
 }
 
 async fn show(
@@ -144,7 +159,7 @@ async fn cancel(
         Err(_) => None,
     };
     let car = car.ok_or_else(no_such_booking)?;
-    bookings.pages.forget(&[pages_of(car)]).await;
+    bookings.forget_pages_of(car).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -174,10 +189,6 @@ fn already_booked() -> Problem {
 
 fn no_such_booking() -> Problem {
     Problem::not_found("there is no such booking: GET /cars/{id}/bookings lists them")
-}
-
-fn pages_of(car: u32) -> String {
-    format!("/cars/{car}/*")
 }
 
 const ALREADY_BOOKED: &str = "Already booked";

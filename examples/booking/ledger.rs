@@ -50,10 +50,10 @@ pub(crate) enum Booked {
 #[derive(Debug, Serialize)]
 pub(crate) struct Booking {
     pub(crate) id: i64,
-    car: u32,
-    from: String,
-    to: String,
-    customer: String,
+    pub(crate) car: u32,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) customer: String,
     /// The fencing token of the lock under which it was made.
     fence: i64,
 }

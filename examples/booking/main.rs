@@ -1,5 +1,6 @@
 //! A small car rental on the three layers of this workspace over one pluggable store, in memory or on Redis: a limit on
-//! every route, pages from a cache that forgets them when they change, bookings that happen once and never overlap.
+//! every route, pages from a cache that forgets them when they change, bookings that happen once and never overlap. The bookings are
+//! served over gRPC too, on the same port and with the same layers: `grpc/bookings.proto`.
 //!
 //! ```text
 //! cargo run --example booking
@@ -29,6 +30,7 @@ mod args;
 mod bookings;
 mod cars;
 mod db;
+mod grpc;
 mod health;
 mod input;
 mod ledger;
@@ -36,6 +38,7 @@ mod limits;
 mod metrics;
 mod pages;
 mod problem;
+mod refusal;
 mod report;
 mod serve;
 mod sms;

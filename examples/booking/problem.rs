@@ -39,6 +39,17 @@ impl Problem {
     }
 }
 
+impl Problem {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    /// Returns it as one sentence.
+    pub(crate) fn text(&self) -> Cow<'static, str> {
+        self.0.text()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response::<Body>().map(Body::new);

@@ -8,7 +8,7 @@ use crate::ANY_PORT;
 fn run(example: &str, args: &[&str]) -> Vec<String> {
     let output = Service::run(example, args);
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).expect("it prints text");
     text.lines().map(str::to_owned).collect()
 }
 
