@@ -308,7 +308,11 @@ async fn a_process_that_died_leaves_a_claim_for_its_life_alone() {
                     assert!(!is_replay(reply.metadata()));
                     break;
                 }
-                Err(status) => assert_eq!(status.code(), Code::Aborted, "{status:?}"),
+                // It is overdue for a moment before the store ends it.
+                Err(status) => {
+                    let codes = [Code::Aborted, Code::DataLoss];
+                    assert!(codes.contains(&status.code()), "{status:?}");
+                }
             }
             assert!(begun.elapsed() < Duration::from_secs(20));
             tokio::time::sleep(Duration::from_millis(20)).await;
