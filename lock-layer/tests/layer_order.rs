@@ -1,5 +1,7 @@
 //! The layers in the order that the docs ask for: idempotency outside the lock, and inside compression.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::{
     convert::Infallible,
     sync::{

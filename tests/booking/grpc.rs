@@ -19,10 +19,10 @@ async fn call(
 ) -> Result<Response<Bytes>, Status> {
     let mut request = Request::new(message);
     if let Some(key) = key {
-        let key = key.parse().unwrap();
+        let key = key.parse().expect("a key is ASCII");
         request.metadata_mut().insert("idempotency-key", key);
     }
-    client.ready().await.unwrap();
+    client.ready().await.expect("the service answers");
     let path = PathAndQuery::from_static(path);
     client.unary(request, path, BytesCodec).await
 }
