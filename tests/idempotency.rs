@@ -32,7 +32,7 @@ use layer_store::{
 };
 use lock_layer::{ClientScope, IdempotencyLayer, PROGRAMS};
 use tests::{RedisConnection, RedisServer};
-use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 #[tokio::test]
 async fn the_programs_are_their_twins() {
@@ -109,11 +109,11 @@ impl Handler {
             let reply = reply.clone();
             async move { Ok::<_, Infallible>(reply(run, request).await) }
         });
-        BoxCloneSyncService::new(
-            layer
-                .layer(inner)
-                .map_response(|response| response.map(BodyExt::boxed_unsync)),
-        )
+        let boxed = ServiceBuilder::new()
+            .map_response(|response: Response<_>| response.map(BodyExt::boxed_unsync))
+            .layer(layer)
+            .service(inner);
+        BoxCloneSyncService::new(boxed)
     }
 
     fn counting(&self, layer: IdempotencyLayer) -> Guarded {
