@@ -8,6 +8,7 @@ use std::time::Duration;
 use layer_store::{
     Arg, Clock, MemoryStore, Output, Program, SharedStore,
     conformance::{Random, twins::Twins},
+    connect,
 };
 use rate_limit_layer::{
     Algorithm::{self, ExactLog, FixedWindow, SlidingWindow},
@@ -458,6 +459,74 @@ async fn foreign_values_are_errors() {
             assert_eq!(output, Output::ints(&[-1]), "{odd:?} {algorithm:?}");
         }
     }
+}
+
+/// On the server's own clock: a window may end meanwhile, so the limits are of days and hours.
+#[tokio::test]
+async fn two_instances_share_limits_of_all_algorithms_by_one_command_a_check() {
+    let server = RedisServer::start();
+    let hour = Duration::from_secs(3_600);
+    let mut instances = Vec::new();
+    // The clock of one is an hour ahead. That of Redis decides.
+    for ahead in [0, 3_600_000_000] {
+        let clock = Clock::from_fn(move || Clock::system().now() + ahead);
+        let store = connect(&server.url()).await.unwrap();
+        let limiter = Limiter::new(store, Quota::exact(20, hour).fail_closed())
+            .and(Quota::per_day(30).sliding_window().fail_closed())
+            .and(Quota::per_day(40).fixed_window().fail_closed())
+            .and(Quota::per_calendar_month(50, "Europe/Berlin").fail_closed())
+            .and(Quota::per_day(60).fail_closed());
+        instances.push(limiter.clock(clock));
+    }
+    for instance in &instances {
+        assert!(instance.check("first").await.is_admitted());
+    }
+    let mut monitor = server.monitor();
+    let mut passed = 0;
+    for number in 0..60 {
+        passed += usize::from(instances[number % 2].check("ada").await.is_admitted());
+    }
+    assert_eq!(passed, 20);
+    let commands = monitor.names(&server);
+    let commands: Vec<_> = commands.iter().filter(|name| *name != "ping").collect();
+    // Each soon knows that nothing is left, and asks once a second.
+    assert!((20..=30).contains(&commands.len()), "{commands:?}");
+    assert!(
+        commands.iter().all(|name| *name == "evalsha"),
+        "{commands:?}"
+    );
+    let standings = instances[1].peek("ada").await.unwrap();
+    let left: Vec<_> = standings
+        .iter()
+        .map(|standing| standing.remaining())
+        .collect();
+    assert_eq!(left, [0, 10, 20, 30, 40]);
+
+    let mut connection = server.raw();
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg("*ada*")
+        .query(&mut connection)
+        .unwrap();
+    assert_eq!(keys.len(), 5);
+    for (kind, days) in [
+        ("log", 1),
+        ("sliding", 2),
+        ("window:40/day", 1),
+        ("window:50/month", 31),
+        ("limit", 1),
+    ] {
+        let key = keys
+            .iter()
+            .find(|key| key.contains(&format!("}}:{kind}")))
+            .unwrap();
+        let ttl: i64 = redis::cmd("PTTL").arg(key).query(&mut connection).unwrap();
+        assert!(
+            (1..=days * 86_400_000 + 3_600_000).contains(&ttl),
+            "{key}: {ttl}"
+        );
+    }
+    instances[0].reset("ada").await.unwrap();
+    assert!(instances[0].check("ada").await.is_admitted());
 }
 
 async fn step(twins: &mut Twins<RedisConnection>, time: Duration, args: &[Arg<'_>]) -> Output {
