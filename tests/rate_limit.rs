@@ -432,3 +432,29 @@ async fn each_policy_has_a_cost_of_its_own_in_one_command() {
     let keys: Vec<String> = server.command(&["KEYS", "{free}:*"]);
     assert_eq!(keys, ["{free}:limit:requests"]);
 }
+
+/// Another process sees a penalty with its next command.
+#[tokio::test]
+async fn a_penalty_is_taken_for_all_processes_and_once() {
+    let server = RedisServer::start();
+    let limiter = async || {
+        let hourly = Quota::per_hour(1_000).fail_closed();
+        let log = Quota::exact(50, Duration::from_secs(3_600)).fail_closed();
+        Limiter::new(store(&server).await, hourly).and(log)
+    };
+    let (one, other) = (limiter().await, limiter().await);
+    let penalties: Vec<_> = (0..40)
+        .map(|at| {
+            let limiter = if at % 2 == 0 { &one } else { &other }.clone();
+            tokio::spawn(async move { limiter.penalize("ada", 10).await.map(drop) })
+        })
+        .collect();
+    for penalty in penalties {
+        penalty.await.unwrap().unwrap();
+    }
+    let standings = one.peek("ada").await.unwrap();
+    let left: Vec<_> = standings.iter().map(Standing::remaining).collect();
+    assert_eq!(left, [600, 0]);
+    assert!(!other.check("ada").await.is_admitted());
+    assert!(other.check("bob").await.is_admitted());
+}

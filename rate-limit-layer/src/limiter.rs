@@ -258,6 +258,45 @@ impl Limiter {
             .collect())
     }
 
+    /// Takes up to `units` from what `identity` has left under each policy, and returns its standing under each, in their order.
+    ///
+    /// For a client that did what it should not, such as a wrong password: its next requests have to wait. Nothing is refused, and no
+    /// more is taken than is left: an identity never owes more than a burst. `u64::MAX` takes all. Other processes see it with their
+    /// next command for the identity.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Limiter, Quota, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let logins = Limiter::new(MemoryStore::new(), Quota::per_hour(10).fail_closed().name("logins"));
+    /// assert!(logins.check("ada").await.is_admitted());
+    /// assert_eq!(logins.penalize("ada", 4).await?[0].remaining(), 5);
+    /// assert_eq!(logins.penalize("ada", 99).await?[0].remaining(), 0);
+    /// assert!(!logins.check("ada").await.is_admitted());
+    /// # Ok::<_, rate_limit_layer::store::StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. Units may have been taken then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, some of the units may have been taken, and never more than `units`.
+    pub async fn penalize(
+        &self,
+        identity: impl Into<Identity<'_>>,
+        units: u64,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let debts = self.checker.penalize(&identity.into(), units).await?;
+        let limits = self.checker.limits();
+        let standings = debts.into_iter();
+        Ok(standings
+            .map(|debt| Standing::new(limits.clone(), debt))
+            .collect())
+    }
+
     /// Erases what `identity` was charged in every policy of this limiter.
     ///
     /// If `identity` is an address, that includes what it was charged as the peer of requests without an identity.

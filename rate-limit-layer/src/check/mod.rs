@@ -27,6 +27,7 @@ pub(crate) mod unasked;
 mod at_once;
 mod command;
 mod over_network;
+mod penalty;
 mod prepaid;
 
 use std::{fmt, sync::Arc, time::Instant};
