@@ -5,7 +5,7 @@ use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
 use layer_store::SharedStore;
 
 use crate::{
-    Limiter, Policy, RateLimitRefusal, Standing, Verdict,
+    Limiter, Policy, QuotaExceeded, RateLimitRefusal, Standing,
     check::{
         counted::Counted,
         decision::{Checked, Debt, Decision, Tell},
@@ -284,20 +284,48 @@ impl Shared {
         checked: Result<Checked, Unasked>,
         head: &RequestHead<'_>,
     ) -> Response<Content> {
-        let limits = self.limiter.checker().limits();
-        if let Ok(checked) = &checked {
+        if self.limiter.observers().top.is_some() {
+            self.observe_refused(&checked, head);
+        }
+        let refusal = match checked {
+            Ok(checked) => {
+                let limits = self.limiter.checker().limits();
+                match checked.decision {
+                    Decision::Refuse(excess) => RateLimitRefusal::QuotaExceeded(
+                        QuotaExceeded::new(limits.clone(), excess, checked.counted),
+                    ),
+                    Decision::Fail(unavailable) => RateLimitRefusal::Unavailable(unavailable),
+                    Decision::Admit(_) => unreachable!("an admitted request is not refused"),
+                }
+            }
+            Err(unasked) => self.refusal_of(unasked),
+        };
+        let protocol = ClientProtocol::of(head.headers);
+        match self.legacy_headers || self.on_refused.is_some() {
+            true => self.refuse_changed(refusal, head, &protocol),
+            false => refusal.into_response(self.policies.as_ref(), &protocol),
+        }
+    }
+
+    #[cold]
+    fn observe_refused(&self, checked: &Result<Checked, Unasked>, head: &RequestHead<'_>) {
+        if let Ok(checked) = checked {
+            let limits = self.limiter.checker().limits();
             let partitions = || Partitions::of(limits, head).ok();
             self.limiter.observe(checked, partitions);
         }
-        let refusal = match checked.map(|checked| Verdict::new(checked, limits)) {
-            Ok(Verdict::Refused(exceeded)) => RateLimitRefusal::QuotaExceeded(exceeded),
-            Ok(Verdict::Unavailable(unavailable)) => RateLimitRefusal::Unavailable(unavailable),
-            Ok(Verdict::Admitted(_)) => unreachable!("an admitted request is not refused"),
-            Err(Unasked::Unpartitioned(unpartitioned)) => {
-                tracing::debug!(reason = unpartitioned.as_str(), "rate limit refused");
+    }
+
+    /// Tells why a request is refused without asking the store.
+    #[cold]
+    fn refusal_of(&self, unasked: Unasked) -> RateLimitRefusal {
+        let limits = self.limiter.checker().limits();
+        match unasked {
+            Unasked::Unpartitioned(unpartitioned) => {
+                tracing::debug!(reason = unasked.as_str(), "rate limit refused");
                 unpartitioned.into()
             }
-            Err(unasked @ Unasked::TooCostly { limit, cost }) => {
+            Unasked::TooCostly { limit, cost } => {
                 limits[limit].count(Outcome::Refused);
                 tracing::debug!(
                     policy = &*limits[limit].name,
@@ -308,11 +336,6 @@ impl Shared {
                 );
                 RateLimitRefusal::TooCostly(Unasked::invalid_cost(limits, limit, cost))
             }
-        };
-        let protocol = ClientProtocol::of(head.headers);
-        match self.legacy_headers || self.on_refused.is_some() {
-            true => self.refuse_changed(refusal, head, &protocol),
-            false => refusal.into_response(self.policies.as_ref(), &protocol),
         }
     }
 

@@ -62,11 +62,10 @@ impl Verdict {
             Decision::Admit(debt) => {
                 Self::Admitted(debt.map(|debt| Standing::new(limits.clone(), debt)))
             }
-            Decision::Refuse(excess) => Self::Refused(QuotaExceeded {
-                limits: limits.clone(),
-                excess,
-                counted: checked.counted,
-            }),
+            Decision::Refuse(excess) => {
+                let limits = limits.clone();
+                Self::Refused(QuotaExceeded::new(limits, excess, checked.counted))
+            }
             Decision::Fail(unavailable) => Self::Unavailable(unavailable),
         }
     }
@@ -108,6 +107,18 @@ impl Standing {
 }
 
 impl QuotaExceeded {
+    pub(crate) const fn new(
+        limits: Arc<[Limit]>,
+        excess: Excess,
+        counted: Option<Arc<Counted>>,
+    ) -> Self {
+        Self {
+            limits,
+            excess,
+            counted,
+        }
+    }
+
     /// Returns the standing under the policy with the longest wait.
     pub fn standing(&self) -> Standing {
         Standing::new(self.limits.clone(), self.excess.debt)

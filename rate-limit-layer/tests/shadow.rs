@@ -9,7 +9,9 @@ use layer_store::{
     Effect, ErrorKind, MemoryStore, SharedStore,
     conformance::{Fault, FaultInjector, Logs},
 };
-use rate_limit_layer::{Body, KeyExtractor, Limiter, Policy, Quota, RateLimitLayer, header};
+use rate_limit_layer::{
+    Body, KeyExtractor, Limiter, Policy, Quota, RateLimitLayer, header, path_param,
+};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -144,6 +146,25 @@ async fn a_request_that_lacks_the_identity_of_a_shadow_passes() {
     assert_eq!(ask(&layer, "ada").await, 200);
     let told = "rate limit would have refused policy=trial reason=no_identity";
     assert_eq!(logs.take(), [told]);
+}
+
+/// A policy in force would answer 500.
+#[tokio::test]
+async fn a_request_whose_route_lacks_the_parameter_of_a_shadow_passes() {
+    let logs = Logs::debug("rate_limit_layer");
+    let by_car = Quota::per_hour(2).by(path_param("id")).name("trial");
+    let layer = RateLimitLayer::new(MemoryStore::new(), by_car.fail_closed().shadow());
+    for _ in 0..2 {
+        assert_eq!(ask(&layer, "ada").await, 200);
+    }
+    let lines = logs.take();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with("a limit on trial counts by a path parameter"),
+        "{lines:?}"
+    );
+    let told = "rate limit would have refused policy=trial reason=misconfigured";
+    assert_eq!(lines[1..], [told; 2]);
 }
 
 #[tokio::test]

@@ -290,20 +290,20 @@ pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, costs: &Costs, out
         limits[limit].count(outcome);
     }
     let limit = &limits[excess.debt.limit];
-    let retry_after_s = Duration::from_micros(excess.retry_after).as_secs_f64();
+    let wait = Duration::from_micros(excess.retry_after);
     match limit.is_shadow() {
         false => tracing::debug!(
             policy = &*limit.name,
             limit = %limit.quota,
             cost,
-            retry_after_s,
+            retry_after_s = wait.as_secs_f64(),
             "rate limit refused"
         ),
         true => tracing::debug!(
             policy = &*limit.name,
             limit = %limit.quota,
             cost,
-            retry_after_s,
+            retry_after_s = wait.as_secs_f64(),
             "rate limit would have refused"
         ),
     }

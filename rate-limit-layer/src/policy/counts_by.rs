@@ -3,7 +3,10 @@ use std::sync::{Arc, Once};
 use layer_http::{KeyExtractor, PeerIp, RequestHead, Resolved};
 use layer_store::{Identity, IdentityRef, Key, KeySpace};
 
-use crate::{policy::PEER, warnings::warn_of};
+use crate::{
+    policy::{PEER, SHADOW},
+    warnings::warn_of,
+};
 
 /// The identity that a limit counts requests by, and the keys of its partitions.
 #[derive(Clone)]
@@ -78,12 +81,17 @@ impl CountsBy {
 
     /// Tells, once, of a route without the path parameter that the limit counts by.
     pub(crate) fn tell_misconfigured(&self, head: &RequestHead<'_>) {
-        self.told.call_once(|| {
-            tracing::error!(
+        self.told.call_once(|| match self.name.ends_with(SHADOW) {
+            false => tracing::error!(
                 policy = &*self.name,
                 route = head.matched_path(),
                 "a limit counts by a path parameter that its route does not have; such requests are answered 500"
-            );
+            ),
+            true => tracing::error!(
+                policy = &*self.name,
+                route = head.matched_path(),
+                "a limit on trial counts by a path parameter that its route does not have"
+            ),
         });
     }
 
