@@ -18,7 +18,6 @@ pub(super) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
         .map(|ConnectInfo(address)| *address)
 }
 
-#[cold]
 pub(super) fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get().map(|MockConnectInfo(address)| *address)
 }

@@ -14,13 +14,19 @@ pub(crate) use self::axum::{matched_path, original_uri};
 #[cfg(not(feature = "axum"))]
 pub(crate) use self::without_axum::{matched_path, original_uri};
 
-/// Returns the address of the peer, as the server tells it. That of a test comes last.
+/// Returns the address of the peer, as the server tells it: axum, then tonic, then that of a test.
 #[inline]
 pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(address) = axum::peer_addr(extensions) {
         return Some(address);
     }
+    peer_addr_elsewhere(extensions)
+}
+
+/// Apart from the usual case, which stays short for it.
+#[inline(never)]
+fn peer_addr_elsewhere(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "tonic")]
     if let Some(address) = tonic::peer_addr(extensions) {
         return Some(address);
