@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use contenders::{
     Bare, FloorLayer, IdempotencyFloor, Keys, Page, PageFloor, Setting, cached, drive,
-    drive_bookings, drive_calls, drive_locks, drive_pages, idempotent, limited,
+    drive_bookings, drive_calls, drive_locks, drive_pages, drive_posts, idempotent, limited,
 };
 use http::{Request, Response};
 use layer_store::MemoryStore;
@@ -30,9 +30,11 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing-wrapped", 1_720),
     ("passing-headers", 3_360),
     ("refused", 5_000),
-    // What lies between these two is at most 1.05 of what lies between `bare` and `passing`.
-    ("unary-bare", 3_000),
-    ("unary-passing", 4_000),
+    // A request of HTTP and a unary call with two fields each. The call costs the limiter 50 more: it looks for axum's address first.
+    ("post-bare", 1_970),
+    ("post-passing", 2_680),
+    ("unary-bare", 1_970),
+    ("unary-passing", 2_730),
     ("page-empty", 1_480),
     ("page-bare", 2_700),
     ("cache-hit", 4_780),
@@ -91,6 +93,8 @@ fn send(name: &str, requests: u32) {
             }),
             requests,
         ),
+        "post-bare" => drive_posts(&mut Bare, requests),
+        "post-passing" => drive_posts(&mut limited(plain), requests),
         "unary-bare" => drive_calls(&mut Bare, requests),
         "unary-passing" => drive_calls(&mut limited(plain), requests),
         "passing-wrapped" => {

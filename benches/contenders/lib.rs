@@ -29,6 +29,6 @@ pub use self::{
     locked::{cycle, drive_locks},
     redis::{bare_connection, cpu_time, time_of_tasks},
     redis_floor::{PlainLock, RedisFloor},
-    request::{ask, drive, drive_calls, request, unary_call},
+    request::{ask, drive, drive_calls, drive_posts, json_post, request, unary_call},
     rounds::{Contender, compare, median},
 };

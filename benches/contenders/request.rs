@@ -26,17 +26,30 @@ pub fn request(peer: u32) -> Request<Body> {
 /// Returns a unary call of gRPC from the peer of this number, as tonic's server makes it.
 #[inline(never)]
 pub fn unary_call(peer: u32) -> Request<Body> {
-    let mut request = Request::new(Body::empty());
-    *request.method_mut() = Method::POST;
-    let fields = request.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(TE, HeaderValue::from_static("trailers"));
-    let peer = SocketAddr::from((Ipv4Addr::from_bits(peer), 4711));
-    request.extensions_mut().insert(TcpConnectInfo {
+    let (mut call, peer) = post("application/grpc", peer);
+    call.extensions_mut().insert(TcpConnectInfo {
         local_addr: None,
         remote_addr: Some(peer),
     });
+    call
+}
+
+/// Returns a request of HTTP that is like a [`unary_call`] but for its protocol.
+#[inline(never)]
+pub fn json_post(peer: u32) -> Request<Body> {
+    let (mut request, peer) = post("application/json", peer);
+    request.extensions_mut().insert(ConnectInfo(peer));
     request
+}
+
+fn post(content_type: &'static str, peer: u32) -> (Request<Body>, SocketAddr) {
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = Method::POST;
+    let fields = request.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    let peer = SocketAddr::from((Ipv4Addr::from_bits(peer), 4711));
+    (request, peer)
 }
 
 /// Sends a request through a service that answers at once.
@@ -65,6 +78,17 @@ where
 {
     for _ in 0..requests {
         drop(ask(service, request(0x0a00_0001)));
+    }
+}
+
+/// [`drive`] with requests of HTTP that have two fields.
+#[inline(never)]
+pub fn drive_posts<S, B>(service: &mut S, requests: u32)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
+    for _ in 0..requests {
+        drop(ask(service, json_post(0x0a00_0001)));
     }
 }
 
