@@ -22,7 +22,6 @@ use super::{
     interrupted::{Interruption, settle_interrupted},
     outcome::IdempotencyRefusal,
     record::Record,
-    replay::respond_to_repetition,
     settlement::Settlement,
     waiting::Repetition,
 };
@@ -103,19 +102,9 @@ impl<S> KeyedRequest<S> {
             Err(refusal) => return Step::refused(refusal, &protocol),
         };
         let fingerprint = config.payload.fingerprint(&head, &body);
-        if let Some(record) = config.local_copy(&name) {
-            let now = config.clock.now() / 1_000;
-            return match respond_to_repetition(Some(record), fingerprint, now) {
-                Ok(replay) => Step::Respond(Ok(replay)),
-                Err(refusal) => Step::refused(refusal, &protocol),
-            };
-        }
-        let Some(tracked) = config.tracker.begin() else {
-            return Step::refused(IdempotencyRefusal::Closing, &protocol);
-        };
-        settle_interrupted(&config);
-        // ## Claiming => Replayed or refused. A repetition is no run.
-        if let Some(record) = Repetition::look_now(&config, &name) {
+        // ## Claiming => Replayed or refused. A repetition is no run, and has its response while the service stops, too.
+        let copy = config.local_copy(&name).map(Some);
+        if let Some(record) = copy.or_else(|| Repetition::look_now(&config, &name)) {
             let repetition = Repetition {
                 config,
                 name,
@@ -124,6 +113,10 @@ impl<S> KeyedRequest<S> {
             };
             return repeated(repetition, record);
         }
+        let Some(tracked) = config.tracker.begin() else {
+            return Step::refused(IdempotencyRefusal::Closing, &protocol);
+        };
+        settle_interrupted(&config);
         let mut run = HandlerRun::new(config, name, fingerprint);
         let request = PendingRequest {
             key,
