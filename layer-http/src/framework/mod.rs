@@ -21,16 +21,16 @@ pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     if let Some(address) = axum::peer_addr(extensions) {
         return Some(address);
     }
-    peer_addr_elsewhere(extensions)
-}
-
-/// Apart from the usual case, which stays short for it.
-#[inline(never)]
-fn peer_addr_elsewhere(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "tonic")]
     if let Some(address) = tonic::peer_addr(extensions) {
         return Some(address);
     }
+    mock_peer_addr(extensions)
+}
+
+/// Apart from the usual cases, which stay short for it.
+#[inline(never)]
+fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(address) = axum::mock_peer_addr(extensions) {
         return Some(address);

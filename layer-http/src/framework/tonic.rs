@@ -6,10 +6,9 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::server::UdsConnectInfo;
 
 /// A server of tonic with TLS inserts it, too, beside its `TlsConnectInfo`.
+#[inline]
 pub(super) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions
-        .get::<TcpConnectInfo>()
-        .and_then(TcpConnectInfo::remote_addr)
+    extensions.get::<TcpConnectInfo>()?.remote_addr
 }
 
 #[cfg(unix)]
