@@ -11,7 +11,10 @@ use futures_util::{future::join_all, stream};
 use http::HeaderName;
 use tests::{
     Backend, Client,
-    grpc::{Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, assert_same_reply, until},
+    grpc::{
+        BINARY, Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, add_binary_metadata,
+        assert_same_reply, messages, until,
+    },
 };
 use tonic::{
     Code, Request, Response, Status,
@@ -326,14 +329,11 @@ async fn compressed_long_and_empty_messages_and_binary_metadata_are_stored_byte_
         let site = Site::behind(layer(store));
         let plain = site.client().await;
         for (name, mut client) in [("plain", plain.clone()), ("gzip", plain.compressed())] {
-            for (length, filler) in [(0, 0), (5, 7), (4 << 20, 9)] {
-                let message: Bytes = (0..length).map(|at| filler ^ (at >> 9) as u8).collect();
+            for message in messages() {
+                let length = message.len();
                 let request = || {
                     let mut call = Request::new(message.clone());
-                    let any: Vec<u8> = (0..=255).collect();
-                    let metadata = call.metadata_mut();
-                    metadata.insert_bin("x-any-bin", MetadataValue::from_bytes(&any));
-                    metadata.append_bin("x-any-bin", MetadataValue::from_bytes(b""));
+                    add_binary_metadata(call.metadata_mut());
                     call
                 };
                 let before = site.echo.calls();
@@ -342,7 +342,7 @@ async fn compressed_long_and_empty_messages_and_binary_metadata_are_stored_byte_
                 let second = client.unary(request()).await.unwrap();
                 assert!(!is_hit(first.metadata()) && is_hit(second.metadata()));
                 assert_eq!(first.get_ref(), &message);
-                assert_eq!(first.metadata().get_all_bin("x-any-bin").iter().count(), 2);
+                assert_eq!(first.metadata().get_all_bin(BINARY).iter().count(), 2);
                 assert_same_reply(&first, &second);
                 // A client that accepts no compressed messages gets none.
                 assert_eq!(site.echo.calls() - before, 1, "{name} {length}");

@@ -1,5 +1,6 @@
 //! A service of gRPC without generated code, its client, and servers for it.
 
+mod bytes;
 mod client;
 mod codec;
 mod compare;
@@ -7,6 +8,7 @@ mod echo;
 mod server;
 
 pub use self::{
+    bytes::{BINARY, add_binary_metadata, messages},
     client::EchoClient,
     codec::BytesCodec,
     compare::{assert_same_reply, until},
