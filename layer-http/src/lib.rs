@@ -108,6 +108,7 @@ mod read_request;
 mod ready;
 mod rebuild;
 mod retry_after;
+mod typical_hold;
 
 #[cfg(feature = "axum")]
 pub use self::key::{PathParam, Route, path_param, route};
@@ -131,6 +132,7 @@ pub use self::{
     ready::take_ready,
     rebuild::Rebuild,
     retry_after::retry_after,
+    typical_hold::TypicalHold,
 };
 pub use layer_store::Identity;
 

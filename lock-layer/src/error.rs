@@ -32,7 +32,8 @@ pub enum AcquireError {
 /// Another holder has what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockBusy {
-    wait: Duration,
+    lease_left: Duration,
+    retry_after: Duration,
     title: &'static str,
     status: StatusCode,
 }
@@ -67,18 +68,34 @@ pub enum LockRefusal {
 }
 
 impl LockBusy {
-    pub(crate) const fn new(wait: Duration, title: &'static str, status: StatusCode) -> Self {
+    pub(crate) const fn new(lease_left: Duration, title: &'static str, status: StatusCode) -> Self {
         Self {
-            wait,
+            lease_left,
+            retry_after: lease_left,
             title,
             status,
         }
     }
 
+    /// Lets a client come again after the time for which a lock is usually held, if the lease ends later.
+    pub(crate) fn after_typical_hold(mut self, typical_hold: Duration) -> Self {
+        self.retry_after = self.lease_left.min(typical_hold);
+        self
+    }
+
+    /// Returns the time after which another attempt is worth making: for as long as this process has lately held its locks, but not
+    /// longer than the holder's lease. Rounded up to whole seconds, it is the `Retry-After` of the response.
+    ///
+    /// While this process has held none, it is [`lease_left`](Self::lease_left). So it is for units that are kept longer than a
+    /// lease ([`LockGuard::keep`](crate::LockGuard::keep)).
+    pub const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+
     /// Returns the time until the holder's lease ends, unless it is renewed. If the holder's process has died, the lock is
     /// free by then.
-    pub const fn retry_after(&self) -> Duration {
-        self.wait
+    pub const fn lease_left(&self) -> Duration {
+        self.lease_left
     }
 
     pub(crate) const fn status(&self) -> StatusCode {
@@ -100,7 +117,7 @@ impl AcquireError {
             Self::TooManyUnits { .. } => ("too_many_units", None),
         };
         let wait = match self {
-            Self::Busy(busy) => Some(busy.wait.as_secs_f64()),
+            Self::Busy(busy) => Some(busy.retry_after.as_secs_f64()),
             _ => None,
         };
         count_acquisition(reason);

@@ -219,6 +219,9 @@
 //! A dropped request leaves no lock and no claim behind: a task gives back what was granted, or it ends with its lease. A
 //! request with a key is not stopped once its handler has begun. Tasks need a tokio runtime with a timer.
 //!
+//! A request with a key runs where its response is waited for, and goes on in a task if that future is dropped. So poll the future or
+//! drop it: one that is kept and not polled stops its run and the renewals of its claim.
+//!
 //! # Stopping a service
 //!
 //! A server's graceful shutdown does not wait for runs whose client has left. A [`RunTracker`] does:

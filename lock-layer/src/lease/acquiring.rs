@@ -89,7 +89,12 @@ fn granted(holder: &Holder, result: Result<Acquired, StoreError>) -> Result<u64,
 /// Makes the refusal of a holder whose units are taken for the time `wait`.
 pub(super) fn busy(holder: &Holder, wait: Duration) -> LockBusy {
     let config = holder.config();
-    LockBusy::new(wait, config.busy_title, config.busy_status)
+    let busy = LockBusy::new(wait, config.busy_title, config.busy_status);
+    match config.typical_hold.get() {
+        // What is taken for longer than a lease was kept for that time, and has no holder who gives it back.
+        Some(typical_hold) if wait <= config.lease.0 => busy.after_typical_hold(typical_hold),
+        _ => busy,
+    }
 }
 
 /// Spawns `task` in the caller's span.

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use http::StatusCode;
+use layer_http::TypicalHold;
 use layer_store::{Caller, KeySpace, SharedStore};
 
 use super::{Lease, nursery::Nursery, waiting_room::WaitingRoom};
@@ -19,6 +20,7 @@ pub(crate) struct LockConfig {
     pub(crate) busy_status: StatusCode,
     pub(super) waiting_room: Arc<WaitingRoom>,
     pub(super) nursery: Arc<Nursery>,
+    pub(super) typical_hold: Arc<TypicalHold>,
 }
 
 impl LockConfig {
@@ -32,6 +34,7 @@ impl LockConfig {
             busy_status: StatusCode::CONFLICT,
             waiting_room: Arc::default(),
             nursery: Arc::new(Nursery::new(Lease::DEFAULT)),
+            typical_hold: Arc::default(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct HeldLock {
     pub(super) renewal: Renewal,
     /// The deadline that holders see; `None` once the lock may not be relied on.
     deadline: watch::Sender<Option<Instant>>,
+    /// The time of the grant. `None` once the lock is kept for a time of its own, which tells nothing of holders.
+    held_since: Option<Instant>,
 }
 
 impl HeldLock {
@@ -36,6 +38,7 @@ impl HeldLock {
             fence,
             renewal,
             deadline,
+            held_since: Some(sent),
         };
         (lock, seen)
     }
@@ -92,8 +95,9 @@ impl HeldLock {
     }
 
     /// Leaves the lock in the store for a time of its own.
-    pub(super) async fn keep(self, time: Lease) -> Result<ReleaseOutcome, StoreError> {
+    pub(super) async fn keep(mut self, time: Lease) -> Result<ReleaseOutcome, StoreError> {
         self.tell_end();
+        self.held_since = None;
         let mut retry = Retry::once(Instant::now());
         let mut protocol = Extend::for_time(&self.holder, self.fence, time);
         let caller = &self.holder.config().caller;
@@ -126,6 +130,9 @@ impl Drop for HeldLock {
     fn drop(&mut self) {
         self.tell_end();
         self.holder.leave_room();
+        if let Some(since) = self.held_since {
+            self.holder.config().typical_hold.learn(since.elapsed());
+        }
     }
 }
 

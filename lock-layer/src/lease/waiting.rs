@@ -49,7 +49,7 @@ async fn acquire_in_turn(holder: Arc<Holder>, wait: Duration) -> Result<LockGuar
             return Err(busy.into());
         }
         // ## Turn => Turn: until a hint, or the end of the others' lease.
-        let look = now + busy.retry_after().clamp(SOON, LOOK);
+        let look = now + busy.lease_left().clamp(SOON, LOOK);
         let watches = watches.get_or_insert_with(|| Watches::of(&holder));
         watches.next(until.min(look)).await;
     }

@@ -7,7 +7,6 @@
 //! - [`policy`]: what a user writes. [`limit`]: the policy made ready.
 //! - [`program`]: the atomic steps in the store. [`token`]: the name of a permit there.
 //! - [`permits`]: takes permits and gives them back. [`held`]: what this process holds. [`keeper`]: the task that renews it.
-//!   [`typical_hold`]: for how long a permit is held.
 //! - [`permit`] and [`limiter`]: what job workers use. [`layer`], [`service`], [`future`], [`body`], [`refusal`]: the Tower layer.
 //!
 //! # Why never more than the limit are in flight
@@ -38,4 +37,3 @@ mod keeper;
 mod limit;
 mod permits;
 mod token;
-mod typical_hold;

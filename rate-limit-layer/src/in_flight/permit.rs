@@ -160,10 +160,8 @@ impl Drop for Permit {
             State::Unlisted => true,
         };
         if matches!(self.state, State::Listed | State::Unlisted) {
-            let now = permits.clock.now();
-            permits
-                .typical_hold
-                .learn(now.saturating_sub(self.taken_at));
+            let micros = permits.clock.now().saturating_sub(self.taken_at);
+            permits.typical_hold.learn(Duration::from_micros(micros));
         }
         if is_to_be_given_back {
             let nobody = Partition {

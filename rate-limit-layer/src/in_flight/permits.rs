@@ -1,5 +1,6 @@
 use std::{fmt, iter, slice, sync::Arc, time::Duration};
 
+use layer_http::TypicalHold;
 use layer_store::{
     Arg, Caller, Clock, Effect, ErrorKind, Op, Program, Reply, SharedStore, StoreError,
 };
@@ -13,7 +14,6 @@ use super::{
     program::{GIVE_BACK, RENEW, TAKE},
     refusal::{InFlightRefusal, LimitReached},
     token::Token,
-    typical_hold::TypicalHold,
 };
 use crate::{
     InFlightPolicy,
@@ -258,7 +258,7 @@ impl Permits {
         let reached = LimitReached::new(
             self.limit.name.clone(),
             self.limit.limit,
-            self.typical_hold.micros().map(Duration::from_micros),
+            self.typical_hold.get(),
         );
         tracing::debug!(
             policy = &*self.limit.name,

@@ -59,8 +59,38 @@ async fn a_refusal_says_when_the_lease_ends_and_takes_nothing() {
         let Err(AcquireError::Busy(busy)) = car.try_acquire(["1", "2", "3"]).await else {
             panic!("day 2 is taken");
         };
-        assert_eq!(busy.retry_after(), LEASE - Duration::from_millis(50));
+        assert_eq!(busy.lease_left(), LEASE - Duration::from_millis(50));
+        assert_eq!(busy.retry_after(), busy.lease_left());
         let _others = car.try_acquire(["3", "1"]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_to_come_again_after_a_typical_hold_and_not_after_a_lease() {
+    for world in worlds() {
+        let car = locks(&world).group("car:7");
+        let busy = async || match car.try_acquire(["1"]).await {
+            Err(AcquireError::Busy(busy)) => busy,
+            other => panic!("{other:?}"),
+        };
+        let hold = Duration::from_millis(40);
+        let guard = car.try_acquire(["1"]).await.unwrap();
+        world.pass(hold).await;
+        guard.release().await.unwrap();
+
+        let guard = car.try_acquire(["1"]).await.unwrap();
+        assert_eq!(busy().await.retry_after(), hold);
+        assert_eq!(busy().await.lease_left(), LEASE);
+        // Nobody gives back what is kept, and it says nothing of those who hold.
+        guard.keep(3 * LEASE).await.unwrap();
+        assert_eq!(busy().await.retry_after(), 3 * LEASE);
+        world.pass(3 * LEASE).await;
+        let _guard = car.try_acquire(["1"]).await.unwrap();
+        assert_eq!(busy().await.retry_after(), hold);
+        // Not after the lease, however long locks are held here.
+        world.pass(LEASE / 10).await;
+        let typical = busy().await;
+        assert!(typical.retry_after() <= typical.lease_left());
     }
 }
 
