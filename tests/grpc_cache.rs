@@ -19,7 +19,7 @@ use tests::{
 use tonic::{
     Code, Request, Response, Status,
     body::Body,
-    metadata::{MetadataMap, MetadataValue},
+    metadata::MetadataMap,
     service::Routes,
     transport::{Channel, Server},
 };

@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
