@@ -26,7 +26,11 @@ const ROUNDS: usize = 21;
 const KIB: usize = 1_024;
 
 fn main() {
-    let runtime = Runtime::new().expect("threads");
+    // One thread for all: with two, the time is that of waking the other one, or not, by chance.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     in_memory(
         &runtime,
         "memory, fresh: over the handler, of the floor's",

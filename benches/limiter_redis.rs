@@ -18,7 +18,11 @@ const TASKS: u32 = 64;
 
 fn main() {
     let server = RedisServer::start();
-    let runtime = Runtime::new().expect("threads");
+    // One thread for all: with two, the time is that of waking the other one, or not, by chance.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let get = runtime.block_on(bare_connection(&server));
     let limiter = runtime.block_on(limiter(&server));
     let script = runtime.block_on(load(&get));

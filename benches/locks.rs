@@ -19,7 +19,11 @@ const HOLDS: u32 = 5;
 const HOLD: Duration = Duration::from_millis(5);
 
 fn main() {
-    let runtime = Runtime::new().expect("threads");
+    // One thread for all: with two, the time is that of waking the other one, or not, by chance.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let server = RedisServer::start();
     let get = runtime.block_on(bare_connection(&server));
     let redis = runtime
