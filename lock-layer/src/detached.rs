@@ -52,6 +52,11 @@ impl<T: Send + 'static> Drop for Detached<T> {
     }
 }
 
+/// Spawns `task` in the caller's span.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task.instrument(tracing::Span::current()));
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

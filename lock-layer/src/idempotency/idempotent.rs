@@ -5,7 +5,6 @@ use http::{HeaderMap, StatusCode};
 use layer_store::{ErrorKind, Finding, IdentityRef, Key, KeySpace, SharedStore, StoreError, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::oneshot, time::Instant};
-use tracing::Instrument;
 
 use super::{
     claim::Claimed,
@@ -24,6 +23,7 @@ use super::{
     settlement::Settlement,
 };
 use crate::{
+    detached::spawn,
     doctor::UnfitStore,
     metrics::count_idempotent,
     retry::{Retry, run_with_retry},
@@ -331,11 +331,6 @@ impl HandlerRun {
             }
         }
     }
-}
-
-/// Spawns `task` in the caller's span.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task.instrument(tracing::Span::current()));
 }
 
 impl fmt::Debug for Idempotent {

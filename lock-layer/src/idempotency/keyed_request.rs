@@ -11,7 +11,6 @@ use layer_http::{
 };
 use layer_store::StoreError;
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
     capture::{Copied, Streaming},
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     body::{Resumed, Sent},
-    detached::Detached,
+    detached::{Detached, spawn},
     metrics::count_idempotent,
     retry::Retry,
     tracker::TrackedRun,
@@ -348,11 +347,6 @@ fn tell_end(settlement: &Settlement, begun: Instant) {
         took_s = begun.elapsed().as_secs_f64(),
         "idempotent run ends"
     );
-}
-
-/// Spawns `task` in the caller's span.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task.instrument(tracing::Span::current()));
 }
 
 fn unavailable(error: &StoreError) -> IdempotencyRefusal {

@@ -1,10 +1,9 @@
 //! Takes the units of a holder.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use layer_store::StoreError;
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
     acquire::{Acquire, Acquired},
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     AcquireError, LockBusy,
-    detached::Detached,
+    detached::{Detached, spawn},
     metrics::count_acquisition,
     retry::{Retry, run_with_retry},
 };
@@ -95,9 +94,4 @@ pub(super) fn busy(holder: &Holder, wait: Duration) -> LockBusy {
         Some(typical_hold) if wait <= config.lease.0 => busy.after_typical_hold(typical_hold),
         _ => busy,
     }
-}
-
-/// Spawns `task` in the caller's span.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task.instrument(tracing::Span::current()));
 }
