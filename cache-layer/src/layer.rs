@@ -3,7 +3,7 @@ mod keys;
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use layer_http::grpc::is_method_path;
+use layer_http::grpc::MethodPaths;
 use layer_store::{Clock, SharedStore};
 use tower_layer::Layer;
 
@@ -73,18 +73,8 @@ impl CacheLayer {
     /// If there are none, or one is not of the form `/package.Service/Method`.
     #[track_caller]
     pub fn grpc<'m>(self, methods: impl IntoIterator<Item = &'m str>) -> GrpcCacheLayer {
-        let methods: Box<[Box<str>]> = methods.into_iter().map(Into::into).collect();
-        assert!(
-            !methods.is_empty(),
-            "without methods no call is stored: write one, such as \"/cars.Cars/Show\""
-        );
-        for path in &methods {
-            assert!(
-                is_method_path(path),
-                "{path:?} is no method of gRPC: write its path, such as \"/cars.Cars/Show\""
-            );
-        }
-        GrpcCacheLayer::new(self, methods)
+        let if_none = "without methods no call is stored: write one, such as \"/cars.Cars/Show\"";
+        GrpcCacheLayer::new(self, MethodPaths::new(methods, if_none))
     }
 
     /// Makes a layer on a cache that others use too. They share entries, purges, statistics and calls under way.

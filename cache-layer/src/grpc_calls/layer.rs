@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc};
 
+use layer_http::grpc::MethodPaths;
 use tower_layer::Layer;
 
 use super::service::GrpcCache;
@@ -26,14 +27,13 @@ pub struct GrpcCacheLayer {
 /// The calls that are cached.
 #[derive(Clone, Debug)]
 pub(super) struct CachedCalls {
-    /// Their paths.
-    pub(super) methods: Box<[Box<str>]>,
+    pub(super) methods: MethodPaths,
     /// In bytes, with the prefix.
     pub(super) max_message: usize,
 }
 
 impl GrpcCacheLayer {
-    pub(crate) fn new(cache: CacheLayer, methods: Box<[Box<str>]>) -> Self {
+    pub(crate) fn new(cache: CacheLayer, methods: MethodPaths) -> Self {
         let max_message = DEFAULT_MAX_MESSAGE;
         Self {
             cache,

@@ -32,10 +32,9 @@ impl CallReply {
 
     /// Returns true if the whole reply is stored.
     pub(crate) fn is_success(&self, trailers: Option<&HeaderMap>) -> bool {
-        let code = match (self.outcome, trailers) {
-            (CallOutcome::Ended(code), _) => code,
-            (_, Some(trailers)) => CallOutcome::of_trailers(trailers),
-            (_, None) => Code::Unknown,
+        let code = match self.outcome {
+            CallOutcome::Ended(code) => code,
+            CallOutcome::InTrailers | CallOutcome::NotGrpc => CallOutcome::of_trailers(trailers),
         };
         code == Code::Ok && self.messages.is_one()
     }

@@ -48,7 +48,7 @@ impl CachedCalls {
     fn has(&self, head: &RequestHead<'_>) -> bool {
         *head.method == Method::POST
             && ClientProtocol::of(head.headers).is_plain_grpc()
-            && self.methods.iter().any(|path| **path == *head.path())
+            && self.methods.has(head.path())
     }
 }
 

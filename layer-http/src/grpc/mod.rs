@@ -14,7 +14,7 @@ pub use self::{
     client_protocol::ClientProtocol,
     code::Code,
     message::{Message, MessageCount},
-    method_path::is_method_path,
+    method_path::MethodPaths,
     outcome::CallOutcome,
     reason::{Detail, Reason},
     status::Status,

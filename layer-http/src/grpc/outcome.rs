@@ -20,7 +20,7 @@ use super::{ClientProtocol, Code, status::GRPC_STATUS};
 ///
 /// let mut trailers = HeaderMap::new();
 /// trailers.insert("grpc-status", 14.into());
-/// assert_eq!(CallOutcome::of_trailers(&trailers), Code::Unavailable);
+/// assert_eq!(CallOutcome::of_trailers(Some(&trailers)), Code::Unavailable);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
@@ -46,9 +46,10 @@ impl CallOutcome {
         }
     }
 
-    /// Reads the trailers of a response whose head did not tell. Without a status in them the code is [`Code::Unknown`].
-    pub fn of_trailers(trailers: &HeaderMap) -> Code {
-        code_in(trailers)
+    /// Reads the trailers of a response whose head did not tell. Without trailers, or without a status in them, the code is
+    /// [`Code::Unknown`].
+    pub fn of_trailers(trailers: Option<&HeaderMap>) -> Code {
+        trailers.map_or(Code::Unknown, code_in)
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn trailers_tell_the_code_and_without_a_status_nothing_is_known() {
-        let code = |status| CallOutcome::of_trailers(&head("application/grpc", status));
+        let code = |status| CallOutcome::of_trailers(Some(&head("application/grpc", status)));
         assert_eq!(code(Some("6")), Code::AlreadyExists);
         assert_eq!(code(Some("-1")), Code::Unknown);
         assert_eq!(code(None), Code::Unknown);

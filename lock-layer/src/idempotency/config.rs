@@ -1,7 +1,10 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::{RequestHead, grpc::ClientProtocol};
+use layer_http::{
+    RequestHead,
+    grpc::{ClientProtocol, MethodPaths},
+};
 use layer_store::{Caller, Clock, IdentityRef, Key, KeySpace, SharedStore, Ttl};
 
 use super::{
@@ -27,7 +30,7 @@ pub(super) struct IdempotencyConfig {
     pub(super) retry_policy: RetryPolicy,
     pub(super) methods: Arc<[Method]>,
     /// The paths of the methods of gRPC whose calls need a key. `None`: all.
-    pub(super) grpc_methods: Option<Arc<[Box<str>]>>,
+    pub(super) grpc_methods: Option<MethodPaths>,
     pub(super) key: KeySource,
     pub(super) payload: PayloadRule,
     pub(super) replay_headers: ReplayHeaders,
@@ -187,7 +190,7 @@ impl IdempotencyConfig {
         let Some(grpc_methods) = &self.grpc_methods else {
             return true;
         };
-        let is_listed = || grpc_methods.iter().any(|path| **path == *head.path());
+        let is_listed = || grpc_methods.has(head.path());
         !ClientProtocol::of(head.headers).is_grpc() || is_listed()
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, response::Parts};
 use layer_http::{
     Body, Content, Handler, KeepableBody,
-    grpc::{CallOutcome, ClientProtocol, Code},
+    grpc::{CallOutcome, ClientProtocol},
 };
 use layer_store::{ErrorKind, FindingKind, Key, StoreError, Value};
 use tokio::time::{Instant, sleep_until};
@@ -277,12 +277,9 @@ impl HandlerRun {
 
     /// Returns true if a whole response is kept, now that its trailers are there.
     fn keeps(&self, run_end: RunEnd, trailers: Option<&HeaderMap>) -> bool {
-        let run_end = match (run_end, trailers) {
-            (RunEnd::InTrailers, None) => RunEnd::Code(Code::Unknown),
-            (RunEnd::InTrailers, Some(trailers)) => {
-                RunEnd::Code(CallOutcome::of_trailers(trailers))
-            }
-            (known, _) => known,
+        let run_end = match run_end {
+            RunEnd::InTrailers => RunEnd::Code(CallOutcome::of_trailers(trailers)),
+            known => known,
         };
         self.config.retry_policy.keeps(run_end)
     }

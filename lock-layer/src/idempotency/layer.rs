@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
-use layer_http::{RequestHead, grpc::is_method_path, key_fn};
+use layer_http::{RequestHead, grpc::MethodPaths, key_fn};
 use layer_store::{Finding, Identity, SharedStore};
 use tower_layer::Layer;
 
@@ -124,18 +124,9 @@ impl IdempotencyLayer {
     #[must_use]
     #[track_caller]
     pub fn grpc_methods<'m>(mut self, paths: impl IntoIterator<Item = &'m str>) -> Self {
-        let paths: Arc<[Box<str>]> = paths.into_iter().map(Into::into).collect();
-        assert!(
-            !paths.is_empty(),
-            "without methods every call of gRPC passes: write one, such as \"/cars.Cars/Book\""
-        );
-        for path in paths.iter() {
-            assert!(
-                is_method_path(path),
-                "{path:?} is no method of gRPC: write its path, such as \"/cars.Cars/Book\""
-            );
-        }
-        self.edit().grpc_methods = Some(paths);
+        let if_none =
+            "without methods every call of gRPC passes: write one, such as \"/cars.Cars/Book\"";
+        self.edit().grpc_methods = Some(MethodPaths::new(paths, if_none));
         self
     }
 
