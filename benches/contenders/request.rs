@@ -77,9 +77,7 @@ pub fn drive<S, B>(service: &mut S, requests: u32)
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    for _ in 0..requests {
-        drop(ask(service, request(0x0a00_0001)));
-    }
+    send_all(service, requests, request);
 }
 
 /// [`drive`] with requests of HTTP that have two fields.
@@ -88,9 +86,7 @@ pub fn drive_posts<S, B>(service: &mut S, requests: u32)
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    for _ in 0..requests {
-        drop(ask(service, json_post(0x0a00_0001)));
-    }
+    send_all(service, requests, json_post);
 }
 
 /// [`drive`] with unary calls of gRPC.
@@ -99,8 +95,16 @@ pub fn drive_calls<S, B>(service: &mut S, calls: u32)
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    for _ in 0..calls {
-        drop(ask(service, unary_call(0x0a00_0001)));
+    send_all(service, calls, unary_call);
+}
+
+#[inline(always)]
+fn send_all<S, B>(service: &mut S, requests: u32, make: impl Fn(u32) -> Request<Body>)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
+    for _ in 0..requests {
+        drop(ask(service, make(0x0a00_0001)));
     }
 }
 
