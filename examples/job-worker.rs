@@ -59,7 +59,7 @@ struct Message {
 /// The jobs of this process that no worker has taken yet.
 type Queue = Arc<Mutex<Receiver<Message>>>;
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Clone, Debug)]
 struct Sender {
     limit: Limiter,
@@ -168,9 +168,9 @@ impl Drop for Message {
 const WORKERS: usize = 4;
 /// The most messages on a queue.
 const ROOM: usize = 1_000;
-/// How long a message waits for its turn before it says so.
+/// The time that a message waits for its turn before it says so.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a message is known as sent: longer than a client tries again.
+/// The time for which a message is known as sent: longer than a client tries again.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);

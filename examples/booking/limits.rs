@@ -11,7 +11,7 @@ use rate_limit_layer::{
 pub(crate) struct Limits {
     /// For each client's address.
     pub(crate) policy: Policy,
-    /// How many requests of a client a process may charge in advance.
+    /// The number of requests of a client that a process may charge in advance.
     pub(crate) prepaid: u64,
     /// A policy that is not in force: the metrics show what it would refuse.
     pub(crate) trial: Option<Policy>,

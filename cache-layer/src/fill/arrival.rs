@@ -25,7 +25,7 @@ pub(super) struct Arriving {
     pub(super) buffer: Arc<FillBuffer>,
     /// `None`: it is passing, and will not be stored.
     pub(super) fill: Option<Fill>,
-    /// What is known of the reply to a call. `None`: it is a response of HTTP.
+    /// The part of the reply to a call that is known. `None`: it is a response of HTTP.
     pub(super) call: Option<CallReply>,
     /// That it has to have to be stored, if it is known.
     pub(super) length: Option<u64>,

@@ -177,7 +177,7 @@ mod tests {
             .collect()
     }
 
-    /// What a client with these fields is refused with.
+    /// Returns the refusal that a client with these fields gets.
     fn refuse(fields: &HeaderMap) -> Response<Body<Inner>> {
         let problem = Problem::new(StatusCode::CONFLICT, "about:blank", "Conflict");
         let mut response = problem.into_response();

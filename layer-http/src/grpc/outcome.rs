@@ -2,7 +2,7 @@ use http::HeaderMap;
 
 use super::{ClientProtocol, Code, status::GRPC_STATUS};
 
-/// What the head of a response tells of the end of a call.
+/// The end of a call, as far as the head of its response tells it.
 ///
 /// A response of gRPC has HTTP status 200 whatever the call came to. The code is in `grpc-status`: among the headers if there
 /// is no message ("trailers-only"), else in the trailers (PROTOCOL-HTTP2, "Responses"). So a layer that judges a response reads

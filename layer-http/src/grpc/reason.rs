@@ -126,7 +126,7 @@ pub enum Detail {
     RetryInfo,
     /// The quotas that are used up.
     QuotaFailure,
-    /// What does not hold.
+    /// The condition that does not hold.
     PreconditionFailure,
 }
 
