@@ -108,15 +108,43 @@ impl Account {
     }
 
     /// Lets time pay back until `now`. A time in the past changes nothing.
-    pub(crate) fn advance(&mut self, rate: Rate, now: u64) {
-        let elapsed = now.saturating_sub(self.at);
+    pub(crate) fn advance(&mut self, parts: u32, now: u64) {
+        let elapsed = Span::of_micros(now.saturating_sub(self.at));
         self.at = self.at.max(now);
         for debt in [&mut self.own, &mut self.share, &mut self.reported] {
-            *debt = rate.after(*debt, elapsed);
+            *debt = debt.minus(elapsed, parts);
         }
         if self.own.is_zero() {
             self.unseen = false;
         }
+    }
+
+    /// Goes on under another quota of GCRA: what is owed is a time, and at most the new burst's, as in the store. Fractions are dropped if
+    /// they are of other parts.
+    ///
+    /// What is pending was sent under the quota before, and is not known any more.
+    pub(crate) fn change_rate(&mut self, rate: Rate, is_of_other_parts: bool) {
+        for debt in [&mut self.own, &mut self.share, &mut self.reported] {
+            if is_of_other_parts {
+                debt.fraction = 0;
+            }
+            *debt = (*debt).min(rate.full());
+        }
+        self.forget_pending();
+    }
+
+    /// Forgets all that was counted: under another quota the numbers mean nothing.
+    pub(crate) fn begin_anew(&mut self) {
+        let (at, opened_at) = (self.at, self.opened_at);
+        *self = Self::open(at);
+        self.opened_at = opened_at;
+        self.forget_pending();
+    }
+
+    /// Lets those that are pending end without a change.
+    const fn forget_pending(&mut self) {
+        self.pending = Span::ZERO;
+        self.opened_at = self.opened_at.wrapping_add(1);
     }
 
     /// Decides if a request of `price` may go to the store. An error: the store would refuse it too.
@@ -313,7 +341,7 @@ mod tests {
     const NOW: u64 = 1_767_225_600_000_000;
 
     fn at(mut account: Account, now: u64) -> Account {
-        account.advance(RATE, now);
+        account.advance(RATE.parts(), now);
         account
     }
 
@@ -402,7 +430,7 @@ mod tests {
             Ok(())
         );
         // A later reply about another cost takes its place, and an older one does not.
-        account.advance(RATE, NOW + 20);
+        account.advance(RATE.parts(), NOW + 20);
         account.learn(RATE, Report::of(told(700_000), RATE, PRICE), NOW + 10);
         account.learn(RATE, Report::of(told(900_000), RATE, five), NOW + 9);
         assert_eq!(account.admit_to_store(RATE, five), Ok(()));
@@ -472,7 +500,7 @@ mod tests {
         let mut account = Account::open(NOW);
         let sent = [0; 8].map(|_| account.send(RATE, PRICE));
         for (later, pending) in sent.into_iter().enumerate() {
-            account.advance(RATE, NOW + 20_000 + later as u64);
+            account.advance(RATE.parts(), NOW + 20_000 + later as u64);
             account.charge(RATE, pending);
         }
         assert_eq!(account.owed().micros, 8 * MICROS - 20_007);

@@ -99,9 +99,9 @@ impl Ledger {
             .filter(|(limit, _)| !limits[*limit].is_gcra() && costs.of(*limit) > 0);
         let is_told = !counted.any(|(limit, key)| {
             let price = limits[limit].rate.price(costs.of(limit));
-            let is_silent = self
-                .table
-                .find(limits, key, now, |account| account.is_silent_about(price));
+            let is_silent = self.table.find(&limits[limit], key, now, |account| {
+                account.is_silent_about(price)
+            });
             is_silent == Some(true)
         });
         let mut excess = None;
@@ -115,7 +115,7 @@ impl Ledger {
                 true => account.admit_to_store(rate, rate.price(cost)),
                 false => account.admit_to_ask(rate, rate.price(cost)),
             };
-            if let Some(Err(shortage)) = self.table.find(limits, key, now, look) {
+            if let Some(Err(shortage)) = self.table.find(&limits[limit], key, now, look) {
                 Excess::add(&mut excess, shortage.of(limit));
             }
         }
@@ -131,8 +131,9 @@ impl Ledger {
     ) {
         let now = self.clock.now();
         for (limit, key) in keys {
-            let rate = limits[limit].rate;
-            self.table.find(limits, key, now, |account| {
+            let limit = &limits[limit];
+            let rate = limit.rate;
+            self.table.find(limit, key, now, |account| {
                 account.refund(rate, rate.price(cost));
             });
         }

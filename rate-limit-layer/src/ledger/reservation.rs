@@ -130,8 +130,8 @@ impl<'a> Reservation<'a> {
     }
 
     fn account<T>(&self, limit: usize, now: u64, f: impl FnOnce(&mut Account) -> T) -> T {
-        let key = (self.keys[limit], limit);
-        self.ledger.table.open(self.limits, key, now, f)
+        let (limit, key) = (&self.limits[limit], self.keys[limit]);
+        self.ledger.table.open(limit, key, now, f)
     }
 }
 
@@ -142,14 +142,16 @@ impl Drop for Reservation<'_> {
             let rate = self.limits[limit].rate;
             let price = rate.price(self.costs.of(limit));
             let (sent, charged) = (self.sent[limit], self.charged.contains(limit));
-            self.ledger.table.find(self.limits, key, now, |account| {
-                if let Some(sent) = sent {
-                    account.end(rate, sent);
-                }
-                if charged {
-                    account.refund(rate, price);
-                }
-            });
+            self.ledger
+                .table
+                .find(&self.limits[limit], key, now, |account| {
+                    if let Some(sent) = sent {
+                        account.end(rate, sent);
+                    }
+                    if charged {
+                        account.refund(rate, price);
+                    }
+                });
         }
     }
 }

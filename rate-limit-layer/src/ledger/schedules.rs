@@ -202,7 +202,7 @@ impl World {
         match event {
             Event::Ask(step) => {
                 let account = &mut self.processes[step.process];
-                account.advance(rate, now);
+                account.advance(rate.parts(), now);
                 if account.admit_to_store(rate, SPAN).is_err() {
                     prop_assert!(self.is_refused(step.process, now), "refused too much");
                     return Ok(None);
@@ -233,7 +233,7 @@ impl World {
             }
             Event::Replies(step, sent, reply) => {
                 let account = &mut self.processes[step.process];
-                account.advance(rate, now);
+                account.advance(rate.parts(), now);
                 if let Some((admitted, usage)) = reply {
                     account.learn(rate, Report::of(usage, rate, SPAN), sent.sent_at);
                     match admitted {
