@@ -1,9 +1,10 @@
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, str::FromStr, sync::Arc};
 
 use axum::Router;
 use http::HeaderName;
 use rate_limit_layer::{
-    Identity, KeyExtractor, Policy, Quota, RateLimitLayer, RequestHead, key_fn, store::SharedStore,
+    FailureMode, Identity, KeyExtractor, Policy, Quota, RateLimitLayer, RequestHead, TierLookUp,
+    key_fn, store::SharedStore,
 };
 
 /// The limits in front of all routes.
@@ -18,9 +19,9 @@ pub(crate) struct Limits {
     pub(crate) tiers: Tiers,
 }
 
-/// The API keys with a quota of their own, in place of that of their address.
+/// The API keys with a quota of their own, in place of that of their address. A real service has them in a table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tiers(Arc<BTreeMap<String, Vec<String>>>);
+pub(crate) struct Tiers(Arc<BTreeMap<String, Quota>>);
 
 /// An API key and its quota, written `KEY=QUOTA`.
 #[derive(Clone, Debug)]
@@ -32,19 +33,16 @@ pub(crate) struct Tier {
 impl Limits {
     /// Puts the limits in front of `routes`.
     pub(crate) fn layer(self, routes: Router, store: &SharedStore) -> Router {
-        let finish = |quota| match self.policy.failure_mode() {
-            rate_limit_layer::FailureMode::Closed => Quota::fail_closed(quota),
-            _ => Quota::fail_open(quota),
-        };
         let mut by_address = RateLimitLayer::new(store.clone(), self.policy.clone());
         if let Some(trial) = self.trial {
             by_address = by_address.and(trial.shadow());
         }
         let by_address = by_address.prepaid(self.prepaid);
         let tiers = self.tiers;
-        let Some(by_key) = tiers.layer(store, finish) else {
+        if tiers.0.is_empty() {
             return routes.layer(by_address);
-        };
+        }
+        let by_key = RateLimitLayer::new(store.clone(), tiers.policy(&self.policy));
         // Without authentication a rule by a header would let anyone pass. A key that is known was given to somebody.
         let by_address = by_address.skip(move |head| tiers.of(head).is_some());
         routes.layer(by_key).layer(by_address)
@@ -53,45 +51,46 @@ impl Limits {
 
 impl Tiers {
     pub(crate) fn new(tiers: &[Tier]) -> Self {
-        let mut keys = BTreeMap::<_, Vec<_>>::new();
-        for Tier { key, quota } in tiers {
-            keys.entry(quota.to_string()).or_default().push(key.clone());
-        }
-        Self(Arc::new(keys))
+        let tiers = tiers
+            .iter()
+            .map(|Tier { key, quota }| (key.clone(), *quota));
+        Self(Arc::new(tiers.collect()))
     }
 
-    /// Makes a layer with a policy for each quota, which counts the keys that have it and skips all others. `None`: there are no keys.
-    fn layer(
-        &self,
-        store: &SharedStore,
-        finish: impl Fn(Quota) -> Policy,
-    ) -> Option<RateLimitLayer> {
-        let mut policies = self.0.keys().map(|name| {
-            let quota = name.parse().expect("it is the text of a quota");
-            let (tiers, tier) = (self.clone(), name.clone());
-            let by_key = key_fn(move |head| {
-                let (key, quota) = tiers.of(head)?;
-                (*quota == tier).then(|| Identity::from(key))
-            });
-            finish(quota)
-                .name(&format!("tier {name}"))
-                .by(by_key.or_skip())
+    /// Makes a policy that counts the keys that are known, each with its own quota, and skips all other requests.
+    fn policy(&self, usual: &Policy) -> Policy {
+        let (known, table) = (self.clone(), self.clone());
+        let by_key = key_fn(move |head| known.of(head).map(Identity::from));
+        let look_up = TierLookUp::new(move |key| {
+            let table = table.clone();
+            async move { table.look_up(&key).await }
         });
-        let first = RateLimitLayer::new(store.clone(), policies.next()?);
-        Some(policies.fold(first, RateLimitLayer::and))
+        let policy = usual.quota().name("tier").by(by_key.or_skip());
+        let policy = match usual.failure_mode() {
+            FailureMode::Closed => policy.fail_closed(),
+            _ => policy.fail_open(),
+        };
+        policy.tier_look_up(look_up)
     }
 
-    /// Returns the request's API key and the text of its quota, if the key is known.
-    fn of<'a>(&self, head: &RequestHead<'a>) -> Option<(&'a str, &String)> {
+    /// Finds the quota of a key. In a real service that is a query.
+    async fn look_up(&self, key: &Identity<'_>) -> Result<Option<Quota>, Infallible> {
+        let Identity::Text(key) = key else {
+            return Ok(None);
+        };
+        let key = str::from_utf8(key).unwrap_or_default();
+        Ok(self.0.get(key).copied())
+    }
+
+    /// Returns the request's API key, if it is known.
+    fn of<'a>(&self, head: &RequestHead<'a>) -> Option<&'a str> {
         let mut lines = head.headers.get_all(&API_KEY).iter();
         let key = lines.next()?.to_str().ok()?;
         // Two keys are none.
         if lines.next().is_some() {
             return None;
         }
-        let mut tiers = self.0.iter();
-        let (quota, _) = tiers.find(|(_, keys)| keys.iter().any(|known| known == key))?;
-        Some((key, quota))
+        self.0.contains_key(key).then_some(key)
     }
 }
 

@@ -110,6 +110,8 @@
 //! | requests that pass uncounted | none: [`RateLimitLayer::skip`], and [`skip`] for ready rules |
 //! | changes of a refusal | none: [`RateLimitLayer::on_refused`] |
 //! | standing in the request's extensions | off |
+//! | quotas of some clients | none: [`Policy::tier`], [`Policy::tier_look_up`] |
+//! | tiers that are kept | 10,000, each fresh for 1 minute: [`TierLookUp`] |
 //!
 //! # Layer order
 //!
@@ -203,6 +205,36 @@
 //!   pass than without.
 //! - The number adapts to the key. What is not used within a second is given back; until then it is not there for other processes.
 //! - It is off by default, for limiters of one policy only, and does nothing over a memory store.
+//!
+//! # Tiers, and quotas that change
+//!
+//! A policy may have other quotas for some clients: [`Policy::tier`] finds them in the request, and [`Policy::tier_look_up`] in a database or
+//! another service, by an asynchronous look-up whose answers are kept. [`Limiter::set_quota`], [`Limiter::set_policies`] and
+//! [`Limiter::reload_every`] change the quota of a policy while the service runs.
+//!
+//! ```
+//! use rate_limit_layer::{Identity, Quota, RateLimitLayer, TierLookUp, header, store::MemoryStore};
+//!
+//! # #[derive(Clone)] struct Database;
+//! # impl Database { async fn quota(&self, _: Identity<'static>) -> Result<Option<Quota>, std::io::Error> { Ok(None) } }
+//! # let database = Database;
+//! let plans = TierLookUp::new(move |key| {
+//!     let database = database.clone();
+//!     async move { database.quota(key).await }
+//! });
+//! let by_key = Quota::per_minute(60).name("api").by(header("x-api-key")).fail_open();
+//! let layer = RateLimitLayer::new(MemoryStore::new(), by_key.tier_look_up(plans));
+//! layer.handle().set_quota("api", Quota::per_minute(30))?; // for clients without a plan
+//! # Ok::<_, rate_limit_layer::InvalidChange>(())
+//! ```
+//!
+//! - A change refills no balance and locks nobody out. Under GCRA a client owes a time: 50 of 100 a minute are half a minute, as 5 of
+//!   10 are. What it owes above the burst of its new quota is forgiven when that quota refuses it. Under other algorithms the count
+//!   stays, and only the limit may change.
+//! - All quotas of a client share its ledger, and so what a process lets through while the store fails; for GCRA. Where windows are counted,
+//!   the ledger begins anew with a change.
+//! - A look-up is made once for each client and minute, for at most 64 clients at once, and takes at most 250 ms. While it fails a client has
+//!   the tier that is known, or else the policy's own quota.
 //!
 //! # In-flight limits
 //!
@@ -301,6 +333,7 @@ mod shadow;
 mod shared;
 pub mod skip;
 mod throttle;
+mod tier;
 mod verdict;
 pub mod warnings;
 
@@ -341,6 +374,7 @@ pub use self::{
     response::RateLimitRefusal,
     service::RateLimit,
     throttle::{Throttle, ThrottleError, ThrottleFuture, ThrottleLayer},
+    tier::{change::InvalidChange, look_up::TierLookUp},
     verdict::{QuotaExceeded, Standing, Verdict},
 };
 

@@ -1,4 +1,4 @@
-use std::{panic::Location, sync::Arc};
+use std::{borrow::Cow, panic::Location, sync::Arc};
 
 use layer_store::{Clock, Identity, SharedStore, StoreError};
 
@@ -13,6 +13,7 @@ use crate::{
     policy::{costs::Costs, limit::Limit},
     shadow::Shadows,
     throttle::Queues,
+    tier::{of_request::Client, quotas::Quotas, variants::Variants},
     warnings::Made,
 };
 
@@ -50,6 +51,8 @@ pub struct Limiter {
     queues: Arc<Queues>,
     /// For the warnings.
     made: Arc<Made>,
+    /// The same limiter under other quotas.
+    variants: Arc<Variants<Self>>,
 }
 
 impl Limiter {
@@ -72,6 +75,7 @@ impl Limiter {
             observers: Observers::default(),
             queues: Arc::default(),
             made,
+            variants: Arc::default(),
         };
         match shadow {
             Some(shadow) => this.with_shadow(shadow),
@@ -94,6 +98,7 @@ impl Limiter {
         let this = Self {
             made: self.made.and(&limit.name, is_alone),
             queues: Arc::default(),
+            variants: Arc::default(),
             ..self
         };
         match limit.is_shadow() {
@@ -111,7 +116,11 @@ impl Limiter {
         let shadows = self
             .shadows
             .with(limit, |limit| Checker::on_trial(store, limit, clock));
-        Self { shadows, ..self }
+        Self {
+            shadows,
+            variants: Arc::default(),
+            ..self
+        }
     }
 
     /// Sets the clock of this process's own count. Default: the system's clock. For tests that move the time.
@@ -124,6 +133,7 @@ impl Limiter {
         Self {
             checker: Arc::new(self.checker.on_clock(clock.clone())),
             shadows: self.shadows.on_clock(&clock),
+            variants: Arc::default(),
             ..self
         }
     }
@@ -148,13 +158,16 @@ impl Limiter {
     pub fn prepaid(self, most: u64) -> Self {
         Self {
             checker: Arc::new(self.checker.with_prepaid(most)),
+            variants: Arc::default(),
             ..self
         }
     }
 
     /// Charges `identity` one request, if all policies allow it.
     pub async fn check(&self, identity: impl Into<Identity<'_>>) -> Verdict {
-        self.charge(identity.into(), 1.into()).await
+        let identity = identity.into();
+        let this = self.of(&identity).await;
+        this.charge(identity, 1.into()).await
     }
 
     /// Charges `identity` `cost` requests at once, if all policies allow it.
@@ -167,8 +180,10 @@ impl Limiter {
         identity: impl Into<Identity<'_>>,
         cost: u64,
     ) -> Result<Verdict, InvalidCost> {
-        self.checker.allows(cost)?;
-        Ok(self.charge(identity.into(), cost.into()).await)
+        let identity = identity.into();
+        let this = self.of(&identity).await;
+        this.checker.allows(cost)?;
+        Ok(this.charge(identity, cost.into()).await)
     }
 
     /// Charges `identity` a cost of its own under each policy, in one atomic command, if all of them allow it.
@@ -203,8 +218,10 @@ impl Limiter {
         identity: impl Into<Identity<'_>>,
         costs: &[u64],
     ) -> Result<Verdict, InvalidCost> {
-        let costs = self.checker.costs(costs)?;
-        Ok(self.charge(identity.into(), costs).await)
+        let identity = identity.into();
+        let this = self.of(&identity).await;
+        let costs = this.checker.costs(costs)?;
+        Ok(this.charge(identity, costs).await)
     }
 
     /// Charges `identity` `most` units before work of which it is not known how many it takes, such as the tokens of an answer by a
@@ -225,13 +242,14 @@ impl Limiter {
         identity: impl Into<Identity<'_>>,
         most: u64,
     ) -> Result<Result<Reserved, Verdict>, InvalidCost> {
-        self.checker.allows(most)?;
         let identity = identity.into();
-        let charged_at = self.checker.now();
-        let checked = self.checker.charge_identity(&identity, most).await;
-        Ok(match Verdict::new(checked, self.checker.limits()) {
+        let checker = self.of(&identity).await.checker.clone();
+        checker.allows(most)?;
+        let charged_at = checker.now();
+        let checked = checker.charge_identity(&identity, most).await;
+        Ok(match Verdict::new(checked, checker.limits()) {
             Verdict::Admitted(standing) => {
-                let (checker, identity) = (self.checker.clone(), identity.into_owned());
+                let identity = identity.into_owned();
                 Ok(Reserved::new(checker, identity, most, charged_at, standing))
             }
             refused => Err(refused),
@@ -250,8 +268,10 @@ impl Limiter {
         &self,
         identity: impl Into<Identity<'_>>,
     ) -> Result<Vec<Standing>, StoreError> {
-        let debts = self.checker.peek(&identity.into()).await?;
-        let limits = self.checker.limits();
+        let identity = identity.into();
+        let this = self.of(&identity).await;
+        let debts = this.checker.peek(&identity).await?;
+        let limits = this.checker.limits();
         let standings = debts.into_iter();
         Ok(standings
             .map(|debt| Standing::new(limits.clone(), debt))
@@ -289,8 +309,10 @@ impl Limiter {
         identity: impl Into<Identity<'_>>,
         units: u64,
     ) -> Result<Vec<Standing>, StoreError> {
-        let debts = self.checker.penalize(&identity.into(), units).await?;
-        let limits = self.checker.limits();
+        let identity = identity.into();
+        let this = self.of(&identity).await;
+        let debts = this.checker.penalize(&identity, units).await?;
+        let limits = this.checker.limits();
         let standings = debts.into_iter();
         Ok(standings
             .map(|debt| Standing::new(limits.clone(), debt))
@@ -333,6 +355,7 @@ impl Limiter {
     #[track_caller]
     pub fn near_limit(mut self, percent: u8) -> Self {
         self.observers.near_limit = Some(Arc::new(NearLimit::new(percent)));
+        self.variants = Arc::default();
         self
     }
 
@@ -345,6 +368,7 @@ impl Limiter {
     #[track_caller]
     pub fn track_top(mut self, keys: usize) -> Self {
         self.observers.top = Some(Arc::new(TopKeys::new(keys, false)));
+        self.variants = Arc::default();
         self
     }
 
@@ -358,6 +382,7 @@ impl Limiter {
     #[track_caller]
     pub fn track_top_identities(mut self, keys: usize) -> Self {
         self.observers.top = Some(Arc::new(TopKeys::new(keys, true)));
+        self.variants = Arc::default();
         self
     }
 
@@ -381,6 +406,26 @@ impl Limiter {
     pub fn top(&self) -> Vec<TopKey> {
         let top = self.observers.top.as_ref();
         top.map_or_else(Vec::new, |top| top.list(self.checker.clock().now()))
+    }
+
+    /// Returns the limiter under the quotas of an identity.
+    async fn of(&self, identity: &Identity<'_>) -> Cow<'_, Self> {
+        match self.checker.live().varies() {
+            false => Cow::Borrowed(self),
+            true => self.under(&self.checker.quotas(Client::Identity(identity)).await),
+        }
+    }
+
+    /// Returns the limiter under these quotas: itself, if it was made with them.
+    pub(crate) fn under(&self, quotas: &Quotas) -> Cow<'_, Self> {
+        if quotas == self.checker.live().made() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(self.variants.get_or_make(quotas, || Self {
+            checker: Arc::new(self.checker.under(quotas)),
+            variants: Arc::default(),
+            ..self.clone()
+        }))
     }
 
     async fn charge(&self, identity: Identity<'_>, costs: Costs) -> Verdict {
@@ -432,6 +477,10 @@ impl Limiter {
 
     /// Returns what all clones share.
     pub(crate) fn checker(&self) -> &Checker {
+        &self.checker
+    }
+
+    pub(crate) const fn shared_checker(&self) -> &Arc<Checker> {
         &self.checker
     }
 }

@@ -73,23 +73,13 @@ where
                 None => ResponseFuture::calling(self.inner.call(req), None),
                 Some(annotation) => self.call_annotated(req, annotation),
             },
-            Some(refused) => self.refuse(req, Ok(refused.into())),
+            Some(refused) => refuse(&self.shared, req, Ok(refused.into())),
             None => self.call_by_head(req),
         }
     }
 }
 
 impl<S> RateLimit<S> {
-    /// Refuses a request. It takes it, so that no reference to one that is admitted is ever made.
-    #[inline(never)]
-    fn refuse<ReqBody, F>(
-        &self,
-        req: Request<ReqBody>,
-        refused: Result<Checked, Unasked>,
-    ) -> ResponseFuture<F> {
-        ResponseFuture::refused(self.shared.refuse(refused, &RequestHead::of(&req)))
-    }
-
     /// Calls the inner service for an admitted request that gets something written on it.
     #[inline(never)]
     fn call_annotated<ReqBody>(
@@ -116,20 +106,57 @@ impl<S> RateLimit<S> {
         if self.shared.lets_pass(&head) {
             return ResponseFuture::calling(self.inner.call(req), None);
         }
-        let begun_at = self.shared.begun_at();
-        match self.shared.check_now(&head) {
+        let other;
+        let shared = match self.shared.varies() {
+            false => &self.shared,
+            true => match self.shared.under_quotas_now(&head) {
+                Some(shared) => {
+                    other = shared;
+                    &other
+                }
+                None => {
+                    let inner = take_ready(&mut self.inner);
+                    return ResponseFuture::checking(find_quotas(self.shared.clone(), inner, req));
+                }
+            },
+        };
+        let begun_at = shared.begun_at();
+        match shared.check_now(&head) {
             Some(Ok(checked)) if checked.is_admitted() => {
-                let annotation = annotate(&self.shared, checked, begun_at, &mut req);
+                let annotation = annotate(shared, checked, begun_at, &mut req);
                 ResponseFuture::calling(self.inner.call(req), annotation)
             }
-            Some(refused) => self.refuse(req, refused),
+            Some(refused) => refuse(shared, req, refused),
             // The store has to wait: the instance that reported ready travels with the request, its clone stays behind.
             None => {
                 let inner = take_ready(&mut self.inner);
-                ResponseFuture::checking(check(self.shared.clone(), inner, req))
+                ResponseFuture::checking(check(shared.clone(), inner, req))
             }
         }
     }
+}
+
+/// Refuses a request. It takes it, so that no reference to one that is admitted is ever made.
+#[inline(never)]
+fn refuse<ReqBody, F>(
+    shared: &Shared,
+    req: Request<ReqBody>,
+    refused: Result<Checked, Unasked>,
+) -> ResponseFuture<F> {
+    ResponseFuture::refused(shared.refuse(refused, &RequestHead::of(&req)))
+}
+
+/// Waits for the quotas of a request, then checks it.
+async fn find_quotas<S, ReqBody>(
+    shared: Arc<Shared>,
+    inner: S,
+    req: Request<ReqBody>,
+) -> AfterCheck<S::Future>
+where
+    S: Service<Request<ReqBody>>,
+{
+    let shared = shared.under_quotas(&RequestHead::of(&req)).await;
+    check(shared, inner, req).await
 }
 
 /// Waits for the store, then calls the inner service or refuses.

@@ -10,6 +10,7 @@ use layer_store::{Clock, Identity, StoreError};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    Quota,
     check::{Checker, decision::Tell, partition::Partitions, unasked::Unasked},
     metrics::Outcome,
     policy::{costs::Costs, limit::Limit, limit_set::MAX_POLICIES},
@@ -61,6 +62,12 @@ impl Shadows {
             checkers: self.checkers.iter().map(on_clock).collect(),
             room: self.room.clone(),
         }
+    }
+
+    /// Returns the names and quotas of all of them.
+    pub(crate) fn quotas(&self) -> impl Iterator<Item = (Arc<str>, Quota)> {
+        let limits = self.checkers.iter().map(|checker| limit_of(checker));
+        limits.map(|limit| (limit.name.clone(), limit.quota))
     }
 
     pub(crate) const fn is_empty(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
@@ -21,6 +21,7 @@ use crate::{
         on_refused::OnRefused,
     },
     skip::SkipRules,
+    tier::{of_request::Client, quotas::Quotas, variants::Variants},
     warnings::{ChargedTwice, Forwarding},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     tells_near_limits: bool,
     forwarding: Forwarding,
     charged_twice: ChargedTwice,
+    /// The same for requests under other quotas.
+    variants: Variants<Arc<Self>>,
 }
 
 /// The standing and the headers that an admitted request and its response are still to be given.
@@ -79,6 +82,7 @@ impl Shared {
             tells_near_limits: false,
             forwarding: Forwarding::default(),
             charged_twice: ChargedTwice::default(),
+            variants: Variants::default(),
         };
         shared.headers(true)
     }
@@ -166,6 +170,38 @@ impl Shared {
             self.look_at_forwarding(req.headers());
         }
         checker.check_peer_now(&RequestHead::of(req), self.cost)
+    }
+
+    /// Returns true if the quotas of a request have to be found before it is checked.
+    #[inline]
+    pub(crate) fn varies(&self) -> bool {
+        self.limiter.checker().live().varies()
+    }
+
+    /// Returns what decides on a request, under its quotas. `None`: they have to be waited for.
+    #[inline(never)]
+    pub(crate) fn under_quotas_now(self: &Arc<Self>, head: &RequestHead<'_>) -> Option<Arc<Self>> {
+        let quotas = self.limiter.checker().quotas_now(Client::Request(head))?;
+        Some(self.under(&quotas))
+    }
+
+    /// Returns what decides on a request, under its quotas.
+    pub(crate) async fn under_quotas(self: &Arc<Self>, head: &RequestHead<'_>) -> Arc<Self> {
+        let quotas = self.limiter.checker().quotas(Client::Request(head)).await;
+        self.under(&quotas)
+    }
+
+    fn under(self: &Arc<Self>, quotas: &Quotas) -> Arc<Self> {
+        match self.limiter.under(quotas) {
+            Cow::Borrowed(_) => self.clone(),
+            Cow::Owned(limiter) => self.variants.get_or_make(quotas, || {
+                let this = Self {
+                    limiter,
+                    ..Self::clone(self)
+                };
+                Arc::new(this.headers(self.policies.is_some()))
+            }),
+        }
     }
 
     /// Returns true if a request is not to be checked.

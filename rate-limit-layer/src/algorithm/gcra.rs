@@ -225,7 +225,7 @@ const MAX_FULL: u64 = 1 << 52;
 const MIN_TTL: Ttl = Ttl::from_millis(1).expect("1 is not zero");
 
 /// A second, in microseconds: longer than a thread is held up between two instructions, shorter than a lockout.
-const SLACK: u64 = 1_000_000;
+pub(crate) const SLACK: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests;

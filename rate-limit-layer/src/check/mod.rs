@@ -59,18 +59,23 @@ use crate::{
         limit_set::{LimitSet, MAX_POLICIES},
     },
     prepaid::stocks::Stocks,
+    tier::{live::Live, quotas::Quotas},
 };
 
 /// Limits over a store.
 pub(crate) struct Checker {
     caller: Caller,
     limits: Arc<[Limit]>,
-    outage: Outage,
+    outage: Arc<Outage>,
     clock: Clock,
     /// What this process has let through. `None` for a store that answers at once: it knows that itself.
-    ledger: Option<Ledger>,
+    ledger: Option<Arc<Ledger>>,
     /// What this process has charged in advance. `None`: nothing is ([`prepaid`](crate::prepaid)).
     stocks: Option<Arc<Stocks>>,
+    /// The quotas in force. They are those of `limits`, or others decide by a checker of their own ([`under`](Self::under)).
+    live: Live,
+    /// True if it was made for other quotas. A cost may then be above a burst.
+    is_variant: bool,
 }
 
 impl Checker {
@@ -79,7 +84,7 @@ impl Checker {
     }
 
     pub(crate) fn with_clock(store: SharedStore, limits: Arc<[Limit]>, clock: Clock) -> Self {
-        let limits = limits
+        let limits: Arc<[Limit]> = limits
             .iter()
             .map(|limit| limit.clone().on_clock(clock.clone()))
             .collect();
@@ -87,15 +92,38 @@ impl Checker {
         let outage = Outage::of(&caller.info());
         let (outage, ledger) = match caller.answers_now() {
             true => (outage.with_overflow(clock.clone()), None),
-            false => (outage, Some(Ledger::new(clock.clone()))),
+            false => (outage, Some(Arc::new(Ledger::new(clock.clone())))),
         };
         Self {
-            outage,
+            outage: Arc::new(outage),
             ledger,
             stocks: None,
+            live: Live::new(&limits, caller.answers_now()),
+            is_variant: false,
             clock,
             caller,
             limits,
+        }
+    }
+
+    /// Makes a checker of the same limits under other quotas. The two share everything that a quota does not change: keys, ledger, counts,
+    /// and what is known of the store.
+    pub(crate) fn under(&self, quotas: &Quotas) -> Self {
+        let limits = self.limits.iter().enumerate();
+        let under = |(index, limit): (usize, &Limit)| {
+            let quota = quotas.get(index).unwrap_or(limit.quota);
+            limit.under(quota)
+        };
+        let limits: Arc<[Limit]> = limits.map(under).collect();
+        Self {
+            caller: self.caller.clone(),
+            live: Live::new(&limits, self.caller.answers_now()),
+            limits,
+            outage: self.outage.clone(),
+            clock: self.clock.clone(),
+            ledger: self.ledger.clone(),
+            stocks: None,
+            is_variant: true,
         }
     }
 
@@ -103,7 +131,7 @@ impl Checker {
     pub(crate) fn on_trial(store: SharedStore, limit: Limit, clock: Clock) -> Self {
         let this = Self::with_clock(store, [limit].into(), clock);
         Self {
-            outage: Outage::of(&this.caller.info()),
+            outage: Arc::new(Outage::of(&this.caller.info())),
             ..this
         }
     }
@@ -120,6 +148,10 @@ impl Checker {
             limit.is_gcra(),
             "only GCRA charges in advance: write the quota {} without an algorithm, or without .prepaid(..)",
             limit.quota
+        );
+        assert!(
+            limit.tiers.is_none(),
+            "a policy with tiers is not charged in advance: write it without .prepaid(..)"
         );
         let (rate, clock) = (limit.rate, self.clock.clone());
         let stocks = || Arc::new(Stocks::new(most, rate, clock.clone()));
@@ -175,6 +207,15 @@ impl Checker {
         &self.limits
     }
 
+    pub(crate) const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Returns true if requests are charged in advance.
+    pub(crate) const fn is_prepaid(&self) -> bool {
+        self.stocks.is_some()
+    }
+
     /// Checks that every policy can ever allow `cost` requests at once.
     pub(crate) fn allows(&self, cost: u64) -> Result<(), InvalidCost> {
         if cost == 0 {
@@ -222,7 +263,7 @@ impl Checker {
         let [limit] = &*self.limits else {
             return None;
         };
-        if !self.caller.answers_now() {
+        if !self.live.is_direct() {
             return None;
         }
         let identity = limit.by.extract_peer(head)?;
@@ -236,7 +277,7 @@ impl Checker {
         cost: u64,
         tell: Tell,
     ) -> Option<Result<Checked, Unasked>> {
-        let costs = Costs::of_request(&self.limits, head, cost);
+        let costs = self.costs_of(head, cost);
         if let Some(ledger) = &self.ledger {
             return self.refuse_now(ledger, head, &costs);
         }
@@ -263,6 +304,15 @@ impl Checker {
         }
     }
 
+    fn costs_of(&self, head: &RequestHead<'_>, cost: u64) -> Costs {
+        let costs = Costs::of_request(&self.limits, head, cost);
+        match self.is_variant {
+            false => costs,
+            // It is not known yet that each of its policies can ever allow the cost.
+            true => costs.into_each(),
+        }
+    }
+
     /// Finds for whom a request counts, and that it can ever pass.
     fn partitions<'a>(
         &self,
@@ -284,7 +334,7 @@ impl Checker {
         cost: u64,
         tell: Tell,
     ) -> Result<Checked, Unasked> {
-        let costs = Costs::of_request(&self.limits, head, cost);
+        let costs = self.costs_of(head, cost);
         let partitions = self.partitions(head, &costs)?;
         Ok(self.charge(&partitions, costs, tell).await)
     }

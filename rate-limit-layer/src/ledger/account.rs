@@ -1,5 +1,5 @@
 use crate::algorithm::{
-    gcra::Rate,
+    gcra::{Rate, SLACK},
     span::Span,
     usage::{Count, Usage},
 };
@@ -119,16 +119,27 @@ impl Account {
         }
     }
 
-    /// Goes on under another quota of GCRA: what is owed is a time, and at most the new burst's, as in the store. Fractions are dropped if
-    /// they are of other parts.
+    /// Goes on under another quota of GCRA: what is owed is a time. Fractions are dropped if they are of other parts.
+    ///
+    /// A debt that the store would cut to the new burst is cut here too. A report of such a debt is not believed any more: the store has to
+    /// be asked, as it cuts when it is.
     ///
     /// What is pending was sent under the quota before, and is not known any more.
     pub(crate) fn change_rate(&mut self, rate: Rate, is_of_other_parts: bool) {
+        let full = rate.full();
         for debt in [&mut self.own, &mut self.share, &mut self.reported] {
             if is_of_other_parts {
                 debt.fraction = 0;
             }
-            *debt = (*debt).min(rate.full());
+        }
+        let is_cut = |debt: Span| debt.micros.saturating_sub(full.micros) >= SLACK;
+        for debt in [&mut self.own, &mut self.share] {
+            if is_cut(*debt) {
+                *debt = full;
+            }
+        }
+        if is_cut(self.reported) {
+            self.reported = Span::ZERO;
         }
         self.forget_pending();
     }

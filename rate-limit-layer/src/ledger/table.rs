@@ -238,15 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_owed_on_under_another_quota_and_no_more_than_its_burst() {
+    fn a_debt_is_owed_on_under_another_quota_unless_the_store_would_cut_it() {
         let seconds = |seconds: u64| Span::of_micros(seconds * 1_000_000);
         let [fast, slow] = [100, 10].map(Quota::per_minute);
         // 50 of 100 are half a minute, and half of 10.
         let half = |limit: &Limit| limit.rate.price(50);
         assert_eq!(owed(&[fast, slow, fast], half), [seconds(30); 3]);
-        // A burst of 1 is 6 seconds. The rest is forgiven, as in the store.
+        // A burst of 1 is 6 seconds. The store cuts what is owed above it when it is asked, and so it has to be.
         let bursts = owed(&[fast, slow.burst(1), fast], half);
-        assert_eq!(bursts, [seconds(30), seconds(6), seconds(6)]);
+        assert_eq!(bursts, [seconds(30), Span::ZERO, Span::ZERO]);
+        // A second above a burst the store does not cut.
+        let almost = owed(&[fast, slow.burst(1), fast], |_| {
+            seconds(7).minus(Span::of_micros(1), 1)
+        });
+        assert_eq!(almost, [Span::of_micros(6_999_999); 3]);
         // Of sevenths of a microsecond no more than that is lost.
         let parts = owed(&[Quota::per_minute(7), slow], |limit| limit.rate.price(1));
         assert_eq!((parts[0].micros, parts[0].fraction), (8_571_428, 4));

@@ -38,6 +38,14 @@ impl Costs {
         Self::Each(costs)
     }
 
+    /// Writes the costs out for each limit.
+    pub(crate) const fn into_each(self) -> Self {
+        match self {
+            Self::All(cost) => Self::Each([cost; MAX_POLICIES]),
+            each @ Self::Each(_) => each,
+        }
+    }
+
     /// Returns the cost under one limit.
     #[inline]
     pub(crate) const fn of(&self, limit: usize) -> u64 {

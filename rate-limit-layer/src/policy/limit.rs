@@ -17,6 +17,7 @@ use crate::{
     policy::{FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_set::LimitSet},
     provisional::commit_by::CommitBy,
     response::{headers, problem},
+    tier::Tiers,
 };
 
 /// A [`Policy`] made ready: everything that a check would otherwise compute each time.
@@ -36,6 +37,10 @@ pub(crate) struct Limit {
     /// `None`: a request costs what the layer says.
     pub(crate) cost_of: Option<CostOf>,
     pub(crate) by: CountsBy,
+    /// The quotas of some clients. `None`: all have the same one.
+    pub(crate) tiers: Option<Arc<Tiers>>,
+    /// True if the name was written, and is not that of a quota.
+    pub(crate) is_named: bool,
     /// For the edges of a calendar's windows.
     clock: Clock,
     /// The name as a structured field's string.
@@ -47,12 +52,29 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// Makes a policy ready.
+    ///
+    /// # Panics
+    ///
+    /// If it has tiers, and no name or is on trial.
+    #[track_caller]
     pub(crate) fn new(policy: Policy) -> Self {
         let quota = policy.quota;
-        let name = match policy.name {
+        let is_named = policy.name.is_some();
+        let name: Arc<str> = match policy.name {
             Some(name) => name,
             None => quota.to_string().into(),
         };
+        let tiers = policy.tier_by.map(|by| {
+            assert!(
+                is_named,
+                "the unnamed policy {name:?} has tiers: write .name(..) on it, as its name is the same for all of them"
+            );
+            assert!(
+                !policy.is_shadow,
+                "the policy {name:?} is on trial and has tiers: write it without .shadow(), or a shadow policy for each tier"
+            );
+            Arc::new(Tiers::new(by, &name))
+        });
         // A trial neither reads nor changes what a policy of its name has counted.
         let counted_as = match policy.is_shadow {
             true => format!("{name}{SHADOW}").into(),
@@ -70,6 +92,8 @@ impl Limit {
             is_shadow: policy.is_shadow,
             commit_by: policy.commit_by,
             cost_of: policy.cost_of,
+            tiers,
+            is_named,
             by: CountsBy::new(kind(quota.algorithm()), &counted_as, policy.extractor),
             quoted: headers::quoted(&name).into(),
             problem: problem::quota_exceeded([&*name]).to_content(),
@@ -82,6 +106,17 @@ impl Limit {
     /// Makes the same limit with another clock. It chooses the edges of a calendar's windows that a store is given, and nothing else.
     pub(crate) fn on_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Makes the same limit with another quota, for all clients. Its keys and counts stay.
+    pub(crate) fn under(&self, quota: Quota) -> Self {
+        Self {
+            quota,
+            rate: quota.rate(),
+            is_whole: is_gcra(quota) && quota.rate().is_whole(),
+            tiers: None,
+            ..self.clone()
+        }
     }
 
     /// Returns what happens to requests that the store cannot check.

@@ -19,9 +19,10 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use layer_http::{KeyExtractor, RequestHead};
 
 use crate::{
-    Quota,
+    Quota, TierLookUp,
     policy::costs::CostOf,
     provisional::{commit_by::CommitBy, response_head::ResponseHead},
+    tier::TierBy,
 };
 
 /// A [`Quota`] with a failure mode, and optionally a name and a key extractor.
@@ -61,6 +62,7 @@ pub struct Policy {
     pub(crate) is_shadow: bool,
     pub(crate) commit_by: Option<CommitBy>,
     pub(crate) cost_of: Option<CostOf>,
+    pub(crate) tier_by: Option<TierBy>,
 }
 
 /// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
@@ -242,6 +244,7 @@ impl Policy {
             is_shadow: false,
             commit_by: None,
             cost_of: None,
+            tier_by: None,
         }
     }
 
@@ -312,6 +315,82 @@ impl Policy {
     /// It is for the layer. A [`Limiter`](crate::Limiter) has [`check_costs`](crate::Limiter::check_costs).
     pub fn cost(mut self, cost: impl Fn(&RequestHead<'_>) -> u64 + Send + Sync + 'static) -> Self {
         self.cost_of = Some(CostOf::new(cost));
+        self
+    }
+
+    /// Gives some clients another quota: the one that `tier_of` returns for a request. Default: all have the policy's own, which is also that of
+    /// a request for which it returns `None`.
+    ///
+    /// For tiers that the request itself tells, such as by an extension that authentication has set. What only a database knows,
+    /// [`tier_look_up`](Self::tier_look_up) finds.
+    ///
+    /// A client that changes its tier, and be it with each request, has no balance refilled and is not locked out: it owes on what it
+    /// owes.
+    ///
+    /// - Under GCRA that is a time, so it is worth more requests under a faster quota. 50 of 100 a minute are half a minute, and so are 5
+    ///   of 10. What is above the burst of the new quota is forgiven at the next refusal, so that nobody waits longer than that burst.
+    /// - Under the other algorithms the count stays. Only the limit of a tier may differ, not its windows.
+    ///
+    /// The headers, the [`Standing`](crate::Standing) and refusals tell of the client's own quota. A tier that does not fit (another
+    /// algorithm, or other windows) is not used, and an event at warn tells of the first. A request that costs more than the burst of its
+    /// tier is refused by [`RateLimitRefusal::TooCostly`](crate::RateLimitRefusal::TooCostly).
+    ///
+    /// Up to 64 different quotas are kept ready; with more, requests take longer. The policy needs a [`name`](Self::name), and cannot be on
+    /// trial or [charged in advance](crate::RateLimitLayer::prepaid). It is for the layer: a [`Limiter`](crate::Limiter) has no request.
+    ///
+    /// ```
+    /// use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// #[derive(Clone)]
+    /// struct Plan { requests_per_minute: u64 }
+    ///
+    /// let by_plan = Quota::per_minute(60).name("api").fail_open().tier(|head| {
+    ///     let plan = head.extensions.get::<Plan>()?;
+    ///     Some(Quota::per_minute(plan.requests_per_minute))
+    /// });
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), by_plan);
+    /// # let _ = layer;
+    /// ```
+    pub fn tier(
+        mut self,
+        tier_of: impl Fn(&RequestHead<'_>) -> Option<Quota> + Send + Sync + 'static,
+    ) -> Self {
+        self.tier_by = Some(TierBy::Head(Arc::new(tier_of)));
+        self
+    }
+
+    /// Gives some clients another quota: the one that `look_up` finds for their identity, in a database or at another service. Default: all
+    /// have the policy's own.
+    ///
+    /// A request without an identity, which is counted by its peer, has the policy's own quota, and nothing is looked up. The rest is as
+    /// with [`tier`](Self::tier); [`TierLookUp`] tells what is kept, and what happens while a look-up fails. A
+    /// [`Limiter`](crate::Limiter) looks up the identity that it is given.
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use rate_limit_layer::{Identity, Quota, RateLimitLayer, TierLookUp, header, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let plans = TierLookUp::new(|key: Identity<'static>| async move {
+    ///     // In truth a query.
+    ///     let is_customer = key == Identity::from("key-of-ada");
+    ///     Ok::<_, std::io::Error>(is_customer.then(|| Quota::per_minute(1_000)))
+    /// });
+    /// let policy = Quota::per_minute(60).name("api").by(header("x-api-key")).fail_open();
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), policy.tier_look_up(plans));
+    /// # let service = layer.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// let ada = Request::get("/").header("x-api-key", "key-of-ada").body(()).unwrap();
+    /// assert_eq!(service.clone().oneshot(ada).await?.headers()["ratelimit"], "\"api\";r=999;t=60");
+    /// let bob = Request::get("/").header("x-api-key", "key-of-bob").body(()).unwrap();
+    /// assert_eq!(service.oneshot(bob).await?.headers()["ratelimit"], "\"api\";r=59;t=59");
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn tier_look_up(mut self, look_up: TierLookUp) -> Self {
+        self.tier_by = Some(TierBy::LookUp(look_up));
         self
     }
 
