@@ -17,23 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use layer_store::{MemoryStore, SharedStore};
-use tests::grpc::{Echo, HOLD};
+use tests::grpc::HOLD;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, StatusExt};
-
-/// Serves the echo by tonic behind a layer.
-macro_rules! serve {
-    ($layer:expr, $echo:expr) => {{
-        let (layer, echo) = ($layer, $echo.clone());
-        tests::grpc::GrpcServer::start(|incoming| {
-            tonic::transport::Server::builder()
-                .layer(layer)
-                .add_service(echo)
-                .serve_with_incoming(incoming)
-        })
-    }};
-}
-use serve;
 
 /// What a program reads of a status.
 #[derive(Debug, PartialEq)]
@@ -78,25 +64,10 @@ fn message() -> Bytes {
 
 /// A call with this metadata.
 fn call(metadata: &[(&'static str, &str)]) -> tonic::Request<Bytes> {
-    let mut request = tonic::Request::new(message());
-    for (key, value) in metadata {
-        request.metadata_mut().insert(*key, value.parse().unwrap());
-    }
-    request
+    tests::grpc::call(message(), metadata)
 }
 
 /// A call that waits for [`Echo::release`].
 fn held() -> tonic::Request<Bytes> {
     call(&[(HOLD, "1")])
-}
-
-/// Waits until so many calls run.
-async fn until_running(echo: &Echo, calls: usize) {
-    let waiting = async {
-        while echo.running() != calls {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-    waited.unwrap_or_else(|_| panic!("{} calls run", echo.running()));
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
-use std::{future::Future, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use axum::routing::get;
 use bytes::Bytes;
@@ -12,53 +12,39 @@ use http::HeaderName;
 use tests::{
     Backend, Client,
     grpc::{
-        BINARY, Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, add_binary_metadata,
-        assert_same_reply, messages, until,
+        BINARY, Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, Site, add_binary_metadata,
+        assert_same_reply, call, messages, until,
     },
 };
-use tonic::{
-    Code, Request, Response, Status,
-    body::Body,
-    metadata::MetadataMap,
-    service::Routes,
-    transport::{Channel, Server},
-};
+use tonic::{Code, Request, Response, body::Body, metadata::MetadataMap, service::Routes};
 use tower::ServiceBuilder;
 
 const UNARY: &str = "/tests.Echo/Unary";
 const SERVER_STREAM: &str = "/tests.Echo/ServerStream";
 
-/// An echo behind a cache, and a way to it.
-struct Site {
-    echo: Echo,
+/// An echo behind a cache.
+struct Cached {
+    site: Site,
     cache: ResponseCache,
-    server: GrpcServer,
 }
 
-impl Site {
+impl Cached {
     fn behind(layer: GrpcCacheLayer) -> Self {
-        let echo = Echo::default();
-        let service = echo.clone();
         let cache = layer.handle();
         let layers = ServiceBuilder::new()
             .layer(layer)
             .map_response(as_asked)
             .into_inner();
-        let server = GrpcServer::start(|incoming| {
-            Server::builder()
-                .layer(layers)
-                .add_service(service)
-                .serve_with_incoming(incoming)
-        });
-        Self {
-            echo,
-            cache,
-            server,
-        }
+        let site = Site::behind(layers);
+        Self { site, cache }
     }
+}
 
-    async fn client(&self) -> EchoClient<Channel> {
-        EchoClient::new(self.server.channel().await)
+impl Deref for Cached {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
@@ -83,29 +69,13 @@ fn layer(store: SharedStore) -> GrpcCacheLayer {
         .max_message(8 << 20)
 }
 
-/// A call with metadata.
-fn call(message: &'static str, metadata: &[(&'static str, &str)]) -> Request<Bytes> {
-    let mut call = Request::new(Bytes::from(message));
-    for (name, value) in metadata {
-        let value = value.parse().unwrap();
-        call.metadata_mut().insert(*name, value);
-    }
-    call
-}
-
 fn is_hit(metadata: &MetadataMap) -> bool {
     let status = metadata.get("cache-status").unwrap();
     status.to_str().unwrap().contains("; hit")
 }
 
-async fn on_each<F: Future<Output = ()>>(test: impl Fn(SharedStore) -> F) {
-    for backend in Backend::all() {
-        test(backend.store().await).await;
-    }
-}
-
 /// Calls twice, and returns how often it ran.
-async fn runs_of_two(site: &Site, request: impl Fn() -> Request<Bytes>) -> usize {
+async fn runs_of_two(site: &Cached, request: impl Fn() -> Request<Bytes>) -> usize {
     let mut client = site.client().await;
     let before = site.echo.calls();
     let mut replies = Vec::new();
@@ -122,7 +92,7 @@ async fn runs_of_two(site: &Site, request: impl Fn() -> Request<Bytes>) -> usize
 }
 
 /// Waits until what was read is in the store, if it goes there: the client has its reply before.
-async fn stored(site: &Site) {
+async fn stored(site: &Cached) {
     let before = site.cache.stats();
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -134,8 +104,8 @@ async fn stored(site: &Site) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_call_gets_the_stored_message_and_trailers_and_another_message_its_own() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         assert_eq!(
             runs_of_two(&site, || call("car 7", &[("x-a", "1")])).await,
             1
@@ -153,8 +123,8 @@ async fn a_repeated_call_gets_the_stored_message_and_trailers_and_another_messag
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_did_not_end_with_ok_is_not_stored() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         for code in [Code::Unavailable, Code::NotFound, Code::Unknown] {
             let code = (code as i32).to_string();
             // In the headers.
@@ -164,7 +134,7 @@ async fn a_call_that_did_not_end_with_ok_is_not_stored() {
             let mut client = site.client().await;
             for _ in 0..2 {
                 let failing = call("no", &[(FAIL, &code), (REPLIES, "1")]);
-                let status = read_stream(&mut client, failing).await.unwrap_err();
+                let status = client.whole_stream(failing).await.unwrap_err();
                 assert_eq!((status.code() as i32).to_string(), code);
             }
             assert_eq!(site.echo.calls() - before, 2);
@@ -175,28 +145,15 @@ async fn a_call_that_did_not_end_with_ok_is_not_stored() {
     .await;
 }
 
-/// Reads a stream to its end. Returns the number of messages.
-async fn read_stream(
-    client: &mut EchoClient<Channel>,
-    call: Request<Bytes>,
-) -> Result<usize, Status> {
-    let mut messages = client.server_stream(call).await?.into_inner();
-    let mut count = 0;
-    while messages.message().await?.is_some() {
-        count += 1;
-    }
-    Ok(count)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_pass_by() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         let mut client = site.client().await;
         for _ in 0..2 {
             // Though the method is listed.
-            let read = read_stream(&mut client, call("a", &[(REPLIES, "3")])).await;
-            assert_eq!(read.unwrap(), 3);
+            let read = client.whole_stream(call("a", &[(REPLIES, "3")])).await;
+            assert_eq!(read.unwrap().get_ref(), &["a"; 3]);
             let messages = || stream::iter(vec![Bytes::from_static(b"ab"); 3]);
             let reply = client.client_stream(messages()).await.unwrap();
             assert_eq!(
@@ -213,10 +170,10 @@ async fn streams_pass_by() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lifetime_is_that_of_the_metadata_or_of_the_layer() {
-    on_each(async |store| {
-        let ruled = Site::behind(layer(store.clone()));
+    Backend::on_each(async |store| {
+        let ruled = Cached::behind(layer(store.clone()));
         let unruled = CacheLayer::new(store).name("unruled").grpc([UNARY]);
-        let unruled = Site::behind(unruled);
+        let unruled = Cached::behind(unruled);
         for (message, lifetime, runs) in [
             ("1", "", [1, 2]),
             ("2", "max-age=60", [1, 1]),
@@ -237,8 +194,8 @@ async fn the_lifetime_is_that_of_the_metadata_or_of_the_layer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_with_a_credential_is_what_it_is_in_http() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store.clone()));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store.clone()));
         let ada = ("authorization", "Bearer ada");
         assert_eq!(runs_of_two(&site, || call("1", &[])).await, 1);
         assert_eq!(runs_of_two(&site, || call("1", &[ada])).await, 2);
@@ -248,7 +205,7 @@ async fn metadata_with_a_credential_is_what_it_is_in_http() {
         let personal = CacheLayer::new(store)
             .ttl(Duration::from_secs(600))
             .per_user(|head| Some(head.headers.get("authorization")?.to_str().ok()?.to_owned()));
-        let site = Site::behind(personal.grpc([UNARY]));
+        let site = Cached::behind(personal.grpc([UNARY]));
         let bob = ("authorization", "Bearer bob");
         for user in [ada, bob] {
             assert_eq!(runs_of_two(&site, || call("1", &[user])).await, 1);
@@ -259,8 +216,8 @@ async fn metadata_with_a_credential_is_what_it_is_in_http() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_calls_at_once_are_one_and_a_failure_is_for_one() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         let client = site.client().await;
         let calls: Vec<_> = (0..50)
             .map(|_| {
@@ -284,7 +241,7 @@ async fn fifty_calls_at_once_are_one_and_a_failure_is_for_one() {
             .map(|_| {
                 let mut client = client.clone();
                 let metadata = [(HOLD, "1"), (REPLIES, "1"), (FAIL, "14")];
-                tokio::spawn(async move { read_stream(&mut client, call("bus", &metadata)).await })
+                tokio::spawn(async move { client.whole_stream(call("bus", &metadata)).await })
             })
             .collect();
         until(|| site.echo.calls() == 2).await;
@@ -305,8 +262,8 @@ async fn fifty_calls_at_once_are_one_and_a_failure_is_for_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_by_path_or_tag_ends_what_is_stored() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         let tagged = || call("car", &[("x-tag", "car:7")]);
         assert_eq!(runs_of_two(&site, tagged).await, 1);
         site.cache.purge_tag("car:8").await.unwrap();
@@ -325,8 +282,8 @@ async fn a_purge_by_path_or_tag_ends_what_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_long_and_empty_messages_and_binary_metadata_are_stored_byte_for_byte() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         let plain = site.client().await;
         for (name, mut client) in [("plain", plain.clone()), ("gzip", plain.compressed())] {
             for message in messages() {
@@ -354,8 +311,8 @@ async fn compressed_long_and_empty_messages_and_binary_metadata_are_stored_byte_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_with_a_long_message_passes_by() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store).max_message(5));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store).max_message(5));
         assert_eq!(runs_of_two(&site, || call("12345", &[])).await, 1);
         assert_eq!(runs_of_two(&site, || call("123456", &[])).await, 2);
     })
@@ -364,8 +321,8 @@ async fn a_call_with_a_long_message_passes_by() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_client_left_or_was_late_is_stored_all_the_same() {
-    on_each(async |store| {
-        let site = Site::behind(layer(store));
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
         let mut client = site.client().await;
         let mut leaving = client.clone();
         let left = tokio::spawn(async move { leaving.unary(call("a", &[(HOLD, "1")])).await });
@@ -395,7 +352,7 @@ async fn a_call_whose_client_left_or_was_late_is_stored_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_layer_stores_calls_and_pages_on_one_port() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let echo = Echo::default();
         let layer = layer(store);
         let cache = layer.handle();

@@ -2,55 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
 
-use std::{future::Future, net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{future::join_all, stream};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use lock_layer::{ClientScope, IdempotencyLayer, Identity, store::SharedStore};
 use tests::{
     Backend,
     grpc::{
-        BINARY, Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, add_binary_metadata,
-        assert_same_reply, channel, messages, until,
+        BINARY, Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, Site, add_binary_metadata,
+        assert_same_reply, messages, until,
     },
 };
-use tokio::net::TcpListener;
 use tonic::{
-    Code, Request, Response, Status,
+    Code, Request, Response,
     metadata::{MetadataMap, MetadataValue},
     service::Routes,
-    transport::{Channel, Server},
+    transport::Channel,
 };
 use tower::Layer;
-
-/// An echo behind a layer, and a way to it.
-struct Site {
-    echo: Echo,
-    server: GrpcServer,
-}
-
-impl Site {
-    fn behind(layer: IdempotencyLayer) -> Self {
-        let echo = Echo::default();
-        let service = echo.clone();
-        let server = GrpcServer::start(|incoming| {
-            Server::builder()
-                .layer(layer)
-                .add_service(service)
-                .serve_with_incoming(incoming)
-        });
-        Self { echo, server }
-    }
-
-    async fn client(&self) -> EchoClient<Channel> {
-        EchoClient::new(self.server.channel().await)
-    }
-}
 
 fn retry_safe(store: SharedStore) -> IdempotencyLayer {
     IdempotencyLayer::retry_safe(store, ClientScope::global())
@@ -59,10 +29,7 @@ fn retry_safe(store: SharedStore) -> IdempotencyLayer {
 }
 
 fn call(key: &str, message: impl Into<Bytes>) -> Request<Bytes> {
-    let mut call = Request::new(message.into());
-    let key = key.parse().unwrap();
-    call.metadata_mut().insert("idempotency-key", key);
-    call
+    tests::grpc::call(message, &[("idempotency-key", key)])
 }
 
 /// A call that ends with this code.
@@ -84,16 +51,9 @@ fn is_replay(metadata: &MetadataMap) -> bool {
     metadata.contains_key("idempotency-replayed")
 }
 
-async fn on_each<F: Future<Output = ()>>(test: impl Fn(SharedStore) -> F) {
-    for backend in Backend::all() {
-        test(backend.store().await).await;
-        backend.every_key_ends();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn of_fifty_duplicates_one_runs_and_the_others_are_aborted_or_get_its_reply() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store));
         let client = site.client().await;
         let duplicates: Vec<_> = (0..50)
@@ -127,7 +87,7 @@ async fn of_fifty_duplicates_one_runs_and_the_others_are_aborted_or_get_its_repl
 
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_that_wait_get_the_message_and_the_trailers_of_the_one_that_ran() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store).wait(Duration::from_secs(60)));
         let client = site.client().await;
         let duplicates: Vec<_> = (0..50)
@@ -153,7 +113,7 @@ async fn duplicates_that_wait_get_the_message_and_the_trailers_of_the_one_that_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_ended_with_unavailable_runs_again_and_one_that_ended_with_already_exists_does_not()
  {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store));
         let mut client = site.client().await;
         for (code, runs) in [
@@ -177,25 +137,9 @@ async fn a_call_that_ended_with_unavailable_runs_again_and_one_that_ended_with_a
     .await;
 }
 
-/// Reads a stream of one message to its end.
-async fn read_stream(
-    client: &mut EchoClient<Channel>,
-    mut call: Request<Bytes>,
-) -> Result<(Bytes, bool), Status> {
-    call.metadata_mut().insert(REPLIES, 1.into());
-    let reply = client.server_stream(call).await?;
-    let is_replay = is_replay(reply.metadata());
-    let mut messages = reply.into_inner();
-    let message = messages.message().await?.unwrap();
-    match messages.message().await? {
-        None => Ok((message, is_replay)),
-        Some(_) => panic!("there is one message"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_in_the_trailers_is_judged_at_the_end_of_the_body() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store));
         let mut client = site.client().await;
         // At once, and after the client has had the message for a while.
@@ -224,9 +168,11 @@ async fn a_status_in_the_trailers_is_judged_at_the_end_of_the_body() {
                             });
                         }
                     }
-                    match (read_stream(&mut client, call).await, code) {
-                        (Ok((message, is_replay)), Code::Ok) => {
-                            assert_eq!((&message[..], is_replay), (&b"hello"[..], run == 2));
+                    call.metadata_mut().insert(REPLIES, 1.into());
+                    match (client.whole_stream(call).await, code) {
+                        (Ok(reply), Code::Ok) => {
+                            assert_eq!(reply.get_ref(), &["hello"]);
+                            assert_eq!(is_replay(reply.metadata()), run == 2);
                         }
                         (Err(status), code) => assert_eq!(status.code(), code),
                         (Ok(_), code) => panic!("it does not end with {code:?}"),
@@ -241,7 +187,7 @@ async fn a_status_in_the_trailers_is_judged_at_the_end_of_the_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_cancelled_or_late_is_run_to_its_end_and_leaves_its_reply() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store).expected_run(Duration::from_secs(1)));
         let mut client = site.client().await;
 
@@ -286,7 +232,7 @@ async fn repeat(client: &mut EchoClient<Channel>, key: &str) -> Response<Bytes> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_died_leaves_a_claim_for_its_life_alone() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let layer = || retry_safe(store.clone()).expected_run(Duration::from_secs(1));
         // The runtime of the first server ends in the middle of a run, and nobody renews its claim.
         let dying = layer();
@@ -327,7 +273,7 @@ async fn a_process_that_died_leaves_a_claim_for_its_life_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_long_and_empty_messages_and_binary_metadata_are_replayed_byte_for_byte() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store));
         let plain = site.client().await;
         for (name, mut client) in [("plain", plain.clone()), ("gzip", plain.compressed())] {
@@ -354,7 +300,7 @@ async fn compressed_long_and_empty_messages_and_binary_metadata_are_replayed_byt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_pass_unless_they_come_with_a_key() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let site = Site::behind(retry_safe(store.clone()).grpc_methods(["/tests.Echo/Unary"]));
         let mut client = site.client().await;
         client.unary(call("k", "hello")).await.unwrap();
@@ -391,7 +337,7 @@ async fn streams_pass_unless_they_come_with_a_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_the_message_names_the_call() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let layer = retry_safe(store).key_from_message(|_, message| {
             let number = message.split(|byte| *byte == b' ').next()?;
             (!number.is_empty()).then(|| Identity::from(number))
@@ -415,28 +361,16 @@ async fn a_key_in_the_message_names_the_call() {
 /// The body of hyper's server needs no mapping, with the services of tonic behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hyper_server_takes_the_layer_around_the_services_of_tonic() {
-    on_each(async |store| {
+    Backend::on_each(async |store| {
         let echo = Echo::default();
         let service = retry_safe(store).layer(Routes::new(echo.clone()));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let service = TowerToHyperService::new(service.clone());
-                tokio::spawn(async move {
-                    let server = auto::Builder::new(TokioExecutor::new());
-                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-        let mut client = EchoClient::new(channel(address).await);
+        let server = GrpcServer::hyper(service).await;
+        let mut client = EchoClient::new(server.channel().await);
         let first = client.unary(call("k", "hello")).await.unwrap();
         let second = client.unary(call("k", "hello")).await.unwrap();
         assert!(is_replay(second.metadata()));
         assert_same_reply(&first, &second);
         assert_eq!(echo.calls(), 1);
-        serving.abort();
     })
     .await;
 }

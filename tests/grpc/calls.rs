@@ -7,18 +7,18 @@ use futures_util::future::join_all;
 use layer_http::grpc_method;
 use lock_layer::{LockLayer, header};
 use rate_limit_layer::{InFlightLayer, MaxInFlight, Quota, RateLimitLayer};
-use tests::grpc::{Echo, EchoClient, FAIL, HOLD, REPLIES};
+use tests::grpc::{Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, until};
 use tokio::time::sleep;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{assert_told, call, held, memory, message, serve, told, until_running};
+use super::{assert_told, call, held, memory, message, told};
 
 /// One call each 200 ms. Each one that is refused comes back after what its `RetryInfo` says.
 #[tokio::test]
 async fn a_call_that_waits_as_long_as_it_is_told_succeeds() {
     let echo = Echo::default();
     let layer = RateLimitLayer::new(memory(), Quota::per_second(5).burst(1).fail_closed());
-    let server = serve!(layer, echo);
+    let server = GrpcServer::behind(layer, &echo);
     let mut client = EchoClient::new(server.channel().await);
     client.unary(message()).await.unwrap();
     for _ in 0..5 {
@@ -59,7 +59,7 @@ async fn call_by_policy(
 async fn a_client_with_a_retry_policy_obeys_the_pushback() {
     let echo = Echo::default();
     let layer = RateLimitLayer::new(memory(), Quota::per_second(5).burst(1).fail_closed());
-    let server = serve!(layer, echo);
+    let server = GrpcServer::behind(layer, &echo);
     let mut client = EchoClient::new(server.channel().await);
     let retryable = [Code::ResourceExhausted, Code::Unavailable, Code::Aborted];
     client.unary(message()).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_deadline_leaves_no_permit_and_no_lock() {
         ))
         .layer(LockLayer::new(memory(), header("x-car")))
         .into_inner();
-    let server = serve!(layers, echo);
+    let server = GrpcServer::behind(layers, &echo);
     let mut client = EchoClient::new(server.channel().await);
     for _ in 0..3 {
         let mut late = call(&[("x-car", "7"), (HOLD, "1")]);
@@ -93,7 +93,7 @@ async fn a_deadline_leaves_no_permit_and_no_lock() {
             matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded),
             "{status:?}"
         );
-        until_running(&echo, 0).await;
+        until(|| echo.running() == 0).await;
         client.unary(call(&[("x-car", "7")])).await.unwrap();
     }
     assert_eq!(echo.calls(), 6);
@@ -109,13 +109,13 @@ async fn a_client_that_leaves_gives_its_permit_and_its_lock_back() {
         ))
         .layer(LockLayer::new(memory(), header("x-car")))
         .into_inner();
-    let server = serve!(layers, echo);
+    let server = GrpcServer::behind(layers, &echo);
     let client = EchoClient::new(server.channel().await);
     for _ in 0..3 {
         let mut leaving = client.clone();
         let running =
             tokio::spawn(async move { leaving.unary(call(&[("x-car", "7"), (HOLD, "1")])).await });
-        until_running(&echo, 1).await;
+        until(|| echo.running() == 1).await;
         let busy = client
             .clone()
             .unary(call(&[("x-car", "7")]))
@@ -123,7 +123,7 @@ async fn a_client_that_leaves_gives_its_permit_and_its_lock_back() {
             .unwrap_err();
         assert_told(&busy, Code::ResourceExhausted, "IN_FLIGHT_LIMIT_REACHED");
         running.abort();
-        until_running(&echo, 0).await;
+        until(|| echo.running() == 0).await;
         client.clone().unary(call(&[("x-car", "7")])).await.unwrap();
     }
 }
@@ -134,7 +134,7 @@ async fn a_stream_holds_its_permit_until_its_end() {
     let echo = Echo::default();
     let layer = InFlightLayer::new(memory(), MaxInFlight::new(1).fail_closed());
     let handle = layer.handle();
-    let server = serve!(layer, echo);
+    let server = GrpcServer::behind(layer, &echo);
     let mut client = EchoClient::new(server.channel().await);
     for fails in ["0", "14"] {
         let request = call(&[(HOLD, "1"), (REPLIES, "2"), (FAIL, fails)]);
@@ -150,14 +150,14 @@ async fn a_stream_holds_its_permit_until_its_end() {
             end.err().map(|status| status.code()),
             (fails == "14").then_some(Code::Unavailable)
         );
-        until_running(&echo, 0).await;
+        until(|| echo.running() == 0).await;
         client.unary(message()).await.unwrap();
     }
     // Its client leaves in the middle.
     let stream = client.server_stream(held()).await.unwrap();
-    until_running(&echo, 1).await;
+    until(|| echo.running() == 1).await;
     drop(stream);
-    until_running(&echo, 0).await;
+    until(|| echo.running() == 0).await;
     client.unary(message()).await.unwrap();
     drop(handle);
 }
@@ -172,7 +172,7 @@ async fn a_flood_of_calls_on_one_key_is_refused() {
             .fail_closed()
             .by(rate_limit_layer::header("x-user")),
     );
-    let server = serve!(layer, echo);
+    let server = GrpcServer::behind(layer, &echo);
     let channel = server.channel().await;
     let calls = (0..300).map(|number| {
         let mut client = EchoClient::new(channel.clone());
@@ -205,7 +205,7 @@ async fn a_flood_of_calls_on_one_key_is_refused() {
 async fn a_limit_counts_by_the_method_of_the_call() {
     let echo = Echo::default();
     let quota = Quota::per_hour(1).fail_closed().by(grpc_method());
-    let server = serve!(RateLimitLayer::new(memory(), quota), echo);
+    let server = GrpcServer::behind(RateLimitLayer::new(memory(), quota), &echo);
     let mut client = EchoClient::new(server.channel().await);
     client.unary(message()).await.unwrap();
     client.server_stream(message()).await.unwrap();

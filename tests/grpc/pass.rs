@@ -19,7 +19,7 @@ use tonic::{
 use tonic_web::GrpcWebLayer;
 use tower::ServiceBuilder;
 
-use super::{call, memory, serve};
+use super::{call, memory};
 
 /// All that a client reads of a call.
 #[derive(Debug, PartialEq)]
@@ -145,8 +145,8 @@ macro_rules! layers {
 #[tokio::test]
 async fn calls_of_all_kinds_pass_as_they_are() {
     let echo = Echo::default();
-    let bare = serve!(tower::layer::util::Identity::new(), echo);
-    let layered = serve!(layers!(), echo);
+    let bare = GrpcServer::behind(tower::layer::util::Identity::new(), &echo);
+    let layered = GrpcServer::behind(layers!(), &echo);
     // To compress 4 MiB takes a debug build long.
     for (compressed, largest) in [(false, 4 << 20), (true, 256 << 10)] {
         let client = async |server: &GrpcServer| {

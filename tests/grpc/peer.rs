@@ -20,7 +20,7 @@ use tonic::{
 
 use tower::service_fn;
 
-use super::{assert_told, memory, message, serve};
+use super::{assert_told, memory, message};
 
 /// One call for each address. A request without a known address would be refused by another code.
 fn limit() -> RateLimitLayer {
@@ -46,7 +46,7 @@ async fn assert_apart(endpoint: Endpoint) {
 #[tokio::test]
 async fn a_client_is_known_by_its_address() {
     let echo = Echo::default();
-    let server = serve!(limit(), echo);
+    let server = GrpcServer::behind(limit(), &echo);
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
     assert_apart(endpoint).await;
 }

@@ -42,7 +42,7 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use super::{assert_told, memory, message, serve};
+use super::{assert_told, memory, message};
 
 /// One request for all clients.
 fn limit() -> RateLimitLayer {
@@ -92,7 +92,7 @@ async fn assert_http_limited(app: Router, path: &str) {
 
 #[tokio::test]
 async fn around_all_services_of_a_tonic_server() {
-    assert_server_limited(&serve!(layers!(), Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(layers!(), &Echo::default())).await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn around_one_service_of_a_tonic_server() {
 #[tokio::test]
 async fn around_a_client() {
     let echo = Echo::default();
-    let server = serve!(tower::layer::util::Identity::new(), echo);
+    let server = GrpcServer::behind(tower::layer::util::Identity::new(), &echo);
     let channel = layers!().layer(server.channel().await);
     assert_limited(&mut EchoClient::new(channel)).await;
     assert_eq!(echo.calls(), 1);
@@ -123,14 +123,14 @@ async fn outside_and_inside_of_an_interceptor() {
         .layer(layers!())
         .layer(InterceptorLayer::new(pass))
         .into_inner();
-    assert_server_limited(&serve!(outside, Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(outside, &Echo::default())).await;
     let inside = ServiceBuilder::new()
         .layer(InterceptorLayer::new(pass))
         .layer(layers!())
         .into_inner();
-    assert_server_limited(&serve!(inside, Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(inside, &Echo::default())).await;
 
-    let server = serve!(tower::layer::util::Identity::new(), Echo::default());
+    let server = GrpcServer::behind(tower::layer::util::Identity::new(), &Echo::default());
     let channel = InterceptedService::new(server.channel().await, pass);
     assert_limited(&mut EchoClient::new(limit().layer(channel))).await;
     let channel = InterceptedService::new(limit().layer(server.channel().await), pass);
@@ -249,12 +249,12 @@ async fn inside_and_outside_of_the_layers_of_tower_http() {
         .layer(CorsLayer::permissive())
         .layer(layers!())
         .into_inner();
-    assert_server_limited(&serve!(stack, Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(stack, &Echo::default())).await;
     let stack = ServiceBuilder::new()
         .layer(layers!())
         .layer(TraceLayer::new_for_grpc())
         .into_inner();
-    assert_server_limited(&serve!(stack, Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(stack, &Echo::default())).await;
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn in_a_stack_of_tower() {
         .layer(layers!())
         .concurrency_limit(64)
         .into_inner();
-    assert_server_limited(&serve!(stack, Echo::default())).await;
+    assert_server_limited(&GrpcServer::behind(stack, &Echo::default())).await;
 }
 
 /// A server of hyper, for HTTP/1.1 and h2c.

@@ -18,14 +18,14 @@ use lock_layer::{
 use rate_limit_layer::{InFlightLayer, KeyExtractor, MaxInFlight, Quota, RateLimitLayer};
 use tests::{
     Client,
-    grpc::{Echo, EchoClient, GrpcServer, HOLD},
+    grpc::{Echo, EchoClient, GrpcServer, HOLD, until},
 };
 use tonic::{Code, Status, service::Routes};
 use tonic_types::StatusExt;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
 use tower::ServiceBuilder;
 
-use super::{assert_told, call, held, memory, message, serve, told, until_running};
+use super::{assert_told, call, held, memory, message, told};
 
 /// A store that is down.
 fn down() -> SharedStore {
@@ -38,7 +38,7 @@ fn down() -> SharedStore {
 async fn each_kind_of_call_over_a_quota_ends_with_its_status() {
     let echo = Echo::default();
     let quota = Quota::per_hour(1).fail_open().name("calls");
-    let server = serve!(RateLimitLayer::new(memory(), quota), echo);
+    let server = GrpcServer::behind(RateLimitLayer::new(memory(), quota), &echo);
     let mut client = EchoClient::new(server.channel().await);
     let admitted = client.unary(message()).await.unwrap();
     assert_eq!(admitted.get_ref(), "hello");
@@ -96,7 +96,7 @@ async fn the_other_refusals_of_a_limit_have_their_codes() {
         ),
     ] {
         let echo = Echo::default();
-        let server = serve!(layer, echo);
+        let server = GrpcServer::behind(layer, &echo);
         let status = EchoClient::new(server.channel().await)
             .unary(message())
             .await;
@@ -108,14 +108,14 @@ async fn the_other_refusals_of_a_limit_have_their_codes() {
 #[tokio::test]
 async fn a_call_above_the_limit_of_those_in_flight_is_told() {
     let echo = Echo::default();
-    let server = serve!(
+    let server = GrpcServer::behind(
         InFlightLayer::new(memory(), MaxInFlight::new(1).fail_open()),
-        echo
+        &echo,
     );
     let client = EchoClient::new(server.channel().await);
     let mut first = client.clone();
     let first = tokio::spawn(async move { first.unary(held()).await });
-    until_running(&echo, 1).await;
+    until(|| echo.running() == 1).await;
     let refused = client.clone().unary(message()).await.unwrap_err();
     assert_told(&refused, Code::ResourceExhausted, "IN_FLIGHT_LIMIT_REACHED");
     echo.release();
@@ -126,20 +126,20 @@ async fn a_call_above_the_limit_of_those_in_flight_is_told() {
 #[tokio::test]
 async fn a_call_whose_lock_is_held_is_told_when_to_come_back() {
     let echo = Echo::default();
-    let server = serve!(LockLayer::new(memory(), header("x-car")), echo);
+    let server = GrpcServer::behind(LockLayer::new(memory(), header("x-car")), &echo);
     let client = EchoClient::new(server.channel().await);
     let seven = ("x-car", "7");
     let mut first = client.clone();
     let held = call(&[seven, (HOLD, "1")]);
     let first = tokio::spawn(async move { first.unary(held).await });
-    until_running(&echo, 1).await;
+    until(|| echo.running() == 1).await;
     let busy = client.clone().unary(call(&[seven])).await.unwrap_err();
     assert_told(&busy, Code::Aborted, "LOCK_BUSY");
     echo.release();
     first.await.unwrap().unwrap();
     client.clone().unary(call(&[seven])).await.unwrap();
 
-    let server = serve!(LockLayer::new(down(), header("x-car")), echo);
+    let server = GrpcServer::behind(LockLayer::new(down(), header("x-car")), &echo);
     let mut client = EchoClient::new(server.channel().await);
     let unavailable = client.unary(call(&[seven])).await.unwrap_err();
     assert_told(&unavailable, Code::Unavailable, "LOCK_UNAVAILABLE");
@@ -217,7 +217,7 @@ async fn each_refusal_of_an_idempotency_key_has_its_code() {
     held.metadata_mut().insert(HOLD, "1".parse().unwrap());
     let mut first = client.clone();
     let first = tokio::spawn(async move { first.unary(held).await });
-    until_running(&echo, 1).await;
+    until(|| echo.running() == 1).await;
     let in_progress = client.unary(call("b", "b")).await.unwrap_err();
     assert_told(&in_progress, Code::Aborted, "IN_PROGRESS");
     echo.release();

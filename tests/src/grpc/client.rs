@@ -76,6 +76,23 @@ where
             .await
     }
 
+    /// Calls `ServerStream`, and reads its messages to the end.
+    ///
+    /// # Errors
+    ///
+    /// The status of the call, if it is not OK.
+    pub async fn whole_stream(
+        &mut self,
+        request: impl IntoRequest<Bytes>,
+    ) -> Result<Response<Vec<Bytes>>, Status> {
+        let (metadata, mut stream, extensions) = self.server_stream(request).await?.into_parts();
+        let mut messages = Vec::new();
+        while let Some(message) = stream.message().await? {
+            messages.push(message);
+        }
+        Ok(Response::from_parts(metadata, messages, extensions))
+    }
+
     /// Calls `ClientStream`.
     ///
     /// # Errors
