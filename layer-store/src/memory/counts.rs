@@ -1,7 +1,5 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::shard::CountDelta;
-
 /// The entries and bytes in the whole store, their bounds, and the time before which a search for room is in vain.
 ///
 /// On cache lines of its own: every new entry writes it, and every operation reads its neighbours.
@@ -43,6 +41,23 @@ pub(super) struct Room {
 impl std::ops::AddAssign for Room {
     fn add_assign(&mut self, other: Self) {
         self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The numbers that an operation adds to the counts. Negative for entries that went.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub(super) struct CountDelta {
+    pub(super) len: isize,
+    pub(super) evictable: isize,
+    pub(super) bytes: isize,
+}
+
+impl std::ops::AddAssign for CountDelta {
+    fn add_assign(&mut self, other: Self) {
+        self.len += other.len;
+        self.evictable += other.evictable;
         self.bytes += other.bytes;
     }
 }

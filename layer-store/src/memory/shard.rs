@@ -1,4 +1,7 @@
-use super::{counts::Room, table::Table};
+use super::{
+    counts::{CountDelta, Room},
+    table::Table,
+};
 use crate::{Watchers, key::Id, retention::Retention, transaction::Slot};
 
 /// A part of the store behind one lock: all keys of some tags.
@@ -322,23 +325,6 @@ impl Before {
             && slot.ends() >= self.ends
             && self.size == 0
             && !slot.is_on_heap()
-    }
-}
-
-/// The numbers that an operation adds to the counts of the whole store. Negative for entries that went.
-#[derive(Clone, Copy, Debug, Default)]
-#[must_use]
-pub(super) struct CountDelta {
-    pub(super) len: isize,
-    pub(super) evictable: isize,
-    pub(super) bytes: isize,
-}
-
-impl std::ops::AddAssign for CountDelta {
-    fn add_assign(&mut self, other: Self) {
-        self.len += other.len;
-        self.evictable += other.evictable;
-        self.bytes += other.bytes;
     }
 }
 
