@@ -17,7 +17,7 @@ use crate::{
     body::budget::FillBudget,
     copies::Copies,
     flight::{FlightKey, Flights},
-    object::{nesting::Waits, shared_error::SharedErrors},
+    object::{shared_error::SharedErrors, waits::Waits},
     purge::{
         count::Purges,
         old_data::OldDataCheck,

@@ -11,7 +11,7 @@ use layer_http::BoxError;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{budget::FillPermit, reader::FillReader};
+use super::budget::FillPermit;
 
 /// The body of a fill, which one task writes and many clients read, each at its own pace.
 ///
@@ -104,8 +104,8 @@ impl FillBuffer {
         Arc::new(Self(Mutex::new(state)))
     }
 
-    /// Begins to read from the first frame. `None`: it is not there any more.
-    pub(crate) fn reader(self: &Arc<Self>) -> Option<FillReader> {
+    /// Gives one more reader a place before the first frame. `None`: that frame is not there any more.
+    pub(super) fn join(&self) -> Option<usize> {
         let mut state = self.0.lock();
         if state.is_passing {
             return None;
@@ -123,7 +123,7 @@ impl FillBuffer {
             Some(at) => state.readers[at] = Some(place),
             None => state.readers.push(Some(place)),
         }
-        Some(FillReader::new(self.clone(), at))
+        Some(at)
     }
 
     /// Returns the body if it is complete and in one piece, as an object is.

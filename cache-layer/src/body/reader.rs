@@ -25,13 +25,14 @@ pub(crate) struct FillReader {
 }
 
 impl FillReader {
-    pub(super) const fn new(buffer: Arc<FillBuffer>, at: usize) -> Self {
-        Self {
-            buffer,
-            at,
+    /// Begins to read from the first frame. `None`: it is not there any more.
+    pub(crate) fn begin(buffer: &Arc<FillBuffer>) -> Option<Self> {
+        Some(Self {
+            at: buffer.join()?,
+            buffer: buffer.clone(),
             read: 0,
             stated: None,
-        }
+        })
     }
 
     /// States the length of the body, in bytes.

@@ -49,7 +49,10 @@ fn has_room(buffer: &FillBuffer) -> Option<bool> {
 #[tokio::test]
 async fn each_reader_reads_all_of_it_at_its_own_pace() {
     let (budget, buffer) = buffer();
-    let (mut first, mut second) = (buffer.reader().unwrap(), buffer.reader().unwrap());
+    let (mut first, mut second) = (
+        FillReader::begin(&buffer).unwrap(),
+        FillReader::begin(&buffer).unwrap(),
+    );
     assert_eq!(read(&mut first), (0, false));
     assert_eq!(buffer.push(frame(4)), Growth::Kept);
     assert_eq!(read(&mut first), (4, false));
@@ -74,10 +77,10 @@ async fn each_reader_reads_all_of_it_at_its_own_pace() {
 #[tokio::test]
 async fn the_end_and_a_stated_length_are_known_before_the_last_frame_is_read() {
     let (_budget, buffer) = buffer();
-    let reader = buffer.reader().unwrap();
+    let reader = FillReader::begin(&buffer).unwrap();
     assert!(!reader.is_end_stream());
     assert_eq!(reader.size_hint().exact(), None);
-    let mut stating = buffer.reader().unwrap().stating(Some(3));
+    let mut stating = FillReader::begin(&buffer).unwrap().stating(Some(3));
     assert_eq!(stating.size_hint().exact(), Some(3));
     buffer.push(frame(3));
     assert_eq!(read(&mut stating), (3, false));
@@ -90,11 +93,11 @@ async fn the_end_and_a_stated_length_are_known_before_the_last_frame_is_read() {
 #[tokio::test]
 async fn a_body_that_is_too_long_passes_when_it_is_needed() {
     let (budget, buffer) = buffer();
-    let mut reader = buffer.reader().unwrap();
+    let mut reader = FillReader::begin(&buffer).unwrap();
     buffer.push(frame(10));
     assert_eq!(has_room(&buffer), Some(true));
     assert_eq!(buffer.push(frame(1)), Growth::TooLarge);
-    assert!(buffer.reader().is_none(), "nobody joins");
+    assert!(FillReader::begin(&buffer).is_none(), "nobody joins");
     assert_eq!(has_room(&buffer), Some(false));
     assert_eq!(read(&mut reader), (11, false));
     assert_eq!(budget.bytes(), 0);
@@ -124,7 +127,10 @@ async fn a_budget_that_is_used_up_makes_bodies_pass() {
 #[tokio::test(start_paused = true)]
 async fn the_fastest_reader_waits_for_the_slowest_and_10_s_for_one_that_reads_nothing() {
     let (_budget, buffer) = buffer();
-    let (mut fast, mut slow) = (buffer.reader().unwrap(), buffer.reader().unwrap());
+    let (mut fast, mut slow) = (
+        FillReader::begin(&buffer).unwrap(),
+        FillReader::begin(&buffer).unwrap(),
+    );
     buffer.push(frame(10));
     buffer.pass();
     assert_eq!(read(&mut fast), (10, false));
@@ -155,7 +161,7 @@ async fn the_fastest_reader_waits_for_the_slowest_and_10_s_for_one_that_reads_no
 #[tokio::test(start_paused = true)]
 async fn one_that_holds_up_nobody_is_never_cut_off() {
     let (_budget, buffer) = buffer();
-    let mut only = buffer.reader().unwrap();
+    let mut only = FillReader::begin(&buffer).unwrap();
     buffer.push(frame(10));
     buffer.pass();
     advance(Duration::from_secs(100)).await;
@@ -166,7 +172,10 @@ async fn one_that_holds_up_nobody_is_never_cut_off() {
 #[tokio::test]
 async fn a_body_that_breaks_off_fails_for_all_after_what_has_arrived() {
     let (_budget, buffer) = buffer();
-    let readers = [buffer.reader().unwrap(), buffer.reader().unwrap()];
+    let readers = [
+        FillReader::begin(&buffer).unwrap(),
+        FillReader::begin(&buffer).unwrap(),
+    ];
     buffer.push(frame(4));
     buffer.break_off("torn".into());
     // The first end is the end.
@@ -186,7 +195,7 @@ async fn a_body_that_breaks_off_fails_for_all_after_what_has_arrived() {
 #[tokio::test]
 async fn readers_are_woken_and_wake_the_task() {
     let (_budget, buffer) = buffer();
-    let mut reader = buffer.reader().unwrap();
+    let mut reader = FillReader::begin(&buffer).unwrap();
     let (read, ()) = tokio::join!(reader.frame(), async {
         tokio::task::yield_now().await;
         buffer.push(frame(4));

@@ -86,7 +86,7 @@ where
         pending
             .leader
             .share(entry.clone(), pending.snapshot.clone());
-        let Some(body) = entry.body.reader() else {
+        let Some(body) = FillReader::begin(&entry.body) else {
             return;
         };
         let now = self.route.now();
@@ -174,7 +174,7 @@ where
         date::record(&mut parts.headers, received_at);
         let length = body.size_hint().exact();
         let mut needs_no_body = false;
-        if let Some(reader) = buffer.reader() {
+        if let Some(reader) = FillReader::begin(&buffer) {
             let body = Body::inner(HandlerBody::read(reader.stating(length)));
             let response = Response::from_parts(parts, body);
             let response = or_not_modified(&fields, received_at, response);

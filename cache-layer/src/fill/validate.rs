@@ -125,7 +125,7 @@ impl StaleEntry {
         parts.headers = headers;
         Some(Received {
             parts,
-            body: self.body().reader()?,
+            body: FillReader::begin(&self.body())?,
             delay,
         })
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{codec::Codec, nesting, object_cache::ObjectCache, shared_error::ErrorTerms};
+use super::{
+    codec::Codec, load_plan::LoadPlan, nesting, object_cache::ObjectCache, shared_error::ErrorTerms,
+};
 use crate::{
     flight::{FlightEnd, FlightKey},
-    join::{MAX_ROUNDS, PendingFill, Turn, join_flight},
+    join::{MAX_ROUNDS, Turn, join_flight},
     plan::tell_failed,
     stats::count,
     stored::{
@@ -17,16 +19,6 @@ use crate::{
         lookup::Found,
     },
 };
-
-/// The way in which an object is got.
-pub(super) enum LoadPlan<T, E> {
-    /// It is stored, or another call has just loaded it.
-    Found(T),
-    /// Another call has just failed to load it.
-    Failed(E),
-    /// It is loaded, and stored if there is a fill.
-    Load(Option<PendingFill>),
-}
 
 impl<T, C: Codec<T>> ObjectCache<T, C> {
     /// Finds the object in the store or with another call, or the right to load and store it.

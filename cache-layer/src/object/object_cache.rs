@@ -12,7 +12,7 @@ use layer_store::Clock;
 use super::{
     codec::{Codec, Raw},
     insert::{InsertError, NewObject},
-    load::LoadPlan,
+    load_plan::LoadPlan,
     namespace::Namespace,
     nesting,
     shared_error::ErrorTerms,

@@ -273,7 +273,7 @@ async fn follow(
         _ => return Followed::GoAlone,
     };
     // It may have become too long meanwhile.
-    let Some(body) = entry.body.reader() else {
+    let Some(body) = FillReader::begin(&entry.body) else {
         return Followed::GoAlone;
     };
     count(&route.shared.stats.collapsed);

@@ -1,8 +1,9 @@
 //! The bytes of stored values.
 //!
 //! Layout: magic, version, encoding of the body, kind, three zero bytes, and the lengths of body and rest; the body; the
-//! rest, which ends with the terms of a stale response if it has any. The body comes first, so that it is copied once, and that what is learnt while it streams (trailers, tags) can
-//! follow it. This is a stored format: processes of all versions read it.
+//! rest, which ends with the terms of a stale response if it has any. The body comes first, so that it is copied once, and
+//! that what is learnt while it streams (trailers, tags) can follow it. This is a stored format: processes of all versions
+//! read it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,14 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use layer_store::Value;
 
 use crate::{
-    http::{freshness::Freshness, reuse::StaleTerms, validation::has_validator, vary::VaryFields},
+    http::{freshness::Freshness, reuse::StaleTerms, vary::VaryFields},
     purge::{
         snapshot::TagStamp,
         stamp::{Stamp, StampToken},
     },
     stored::{
         entry::{Entry, EntryHead, EntryKind, StoredValue},
-        kept::KeptEntry,
         sent::LastSent,
     },
 };
@@ -98,14 +98,8 @@ impl EntryWriter {
 }
 
 impl StoredValue {
-    /// Reads a value. `None`: it is of another version, of another address, or of somebody else; each is a miss.
-    ///
-    /// A store in memory has kept an entry as an object. Nothing is decoded then.
-    pub(crate) fn read(value: &Value, key: &[u8]) -> Option<Self> {
-        if let Some(kept) = value.as_object::<KeptEntry>() {
-            return kept.of(key).map(Self::Entry);
-        }
-        let mut bytes = value.to_bytes();
+    /// Decodes the bytes of a value. `None`: they are of another version, of another address, or of somebody else.
+    pub(super) fn decode(mut bytes: Bytes, key: &[u8]) -> Option<Self> {
         if bytes.len() < PREFIX || bytes[..4] != [MAGIC[0], MAGIC[1], VERSION, PLAIN] {
             return None;
         }
@@ -142,21 +136,6 @@ impl StoredValue {
         }
         seal(&mut out, RULE, 0);
         out.into()
-    }
-}
-
-impl Entry {
-    /// Reads an entry. `None` for all else.
-    pub(crate) fn read(value: &Value, key: &[u8]) -> Option<Arc<Self>> {
-        match StoredValue::read(value, key)? {
-            StoredValue::Entry(entry) => Some(entry),
-            StoredValue::VaryRule(_) => None,
-        }
-    }
-
-    /// Returns true if a handler can be asked whether it still holds.
-    pub(crate) fn has_validator(&self) -> bool {
-        has_validator(&self.headers)
     }
 }
 

@@ -65,6 +65,13 @@ pub(crate) enum EntryKind {
     Object,
 }
 
+impl Entry {
+    /// Returns true if a handler can be asked whether it still holds.
+    pub(crate) fn has_validator(&self) -> bool {
+        has_validator(&self.headers)
+    }
+}
+
 impl EntryHead {
     pub(crate) fn received_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.received_at)

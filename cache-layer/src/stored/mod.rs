@@ -6,6 +6,7 @@ pub(crate) mod entry;
 pub(crate) mod hints;
 pub(crate) mod kept;
 pub(crate) mod lookup;
+mod read;
 pub(crate) mod sent;
 pub(crate) mod variants;
 pub(crate) mod write;
