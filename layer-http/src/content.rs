@@ -51,6 +51,16 @@ impl Content {
         }
     }
 
+    /// Returns the bytes, without the trailers.
+    pub fn data(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |parts| &parts.data)
+    }
+
+    /// Returns the trailers. `None` if there are none.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.0.as_ref()?.trailers.as_deref()
+    }
+
     /// Returns the number of bytes, without the trailers.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |parts| parts.data.len())
@@ -79,8 +89,7 @@ impl Content {
     /// Returns true if there are trailers.
     #[cfg(feature = "axum")]
     pub(crate) fn has_trailers(&self) -> bool {
-        let trailers = self.0.as_ref().map(|parts| &parts.trailers);
-        trailers.is_some_and(Option::is_some)
+        self.trailers().is_some()
     }
 
     /// Returns the bytes, without the trailers.
@@ -122,6 +131,10 @@ mod tests {
     #[test]
     fn sending_a_clone_leaves_the_others_whole() {
         let content = Content::new("full").with_trailers(trailers());
+        assert_eq!(
+            (content.data(), content.trailers()),
+            (&b"full"[..], Some(&trailers()))
+        );
         for mut copy in [content.clone(), content] {
             assert_eq!(copy.next_frame().unwrap().into_data().unwrap(), "full");
             assert!(!copy.is_empty());
@@ -147,6 +160,7 @@ mod tests {
             Content::new("").with_trailers(HeaderMap::new()),
         ] {
             assert!(content.is_empty(), "{content:?}");
+            assert!(content.data().is_empty() && content.trailers().is_none());
         }
         assert!(!Content::new("").with_trailers(trailers()).is_empty());
     }

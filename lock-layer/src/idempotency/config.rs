@@ -56,7 +56,8 @@ pub(super) struct IdempotencyConfig {
 /// A record, and the key for which it is.
 pub(super) struct NamedRecord {
     pub(super) name: RecordName,
-    pub(super) key: Box<[u8]>,
+    /// `None`: it stands in the header, and only a run needs it.
+    pub(super) key: Option<Box<[u8]>>,
 }
 
 /// The record that a request needs.
@@ -99,6 +100,27 @@ impl IdempotencyConfig {
         }
     }
 
+    /// Keeps copies of records that are done, of at most so many bytes in all, and believes each for `time`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is zero.
+    #[track_caller]
+    pub(super) fn set_local_copies(&mut self, bytes: usize, time: Duration) {
+        assert!(
+            bytes > 0 && !time.is_zero(),
+            "local_copies of no bytes, or believed for no time, are none: write some, such as 1 << 20 and Duration::from_secs(5)"
+        );
+        self.local_copies = Some(Arc::new(LocalCopies::new(bytes, time)));
+    }
+
+    /// Keeps a copy of a record that was found, if its run is done.
+    pub(super) fn keep_local_copy(&self, name: RecordName, record: &Record) {
+        if let Some(copies) = &self.local_copies {
+            copies.keep(name, record);
+        }
+    }
+
     /// Returns the copy of a record in this process, if there is one.
     pub(super) fn local_copy(&self, name: &RecordName) -> Option<Record> {
         self.local_copies.as_ref()?.get(name)
@@ -122,6 +144,11 @@ impl IdempotencyConfig {
             RetryPolicy::AtMostOnce => self.keep_for(),
             RetryPolicy::RetrySafe => self.expected_run(),
         }
+    }
+
+    /// Returns true if a claim takes two steps, of which the second begins the run.
+    pub(super) fn begins_apart(&self) -> bool {
+        self.retry_policy == RetryPolicy::AtMostOnce && !self.caller.answers_now()
     }
 
     /// Sets the life of a record. An error says why it is not possible.
@@ -157,6 +184,14 @@ impl IdempotencyConfig {
         self.clock.now() / 1_000
     }
 
+    /// Returns true if a run that was expected to end before `deadline`, in Unix ms, is overdue: its process may have died.
+    ///
+    /// With `retry_safe` none is. Its claim ends by itself a moment later, as the clock of the store says, and the next
+    /// repetition runs.
+    pub(super) fn is_overdue(&self, deadline: u64) -> bool {
+        self.retry_policy == RetryPolicy::AtMostOnce && self.now() >= deadline
+    }
+
     /// Returns the key of the record with this name.
     pub(super) fn record_key<'a>(&'a self, name: &'a RecordName) -> Key<'a> {
         Key::new(&self.records, IdentityRef::Text(name.as_bytes()))
@@ -170,7 +205,8 @@ impl IdempotencyConfig {
         if self.key.in_message.is_some() {
             return RecordNeed::Record(None);
         }
-        need(self.named_record(head, || self.key.read(head)))
+        let keeps_key = self.key.derived.is_some();
+        need(self.named_record(head, keeps_key, || self.key.read(head)))
     }
 
     /// Decides which record a request with this body needs.
@@ -179,7 +215,7 @@ impl IdempotencyConfig {
         head: &RequestHead<'_>,
         body: &[u8],
     ) -> Result<Option<NamedRecord>, IdempotencyRefusal> {
-        self.named_record(head, || self.key.read_in(head, body))
+        self.named_record(head, true, || self.key.read_in(head, body))
     }
 
     fn needs_key(&self, head: &RequestHead<'_>) -> bool {
@@ -198,6 +234,7 @@ impl IdempotencyConfig {
     fn named_record<'k>(
         &self,
         head: &RequestHead<'_>,
+        keeps_key: bool,
         read_key: impl FnOnce() -> Result<Option<Cow<'k, [u8]>>, IdempotencyRefusal>,
     ) -> Result<Option<NamedRecord>, IdempotencyRefusal> {
         let client = match self.client_scope.client(head) {
@@ -217,7 +254,7 @@ impl IdempotencyConfig {
         };
         let host = self.client_scope.host(head);
         let name = record_name(&client, host.as_deref(), head, &key);
-        let key = key.into();
+        let key = keeps_key.then(|| key.into());
         Ok(Some(NamedRecord { name, key }))
     }
 }

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use layer_store::{Condition, Identity, IdentityRef, Key, Op, Reply, Retention, StoreError, Value};
 
 use super::{
+    claim::NOT_BEGUN_LIFE,
     client_scope::Client,
     config::IdempotencyConfig,
     fingerprint::{RecordName, Route, name_of},
@@ -207,7 +208,7 @@ impl IdempotencyHandle {
     }
 
     /// Records that the request is done: repetitions get 409 `body-not-kept` with this status, and do not run. Returns false if
-    /// the record has changed since it was found.
+    /// the record has changed since it was found, or was that of a run that had [not begun](RunState::NotBegun).
     ///
     /// # Errors
     ///
@@ -217,7 +218,7 @@ impl IdempotencyHandle {
         found: &FoundRecord,
         status: StatusCode,
     ) -> Result<bool, StoreError> {
-        let Some(run) = found.run else {
+        let Some(run) = found.run.filter(|_| found.state != RunState::NotBegun) else {
             return Ok(false);
         };
         self.forget_copy(found);
@@ -233,7 +234,8 @@ impl IdempotencyHandle {
         reply.and_then(Reply::into_set).map(|(done, _)| done)
     }
 
-    /// Removes the record: the next request with its key runs. Returns false if it has changed since it was found.
+    /// Removes the record: the next request with its key runs. Returns false if it has changed since it was found, or was that of
+    /// a run that had [not begun](RunState::NotBegun): that one ends by itself, or begins.
     ///
     /// Never forget a run that may have taken effect and must not be repeated.
     ///
@@ -241,6 +243,9 @@ impl IdempotencyHandle {
     ///
     /// The store did not reply within 500 ms. The record may have been removed all the same.
     pub async fn forget(&self, found: &FoundRecord) -> Result<bool, StoreError> {
+        if found.state == RunState::NotBegun {
+            return Ok(false);
+        }
         self.forget_copy(found);
         let op = Op::Delete {
             key: &self.key(&found.name),
@@ -261,16 +266,34 @@ impl IdempotencyHandle {
             return Ok(None);
         };
         let record = Record::of(&value);
-        let state = record.as_ref().map(|record| self.state(&record.state));
-        let life = match record.as_ref().map(|record| &record.state) {
-            Some(RecordState::InProgress { .. }) => self.config.claim_life(),
-            _ => self.config.keep_for(),
+        let state = record
+            .as_ref()
+            .map(|record| match self.state(&record.state) {
+                // The claim of a run that has begun lasts longer.
+                RunState::Running
+                    if self.config.begins_apart()
+                        && ends_in <= NOT_BEGUN_LIFE.as_duration()
+                        && self.config.claim_life() != NOT_BEGUN_LIFE =>
+                {
+                    RunState::NotBegun
+                }
+                state => state,
+            });
+        let state = state.unwrap_or(RunState::Unreadable);
+        let is_claim = matches!(
+            record.as_ref().map(|record| &record.state),
+            Some(RecordState::InProgress { .. })
+        );
+        let life = match is_claim {
+            _ if state == RunState::NotBegun => NOT_BEGUN_LIFE,
+            true => self.config.claim_life(),
+            false => self.config.keep_for(),
         };
         Ok(Some(FoundRecord {
             name,
             value,
             run: record.map(|record| record.run),
-            state: state.unwrap_or(RunState::Unreadable),
+            state,
             age: life.as_duration().saturating_sub(ends_in),
             ends_in,
         }))
@@ -283,11 +306,13 @@ impl IdempotencyHandle {
     }
 
     fn state(&self, state: &RecordState) -> RunState {
-        let now = self.config.now();
         match state {
             RecordState::Claimed => RunState::NotBegun,
-            RecordState::InProgress { deadline } if now < *deadline => RunState::Running,
-            RecordState::InProgress { .. } | RecordState::Unknown => RunState::OutcomeUnknown,
+            RecordState::InProgress { deadline } if self.config.is_overdue(*deadline) => {
+                RunState::OutcomeUnknown
+            }
+            RecordState::InProgress { .. } => RunState::Running,
+            RecordState::Unknown => RunState::OutcomeUnknown,
             RecordState::Completed(response) => RunState::Completed(response.status),
             RecordState::BodyNotKept { status } => RunState::BodyNotKept(*status),
         }

@@ -148,11 +148,13 @@ impl HandlerRun {
 
     fn claim_protocol(&self) -> ClaimRun<'_> {
         let (key, life) = (self.key(), self.config.claim_life());
-        let is_careful = self.config.retry_policy == RetryPolicy::AtMostOnce
-            && !self.config.caller.answers_now();
-        match is_careful {
-            true => ClaimRun::in_two_steps(key, self.id, self.deadline(), life),
-            false => ClaimRun::in_one_step(key, self.id, self.deadline(), life),
+        if !self.config.begins_apart() {
+            return ClaimRun::in_one_step(key, self.id, self.deadline(), life);
+        }
+        let claim = ClaimRun::in_two_steps(key, self.id, self.deadline(), life);
+        match self.config.caller.info().reads_may_lag {
+            true => claim.comparing(),
+            false => claim,
         }
     }
 
@@ -229,8 +231,8 @@ impl HandlerRun {
             }
             // ## Streaming => Completed
             Copied::Whole { data, trailers } => {
-                let (settlement, _) =
-                    self.completed(status, &head.headers, data, trailers.as_ref());
+                let content = self.content(data.clone(), trailers.clone());
+                let (settlement, _) = self.completed(status, &head.headers, content);
                 settlement
             }
             // ## Streaming => Body not kept
@@ -290,41 +292,49 @@ impl HandlerRun {
         data: Bytes,
         trailers: Option<HeaderMap>,
     ) -> (End<B>, Body<Resumed<B>>) {
-        let (settlement, recorded) =
-            self.completed(parts.status, &parts.headers, &data, trailers.as_ref());
-        // The client gets the bytes in the record, so that the response is in memory once.
-        let content = Content::new(recorded.unwrap_or(data));
-        let content = content.with_trailers(trailers.unwrap_or_default());
+        let content = self.content(data, trailers);
+        let (settlement, content) = self.completed(parts.status, &parts.headers, content);
         (settlement.into(), Body::own(content))
     }
 
-    /// Returns the settlement of a whole response, and its bytes in the record.
+    /// Returns the content of a whole response.
+    pub(super) fn content(&self, data: Bytes, trailers: Option<HeaderMap>) -> Content {
+        // What is kept as it is may be a slice of a much larger buffer, which would be kept with it.
+        let is_slice = self.config.caller.answers_now() && data.len() <= COPIED;
+        let data = match is_slice {
+            true => Bytes::copy_from_slice(&data),
+            false => data,
+        };
+        Content::new(data).with_trailers(trailers.unwrap_or_default())
+    }
+
+    /// Returns the settlement of a whole response, and its content for the client, who gets the bytes in the record, so that the
+    /// response is in memory once.
     pub(super) fn completed(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        data: &Bytes,
-        trailers: Option<&HeaderMap>,
-    ) -> (Settlement, Option<Bytes>) {
+        content: Content,
+    ) -> (Settlement, Content) {
         let headers = self.config.replay_headers.of(headers);
         let smaller = Some(status);
         // A store that answers at once keeps objects, and says by itself what is too large.
         if self.config.caller.answers_now() {
-            let record = self.id.kept(RecordedResponse {
-                status,
-                headers,
-                body: data.clone(),
-                trailers: trailers.cloned(),
-            });
-            return (Settlement::Write { record, smaller }, None);
+            let response = RecordedResponse::new(status, headers, content.clone());
+            let record = self.id.kept(response);
+            return (Settlement::Write { record, smaller }, content);
         }
-        let (record, range) = self.id.completed(status, &headers, data, trailers);
+        let trailers = content.trailers();
+        let (record, range) = self
+            .id
+            .completed(status, &headers, content.data(), trailers);
         if record.len() > self.config.caller.info().max_value {
-            return (Settlement::small(self.id.body_not_kept(status)), None);
+            return (Settlement::small(self.id.body_not_kept(status)), content);
         }
-        let body = record.slice(range);
+        let trailers = trailers.cloned().unwrap_or_default();
+        let content = Content::new(record.slice(range)).with_trailers(trailers);
         let record = record.into();
-        (Settlement::Write { record, smaller }, Some(body))
+        (Settlement::Write { record, smaller }, content)
     }
 
     /// Returns the settlement of a run that may or may not have taken effect.
@@ -344,3 +354,6 @@ impl HandlerRun {
         self.config.record_key(&self.name)
     }
 }
+
+/// The longest body that is copied before it is kept as it is, in bytes. About the buffer of a connection.
+const COPIED: usize = 64 * 1_024;

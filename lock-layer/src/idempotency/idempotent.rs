@@ -132,6 +132,21 @@ impl Idempotent {
         }
     }
 
+    /// Keeps copies of results in this process, of at most so many bytes in all, and believes each for `time`. By default there
+    /// are none. See [`IdempotencyLayer::local_copies`](crate::IdempotencyLayer::local_copies).
+    ///
+    /// For a queue that delivers a message many times: the second repetition costs no command.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn local_copies(mut self, bytes: usize, time: Duration) -> Self {
+        Arc::make_mut(&mut self.config).set_local_copies(bytes, time);
+        self
+    }
+
     /// Returns a handle that settles the records of runs that wait for a person. It finds them by name, and lists them.
     pub fn handle(&self) -> IdempotencyHandle {
         IdempotencyHandle::new(self.config.clone())
@@ -192,18 +207,28 @@ impl Idempotent {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T, E>>,
     {
+        let name = run_name(&self.name, key.as_ref());
+        // A repetition is no run, and has its result while the worker stops, too.
+        if let Some(record) = self.config.local_copy(&name) {
+            return repeated(Some(record), &self.config);
+        }
         let Some(tracked) = self.config.tracker.begin() else {
             return Err(refuse(IdempotencyRefusal::Closing));
         };
         settle_interrupted(&self.config);
         let run = HandlerRun::new(
             self.config.clone(),
-            run_name(&self.name, key.as_ref()),
+            name,
             Fields::new("fingerprint").into_fingerprint(),
         );
         let (run, tracked) = match claim(run, tracked).await {
             Ok((run, tracked, Claimed::Mine)) => (run, tracked),
-            Ok((run, _, Claimed::Taken(record))) => return repeated(record, run.config.now()),
+            Ok((run, _, Claimed::Taken(record))) => {
+                if let Some(record) = &record {
+                    run.config.keep_local_copy(run.name, record);
+                }
+                return repeated(record, &run.config);
+            }
             Err(error) => {
                 count_idempotent("store_unavailable");
                 return Err(RunError::Unavailable(error));
@@ -257,7 +282,7 @@ impl Idempotent {
 }
 
 /// Returns what is known of the run that there was.
-fn repeated<T, E>(record: Option<Record>, now: u64) -> Result<T, RunError<E>>
+fn repeated<T, E>(record: Option<Record>, config: &IdempotencyConfig) -> Result<T, RunError<E>>
 where
     T: DeserializeOwned,
 {
@@ -268,12 +293,15 @@ where
     match record.state {
         RecordState::Completed(kept) => {
             count_idempotent("replayed");
-            serde_json::from_slice(&kept.body).map_err(|error| {
+            serde_json::from_slice(kept.content.data()).map_err(|error| {
                 tracing::error!(%error, "the result of a run is of another type");
                 RunError::ResultNotKept
             })
         }
-        state => Err(refuse(refusal_of(&state, now))),
+        state => {
+            let refusal = refusal_of(&state, |deadline| config.is_overdue(deadline));
+            Err(refuse(refusal))
+        }
     }
 }
 
@@ -321,8 +349,8 @@ impl HandlerRun {
     fn keep_result(&self, value: &impl Serialize) -> Settlement {
         match serde_json::to_vec(value) {
             Ok(json) => {
-                let (settlement, _) =
-                    self.completed(StatusCode::OK, &HeaderMap::new(), &json.into(), None);
+                let content = self.content(json.into(), None);
+                let (settlement, _) = self.completed(StatusCode::OK, &HeaderMap::new(), content);
                 settlement
             }
             Err(error) => {

@@ -50,6 +50,11 @@ impl KeySource {
         self.checked(key)
     }
 
+    /// Returns the key in the header of a request that was found to have one there.
+    pub(super) fn in_header(&self, headers: &HeaderMap) -> Box<[u8]> {
+        read(headers, &self.header).unwrap_or_default().into()
+    }
+
     /// Reads the key in the body of a request: in the message of a call, and in all of it otherwise.
     pub(super) fn read_in<'a>(
         &self,
@@ -138,7 +143,9 @@ fn read<'a>(
         Some(quoted) => Cow::Owned(unquoted(quoted).ok_or(IdempotencyRefusal::KeyInvalid)?),
         None => Cow::Borrowed(text),
     };
-    let is_valid = (1..=MAX_KEY_LEN).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    // All bytes, without a branch for each: the compiler compares many at once.
+    let is_graphic = |is, byte: &u8| is & byte.is_ascii_graphic();
+    let is_valid = (1..=MAX_KEY_LEN).contains(&key.len()) && key.iter().fold(true, is_graphic);
     is_valid
         .then_some(key)
         .ok_or(IdempotencyRefusal::KeyInvalid)

@@ -37,6 +37,7 @@ pub(super) struct KeyedRequest<S> {
     pub(super) config: Arc<IdempotencyConfig>,
     /// `None`: the message names it.
     pub(super) record: Option<NamedRecord>,
+    pub(super) protocol: ClientProtocol,
     /// The instance that reported ready.
     pub(super) inner: S,
     pub(super) parts: Parts,
@@ -70,7 +71,7 @@ impl<S> KeyedRequest<S> {
         &self,
         refusal: IdempotencyRefusal,
     ) -> Step<B, E> {
-        Step::refused(refusal, &ClientProtocol::of(&self.parts.headers))
+        Step::refused(refusal, &self.protocol)
     }
 
     /// Goes on with the body, which was read.
@@ -84,7 +85,7 @@ impl<S> KeyedRequest<S> {
         ReqBody: Rebuild,
         ResBody: KeepableBody,
     {
-        let protocol = ClientProtocol::of(&self.parts.headers);
+        let protocol = self.protocol;
         if protocol.is_plain_grpc() && Message::only_one_in(&body).is_none() {
             return Step::refused(IdempotencyRefusal::NotUnary, &protocol);
         }
@@ -161,7 +162,8 @@ where
 
 /// A request that may run, until it is known if it does.
 struct PendingRequest<S> {
-    key: Box<[u8]>,
+    /// `None`: it stands in the header.
+    key: Option<Box<[u8]>>,
     inner: S,
     parts: Parts,
     body: Bytes,
@@ -171,9 +173,12 @@ struct PendingRequest<S> {
 impl<S> PendingRequest<S> {
     /// Makes the request whole again, with what its handler may know of its run.
     fn for_run<ReqBody: Rebuild>(self, run: &HandlerRun) -> (S, Request<ReqBody::Rebuilt>) {
+        let key = self
+            .key
+            .unwrap_or_else(|| run.config.key.in_header(&self.parts.headers));
         let content = Content::new(self.body).with_trailers(self.trailers);
         let mut req = Request::from_parts(self.parts, ReqBody::rebuild(content));
-        req.extensions_mut().insert(run.context(self.key));
+        req.extensions_mut().insert(run.context(key));
         (self.inner, req)
     }
 }

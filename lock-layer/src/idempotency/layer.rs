@@ -7,8 +7,8 @@ use tower_layer::Layer;
 
 use super::{
     client_scope::ClientScope, config::IdempotencyConfig, handle::IdempotencyHandle,
-    local_copies::LocalCopies, payload::PayloadRule, replay_headers::ReplayHeaders,
-    retry_policy::RetryPolicy, service::Idempotency, unkept_types::UnkeptTypes,
+    payload::PayloadRule, replay_headers::ReplayHeaders, retry_policy::RetryPolicy,
+    service::Idempotency, unkept_types::UnkeptTypes,
 };
 use crate::{
     doctor::{StoreUse, UnfitStore},
@@ -313,11 +313,7 @@ impl IdempotencyLayer {
     #[must_use]
     #[track_caller]
     pub fn local_copies(mut self, bytes: usize, time: Duration) -> Self {
-        assert!(
-            bytes > 0 && !time.is_zero(),
-            "local_copies of no bytes, or believed for no time, are none: write some, such as 1 << 20 and Duration::from_secs(5)"
-        );
-        self.edit().local_copies = Some(Arc::new(LocalCopies::new(bytes, time)));
+        self.edit().set_local_copies(bytes, time);
         self
     }
 

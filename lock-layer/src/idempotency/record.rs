@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! 1 state(1) fingerprint(22) run token(22)   46 characters, then by state:
-//! P  ?                     a claim: the run has not begun
 //! P  deadline in ms        a claim: the run is in progress; after the deadline its outcome is unknown
+//! P  ?                     a claim: the run has not begun. It is read, and not written any more
 //! C  status lengths LF headers trailers body   completed: the lengths of both blocks in decimal, the blocks, the body
 //! D  status                done; the body was not kept
 //! U                        the run broke off, and may have taken effect
@@ -13,10 +13,11 @@
 //!
 //! A record begins as `P`. It ends as `C`, `D` or `U`, or is removed; from there it does not change until it expires.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use layer_http::Content;
 use layer_store::{Object, Value};
 
 use super::{
@@ -51,10 +52,10 @@ pub(super) struct Record {
 pub(super) enum RecordState {
     /// The run has not begun. Its claim ends soon.
     Claimed,
-    /// The run lasts, or its process died. It is expected to end before `deadline`, in Unix ms.
+    /// The run has begun or is about to. It lasts, or its process died. It is expected to end before `deadline`, in Unix ms.
     InProgress { deadline: u64 },
     /// The run is done, and its response is replayed.
-    Completed(Box<RecordedResponse>),
+    Completed(Arc<RecordedResponse>),
     /// The run is done, and its response was too long to keep.
     BodyNotKept { status: StatusCode },
     /// The run broke off, and may have taken effect.
@@ -65,15 +66,15 @@ pub(super) enum RecordState {
 #[derive(Clone, Debug)]
 pub(super) struct RecordedResponse {
     pub(super) status: StatusCode,
+    /// With the one that marks a replay.
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) trailers: Option<HeaderMap>,
+    pub(super) content: Content,
 }
 
-/// The record of a completed run in a store that keeps objects: a replay reads no text.
+/// The record of a completed run in a store that keeps objects: a replay reads no text, and shares the response.
 struct KeptResponse {
     run: RunId,
-    response: RecordedResponse,
+    response: Arc<RecordedResponse>,
 }
 
 impl RunId {
@@ -90,7 +91,8 @@ impl RunId {
         self.token.0.as_str()
     }
 
-    /// Makes the claim of a run that has not begun.
+    /// Makes the claim of a run that has not begun, as services of earlier versions wrote it.
+    #[cfg(test)]
     pub(super) fn claimed(&self) -> Bytes {
         let mut record = self.open(b'P', NOT_BEGUN.len());
         record.extend_from_slice(NOT_BEGUN);
@@ -140,12 +142,10 @@ impl RunId {
     }
 
     /// Makes the record of a response, for a store that keeps objects. Its text is that of [`completed`](Self::completed).
-    pub(super) fn kept(&self, mut response: RecordedResponse) -> Value {
-        // Before it is cloned for each replay, so that a clone has room for it.
-        response.headers.insert(&REPLAYED, is_replayed());
+    pub(super) fn kept(&self, response: RecordedResponse) -> Value {
         Value::object(KeptResponse {
             run: *self,
-            response,
+            response: Arc::new(response),
         })
     }
 
@@ -177,7 +177,7 @@ impl Record {
         match value.as_object::<KeptResponse>() {
             Some(kept) => Some(Self {
                 run: kept.run,
-                state: RecordState::Completed(Box::new(kept.response.clone())),
+                state: RecordState::Completed(kept.response.clone()),
             }),
             None => Self::read(&value.to_bytes()),
         }
@@ -197,7 +197,7 @@ impl Record {
             },
             // The three ends of a run.
             [VERSION, b'C'] => {
-                RecordState::Completed(Box::new(RecordedResponse::read(bytes.slice(PREFIX_LEN..))?))
+                RecordState::Completed(Arc::new(RecordedResponse::read(bytes.slice(PREFIX_LEN..))?))
             }
             [VERSION, b'D'] => RecordState::BodyNotKept {
                 status: StatusCode::from_bytes(rest).ok()?,
@@ -215,12 +215,23 @@ impl Record {
 }
 
 impl RecordedResponse {
+    /// Makes one of what is recorded of a response.
+    pub(super) fn new(status: StatusCode, mut headers: HeaderMap, content: Content) -> Self {
+        // Here and not in each replay: a clone of the map has room for it.
+        headers.insert(&REPLAYED, is_replayed());
+        Self {
+            status,
+            headers,
+            content,
+        }
+    }
+
     /// Returns the bytes of headers, body and trailers.
     pub(super) fn size(&self) -> usize {
-        let trailers = self.trailers.iter().flatten();
+        let trailers = self.content.trailers().into_iter().flatten();
         let lines = self.headers.iter().chain(trailers);
         let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
-        self.body.len() + lines.sum::<usize>()
+        self.content.len() + lines.sum::<usize>()
     }
 
     fn read(bytes: Bytes) -> Option<Self> {
@@ -234,12 +245,8 @@ impl RecordedResponse {
         let body_start = headers_end.checked_add(trailers)?;
         let headers = lines(bytes.get(end + 1..headers_end)?)?;
         let trailers = lines(bytes.get(headers_end..body_start)?)?;
-        Some(Self {
-            status,
-            headers,
-            body: bytes.slice(body_start..),
-            trailers: (!trailers.is_empty()).then_some(trailers),
-        })
+        let content = Content::new(bytes.slice(body_start..)).with_trailers(trailers);
+        Some(Self::new(status, headers, content))
     }
 }
 
@@ -248,25 +255,23 @@ impl Object for KeptResponse {
         let RecordedResponse {
             status,
             headers,
-            body,
-            trailers,
-        } = &self.response;
+            content,
+        } = &*self.response;
         let (record, _) = self
             .run
-            .completed(*status, headers, body, trailers.as_ref());
+            .completed(*status, headers, content.data(), content.trailers());
         record
     }
 
     fn size(&self) -> usize {
         let RecordedResponse {
-            headers,
-            body,
-            trailers,
-            ..
-        } = &self.response;
-        let heads = block_len(headers) + trailers.as_ref().map_or(0, block_len);
-        let lines = headers.len() + trailers.as_ref().map_or(0, HeaderMap::len);
-        size_of::<Self>() + heads + lines * LINE + body.len()
+            headers, content, ..
+        } = &*self.response;
+        let trailers = content.trailers();
+        let heads = block_len(headers) + trailers.map_or(0, block_len);
+        let lines = headers.len() + trailers.map_or(0, HeaderMap::len);
+        let fixed = size_of::<Self>() + size_of::<RecordedResponse>();
+        fixed + heads + lines * LINE + content.len()
     }
 }
 
@@ -430,9 +435,10 @@ mod tests {
             prop_assert_eq!(read.run, run);
             let RecordState::Completed(stored) = read.state else { panic!("it is completed") };
             prop_assert_eq!(stored.status, status);
-            prop_assert_eq!(stored.headers, headers);
-            prop_assert_eq!(stored.body, body);
-            prop_assert_eq!(stored.trailers, trailers);
+            headers.insert(&REPLAYED, is_replayed());
+            prop_assert_eq!(&stored.headers, &headers);
+            prop_assert_eq!(stored.content.data(), &body[..]);
+            prop_assert_eq!(stored.content.trailers(), trailers.as_ref());
         }
 
         #[test]

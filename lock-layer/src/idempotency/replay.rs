@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Response};
-use layer_http::{Body, Content};
+use layer_http::Body;
 
 use super::{
     fingerprint::Fingerprint,
@@ -16,11 +18,12 @@ pub(super) const fn is_replayed() -> HeaderValue {
     HeaderValue::from_static("true")
 }
 
-/// Responds to a request that has a record already. `None`: the record cannot be read. `now` is in Unix ms.
+/// Responds to a request that has a record already. `None`: the record cannot be read. `is_overdue` decides by the deadline of a
+/// run in progress, in Unix ms.
 pub(super) fn respond_to_repetition<B>(
     record: Option<Record>,
     fingerprint: Fingerprint,
-    now: u64,
+    is_overdue: impl FnOnce(u64) -> bool,
 ) -> Result<Response<Body<B>>, IdempotencyRefusal> {
     let Some(record) = record else {
         // A record of another version: all that is known is that a run began.
@@ -31,37 +34,41 @@ pub(super) fn respond_to_repetition<B>(
         return Err(IdempotencyRefusal::KeyReused);
     }
     match record.state {
-        RecordState::Completed(response) => Ok(replay(*response)),
-        state => Err(refusal_of(&state, now)),
+        RecordState::Completed(response) => Ok(replay(response)),
+        state => Err(refusal_of(&state, is_overdue)),
     }
 }
 
-/// Returns the refusal of a repetition whose record has this state, other than `Completed`. `now` is in Unix ms.
-pub(super) fn refusal_of(state: &RecordState, now: u64) -> IdempotencyRefusal {
+/// Returns the refusal of a repetition whose record has this state, other than `Completed`. See [`respond_to_repetition`].
+pub(super) fn refusal_of(
+    state: &RecordState,
+    is_overdue: impl FnOnce(u64) -> bool,
+) -> IdempotencyRefusal {
     match state {
-        RecordState::Claimed => IdempotencyRefusal::InProgress,
-        RecordState::InProgress { deadline } if now < *deadline => IdempotencyRefusal::InProgress,
-        RecordState::BodyNotKept { status } => IdempotencyRefusal::BodyNotKept { status: *status },
-        // A run that is overdue: its process may have died.
-        RecordState::InProgress { .. } | RecordState::Unknown | RecordState::Completed(_) => {
+        RecordState::InProgress { deadline } if is_overdue(*deadline) => {
             IdempotencyRefusal::OutcomeUnknown
         }
+        RecordState::Claimed | RecordState::InProgress { .. } => IdempotencyRefusal::InProgress,
+        RecordState::BodyNotKept { status } => IdempotencyRefusal::BodyNotKept { status: *status },
+        RecordState::Unknown | RecordState::Completed(_) => IdempotencyRefusal::OutcomeUnknown,
     }
 }
 
-fn replay<B>(recorded: RecordedResponse) -> Response<Body<B>> {
+fn replay<B>(recorded: Arc<RecordedResponse>) -> Response<Body<B>> {
     count_idempotent("replayed");
     tracing::debug!(
         status = recorded.status.as_u16(),
         "idempotent request replayed"
     );
-    let trailers = recorded.trailers.unwrap_or_default();
-    let content = Content::new(recorded.body).with_trailers(trailers);
+    // One that was read from text has no other owner.
+    let RecordedResponse {
+        status,
+        headers,
+        content,
+    } = Arc::unwrap_or_clone(recorded);
     let mut response = Response::new(Body::own(content));
-    *response.status_mut() = recorded.status;
-    *response.headers_mut() = recorded.headers;
-    let headers = response.headers_mut();
-    headers.insert(&REPLAYED, is_replayed());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 
@@ -81,7 +88,7 @@ mod tests {
         let status = StatusCode::CREATED;
         let refusal = |record: Bytes, fingerprint, now| {
             let record = Record::read(&record);
-            respond_to_repetition::<()>(record, fingerprint, now).err()
+            respond_to_repetition::<()>(record, fingerprint, |deadline| now >= deadline).err()
         };
         let unknown = Some(IdempotencyRefusal::OutcomeUnknown);
         let in_progress = Some(IdempotencyRefusal::InProgress);
@@ -100,7 +107,8 @@ mod tests {
         let (record, _) = run.completed(status, &HeaderMap::new(), b"a", None);
         assert_eq!(refusal(record.clone(), other, 0), reused);
         assert_eq!(refusal(record.clone(), fingerprint, 0), None);
-        let replayed = respond_to_repetition::<()>(Record::read(&record), fingerprint, 0).unwrap();
+        let replayed =
+            respond_to_repetition::<()>(Record::read(&record), fingerprint, |_| false).unwrap();
         assert_eq!(replayed.status(), status);
         assert_eq!(replayed.headers()["idempotency-replayed"], "true");
     }

@@ -74,14 +74,16 @@ where
             // The instance that reported ready travels with the request, its clone stays behind.
             RecordNeed::Record(record) => {
                 let (parts, body) = req.into_parts();
+                let protocol = ClientProtocol::of(&parts.headers);
                 let body = ReadRequest::new(body, self.config.max_request_body);
-                let body = match ClientProtocol::of(&parts.headers).is_plain_grpc() {
+                let body = match protocol.is_plain_grpc() {
                     true => body.unary(),
                     false => body,
                 };
                 let request = KeyedRequest {
                     config: self.config.clone(),
                     record,
+                    protocol,
                     inner: take_ready(&mut self.inner),
                     parts,
                 };

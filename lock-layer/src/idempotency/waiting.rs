@@ -37,11 +37,13 @@ impl Repetition {
 
     /// Responds by the record that was found. It never runs the handler.
     pub(super) fn respond<B>(&self, found: Found) -> Response<Body<B>> {
-        if let (Some(copies), Some(record)) = (&self.config.local_copies, &found) {
-            copies.keep(self.name, record);
+        if let Some(record) = &found {
+            self.config.keep_local_copy(self.name, record);
         }
-        respond_to_repetition(found, self.fingerprint, self.config.now())
-            .unwrap_or_else(|refusal| refusal.refuse(&self.protocol))
+        respond_to_repetition(found, self.fingerprint, |deadline| {
+            self.config.is_overdue(deadline)
+        })
+        .unwrap_or_else(|refusal| refusal.refuse(&self.protocol))
     }
 
     /// Responds once the first request, which is running, has ended, or after the time that the settings say.
@@ -53,7 +55,15 @@ impl Repetition {
     /// Returns true if the record's run may end soon. Another payload is refused at once.
     pub(super) fn waits_for(&self, record: &Record) -> bool {
         let is_same = record.run.fingerprint == self.fingerprint;
-        !self.config.wait.is_zero() && is_same && is_running(record, self.config.now())
+        !self.config.wait.is_zero() && is_same && self.is_running(record)
+    }
+
+    fn is_running(&self, record: &Record) -> bool {
+        match record.state {
+            RecordState::Claimed => true,
+            RecordState::InProgress { deadline } => !self.config.is_overdue(deadline),
+            _ => false,
+        }
     }
 
     /// Waits until the record says that its run has ended. Returns what it says then, or after the time.
@@ -66,7 +76,7 @@ impl Repetition {
         loop {
             match caller.run(&mut ReadRecord { key }).await {
                 // ## Waiting => Ended
-                Ok(Read::Record(read)) if !is_running(&read, self.config.now()) => {
+                Ok(Read::Record(read)) if !self.is_running(&read) => {
                     return Some(read);
                 }
                 Ok(Read::Record(read)) => record = read,
@@ -88,14 +98,6 @@ impl Repetition {
 
 /// A record that was found. `None`: it cannot be read.
 type Found = Option<Record>;
-
-fn is_running(record: &Record, now: u64) -> bool {
-    match record.state {
-        RecordState::Claimed => true,
-        RecordState::InProgress { deadline } => now < deadline,
-        _ => false,
-    }
-}
 
 /// Reads a record: one operation.
 struct ReadRecord<'a> {

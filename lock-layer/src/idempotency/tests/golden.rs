@@ -10,6 +10,7 @@ use super::super::{
     client_scope::Client,
     fingerprint::{record_name, run_name},
     record::{PREFIX_LEN, Record, RecordState, RunId},
+    replay::{REPLAYED, is_replayed},
 };
 use crate::{PayloadRule, testing::GOLDEN};
 
@@ -65,21 +66,21 @@ fn the_bytes_of_a_record_are_golden() {
         assert_eq!(
             response.headers,
             if trailers {
-                headers()
+                replayed(headers())
             } else {
-                HeaderMap::new()
+                replayed(HeaderMap::new())
             }
         );
         assert_eq!(
-            &response.body[..],
+            response.content.data(),
             if trailers { &b"\x00{}\n\xff"[..] } else { b"" }
         );
-        assert_eq!(response.trailers.is_some(), trailers);
+        assert_eq!(response.content.trailers().is_some(), trailers);
         let (written, _) = run.completed(
             response.status,
             &response.headers,
-            &response.body,
-            response.trailers.as_ref(),
+            response.content.data(),
+            response.content.trailers(),
         );
         GOLDEN.check(name, &written);
     }
@@ -90,6 +91,11 @@ fn headers() -> HeaderMap {
     headers.append("location", HeaderValue::from_static("/bookings/1"));
     headers.append("link", HeaderValue::from_static("<a>"));
     headers.append("link", HeaderValue::from_bytes(b"\xff").unwrap());
+    headers
+}
+
+fn replayed(mut headers: HeaderMap) -> HeaderMap {
+    headers.insert(&REPLAYED, is_replayed());
     headers
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use layer_store::{Effect, ErrorKind, Identity, conformance::Fault};
+use layer_store::{Effect, ErrorKind, Identity, Op, conformance::Fault};
 
 use super::{Handler, both, by_user, created, is_replay, record_name_of, send};
 use crate::{
@@ -101,6 +101,37 @@ async fn what_waits_for_a_person_is_listed_and_marked_done_or_forgotten() {
         assert!(!records.mark_done(&found, StatusCode::OK).await.unwrap());
         assert!(records.orphans().await.unwrap().is_empty());
     }
+}
+
+/// A process that died between the two steps of its claim did nothing. Its claim ends soon, and nobody need settle it.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_has_not_begun_is_told_by_its_life_and_is_left_alone() {
+    let world = World::far();
+    let [layer, _] = both(&world);
+    let layer = layer.clock(world.clock());
+    let handler = Handler::new();
+    let (service, records) = (handler.counting(&layer), layer.handle());
+    world.fault_injector.inject_by(|op| {
+        let begins = matches!(op, Op::Batch([Op::Touch { .. }, ..]));
+        begins.then_some(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied))
+    });
+    let first = send(&service, post("1", "")).await;
+    assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
+    world.fault_injector.heal();
+    let found = records.find(&address("1")).await.unwrap().unwrap();
+    assert_eq!(found.state(), RunState::NotBegun);
+    assert!(found.age() + found.ends_in() == Duration::from_secs(1));
+    assert!(!records.forget(&found).await.unwrap());
+    assert!(!records.mark_done(&found, StatusCode::OK).await.unwrap());
+    assert!(records.orphans().await.unwrap().is_empty());
+    let second = send(&service, post("1", "")).await;
+    assert_eq!(
+        second.extensions().get(),
+        Some(&IdempotencyRefusal::InProgress)
+    );
+    world.pass(Duration::from_secs(1)).await;
+    let third = send(&service, post("1", "")).await;
+    assert_eq!((third.status(), handler.runs()), (StatusCode::CREATED, 1));
 }
 
 /// More than a page of a scan has. One after the other is settled, and a store that fails in between stops nothing.

@@ -11,9 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use layer_store::Effect;
+use layer_store::{Clock, Effect};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{Frames, Handler, both, created, fail_program, forget, is_replay, send};
@@ -94,6 +94,58 @@ async fn a_client_that_leaves_at_any_moment_changes_nothing() {
             assert!(is_replay(&second), "left after {millis} ms");
             assert_eq!(text(second).await, "run 1");
             assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+/// The clock of this service is ahead of the store's, which decides when the claim of a run that may be repeated ends.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_may_be_repeated_is_in_progress_for_as_long_as_it_has_a_claim() {
+    for world in worlds() {
+        let clock = world.clock();
+        let ahead = Clock::from_fn(move || clock.now() + 3_600_000_000);
+        for (layer, told) in both(&world)
+            .into_iter()
+            .zip(["outcome-unknown", "in-progress"])
+        {
+            let handler = Handler::new();
+            let reply = async |_, _| {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                created("done")
+            };
+            let service = handler.under(&layer.clone().clock(world.clock()), reply);
+            let other = layer.clock(ahead.clone());
+            let records = other.handle();
+            let other = handler.under(&other, reply);
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.oneshot(post(&key, "")));
+            settle().await;
+            assert_eq!(problem(send(&other, post(&key, "")).await).await, told);
+            let orphans = records.orphans().await.unwrap().len();
+            assert_eq!(orphans, usize::from(told == "outcome-unknown"));
+            first.await.unwrap().unwrap();
+            assert_eq!(handler.runs(), 1);
+        }
+    }
+}
+
+/// A response that is a slice of a large buffer, as a proxy's may be, is kept without that buffer.
+#[tokio::test(start_paused = true)]
+async fn a_short_response_is_kept_without_the_buffer_that_it_is_a_slice_of() {
+    let world = World::near();
+    let buffer = Bytes::from(vec![b'x'; 1 << 20]);
+    for layer in both(&world) {
+        let slice = buffer.slice(..100);
+        let service = layer.layer(service_fn(move |_: Request<Full<Bytes>>| {
+            let body = Full::new(slice.clone());
+            async move { Ok::<_, io::Error>(Response::new(body)) }
+        }));
+        let key = layer_store::conformance::unique();
+        for _ in 0..2 {
+            let response = service.clone().oneshot(post(&key, "")).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), 100);
+            assert!(!buffer.as_ptr_range().contains(&body.as_ptr()));
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Replays from copies in the process.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use http::{Method, StatusCode};
 use layer_store::{Effect, ErrorKind};
 
 use super::{Handler, both, is_replay, send};
 use crate::{
-    IdempotencyLayer, IdempotencyRefusal, RecordAddress,
+    IdempotencyLayer, IdempotencyRefusal, Idempotent, RecordAddress, RunError,
     testing::{World, post, text, worlds},
 };
 
@@ -41,6 +41,58 @@ async fn the_second_replay_costs_no_command_and_the_next_one_after_its_time_does
             assert_eq!(calls() - before, 1);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_without_http_is_copied_too_and_forgotten_with_its_record() {
+    for world in worlds() {
+        for jobs in [
+            Idempotent::at_most_once(world.store()),
+            Idempotent::retry_safe(world.store()),
+        ] {
+            let jobs = jobs.local_copies(1 << 20, BELIEVED);
+            let key = layer_store::conformance::unique();
+            let run = async |number: u32| {
+                let before = world.fault_injector.calls().len();
+                let result = jobs
+                    .run(&key, async || Ok::<_, Infallible>(number))
+                    .await
+                    .unwrap();
+                (result, world.fault_injector.calls().len() - before)
+            };
+            assert_eq!(run(1).await.0, 1);
+            assert_eq!(run(2).await, (1, 1));
+            assert_eq!(run(3).await, (1, 0));
+            // Another type is not what was kept, in a copy either.
+            let text = jobs.run(&key, async || Ok::<_, Infallible>(String::new()));
+            assert!(matches!(text.await, Err(RunError::ResultNotKept)));
+            jobs.tracker().close();
+            assert_eq!(run(4).await, (1, 0));
+            world.pass(BELIEVED).await;
+            let closed = jobs.run(&key, async || Ok::<_, Infallible>(5)).await;
+            assert!(matches!(closed, Err(RunError::Closing)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copied_result_is_forgotten_with_its_record() {
+    let world = World::far();
+    let jobs = Idempotent::retry_safe(world.store()).local_copies(1 << 20, BELIEVED);
+    let mut runs = 0;
+    for expected in [1, 1, 1] {
+        let result = jobs.run("1", async || {
+            runs += 1;
+            Ok::<_, Infallible>(runs)
+        });
+        assert_eq!(result.await.unwrap(), expected);
+    }
+    let records = jobs.handle();
+    let name = crate::idempotency::fingerprint::run_name("", b"1");
+    let found = records.find_by_name(name.as_str()).await.unwrap().unwrap();
+    assert!(records.forget(&found).await.unwrap());
+    let again = jobs.run("1", async || Ok::<_, Infallible>(2)).await;
+    assert_eq!(again.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -263,7 +263,7 @@ async fn a_record_that_was_written_though_the_reply_was_lost_stays() {
     world.pass(Duration::from_secs(1)).await;
     assert_eq!(
         world.fault_injector.take_calls(),
-        ["set", "set", "run", "run"]
+        ["set", "batch", "run", "run"]
     );
     assert!(is_replay(&send(&service, post("1", "car 7")).await));
 }

@@ -50,7 +50,7 @@ async fn a_first_run_costs_two_or_three_commands_and_a_repetition_one() {
     let world = World::far();
     for (layer, claim) in both(&world)
         .into_iter()
-        .zip([&["set", "set"][..], &["set"]])
+        .zip([&["set", "batch"][..], &["set"]])
     {
         let service = Handler::new().under(&layer, async |_, _| {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -57,6 +57,20 @@ impl Ledger {
                 self.write(schedule, key, claim, expiry.ttl().unwrap().as_millis());
                 Ok(())
             }
+            (Op::Batch(ops), Reply::Batch(replies)) => {
+                for (op, reply) in ops.iter().zip(replies) {
+                    if let Ok(reply) = reply {
+                        self.note(schedule, op, reply)?;
+                    }
+                }
+                Ok(())
+            }
+            (Op::Touch { key, ttl, .. }, Reply::Count(1)) => {
+                if let Some((_, ends, _)) = self.records.get_mut(&text(key)) {
+                    *ends = schedule.store_time() + ttl.as_millis() * 1_000;
+                }
+                Ok(())
+            }
             (
                 Op::Run {
                     program,
@@ -281,7 +295,7 @@ impl Client {
             return self.seen.count(UNKNOWN);
         };
         self.seen.count(REPLAYED);
-        match self.ledger.borrow().responses.get(&response.body) {
+        match self.ledger.borrow().responses.get(response.content.data()) {
             Some(fingerprint) if *fingerprint == run.fingerprint => {}
             Some(_) => self
                 .schedule
