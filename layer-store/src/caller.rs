@@ -4,7 +4,8 @@ use std::{
 };
 
 use crate::{
-    Context, Op, Protocol, Reply, Scratch, SharedStore, Store, StoreError, StoreInfo,
+    Context, Key, MemoryStore, Op, Protocol, Reply, Retention, Scratch, SharedStore, Store,
+    StoreError, StoreInfo, Transaction,
     wrap::{Timeout, allowance},
 };
 
@@ -42,6 +43,8 @@ pub struct Caller {
     store: SharedStore,
     /// The store with a limit of its own, for calls that wait.
     bounded: SharedStore,
+    /// The store itself, if it is in memory and nothing is round it.
+    memory: Option<MemoryStore>,
     context: Context,
     limit: Duration,
     answers_now: bool,
@@ -73,6 +76,7 @@ impl Caller {
             limit: bounded.info().call_limit.unwrap_or(limit),
             context: Context::new(source),
             answers_now: info.answers_now,
+            memory: store.as_memory().cloned(),
             bounded,
             store,
         }
@@ -111,6 +115,48 @@ impl Caller {
     #[inline]
     pub fn call_now(&self, op: &Op<'_>) -> Option<Result<Reply, StoreError>> {
         self.store.call_now(op, &self.context)
+    }
+
+    /// Runs a program's twin on the entry of one key, where it lies. `None` means that nothing was done.
+    ///
+    /// For the most frequent run of a program: a [`Program`](crate::Program) over one key, on a [`MemoryStore`] that nothing is
+    /// wrapped round. Neither an operation nor a reply is made, and the compiler sees the twin. `twin` does what the program's twin
+    /// does with its arguments, and `retention` is the program's.
+    ///
+    /// It returns `None` for every other store, for a key that has no entry yet, for a value on the heap, and for a store with a
+    /// bound in bytes. Then ask [`call_now`](Self::call_now).
+    ///
+    /// ```
+    /// use layer_store::{
+    ///     Caller, IdentityRef, Key, KeySpace, MemoryStore, Op, Output, Program, Retention, Transaction, Ttl, Value,
+    /// };
+    ///
+    /// fn count(transaction: &mut Transaction<'_>) -> i64 {
+    ///     let number = 1 + transaction.get(0).and_then(Value::as_int).unwrap_or(0);
+    ///     transaction.set(0, Value::int(number), Ttl::MAX);
+    ///     number
+    /// }
+    ///
+    /// static COUNT: Program = Program::new("count", "return redis.call('INCR', KEYS[1])", Retention::Pinned, |transaction, _| {
+    ///     Output::ints(&[count(transaction)])
+    /// });
+    ///
+    /// let caller = Caller::new(MemoryStore::new().into(), "example");
+    /// let space = KeySpace::new("visits", "");
+    /// let key = Key::new(&space, IdentityRef::Int(7));
+    /// assert_eq!(caller.run_in_place(&key, Retention::Pinned, count), None); // the key is new
+    /// let op = Op::Run { program: &COUNT, keys: &[key], args: &[] };
+    /// assert!(caller.call_now(&op).unwrap().is_ok());
+    /// assert_eq!(caller.run_in_place(&key, Retention::Pinned, count), Some(2));
+    /// ```
+    #[inline]
+    pub fn run_in_place<R>(
+        &self,
+        key: &Key<'_>,
+        retention: Retention,
+        twin: impl FnOnce(&mut Transaction<'_>) -> R,
+    ) -> Option<R> {
+        self.memory.as_ref()?.run_in_place(key, retention, twin)
     }
 
     /// Applies one operation and waits for its reply, within the limit.

@@ -74,10 +74,10 @@ impl From<Ipv6Addr> for Identity<'_> {
     /// Takes the /64 network. An address that holds an IPv4 one becomes that IPv4 address: mapped (`::ffff:0:0/96`), or translated by
     /// NAT64 (`64:ff9b::/96`, RFC 6052). All of NAT64 would otherwise be one /64.
     fn from(address: Ipv6Addr) -> Self {
-        let bits = address.to_bits();
-        match bits >> 32 {
-            MAPPED | NAT64 => Self::V4(bits as u32),
-            _ => Self::V6((bits >> 64) as u64),
+        match of_v6(address) {
+            IdentityRef::V4(address) => Self::V4(address),
+            IdentityRef::V6(network) => Self::V6(network),
+            IdentityRef::Int(_) | IdentityRef::Text(_) => unreachable!("an address is neither"),
         }
     }
 }
@@ -88,6 +88,17 @@ impl From<IpAddr> for Identity<'_> {
         match address {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => address.into(),
+        }
+    }
+}
+
+impl From<IpAddr> for IdentityRef<'_> {
+    /// Takes what [`Identity`] takes of it.
+    #[inline]
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => of_v6(address),
         }
     }
 }
@@ -166,6 +177,16 @@ impl<'a> From<&'a String> for Identity<'a> {
 }
 
 /// The 96 bits before a mapped IPv4 address.
+/// Not inlined: most peers have an IPv4 address, and their path stays short for it.
+#[inline(never)]
+fn of_v6(address: Ipv6Addr) -> IdentityRef<'static> {
+    let bits = address.to_bits();
+    match bits >> 32 {
+        MAPPED | NAT64 => IdentityRef::V4(bits as u32),
+        _ => IdentityRef::V6((bits >> 64) as u64),
+    }
+}
+
 const MAPPED: u128 = 0xffff;
 /// The 96 bits of the well-known prefix of NAT64 before the IPv4 address.
 const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
@@ -183,6 +204,15 @@ mod tests {
         assert_ne!(v6("::ffff:192.0.2.7"), v6("::ffff:192.0.2.8"));
         assert_eq!(v6("64:ff9b::192.0.2.7"), v6("192.0.2.7"));
         assert_ne!(v6("64:ff9b::192.0.2.7"), v6("64:ff9b::192.0.2.8"));
+        for text in [
+            "192.0.2.7",
+            "::ffff:192.0.2.7",
+            "64:ff9b::192.0.2.7",
+            "2001:db8::1",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IdentityRef::from(address), Identity::from(address).as_ref());
+        }
         // Neighbours of the two prefixes, and the one for local use (RFC 8215), whose form is not known.
         for network in [
             "64:ff9b::1:0:0",

@@ -1,6 +1,6 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Context, Finding, Key, Op, Reply, Store, StoreError, StoreInfo, Watch};
+use crate::{Context, Finding, Key, MemoryStore, Op, Reply, Store, StoreError, StoreInfo, Watch};
 
 /// A store behind a pointer, which layers hold. Cloning shares the store.
 ///
@@ -64,6 +64,11 @@ impl SharedStore {
             breaker.reset();
         }
     }
+
+    /// Returns the memory store, if this is one without a wrapper round it.
+    pub(crate) fn as_memory(&self) -> Option<&MemoryStore> {
+        self.0.as_any().downcast_ref()
+    }
 }
 
 #[cfg(feature = "metrics")]
@@ -120,12 +125,13 @@ impl fmt::Debug for SharedStore {
 
 type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Send + 'a>>;
 
-/// The four methods of [`Store`] in a form that a `dyn` can have: the future of `call` is boxed.
+/// The four methods of [`Store`] in a form that a `dyn` can have: the future of `call` is boxed. And the store's type.
 trait DynStore: Send + Sync {
     fn call_dyn<'a>(&'a self, op: &'a Op<'a>, cx: &'a Context) -> CallFuture<'a>;
     fn call_now_dyn(&self, op: &Op<'_>, cx: &Context) -> Option<Result<Reply, StoreError>>;
     fn watch_dyn(&self, key: &Key<'_>) -> Watch;
     fn info_dyn(&self) -> StoreInfo;
+    fn as_any(&self) -> &dyn Any;
 }
 
 impl<St: Store> DynStore for St {
@@ -143,6 +149,10 @@ impl<St: Store> DynStore for St {
 
     fn info_dyn(&self) -> StoreInfo {
         self.info()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

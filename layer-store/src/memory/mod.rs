@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use self::{counts::Counts, shard::Shard};
 use crate::{
-    Clock, Context, Key, Op, Reply, SharedStore, Store, StoreError, StoreInfo, Value, Watch,
-    Watchers, key::Id,
+    Clock, Context, Key, Op, Reply, Retention, SharedStore, Store, StoreError, StoreInfo,
+    Transaction, Value, Watch, Watchers, key::Id,
 };
 
 mod counts;
@@ -149,6 +149,18 @@ impl MemoryStore {
             has_max_bytes: bytes != usize::MAX,
             counts: Counts::new(entries, bytes),
         }))
+    }
+
+    /// Runs a program's twin on the entry of a key, as [`Caller::run_in_place`](crate::Caller::run_in_place) describes.
+    #[inline]
+    pub(crate) fn run_in_place<R>(
+        &self,
+        key: &Key<'_>,
+        retention: Retention,
+        twin: impl FnOnce(&mut Transaction<'_>) -> R,
+    ) -> Option<R> {
+        self.0
+            .run_in_place(key, retention, self.0.clock.now(), twin)
     }
 
     /// Reads a value without an operation and its reply, which would be moved on the way to a caller of two words.

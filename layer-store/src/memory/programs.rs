@@ -21,29 +21,41 @@ impl Shared {
         args: &[Arg<'_>],
         now: u64,
     ) -> Result<Reply, StoreError> {
-        // ## A new key, a value on the heap, or a store with a bound in bytes: the general way, which counts bytes
+        let run = |transaction: &mut Transaction<'_>| program.run(transaction, args);
+        match self.run_in_place(key, program.retention(), now, run) {
+            Some(output) => Ok(Reply::Output(output)),
+            None => self.run_on_slot(program, key, args, now),
+        }
+    }
+
+    /// Runs a program's twin on the entry of a key. Nothing is copied, and the counts are settled only if they changed: this is the
+    /// path of a rate limit.
+    ///
+    /// `None`: nothing was done. The key is new, its value is on the heap, or the store has a bound in bytes. Then the general way
+    /// counts bytes.
+    #[inline]
+    pub(super) fn run_in_place<R>(
+        &self,
+        key: &Key<'_>,
+        retention: Retention,
+        now: u64,
+        twin: impl FnOnce(&mut Transaction<'_>) -> R,
+    ) -> Option<R> {
+        if self.has_max_bytes {
+            return None;
+        }
         let mut shard = self.shard(key).lock();
-        let at = match shard.find(key.id()) {
-            Some(at) if !self.has_max_bytes && !shard.slot(at).is_on_heap() => at,
-            _ => {
-                drop(shard);
-                return self.run_on_slot(program, key, args, now);
-            }
-        };
-        // ## A known key: the twin works on the entry itself
-        //
-        // This is the path of a rate limit. Nothing is copied, and the counts are settled only if they changed.
+        let at = shard.find(key.id())?;
         let slot = shard.slot(at);
+        if slot.is_on_heap() {
+            return None;
+        }
         let before = Before::of_small(slot);
         let mut transaction = Transaction::new(now, slice::from_mut(slot));
-        let output = program.run(&mut transaction, args);
+        let output = twin(&mut transaction);
         let written = transaction.written() != 0;
-        if written && !before.holds_for(slot, program.retention()) {
-            let (ends, bytes) = (slot.ends(), before.growth(slot));
-            // Without a bound there is always room.
-            self.counts.reserve(Room { entries: 0, bytes });
-            let delta = shard.rewritten(at, before, program.retention());
-            self.counts.settle(delta, ends);
+        if written && !before.holds_for(slot, retention) {
+            self.settle_in_place(&mut shard, at, before, retention);
         }
         // Unlocked before the reply is moved: an unlock waits until the words of the reply are written, and a move right
         // after that would stall on them.
@@ -51,7 +63,18 @@ impl Shared {
         if !self.watchers.is_empty() && written {
             self.watchers.hint(&key.id());
         }
-        Ok(Reply::Output(output))
+        Some(output)
+    }
+
+    /// Counts an entry anew that was written in place. Apart from the usual write, which changes no count.
+    #[inline(never)]
+    fn settle_in_place(&self, shard: &mut Shard, at: usize, before: Before, retention: Retention) {
+        let slot = shard.slot(at);
+        let (ends, bytes) = (slot.ends(), before.growth(slot));
+        // Without a bound there is always room.
+        self.counts.reserve(Room { entries: 0, bytes });
+        let delta = shard.rewritten(at, before, retention);
+        self.counts.settle(delta, ends);
     }
 
     #[cold]
