@@ -109,6 +109,16 @@ impl<'a> RequestHead<'a> {
             .or_else(|| self.extensions.get().map(|PeerAddr(address)| *address))
     }
 
+    /// Returns the address of the peer, if it is known by the extension that the server itself sets: axum's `ConnectInfo`, then tonic's
+    /// `TcpConnectInfo`, or, without axum, a [`PeerAddr`].
+    ///
+    /// `None` says only that it is not told so: ask [`peer_addr`](Self::peer_addr). For a path that must be short: it is inlined, so that
+    /// a request which is borrowed for this alone need not be copied on its way to the inner service.
+    #[inline(always)]
+    pub fn served_ip(&self) -> Option<IpAddr> {
+        framework::served_ip(self.extensions)
+    }
+
     fn is_unix_peer(&self) -> bool {
         self.extensions.get::<UnixPeer>().is_some() || framework::is_unix_peer(self.extensions)
     }
@@ -164,6 +174,8 @@ mod tests {
             let other = SocketAddr::from(([192, 0, 2, 1], 80));
             request.extensions_mut().insert(PeerAddr(other));
             request.extensions_mut().insert(tcp(7));
+            let ip = RequestHead::of(&request).served_ip();
+            assert_eq!(ip, tcp(7).remote_addr.map(|peer| peer.ip()));
             let peer = RequestHead::of(&request).peer_addr();
             assert_eq!(peer, tcp(7).remote_addr);
         }
@@ -234,6 +246,29 @@ mod tests {
 
             request.extensions_mut().insert(ConnectInfo(address(3)));
             assert_eq!(RequestHead::of(&request).peer_addr(), Some(address(3)));
+        }
+
+        /// It is the same address, or none.
+        #[test]
+        fn what_the_server_itself_tells_is_told_at_once() {
+            let address = |last| SocketAddr::from(([192, 0, 2, last], 80));
+            let mut request = Request::new(());
+            request.extensions_mut().insert(PeerAddr(address(1)));
+            request.extensions_mut().insert(MockConnectInfo(address(2)));
+            assert_eq!(RequestHead::of(&request).served_ip(), None);
+            #[cfg(feature = "tonic")]
+            {
+                let connection = tonic::transport::server::TcpConnectInfo {
+                    local_addr: None,
+                    remote_addr: Some(address(4)),
+                };
+                request.extensions_mut().insert(connection);
+                let ip = RequestHead::of(&request).served_ip();
+                assert_eq!(ip, Some(address(4).ip()));
+            }
+            request.extensions_mut().insert(ConnectInfo(address(3)));
+            let ip = RequestHead::of(&request).served_ip();
+            assert_eq!(ip, Some(address(3).ip()));
         }
     }
 }

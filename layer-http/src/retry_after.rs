@@ -16,8 +16,33 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
     let seconds = wait
         .as_secs()
         .saturating_add(u64::from(wait.subsec_nanos() > 0));
-    HeaderValue::from(seconds.max(1))
+    seconds_value(seconds.max(1))
 }
+
+/// Makes the value of a number of seconds. A short one allocates nothing: most waits are, and a flood of refusals must be cheap.
+fn seconds_value(seconds: u64) -> HeaderValue {
+    let digits = match seconds {
+        0..10 => TWO_DIGITS.get(2 * seconds as usize + 1..2 * seconds as usize + 2),
+        10..100 => TWO_DIGITS.get(2 * seconds as usize..2 * seconds as usize + 2),
+        _ => None,
+    };
+    match digits.map(str::from_utf8) {
+        Some(Ok(digits)) => HeaderValue::from_static(digits),
+        _ => HeaderValue::from(seconds),
+    }
+}
+
+/// The numbers 00 to 99, one after the other.
+static TWO_DIGITS: [u8; 200] = {
+    let mut digits = [b'0'; 200];
+    let mut number = 0;
+    while number < 100 {
+        digits[2 * number] = b'0' + (number / 10) as u8;
+        digits[2 * number + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {
@@ -35,6 +60,10 @@ mod tests {
             (Duration::MAX, "18446744073709551615"),
         ] {
             assert_eq!(retry_after(wait), seconds, "{wait:?}");
+        }
+        for seconds in 1..1_100 {
+            let text = seconds.to_string();
+            assert_eq!(retry_after(Duration::from_secs(seconds)), text.as_str());
         }
     }
 }

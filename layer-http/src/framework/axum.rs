@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, MatchedPath, OriginalUri, connect_info::MockConnectInfo};
 use http::{Extensions, Uri};
@@ -16,6 +16,13 @@ pub(super) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(address)| *address)
+}
+
+/// Looks at the address where it lies: a copy of all of it costs more than the look-up.
+#[inline(always)]
+pub(super) fn peer_ip(extensions: &Extensions) -> Option<IpAddr> {
+    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(peer.ip())
 }
 
 pub(super) fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {

@@ -5,7 +5,7 @@ mod axum;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Extensions;
 
@@ -26,6 +26,25 @@ pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
         return Some(address);
     }
     mock_peer_addr(extensions)
+}
+
+/// Returns the address of the peer, if one of the first extensions that [`peer_addr`] looks for tells it.
+#[inline(always)]
+pub(crate) fn served_ip(extensions: &Extensions) -> Option<IpAddr> {
+    #[cfg(feature = "axum")]
+    if let Some(ip) = axum::peer_ip(extensions) {
+        return Some(ip);
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(ip) = tonic::peer_ip(extensions) {
+        return Some(ip);
+    }
+    // With axum a `MockConnectInfo` comes first.
+    #[cfg(not(feature = "axum"))]
+    if let Some(crate::PeerAddr(peer)) = extensions.get() {
+        return Some(peer.ip());
+    }
+    None
 }
 
 /// Apart from the usual cases, which stay short for it.

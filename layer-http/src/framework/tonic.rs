@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Extensions;
 use tonic::transport::server::TcpConnectInfo;
@@ -9,6 +9,12 @@ use tonic::transport::server::UdsConnectInfo;
 #[inline]
 pub(super) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get::<TcpConnectInfo>()?.remote_addr
+}
+
+#[inline(always)]
+pub(super) fn peer_ip(extensions: &Extensions) -> Option<IpAddr> {
+    let peer = extensions.get::<TcpConnectInfo>()?.remote_addr.as_ref()?;
+    Some(peer.ip())
 }
 
 #[cfg(unix)]
