@@ -176,8 +176,8 @@ impl<'a> From<&'a String> for Identity<'a> {
     }
 }
 
-/// The 96 bits before a mapped IPv4 address.
-/// Not inlined: most peers have an IPv4 address, and their path stays short for it.
+/// Returns the /64 network, or the IPv4 address that is in it.
+// Not inlined: most peers have an IPv4 address, and their path stays short for it.
 #[inline(never)]
 fn of_v6(address: Ipv6Addr) -> IdentityRef<'static> {
     let bits = address.to_bits();
@@ -187,6 +187,7 @@ fn of_v6(address: Ipv6Addr) -> IdentityRef<'static> {
     }
 }
 
+/// The 96 bits before a mapped IPv4 address.
 const MAPPED: u128 = 0xffff;
 /// The 96 bits of the well-known prefix of NAT64 before the IPv4 address.
 const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
