@@ -29,8 +29,9 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("passing", 1_690),
     ("passing-wrapped", 1_720),
     ("passing-headers", 3_400),
-    // 108 of these look which protocol the client speaks, and move the response once more.
-    ("refused", 5_200),
+    ("floor-refused", 2_000),
+    ("refused", 3_000),
+    ("refused-headers", 5_200),
     // A request of HTTP and a unary call with two fields each. The call costs the limiter 34 more: it looks for axum's address first.
     ("post-bare", 1_970),
     ("post-passing", 2_610),
@@ -86,7 +87,15 @@ fn send(name: &str, requests: u32) {
             }),
             requests,
         ),
+        "floor-refused" => drive(&mut FloorLayer::new(SPENT, false).layer(Bare), requests),
         "refused" => drive(
+            &mut limited(Setting {
+                quota: SPENT,
+                ..plain
+            }),
+            requests,
+        ),
+        "refused-headers" => drive(
             &mut limited(Setting {
                 quota: SPENT,
                 headers: true,

@@ -1,9 +1,10 @@
-//! The service, with its call in three functions.
+//! The service, with its call in several functions.
 //!
-//! [`Service::call`] alone would do. The calls that are not inlined keep the most frequent one short: a request that is admitted by
-//! its peer's address and gets nothing written on it. With the rest out of its way, its future is made where it is returned.
-//! And an extractor behind a pointer may keep what it is lent, as far as the compiler knows, so that a request which one has
-//! seen is copied on its way to the inner service. Bars: `cargo xtask instructions`.
+//! One would do. The calls that are not inlined keep the most frequent one short: a request that is admitted by its peer's address in
+//! this process's memory, and gets nothing written on it. With the rest out of its way, its future is made where it is returned.
+//! And a function that is not inlined may keep what it is lent, as far as the compiler knows, so that a request which one has
+//! seen is copied on its way to the inner service: an extractor behind a pointer, or a look for a header. They get the whole request.
+//! Bars: `cargo xtask instructions`.
 
 use std::{
     sync::Arc,
@@ -12,6 +13,7 @@ use std::{
 
 use http::{Request, Response};
 use layer_http::{Body, RequestHead, take_ready};
+use layer_store::IdentityRef;
 use tower_service::Service;
 
 use crate::{
@@ -68,18 +70,74 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
-        match self.shared.check_peer_now(&req) {
-            Some(Decision::Admit(debt)) => match self.shared.annotation(debt, None) {
-                None => ResponseFuture::calling(self.inner.call(req), None),
-                Some(annotation) => self.call_annotated(req, annotation),
-            },
-            Some(refused) => refuse(&self.shared, req, Ok(refused.into())),
-            None => self.call_by_head(req),
+        let Some(peer) = self.shared.served_peer(&req) else {
+            return self.call_at_once(req);
+        };
+        match self.shared.charge_peer_in_place(peer) {
+            Some(0..) if !self.shared.annotates() => {
+                ResponseFuture::calling(self.inner.call(req), None)
+            }
+            Some(reply) => self.call_decided(req, self.shared.read_reply(reply)),
+            None => self.call_by_peer(req, peer),
         }
     }
 }
 
 impl<S> RateLimit<S> {
+    /// Does what was decided on a request.
+    #[inline(never)]
+    fn call_decided<ReqBody>(
+        &mut self,
+        req: Request<ReqBody>,
+        decision: Decision,
+    ) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        match decision {
+            Decision::Admit(debt) => match self.shared.annotation(debt, None) {
+                None => ResponseFuture::calling(self.inner.call(req), None),
+                Some(annotation) => self.call_annotated(req, annotation),
+            },
+            refused => refuse(&self.shared, req, Ok(refused.into())),
+        }
+    }
+
+    /// Checks a request by its peer, over any store that needs no waiting.
+    #[inline(never)]
+    fn call_by_peer<ReqBody>(
+        &mut self,
+        req: Request<ReqBody>,
+        peer: IdentityRef<'static>,
+    ) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>> + Clone + Send + 'static,
+        S::Future: Send,
+        ReqBody: Send + 'static,
+    {
+        match self.shared.charge_peer_now(peer) {
+            Some(Decision::Admit(_)) if !self.shared.annotates() => {
+                ResponseFuture::calling(self.inner.call(req), None)
+            }
+            Some(decision) => self.call_decided(req, decision),
+            None => self.call_by_head(req),
+        }
+    }
+
+    /// Checks a request whose peer something else tells, or that is looked at for forwarding headers; or by anything in its head.
+    #[inline(never)]
+    fn call_at_once<ReqBody>(&mut self, req: Request<ReqBody>) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>> + Clone + Send + 'static,
+        S::Future: Send,
+        ReqBody: Send + 'static,
+    {
+        match self.shared.check_peer_now(&req) {
+            Some(decision) => self.call_decided(req, decision),
+            None => self.call_by_head(req),
+        }
+    }
+
     /// Calls the inner service for an admitted request that gets something written on it.
     #[inline(never)]
     fn call_annotated<ReqBody>(
@@ -140,10 +198,10 @@ impl<S> RateLimit<S> {
 #[inline(never)]
 fn refuse<ReqBody, F>(
     shared: &Shared,
-    req: Request<ReqBody>,
+    mut req: Request<ReqBody>,
     refused: Result<Checked, Unasked>,
 ) -> ResponseFuture<F> {
-    ResponseFuture::refused(shared.refuse(refused, &RequestHead::of(&req)))
+    ResponseFuture::refused(shared.refuse(refused, &mut req))
 }
 
 /// Waits for the quotas of a request, then checks it.
@@ -178,7 +236,7 @@ where
                 annotation,
             }
         }
-        refused => AfterCheck::Refused(shared.refuse(refused, &head)),
+        refused => AfterCheck::Refused(shared.refuse(refused, &mut req)),
     }
 }
 

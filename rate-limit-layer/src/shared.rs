@@ -1,8 +1,8 @@
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, mem, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
-use layer_store::SharedStore;
+use layer_store::{IdentityRef, SharedStore};
 
 use crate::{
     Limiter, Policy, QuotaExceeded, RateLimitRefusal, Standing,
@@ -19,6 +19,7 @@ use crate::{
         headers::{self, RATE_LIMIT, RATE_LIMIT_POLICY},
         legacy,
         on_refused::OnRefused,
+        refusal_fields::RefusalFields,
     },
     skip::SkipRules,
     tier::{of_request::Client, quotas::Quotas, variants::Variants},
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     is_usual: bool,
     /// The value of `RateLimit-Policy`. `None`: headers are off.
     policies: Option<HeaderValue>,
+    refusal_fields: RefusalFields,
     /// True if responses have `X-RateLimit-*`.
     legacy_headers: bool,
     /// True if requests get their standing.
@@ -74,6 +76,7 @@ impl Shared {
             skip: SkipRules::default(),
             is_usual: true,
             policies: None,
+            refusal_fields: RefusalFields::new(None),
             legacy_headers: false,
             standing: false,
             annotates: false,
@@ -102,6 +105,7 @@ impl Shared {
     pub(crate) fn headers(mut self, headers: bool) -> Self {
         let limits = self.limiter.checker().limits();
         self.policies = headers.then(|| headers::policy_field(limits));
+        self.refusal_fields = RefusalFields::new(self.policies.as_ref());
         self.looked_at()
     }
 
@@ -156,6 +160,42 @@ impl Shared {
         self.is_usual = self.enabled && self.skip.is_empty() && !has_more;
         self.annotates = self.policies.is_some() || self.legacy_headers || self.standing;
         self
+    }
+
+    /// Returns the peer of a request of the usual layer: one policy, by the peer's address, over a store that needs no waiting. `None`:
+    /// ask [`check_peer_now`](Self::check_peer_now).
+    ///
+    /// Nothing here may look at the request that is not inlined, or it is copied on its way to the inner service.
+    #[inline(always)]
+    pub(crate) fn served_peer<B>(&self, req: &Request<B>) -> Option<IdentityRef<'static>> {
+        match self.is_usual && self.forwarding.is_done() {
+            true => self.limiter.checker().served_peer(&RequestHead::of(req)),
+            false => None,
+        }
+    }
+
+    /// Charges a [peer](Self::served_peer) in this process's memory. `None`: nothing was charged, ask
+    /// [`charge_peer_now`](Self::charge_peer_now).
+    #[inline(always)]
+    pub(crate) fn charge_peer_in_place(&self, peer: IdentityRef<'_>) -> Option<i64> {
+        self.limiter.checker().charge_peer_in_place(peer, self.cost)
+    }
+
+    /// Charges a [peer](Self::served_peer). `None`: nothing was charged, ask [`check_now`](Self::check_now).
+    #[inline]
+    pub(crate) fn charge_peer_now(&self, peer: IdentityRef<'_>) -> Option<Decision> {
+        self.limiter.checker().charge_peer_now(peer, self.cost)
+    }
+
+    /// Decides by a reply of [`charge_peer_in_place`](Self::charge_peer_in_place).
+    pub(crate) fn read_reply(&self, reply: i64) -> Decision {
+        self.limiter.checker().read_reply(reply, self.cost)
+    }
+
+    /// Returns true if anything is written on an admitted request or its response.
+    #[inline]
+    pub(crate) const fn annotates(&self) -> bool {
+        self.annotates
     }
 
     /// Decides on a request of the usual layer: one policy, by the peer's address, over a store that needs no waiting. `None`:
@@ -313,13 +353,30 @@ impl Shared {
         })
     }
 
-    /// Makes the response to a request with this head that is not admitted.
+    /// Makes the response to a request that is not admitted. It takes the request's extensions.
+    pub(crate) fn refuse<B>(
+        &self,
+        checked: Result<Checked, Unasked>,
+        req: &mut Request<B>,
+    ) -> Response<Content> {
+        let head = RequestHead::of(req);
+        let (refusal, protocol) = self.refusal(checked, &head);
+        match self.legacy_headers || self.on_refused.is_some() {
+            true => self.refuse_changed(refusal, &head, &protocol),
+            false => {
+                let used = mem::take(req.extensions_mut());
+                refusal.into_response_of(&self.refusal_fields, &protocol, used)
+            }
+        }
+    }
+
+    /// Tells why a request with this head is not admitted, and in which protocol to say so.
     #[inline(never)]
-    pub(crate) fn refuse(
+    fn refusal(
         &self,
         checked: Result<Checked, Unasked>,
         head: &RequestHead<'_>,
-    ) -> Response<Content> {
+    ) -> (RateLimitRefusal, ClientProtocol) {
         if self.limiter.observers().top.is_some() {
             self.observe_refused(&checked, head);
         }
@@ -336,11 +393,7 @@ impl Shared {
             }
             Err(unasked) => self.refusal_of(unasked),
         };
-        let protocol = ClientProtocol::of(head.headers);
-        match self.legacy_headers || self.on_refused.is_some() {
-            true => self.refuse_changed(refusal, head, &protocol),
-            false => refusal.into_response(self.policies.as_ref(), &protocol),
-        }
+        (refusal, ClientProtocol::of(head.headers))
     }
 
     #[cold]
@@ -382,8 +435,8 @@ impl Shared {
         head: &RequestHead<'_>,
         protocol: &ClientProtocol,
     ) -> Response<Content> {
-        let (kept, policies) = (refusal.clone(), self.policies.as_ref());
-        let mut response = kept.into_response(policies, &ClientProtocol::HTTP);
+        let (kept, none) = (refusal.clone(), Extensions::new());
+        let mut response = kept.into_response_of(&self.refusal_fields, &ClientProtocol::HTTP, none);
         if let (true, RateLimitRefusal::QuotaExceeded(exceeded)) = (self.legacy_headers, &refusal) {
             legacy::refused(response.headers_mut(), exceeded);
         }

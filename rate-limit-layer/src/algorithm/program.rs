@@ -34,7 +34,7 @@ pub(crate) static CHARGE: Program = Program::new(
         include_str!("lua/exact_log.lua"),
         include_str!("lua/charge.lua"),
     ),
-    Retention::Pinned,
+    RETENTION,
     charge,
 )
 // `TIME`; `GET` and `SET` for each limit.
@@ -44,7 +44,7 @@ pub(crate) static CHARGE: Program = Program::new(
 pub(crate) static CHARGE_ONE: Program = Program::new(
     "charge_one",
     include_str!("lua/charge_one.lua"),
-    Retention::Pinned,
+    RETENTION,
     charge_one,
 )
 // `TIME`, `GET` and `SET`.
@@ -65,11 +65,16 @@ fn charge_one(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         return Output::ints(&[MALFORMED]);
     };
     let number = |arg: &Arg<'_>| arg.int().unwrap_or(0) as u64;
-    let (full, charge) = (number(full), number(charge));
+    Output::ints(&[charge_debt(transaction, number(full), number(charge))])
+}
+
+/// Does what [`CHARGE_ONE`] does, and returns the number that it replies.
+#[inline]
+pub(crate) fn charge_debt(transaction: &mut Transaction<'_>, full: u64, charge: u64) -> i64 {
     let state = match transaction.get(0) {
         Some(value) => match value.as_pair() {
             Some(state) => Some(state),
-            None => return Output::ints(&[MALFORMED]),
+            None => return MALFORMED,
         },
         None => None,
     };
@@ -81,11 +86,11 @@ fn charge_one(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         if cut {
             keep(transaction, 0, debt);
         }
-        return Output::ints(&[-1 - debt.micros as i64]);
+        return -1 - debt.micros as i64;
     }
     // ## Charged => the debt is kept until it is paid
     keep(transaction, 0, Span::of_micros(owed));
-    Output::ints(&[owed as i64])
+    owed as i64
 }
 
 /// One limit in a run of [`CHARGE`].
@@ -146,6 +151,9 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Out
     }
     Some(output)
 }
+
+/// What is charged is kept until it is paid.
+pub(crate) const RETENTION: Retention = Retention::Pinned;
 
 /// The reply if a value is not of this form. [`CHARGE_ONE`] would reply it to a refusal with nothing owed, which there is not.
 const MALFORMED: i64 = -1;

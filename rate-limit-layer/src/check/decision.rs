@@ -130,6 +130,13 @@ impl Decision {
 }
 
 impl Debt {
+    /// Makes the debt of so many microseconds to the only limit.
+    #[inline]
+    pub(crate) const fn of_one(micros: i64) -> Self {
+        let usage = Usage::Debt(Span::of_micros(micros.unsigned_abs()));
+        Self { limit: 0, usage }
+    }
+
     /// Reads the debts in the reply to a charge of `members` by a [`Command`](super::command::Command), and if it was made.
     pub(crate) fn reported(
         output: &Output,

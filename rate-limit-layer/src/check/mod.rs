@@ -258,7 +258,6 @@ impl Checker {
 
     /// Charges a request, if there is one policy, by the peer's address, and the store needs no waiting. `None`: nothing was
     /// charged, ask [`check_now`](Self::check_now).
-    #[inline]
     pub(crate) fn check_peer_now(&self, head: &RequestHead<'_>, cost: u64) -> Option<Decision> {
         let [limit] = &*self.limits else {
             return None;

@@ -1,10 +1,13 @@
 use http::Request;
 use layer_http::{PeerAddr, header};
-use layer_store::{Context, MemoryStore, Store, StoreInfo, conformance::FaultInjector};
+use layer_store::{
+    Condition, Context, Expiry, MemoryStore, Retention, Store, StoreInfo, Value,
+    conformance::FaultInjector,
+};
 
 use super::*;
 use crate::{
-    IntoPolicy, Quota,
+    IntoPolicy, Quota, Unavailable,
     algorithm::{span::Span, usage::Usage},
 };
 
@@ -66,6 +69,57 @@ fn only_one_policy_by_the_peer_is_charged_on_the_fastest_path() {
     );
     let two = by_peer.with(Limit::new(quota.fail_open().name("b")));
     assert_eq!(two.check_peer_now(&head, 2), None);
+}
+
+/// A number in place, and an operation through a wrapper, are two ways to one decision.
+#[test]
+fn memory_decides_in_place_as_it_does_by_an_operation() {
+    let (clock, hand) = Clock::manual(1_000_000_000);
+    let memory = || MemoryStore::with_clock(100, clock.clone());
+    let quota = Quota::per_second(10).burst(3).fail_closed();
+    let in_place = checker(memory(), [quota.clone()]);
+    let by_op = checker(FaultInjector::new(memory()), [quota]);
+    let mut refused = 0;
+    for step in 0..300_u64 {
+        hand.advance(std::time::Duration::from_micros(step * 7_919 % 90_000));
+        for (peer, cost) in [(IdentityRef::V4(7), 1), (IdentityRef::V6(7), 2)] {
+            let reply = in_place.charge_peer_in_place(peer, cost);
+            let decision = match reply {
+                Some(reply) => Some(in_place.read_reply(reply, cost)),
+                None => in_place.charge_peer_now(peer, cost),
+            };
+            // A key that is new gets its entry by an operation.
+            assert_eq!(reply.is_none(), step == 0, "{step}");
+            refused += usize::from(matches!(decision, Some(Decision::Refuse(_))));
+            assert_eq!(by_op.charge_peer_in_place(peer, cost), None);
+            assert_eq!(decision, by_op.charge_peer_now(peer, cost), "{step}");
+        }
+    }
+    assert!((100..500).contains(&refused), "{refused}");
+}
+
+/// A value that is not the limiter's is a failure of the store, found in place or not.
+#[test]
+fn a_value_of_another_form_is_a_failure_also_in_place() {
+    let quota = Quota::per_second(10);
+    for (policy, decision) in [
+        (quota.fail_open(), Decision::Admit(None)),
+        (quota.fail_closed(), Decision::Fail(Unavailable::StoreDown)),
+    ] {
+        let checker = checker(MemoryStore::new(), [policy]);
+        let peer = IdentityRef::V4(7);
+        let key = checker.limits[0].by.key(peer, false);
+        let set = Op::Set {
+            key: &key,
+            value: &Value::int(7),
+            expiry: Expiry::NEVER,
+            condition: Condition::Always,
+            retention: Retention::Pinned,
+        };
+        assert!(checker.caller.call_now(&set).unwrap().is_ok());
+        assert_eq!(checker.charge_peer_in_place(peer, 1), Some(-1));
+        assert_eq!(checker.read_reply(-1, 1), decision);
+    }
 }
 
 /// One identity is spent. What the other was charged is there again, at once or, over a network, soon.

@@ -60,6 +60,18 @@ impl CountsBy {
         }
     }
 
+    /// Returns what [`extract_peer`](Self::extract_peer) returns, if the server's own extension tells it.
+    #[inline(always)]
+    pub(crate) fn extract_served_peer(
+        &self,
+        head: &RequestHead<'_>,
+    ) -> Option<IdentityRef<'static>> {
+        match self.extractor {
+            Some(_) => None,
+            None => head.served_ip().map(IdentityRef::from),
+        }
+    }
+
     /// Returns the identity of a request, or what the extractor wants done without one.
     pub(crate) fn resolve<'a>(&self, head: &RequestHead<'a>) -> Resolved<'a> {
         match &self.extractor {

@@ -1,30 +1,26 @@
 //! What a client is told: the refusals, and the header fields of every response.
 //!
 //! - [`headers`]: `RateLimit` and `RateLimit-Policy` as text. [`legacy`]: the fields before them. [`problem`]: the documents of the
-//!   refusals. [`grpc`]: the status of each for a client of gRPC. [`on_refused`]: what the layer's owner changes of these.
+//!   refusals. [`refusal_fields`]: what their fields have in common. [`grpc`]: the status of each for a client of gRPC. [`on_refused`]: what the layer's owner changes of these.
 
 pub(crate) mod headers;
 pub(crate) mod legacy;
 pub(crate) mod on_refused;
 pub(crate) mod problem;
+pub(crate) mod refusal_fields;
 
 mod grpc;
 mod text;
 
 use std::time::Duration;
 
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
-use layer_http::{
-    Body, Content, PROBLEM_JSON, Problem, RequestHead, grpc::ClientProtocol, retry_after,
-};
+use http::{Extensions, HeaderValue, Response, StatusCode, header::RETRY_AFTER};
+use layer_http::{Body, Content, Problem, RequestHead, grpc::ClientProtocol, retry_after};
 
 use crate::{
     InvalidCost, QuotaExceeded, Unavailable,
     check::partition::Unpartitioned,
-    response::headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
+    response::{headers::RATE_LIMIT_POLICY, refusal_fields::RefusalFields},
 };
 
 /// The reason of a response that the layer made itself, in the response's extensions.
@@ -96,8 +92,21 @@ impl RateLimitRefusal {
         policies: Option<&HeaderValue>,
         protocol: &ClientProtocol,
     ) -> Response<Content> {
+        self.into_response_of(&RefusalFields::new(policies), protocol, Extensions::new())
+    }
+
+    /// Makes the response of a layer whose fields are made ready.
+    ///
+    /// Its reason goes into `used`, the extensions of the request, after what they hold is dropped: a flood of refusals must not pay
+    /// for a new map each.
+    pub(crate) fn into_response_of(
+        self,
+        fields: &RefusalFields,
+        protocol: &ClientProtocol,
+        mut used: Extensions,
+    ) -> Response<Content> {
         let mut response = match &self {
-            Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, policies),
+            Self::QuotaExceeded(exceeded) => too_many_requests(exceeded, fields),
             Self::Unavailable(_) => {
                 let mut response = self.problem().to_response();
                 let fields = response.headers_mut();
@@ -106,7 +115,7 @@ impl RateLimitRefusal {
             }
             Self::TooCostly(_) => {
                 let mut response = self.problem().to_response();
-                if let Some(policies) = policies {
+                if let Some(policies) = fields.policies() {
                     let fields = response.headers_mut();
                     fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
                 }
@@ -120,7 +129,12 @@ impl RateLimitRefusal {
         if protocol.is_grpc() {
             response = protocol.answer(response, || self.grpc_status());
         }
-        response.extensions_mut().insert(self);
+        let extensions = response.extensions_mut();
+        if extensions.is_empty() {
+            used.clear();
+            *extensions = used;
+        }
+        extensions.insert(self);
         response
     }
 
@@ -176,10 +190,7 @@ impl Unavailable {
     }
 }
 
-fn too_many_requests(
-    exceeded: &QuotaExceeded,
-    policies: Option<&HeaderValue>,
-) -> Response<Content> {
+fn too_many_requests(exceeded: &QuotaExceeded, fields: &RefusalFields) -> Response<Content> {
     let excess = exceeded.excess();
     let (limits, counted) = exceeded.counted();
     let limit = &limits[excess.debt.limit];
@@ -188,34 +199,66 @@ fn too_many_requests(
         1 => limit.problem.clone(),
         _ => problem::quota_exceeded(exceeded.violated()).to_content(),
     };
-    let mut response = response(StatusCode::TOO_MANY_REQUESTS, document);
-    let fields = response.headers_mut();
-    let wait = Duration::from_micros(excess.retry_after);
-    fields.insert(RETRY_AFTER, retry_after(wait));
-    if let Some(policies) = policies {
-        let (policies, standing) = match counted {
-            None => {
-                let remaining = excess.debt.usage.remaining(limit.rate);
-                let seconds = headers::seconds_to_wait(excess.retry_after);
-                let standing = headers::limit_field(&limit.quoted, remaining, seconds);
-                (policies.clone(), standing)
-            }
-            Some(counted) => headers::counted_fields(limits, policies, counted, excess.violated),
-        };
-        fields.insert(RATE_LIMIT_POLICY.clone(), policies);
-        fields.insert(RATE_LIMIT.clone(), standing);
-    }
-    response
-}
-
-fn response(status: StatusCode, document: Content) -> Response<Content> {
     let mut response = Response::new(document);
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, PROBLEM_JSON.clone());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    let wait = retry_after(Duration::from_micros(excess.retry_after));
+    *response.headers_mut() = match (fields.policies(), counted) {
+        (None, _) => fields.with(wait, None),
+        (Some(_), None) => {
+            let remaining = excess.debt.usage.remaining(limit.rate);
+            let seconds = headers::seconds_to_wait(excess.retry_after);
+            let standing = headers::limit_field(&limit.quoted, remaining, seconds);
+            fields.with(wait, Some(standing))
+        }
+        (Some(policies), Some(counted)) => {
+            let (policies, standing) =
+                headers::counted_fields(limits, policies, counted, excess.violated);
+            let mut fields = fields.with(wait, Some(standing));
+            fields.insert(RATE_LIMIT_POLICY.clone(), policies);
+            fields
+        }
+    };
     response
 }
 
 /// The breaker asks the store once a second.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use layer_http::PeerAddr;
+    use layer_store::MemoryStore;
+    use tower::{Layer, Service, service_fn};
+
+    use super::*;
+    use crate::{Quota, RateLimitLayer};
+
+    /// The map of the request's extensions is used again, and none of what was in it.
+    #[tokio::test]
+    async fn a_refusal_carries_its_reason_and_no_extension_of_its_request() {
+        #[derive(Clone)]
+        struct Secret;
+
+        let quota = Quota::per_hour(1).fail_open();
+        for layer in [
+            RateLimitLayer::new(MemoryStore::new(), quota.clone()),
+            RateLimitLayer::new(MemoryStore::new(), quota.clone()).legacy_headers(true),
+        ] {
+            let mut service = layer.layer(service_fn(async |_: http::Request<()>| {
+                Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+            }));
+            for status in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+                let mut request = http::Request::new(());
+                let peer = PeerAddr("192.0.2.1:4711".parse().unwrap());
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(Secret);
+                let response = service.call(request).await.unwrap();
+                assert_eq!(response.status(), status);
+                assert!(response.extensions().get::<Secret>().is_none());
+                assert!(response.extensions().get::<PeerAddr>().is_none());
+                let reason = response.extensions().get::<RateLimitRefusal>();
+                assert_eq!(reason.is_some(), status == StatusCode::TOO_MANY_REQUESTS);
+            }
+        }
+    }
+}
