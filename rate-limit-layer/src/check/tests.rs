@@ -111,7 +111,7 @@ fn a_value_of_another_form_is_a_failure_also_in_place() {
         let key = checker.limits[0].by.key(peer, false);
         let set = Op::Set {
             key: &key,
-            value: &Value::int(7),
+            value: &Value::from("odd"),
             expiry: Expiry::NEVER,
             condition: Condition::Always,
             retention: Retention::Pinned,
