@@ -321,6 +321,7 @@ mod in_flight;
 mod layer;
 mod ledger;
 mod limiter;
+mod metered;
 mod metrics;
 mod observe;
 mod policy;
@@ -363,6 +364,7 @@ pub use self::{
     },
     layer::RateLimitLayer,
     limiter::Limiter,
+    metered::MeteredBody,
     observe::top::TopKey,
     policy::{
         FailureMode, IntoPolicy, Policy, UnfinishedPolicy,

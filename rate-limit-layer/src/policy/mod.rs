@@ -438,7 +438,8 @@ impl Policy {
 
     /// Keeps so many of the units that a request was charged as `used` returns for its response. Default: all are kept.
     ///
-    /// For a quota of bytes, or of anything that the response's head tells. The cost of a request ([`cost`](Self::cost)) is the most that it
+    /// For a quota of bytes, or of anything that the response's head tells; [`Limiter::meter`](crate::Limiter::meter) counts the bytes of a
+    /// body as they go by. The cost of a request ([`cost`](Self::cost)) is the most that it
     /// may use; more than that counts as all. The rest is as with [`charge_on`](Self::charge_on).
     ///
     /// ```
