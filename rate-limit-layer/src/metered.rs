@@ -161,7 +161,8 @@ impl Account {
                     );
                 }
             }
-            self.is_charging.store(false, Release);
+            // A swap and not a store: whoever adds bytes and finds this flag set is seen by the load that follows.
+            self.is_charging.swap(false, AcqRel);
             // ## Charging => idle | more came in between, and nobody else charges it
             if self.owed.load(Acquire) == 0 || self.is_charging.swap(true, AcqRel) {
                 break;
