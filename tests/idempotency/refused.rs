@@ -46,7 +46,15 @@ async fn a_run_that_loses_the_right_to_run_scripts_is_recorded_all_the_same() {
         let key = unique();
         let first = send(&service, post(&key, "")).await;
         assert_eq!(first.status(), StatusCode::CREATED);
-        assert!(is_replay(&send(&service, post(&key, "")).await));
+        if server.version() >= (7, 0) {
+            assert!(is_replay(&send(&service, post(&key, "")).await));
+        } else {
+            // It has no `SET NX GET`, so that the look-up is a script, too.
+            let refused = send(&service, post(&key, "")).await;
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            allow(&server, RedisStore::ACCESS_RULES);
+            await_replay(&service, &key).await;
+        }
         assert_eq!(handler.runs(), 1);
     }
 }

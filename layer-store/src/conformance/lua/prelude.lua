@@ -27,6 +27,8 @@ local redis = (function(server)
   end
 
   local commands = {}
+  -- True within `redis.pcall`.
+  local catches = false
 
   function commands.TIME()
     -- Not padded, as in Redis.
@@ -65,11 +67,15 @@ local redis = (function(server)
     if more ~= nil or (option ~= nil and option ~= 'NX' and option ~= 'GET') then
       error("write redis.call('SET', key, value, 'PX', ms), and at most one of 'NX' and 'GET'")
     end
+    local set = catches and server.pcall or server.call
     local reply
     if option then
-      reply = server.call('SET', key, value, 'PX', ms, option)
+      reply = set('SET', key, value, 'PX', ms, option)
     else
-      reply = server.call('SET', key, value, 'PX', ms)
+      reply = set('SET', key, value, 'PX', ms)
+    end
+    if type(reply) == 'table' and reply.err then
+      return reply
     end
     if option ~= 'NX' or reply then
       note(key, ms)
@@ -126,6 +132,13 @@ local redis = (function(server)
     return command(...)
   end
 
-  -- No command of a test fails, so `pcall` has nothing to catch.
-  return setmetatable({call = call, pcall = call}, {__index = server})
+  -- A server that does not know an option of `SET` says so. The errors of this harness are not caught.
+  local function pcall(...)
+    catches = true
+    local reply = call(...)
+    catches = false
+    return reply
+  end
+
+  return setmetatable({call = call, pcall = pcall}, {__index = server})
 end)(redis)
