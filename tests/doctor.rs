@@ -118,6 +118,41 @@ async fn a_server_with_a_replica_or_snapshots_alone_is_told_where_nothing_may_ru
     assert!(Locks::new(store).checked().is_err());
 }
 
+/// What a crash forgets is read from the settings of a real server, and weighed by what is kept there.
+#[tokio::test]
+async fn an_append_only_file_that_reaches_the_disk_late_is_told_where_nothing_may_run_twice() {
+    let scope = ClientScope::global;
+    for (fsync, is_late) in [("always", false), ("everysec", true), ("no", true)] {
+        let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", fsync]);
+        let store = patient_store(&server, Options::new()).await;
+        let weighed = [
+            store.doctor().to_vec(),
+            Locks::new(store.clone()).doctor(),
+            IdempotencyLayer::at_most_once(store.clone(), scope()).doctor(),
+            IdempotencyLayer::retry_safe(store.clone(), scope()).doctor(),
+        ]
+        .map(|findings| {
+            let mut found = findings.into_iter();
+            let found = found.find(|found| found.kind == FindingKind::LateFsync)?;
+            assert!(
+                found.text.contains(&format!("(appendfsync {fsync})")),
+                "{found}"
+            );
+            Some(found.severity)
+        });
+        let (notice, warning) = (Some(Severity::Notice), Some(Severity::Warning));
+        match is_late {
+            false => assert_eq!(weighed, [None; 4]),
+            true => assert_eq!(weighed, [notice, notice, warning, notice], "{fsync}"),
+        }
+        assert!(
+            IdempotencyLayer::at_most_once(store, scope())
+                .checked()
+                .is_ok()
+        );
+    }
+}
+
 /// The kinds of the findings that are at least warnings.
 fn warnings(store: &SharedStore) -> Vec<FindingKind> {
     let findings = store.doctor();

@@ -33,6 +33,8 @@ pub enum FindingKind {
     NoPersistence,
     /// A restart of the server forgets the last minutes: it writes snapshots, and no append-only file.
     Snapshots,
+    /// A crash of the server's machine forgets the last second or more: its append-only file is not brought to the disk at each command.
+    LateFsync,
     /// The server has replicas. One that is promoted may not have heard of the last writes.
     Replicated,
     /// The server is a replica, which takes no writes.
@@ -103,6 +105,7 @@ impl FindingKind {
             Self::Eviction => "eviction",
             Self::NoPersistence => "no-persistence",
             Self::Snapshots => "snapshots",
+            Self::LateFsync => "late-fsync",
             Self::Replicated => "replicated",
             Self::Replica => "replica",
             Self::ClusterNode => "cluster-node",

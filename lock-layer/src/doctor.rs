@@ -52,7 +52,9 @@ impl StoreUse {
 
     /// Returns the severity of a finding, and what it means. `None`: what the store says of it.
     fn risk(self, kind: FindingKind) -> Option<(Severity, &'static str)> {
-        use FindingKind::{Eviction, NoPersistence, NoScripts, Replica, Replicated, Snapshots};
+        use FindingKind::{
+            Eviction, LateFsync, NoPersistence, NoScripts, Replica, Replicated, Snapshots,
+        };
         use Severity::{Fatal, Notice, Warning};
         Some(match (kind, self) {
             (Replica, _) => (Fatal, "nothing can be locked or recorded"),
@@ -68,6 +70,18 @@ impl StoreUse {
             (NoPersistence | Snapshots, Self::AtMostOnce) => {
                 (Warning, "a request may run twice, after a restart")
             }
+            (LateFsync, Self::Locks) => (
+                Notice,
+                "two may hold a lock at a time, after a crash of the server's machine",
+            ),
+            (LateFsync, Self::AtMostOnce) => (
+                Warning,
+                "a request may run twice, after a crash of the server's machine",
+            ),
+            (LateFsync, Self::RetrySafe) => (
+                Notice,
+                "a request that is done may run again, after a crash of the server's machine",
+            ),
             (Replicated, Self::AtMostOnce) => {
                 (Warning, "a request may run twice, after a failover")
             }
@@ -102,7 +116,8 @@ impl Error for UnfitStore {}
 #[cfg(test)]
 mod tests {
     use FindingKind::{
-        Eviction, MissingCommands, NoPersistence, NoScripts, Replica, Replicated, Resp2, Snapshots,
+        Eviction, LateFsync, MissingCommands, NoPersistence, NoScripts, Replica, Replicated, Resp2,
+        Snapshots,
     };
     use Severity::{Fatal, Notice, Warning};
 
@@ -117,6 +132,7 @@ mod tests {
             (Eviction, [Some(Warning), Some(Fatal), Some(Warning)]),
             (NoPersistence, [Some(Notice), Some(Warning), Some(Notice)]),
             (Snapshots, [Some(Notice), Some(Warning), Some(Notice)]),
+            (LateFsync, [Some(Notice), Some(Warning), Some(Notice)]),
             (Replicated, [Some(Notice), Some(Warning), Some(Notice)]),
             (MissingCommands, [None; 3]),
             (Resp2, [None; 3]),

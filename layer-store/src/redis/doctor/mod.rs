@@ -29,6 +29,8 @@ pub(super) struct Inspection {
     scripts: Scripts,
     /// True if no snapshots are made. `None`: the server does not tell.
     saves_nothing: Option<bool>,
+    /// When the append-only file is brought to the disk: `always`, `everysec` or `no`.
+    fsync: Option<String>,
     missing: Vec<&'static CommandUse>,
     tracks: bool,
 }
@@ -69,6 +71,7 @@ impl Inspection {
             features: Features::ALL,
             scripts: Scripts::Run,
             saves_nothing: None,
+            fsync: None,
             missing: Vec::new(),
             tracks: false,
         }
@@ -178,7 +181,7 @@ impl Inspection {
 
     fn of_persistence(&self, info: &Info) -> Option<Finding> {
         if info.field("aof_enabled") != Some("0") {
-            return None;
+            return self.of_fsync();
         }
         let (kind, text) = match self.saves_nothing? {
             true => (
@@ -193,16 +196,34 @@ impl Inspection {
         Some(Finding::new(kind, Severity::Notice, text))
     }
 
+    fn of_fsync(&self) -> Option<Finding> {
+        let forgets = match self.fsync.as_deref()? {
+            "everysec" => "up to two seconds",
+            "no" => "up to half a minute",
+            _ => return None,
+        };
+        Some(Finding::new(
+            FindingKind::LateFsync,
+            Severity::Notice,
+            format!(
+                "a crash of the server's machine forgets {forgets} of what was confirmed (appendfsync {}). Set `appendfsync always` if \
+                 that matters",
+                self.fsync.as_deref().unwrap_or_default()
+            ),
+        ))
+    }
+
     fn take_answers(&mut self, replies: Vec<RespValue>) {
         let mut replies = replies.into_iter();
         let mut next = || replies.next().unwrap_or(RespValue::Nil);
         self.info = next().to_text().map(Info).filter(|info| !info.0.is_empty());
-        self.saves_nothing = saves_nothing(&next());
+        self.saves_nothing = setting(&next()).map(|save| save.is_empty());
         self.missing = missing_commands(&next());
         let scripts = [next(), next()];
         if let Some(words) = scripts.iter().find_map(refusal_of_scripts) {
             self.scripts = Scripts::Refused(words);
         }
+        self.fsync = setting(&next());
         self.tracks = self.resp3 && next().is_status("OK");
         if let Some(info) = &self.info
             && let Some(version) = info.version()
@@ -250,13 +271,16 @@ impl Dialog for Inspection {
                 let mut command = Command::new(out, "EVALSHA", 2);
                 command.text(&wire::sha1(NOTHING)).text("0");
                 drop(command);
+                Command::new(out, "CONFIG", 2)
+                    .text("GET")
+                    .text("appendfsync");
                 // In RESP2 the server would say yes and then tell nothing.
                 if self.resp3 {
                     // Only keys that are asked for are tracked.
                     let mut command = Command::new(out, "CLIENT", 3);
                     command.text("TRACKING").text("ON").text("OPTIN");
                 }
-                5 + usize::from(self.resp3)
+                6 + usize::from(self.resp3)
             }
             Step::Probes => {
                 // No time to live is zero, so nothing is written.
@@ -368,13 +392,12 @@ pub(super) fn report(address: &str, findings: &[Finding]) {
 
 static REPORTED: LazyLock<Mutex<HashMap<String, Vec<Finding>>>> = LazyLock::new(Mutex::default);
 
-/// Reads the reply to `CONFIG GET save`. `None`: the server does not tell.
-fn saves_nothing(reply: &RespValue) -> Option<bool> {
+/// Reads the reply to `CONFIG GET` of one setting. `None`: the server does not tell.
+fn setting(reply: &RespValue) -> Option<String> {
     let RespValue::Array(pair) = reply else {
         return None;
     };
-    let value = pair.get(1)?.to_text()?;
-    Some(value.is_empty())
+    Some(pair.get(1)?.to_text()?.to_string())
 }
 
 /// Reads the reply to `COMMAND INFO`, which has nothing in the place of an unknown command.

@@ -6,6 +6,7 @@ use crate::{conformance::Logs, redis::resp::Parser};
 const INFO_7: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abcd\r\n# Memory\r\nmaxmemory:0\r\n\
     maxmemory_policy:allkeys-lru\r\n# Persistence\r\naof_enabled:1\r\n# Replication\r\nrole:master\r\n# Cluster\r\ncluster_enabled:0\r\n";
 const NOPERM_INFO: &str = "-NOPERM this user has no permissions to run the 'info' command";
+const ALWAYS: &str = "*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n";
 const SAVES: &str = "*2\r\n$4\r\nsave\r\n$7\r\n3600 1 \r\n";
 
 fn value(text: &str) -> RespValue {
@@ -30,6 +31,7 @@ fn sound() -> Vec<RespValue> {
         RespValue::Array(infos),
         RespValue::Int(1),
         RespValue::Int(1),
+        value(ALWAYS),
         RespValue::Status("OK".into()),
     ]
 }
@@ -38,7 +40,7 @@ fn sound() -> Vec<RespValue> {
 fn inspect(resp3: bool, mut answers: Vec<RespValue>, probes: &[&str]) -> (Facts, usize) {
     let mut inspection = Inspection::new(resp3);
     // In RESP2 it does not ask if keys are tracked.
-    answers.truncate(5 + usize::from(resp3));
+    answers.truncate(6 + usize::from(resp3));
     let mut answers = vec![probes.iter().map(|probe| value(probe)).collect(), answers];
     let mut trips = 0;
     loop {
@@ -183,7 +185,7 @@ fn a_server_that_tells_no_version_is_asked_for_its_features() {
 #[test]
 fn a_server_that_refuses_every_question_is_used_all_the_same() {
     let no = "-NOPERM this user has no permissions to run the 'x' command\r\n";
-    let answers = vec![value(no); 5];
+    let answers = vec![value(no); 6];
     let (facts, _) = inspect(false, answers, &[no; 3]);
     let expected = [
         (FindingKind::UnknownVersion, Severity::Notice),
@@ -305,6 +307,31 @@ fn a_server_that_saves_nothing_or_snapshots_alone_is_told_from_one_that_does_not
 }
 
 #[test]
+fn an_append_only_file_that_reaches_the_disk_late_is_known() {
+    let found = |aof: &str, fsync: RespValue| {
+        let mut answers = sound();
+        answers[0] = bulk(&INFO_7.replace("aof_enabled:1", aof));
+        answers[5] = fsync;
+        inspect(true, answers, &[]).0
+    };
+    let setting = |text: &str| RespValue::Array(vec![bulk("appendfsync"), bulk(text)]);
+    for (fsync, forgets) in [("everysec", "two seconds"), ("no", "half a minute")] {
+        let facts = found("aof_enabled:1", setting(fsync));
+        assert_eq!(kinds(&facts), [(FindingKind::LateFsync, Severity::Notice)]);
+        let text = &facts.findings[0].text;
+        assert!(text.contains(forgets) && text.contains(&format!("(appendfsync {fsync})")));
+        // Without such a file there is something worse to tell.
+        assert_eq!(
+            kinds(&found("aof_enabled:0", setting(fsync)))[0].0,
+            FindingKind::Snapshots
+        );
+    }
+    for unknown in [setting("always"), setting("another"), error("NOPERM")] {
+        assert_eq!(kinds(&found("aof_enabled:1", unknown)), []);
+    }
+}
+
+#[test]
 fn a_server_with_replicas_is_known() {
     for (slaves, found) in [("0", false), ("1", true), ("2", true)] {
         let info = format!("role:master\r\nconnected_slaves:{slaves}");
@@ -353,7 +380,7 @@ fn keys_are_tracked_if_the_server_says_so_in_resp3() {
     assert!(with(0, bulk(INFO_7)).tracks);
     assert!(
         !with(
-            5,
+            6,
             error("NOPERM this user has no permissions to run the 'client' command")
         )
         .tracks
