@@ -62,26 +62,30 @@ async fn hold(guard: LockGuard, unit: &'static str) {
         _ => Duration::from_millis(5 + random() % 60),
     };
     let end = from + time.as_micros() as u64;
-    // The last time at which the holder has looked, and believed in its lock.
-    let mut until = from;
+    // The last time at which the holder has looked, and believed in its lock. One that was stopped right after the grant never has.
+    let mut believed = None;
     let given_up = loop {
         let looked = now();
         if guard.is_lost() {
             break true;
         }
-        until = looked;
+        believed = Some(looked);
         if looked >= end {
             break false;
         }
         sleep(Duration::from_millis(1)).await;
     };
-    Event::Held {
-        unit: unit.into(),
-        fence: guard.fence(),
-        from,
-        until,
+    if let Some(until) = believed {
+        let fence = guard.fence();
+        let unit = unit.into();
+        Event::Held {
+            unit,
+            fence,
+            from,
+            until,
+        }
+        .tell();
     }
-    .tell();
     match given_up {
         true => drop(guard),
         false => drop(guard.release().await),
