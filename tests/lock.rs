@@ -27,28 +27,58 @@ use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
 async fn the_programs_are_their_twins() {
-    let [acquire, extend, release, revoke, inspect, ..] = PROGRAMS;
+    let [
+        acquire,
+        extend,
+        release,
+        revoke,
+        inspect,
+        share,
+        extend_shared,
+        release_shared,
+        ..,
+    ] = PROGRAMS;
+    let all = [
+        acquire,
+        extend,
+        release,
+        revoke,
+        inspect,
+        share,
+        extend_shared,
+        release_shared,
+    ];
     let server = RedisServer::start();
     let mut random = Random::new(4);
     let mut twins = Twins::new(RedisConnection::new(&server), acquire, 2 * UNITS);
     // What each holder was told last.
     let mut fences = [0; TOKENS.len()];
+    // How often units were shared by so many, and how often a writer waited for them.
+    let (mut shared, mut waited) = ([0; 2], 0);
     for step in 0..20_000 {
-        let program = [acquire, extend, release, revoke, inspect][random.below(5) as usize];
+        let program = all[random.below(all.len() as u64) as usize];
         // An operator comes by less often than the others, who would otherwise hold nothing.
         let program = if program.name() == revoke.name() && !random.one_in(8) {
-            acquire
+            [acquire, share][random.below(2) as usize]
         } else {
             program
         };
-        let keys = units(&mut random);
+        let mut keys = units(&mut random);
+        // What is shared has no fencing token of its own.
+        if [extend_shared.name(), release_shared.name()].contains(&program.name()) {
+            keys.retain(|key| key % 2 == 0);
+        }
         let holder = random.below(TOKENS.len() as u64) as usize;
         let token = Arg::Bytes(TOKENS[holder].as_bytes());
         let fence = Arg::Int(if random.one_in(10) { 0 } else { fences[holder] });
         let lease = Arg::Int(1 + random.below(WINDOW) as i64);
         let life = Arg::Int(1 + random.below(3 * WINDOW) as i64);
         let args = match program.name() {
+            "lock_acquire" if random.one_in(3) => vec![token, lease, life, lease],
             "lock_acquire" => vec![token, lease, life],
+            "lock_share" => vec![token, lease, Arg::Int(2)],
+            "lock_extend_shared" => vec![token, lease],
+            "lock_release_shared" => vec![token],
             "lock_extend" => vec![token, fence, lease, life],
             "lock_release" => vec![token, fence],
             "lock_inspect" => vec![],
@@ -66,7 +96,19 @@ async fn the_programs_are_their_twins() {
         }
         let looks = program.name() == inspect.name();
         assert!(looks || reply.int(0).is_some(), "step {step}");
+        for lock in (0..reply.len()).filter_map(|index| reply.value(index)) {
+            let lock = String::from_utf8(lock.to_bytes().to_vec()).unwrap();
+            match lock.matches(',').count() {
+                0 => {}
+                holders => shared[holders - 1] += 1,
+            }
+            waited += usize::from(lock.starts_with('*') && !lock.starts_with("*0000000000000"));
+        }
     }
+    assert!(
+        shared[0] > 100 && shared[1] > 100 && waited > 100,
+        "{shared:?} {waited}"
+    );
 }
 
 #[tokio::test]
@@ -178,6 +220,94 @@ async fn whoever_holds_days_at_one_time_holds_others_than_everybody_else() {
         }
         let won: usize = tasks.join_all().await.into_iter().sum();
         assert!(won > 20, "{won}");
+    }
+}
+
+/// Readers come without end, and the writers have their turns all the same.
+#[tokio::test]
+async fn readers_share_over_three_connections_and_writers_are_alone_and_do_not_starve() {
+    for backend in Backend::all() {
+        let stores = backend.stores(3).await;
+        let car = unique();
+        let cars: Vec<_> = stores
+            .into_iter()
+            .map(|store| locks(store).group(car.as_str()))
+            .collect();
+        // Those who read and write now, and the most who read at once.
+        let inside = Arc::new(std::sync::Mutex::new((0, 0, 0)));
+        let wait = Duration::from_secs(30);
+        let mut readers = tokio::task::JoinSet::new();
+        for reader in 0..9 {
+            let (car, inside) = (cars[reader % 3].clone(), inside.clone());
+            readers.spawn(async move {
+                loop {
+                    let guard = car.acquire_shared("1", wait).await.unwrap();
+                    {
+                        let mut inside = inside.lock().unwrap();
+                        inside.0 += 1;
+                        inside.2 = inside.0.max(inside.2);
+                        assert_eq!(inside.1, 0, "a writer is there");
+                    }
+                    sleep(Duration::from_millis(5)).await;
+                    inside.lock().unwrap().0 -= 1;
+                    guard.release().await.unwrap();
+                }
+            });
+        }
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..3 {
+            let (car, inside) = (cars[writer].clone(), inside.clone());
+            writers.spawn(async move {
+                let mut last = 0;
+                for _ in 0..10 {
+                    let guard = car.acquire("1", wait).await.unwrap();
+                    assert!(guard.fence() > last);
+                    last = guard.fence();
+                    {
+                        let mut inside = inside.lock().unwrap();
+                        inside.1 += 1;
+                        assert_eq!((inside.0, inside.1), (0, 1), "readers and writers");
+                    }
+                    sleep(Duration::from_millis(1)).await;
+                    inside.lock().unwrap().1 -= 1;
+                    guard.release().await.unwrap();
+                }
+            });
+        }
+        while let Some(writer) = writers.join_next().await {
+            writer.expect("no writer starves or overlaps");
+        }
+        assert!(inside.lock().unwrap().2 > 1, "nobody shared");
+        readers.abort_all();
+        while let Some(reader) = readers.join_next().await {
+            assert!(
+                reader.unwrap_err().is_cancelled(),
+                "a reader found a writer"
+            );
+        }
+        backend.every_key_ends();
+    }
+}
+
+/// A lock that is held for longer is renewed on the server, and another process is told by the server when it ends.
+#[tokio::test]
+async fn a_shared_lock_is_renewed_and_its_loss_is_told() {
+    for backend in Backend::all() {
+        let car = locks(backend.store().await).group(unique());
+        let readers = [
+            car.try_acquire_shared(["1", "2"]).await.unwrap(),
+            car.try_acquire_shared("1").await.unwrap(),
+        ];
+        sleep(3 * LEASE).await;
+        assert!(readers.iter().all(|reader| !reader.is_lost()));
+        assert!(is_busy(&car.try_acquire("1").await));
+        assert_eq!(car.inspect("1").await.unwrap()[0].holders(), 2);
+        assert_eq!(car.force_release("1").await.unwrap(), 1);
+        for reader in &readers {
+            let told = tokio::time::timeout(LEASE, reader.lost()).await;
+            told.expect("within the lease");
+        }
+        assert!(car.try_acquire("1").await.is_ok());
     }
 }
 

@@ -96,7 +96,11 @@
 //! - A *holder* has the units for a *lease*. Others are refused at once, and told when the lease ends; or they wait for a time
 //!   that you set ([`LockGroup::acquire`], [`LockLayer::wait`]). Those who wait in one process are served in the order in which
 //!   they came; one of them asks the store, when it is told to.
-//! - A task renews the lease after each third of it, for as long as the [`LockGuard`] lives.
+//! - Units may be [shared](LockGroup::try_acquire_shared) by many who read, or held by one alone. One that waits to have a unit alone
+//!   goes before new ones that would share it, so writers do not starve. A layer tells the two apart by
+//!   [`shared_for`](LockLayer::shared_for).
+//! - A task renews the lease after each third of it, for as long as the [`LockGuard`] lives: one task for all locks of a runtime, up
+//!   to 64 locks in a round trip. None of its round trips waits for another.
 //! - A holder's own deadline counts from before the command was sent, so it comes before the store's. A lock that could not be
 //!   renewed is lost for its holder ([`LockGuard::lost`], [`LockContext::lost`]) before another is let in, unless the process
 //!   itself was stopped.
@@ -143,8 +147,8 @@
 //! # For operators
 //!
 //! [`IdempotencyLayer::handle`] finds a record by client and key, tells its state and age, marks it done or forgets it, and lists
-//! those that wait for a person, or walks through them one by one. [`LockGroup::inspect`] and [`LockLayer::handle`] show who holds what since when, and release it
-//! by force.
+//! those that wait for a person, or walks through them one by one. [`LockGroup::inspect`] and [`LockLayer::handle`] show who holds what since when, alone or
+//! with how many others, and release it by force.
 //!
 //! # Problems
 //!
@@ -180,6 +184,7 @@
 //! | [`lease`](Locks::lease) | 30 s |
 //! | [`busy_title`](Locks::busy_title), [`busy_status`](Locks::busy_status) | `Locked`, 409 |
 //! | [`wait`](LockLayer::wait) for a lock | none: 409 at once |
+//! | requests that [share](LockLayer::shared_for) a lock | none |
 //! | [`methods`](IdempotencyLayer::methods) that need a key | `POST`, `PATCH` |
 //! | [`grpc_methods`](IdempotencyLayer::grpc_methods) that need a key | all |
 //! | key | required, in `Idempotency-Key` |
@@ -294,6 +299,7 @@ pub use self::{
         InvalidLease,
         guard::{LockContext, LockGuard},
         locks::{HeldUnit, LockGroup, Locks},
+        mode::LockMode,
         release::ReleaseOutcome,
         units::{IntoUnits, OneUnit, UnitList},
     },
@@ -313,15 +319,19 @@ pub mod future {
     };
 }
 
-/// All programs, for tests that compare a Lua body with its twin: acquire, extend, release, revoke, inspect, write, remove.
+/// All programs, for tests that compare a Lua body with its twin: acquire, extend, release, revoke, inspect, share, extend and release
+/// what is shared, write, remove.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAMS: [&store::Program; 7] = [
+pub static PROGRAMS: [&store::Program; 10] = [
     &lease::programs::ACQUIRE,
     &lease::programs::EXTEND,
     &lease::programs::RELEASE,
     &lease::programs::REVOKE,
     &inspect::INSPECT,
+    &lease::shared_programs::SHARE,
+    &lease::shared_programs::EXTEND_SHARED,
+    &lease::shared_programs::RELEASE_SHARED,
     &idempotency::programs::WRITE,
     &idempotency::programs::REMOVE,
 ];

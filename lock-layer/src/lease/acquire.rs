@@ -1,10 +1,12 @@
 use std::time::Duration;
 
-use layer_store::{Arg, Key, Op, Protocol, Reply, Scratch, StoreError};
+use layer_store::{Arg, Key, Op, Program, Protocol, Reply, Scratch, StoreError};
 
 use super::{
-    holder::{FENCE_LIFE, Holder},
+    holder::{FENCE_LIFE, Holder, MOST_SHARED, WRITER_WAITS},
+    mode::LockMode,
     programs::ACQUIRE,
+    shared_programs::SHARE,
 };
 
 /// Takes all units of a holder, or none: one operation.
@@ -13,8 +15,11 @@ use super::{
 /// again with the same fencing token.
 #[derive(Debug)]
 pub(crate) struct Acquire<'a> {
+    program: &'static Program,
     keys: Vec<Key<'a>>,
-    args: [Arg<'a>; 3],
+    args: [Arg<'a>; 4],
+    /// The number of arguments: the last is that of a holder that waits.
+    count: usize,
 }
 
 /// The store's reply to a holder that asked for units.
@@ -28,9 +33,16 @@ pub(crate) enum Acquired {
 
 impl<'a> Acquire<'a> {
     pub(crate) fn new(holder: &'a Holder) -> Self {
+        let waits = holder.waits();
+        let (program, third, count) = match holder.mode() {
+            LockMode::Exclusive => (&ACQUIRE, FENCE_LIFE, 3 + usize::from(waits)),
+            LockMode::Shared => (&SHARE, MOST_SHARED, 3),
+        };
         Self {
+            program,
             keys: holder.keys(),
-            args: [holder.token_arg(), holder.lease_arg(), FENCE_LIFE],
+            args: [holder.token_arg(), holder.lease_arg(), third, WRITER_WAITS],
+            count,
         }
     }
 }
@@ -40,9 +52,9 @@ impl Protocol for Acquire<'_> {
 
     fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
         Op::Run {
-            program: &ACQUIRE,
+            program: self.program,
             keys: &self.keys,
-            args: &self.args,
+            args: &self.args[..self.count],
         }
     }
 
@@ -51,6 +63,10 @@ impl Protocol for Acquire<'_> {
             match (output.int(0), output.int(1)) {
                 // ## Asking => Granted. The number is the fencing token.
                 (Some(fence @ 1..), None) => Ok(Acquired::Granted {
+                    fence: fence as u64,
+                }),
+                // ## Asking => Granted, to share: the second number is the fencing token.
+                (Some(1), Some(fence @ 0..)) => Ok(Acquired::Granted {
                     fence: fence as u64,
                 }),
                 // ## Asking => Busy. The second number is the wait in ms; less than zero where a lock has no expiry.

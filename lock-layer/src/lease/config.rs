@@ -4,7 +4,7 @@ use http::StatusCode;
 use layer_http::TypicalHold;
 use layer_store::{Caller, KeySpace, SharedStore};
 
-use super::{Lease, nursery::Nursery, waiting_room::WaitingRoom};
+use super::{Lease, keeper::Keepers, waiting_room::WaitingRoom};
 use crate::retry::CALLER_LIMIT;
 
 /// The settings that all groups and guards of one [`Locks`](crate::Locks) share.
@@ -19,7 +19,7 @@ pub(crate) struct LockConfig {
     pub(crate) busy_title: &'static str,
     pub(crate) busy_status: StatusCode,
     pub(super) waiting_room: Arc<WaitingRoom>,
-    pub(super) nursery: Arc<Nursery>,
+    pub(super) keepers: Arc<Keepers>,
     pub(super) typical_hold: Arc<TypicalHold>,
 }
 
@@ -33,7 +33,7 @@ impl LockConfig {
             busy_title: "Locked",
             busy_status: StatusCode::CONFLICT,
             waiting_room: Arc::default(),
-            nursery: Arc::new(Nursery::new(Lease::DEFAULT)),
+            keepers: Keepers::new(Lease::DEFAULT),
             typical_hold: Arc::default(),
         }
     }

@@ -2,6 +2,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use layer_store::{ErrorKind, StoreError};
 use tokio::{
+    runtime::Handle,
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
@@ -11,15 +12,18 @@ use super::{
     Lease,
     held_lock::HeldLock,
     holder::Holder,
-    keeping::{Keeper, Keeping, Young},
+    keeper::Keeper,
+    keeping::{Ending, Keeping},
+    mode::LockMode,
     release::{Release, ReleaseOutcome},
 };
 use crate::detached::Detached;
 
 /// Units that this process holds, until it is [released](Self::release) or dropped.
 ///
-/// A task renews the lease after each third of it. When a guard is dropped, a task gives the units back. If the runtime is gone
-/// by then, they are free when the lease ends.
+/// A task of the runtime on which it was taken renews the lease after each third of it: one task for all locks. When a guard is
+/// dropped, a task gives the units back. Once that runtime is gone nothing renews the lease, and a guard that is dropped then leaves
+/// its units until the lease ends.
 ///
 /// ```
 /// use lock_layer::{AcquireError, Locks, ReleaseOutcome, store::MemoryStore};
@@ -37,9 +41,10 @@ use crate::detached::Detached;
 pub struct LockGuard {
     holder: Arc<Holder>,
     context: LockContext,
-    keeping: Arc<Keeping>,
-    /// The number of the young lock in its nursery.
-    number: Option<u64>,
+    pub(super) keeping: Arc<Keeping>,
+    /// What renews the lock, and its number there.
+    keeper: Arc<Keeper>,
+    number: u64,
 }
 
 /// The fencing token of a lock, and a signal of its loss. Keeping or cloning one does not keep the lock.
@@ -66,9 +71,11 @@ pub struct LockContext {
     deadline: watch::Receiver<Option<Instant>>,
 }
 
-/// A guard's last message to the task of its lock.
+/// A guard's last word to the keeper that renews its lock in this moment.
 #[derive(Debug)]
 pub(super) enum Stop {
+    /// The guard was dropped: give the lock back.
+    Dropped,
     /// Give the lock back, and send the result.
     Release(ReleaseSender),
     /// It is given back already.
@@ -86,20 +93,30 @@ impl LockGuard {
         let (lock, deadline) = HeldLock::new(holder.clone(), fence, sent);
         let grows_up = lock.renewal.grows_up();
         let keeping = Keeping::new(lock);
+        let keeper = holder.config().keepers.here();
         Self {
-            number: holder.config().nursery.admit(&keeping, grows_up),
+            number: keeper.admit(&keeping, grows_up),
             holder,
             context: LockContext { fence, deadline },
             keeping,
+            keeper,
         }
     }
 
     /// Returns the fencing token. It is higher than that of every earlier holder of any of these units.
     ///
+    /// If the units are [shared](crate::LockGroup::try_acquire_shared), it is at least that of the last who had one of them alone, and
+    /// lower than that of the next: it tells which state was read. 0 if the store knows of nobody.
+    ///
     /// Write it beside the data that the lock protects, and let the write fail if a higher one is there. See the
     /// [crate docs](crate#fencing-tokens).
     pub fn fence(&self) -> u64 {
         self.context.fence
+    }
+
+    /// Returns how the units are held: alone, or with others.
+    pub fn mode(&self) -> LockMode {
+        self.holder.mode()
     }
 
     /// Returns true if the lock may no longer be relied on. See [`LockContext::is_lost`].
@@ -135,12 +152,16 @@ impl LockGuard {
             Ok(outcome) => return Ok(outcome),
             Err(guard) => guard,
         };
-        match guard.take() {
-            // ## Young => Releasing
-            Keeper::Guard(young) => Detached::new(end(young)).await,
-            // ## Held => Releasing: the task does it, after a renewal that may be under way.
-            Keeper::Task(stop) => tell(stop, Stop::Release).await,
-            Keeper::Nobody => Ok(ReleaseOutcome::AlreadyLost),
+        let (reply, receiver) = oneshot::channel();
+        match guard.end(|| Stop::Release(reply)) {
+            // ## Held => Releasing
+            Ending::Here(lock) => {
+                let runtime = guard.keeper.runtime().clone();
+                Detached::new(end(lock, runtime)).await
+            }
+            // ## Being renewed => Releasing: the keeper does it, after the renewal.
+            Ending::Later => heard(receiver).await,
+            Ending::Ended => Ok(ReleaseOutcome::AlreadyLost),
         }
     }
 
@@ -165,12 +186,13 @@ impl LockGuard {
             Ok(time) => time,
             Err(error) => panic!("{error}"),
         };
-        match self.take() {
-            // ## Young => Kept
-            Keeper::Guard(young) => Detached::new(young.lock.keep(time)).await,
-            // ## Held => Kept, by the task.
-            Keeper::Task(stop) => tell(stop, |reply| Stop::Keep(time, reply)).await,
-            Keeper::Nobody => Ok(ReleaseOutcome::AlreadyLost),
+        let (reply, receiver) = oneshot::channel();
+        match self.end(|| Stop::Keep(time, reply)) {
+            // ## Held => Kept
+            Ending::Here(lock) => Detached::new(lock.keep(time)).await,
+            // ## Being renewed => Kept: the keeper does it, after the renewal.
+            Ending::Later => heard(receiver).await,
+            Ending::Ended => Ok(ReleaseOutcome::AlreadyLost),
         }
     }
 
@@ -178,7 +200,8 @@ impl LockGuard {
     pub(crate) fn release_now(self) -> Result<ReleaseOutcome, Self> {
         match self.try_release() {
             Some(Ok(outcome)) => {
-                self.tell_released();
+                // What is left is dropped, which tells that the lock has ended.
+                drop(self.end(|| Stop::Released));
                 Ok(outcome)
             }
             // An open breaker, for example: the store is asked again.
@@ -186,23 +209,13 @@ impl LockGuard {
         }
     }
 
-    /// Ends the lock, which was given back.
-    fn tell_released(&self) {
-        match self.take() {
-            Keeper::Guard(young) => drop(young),
-            Keeper::Task(stop) => {
-                let _ = stop.send(Stop::Released);
-            }
-            Keeper::Nobody => {}
+    /// Takes the lock, to end it. `word` is for its keeper, if that renews it in this moment.
+    fn end(&self, word: impl FnOnce() -> Stop) -> Ending {
+        let ending = self.keeping.end(word);
+        if !matches!(ending, Ending::Ended) {
+            self.keeper.leave(self.number);
         }
-    }
-
-    /// Takes the lock from its keeper, to end it.
-    fn take(&self) -> Keeper {
-        if let Some(number) = self.number {
-            self.holder.config().nursery.leave(number);
-        }
-        self.keeping.take()
+        ending
     }
 
     fn try_release(&self) -> Option<Result<ReleaseOutcome, StoreError>> {
@@ -217,58 +230,33 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        match self.take() {
-            Keeper::Guard(young) => match self.try_release() {
-                Some(Ok(_)) => drop(young),
-                Some(Err(_)) | None => {
-                    let Young {
-                        lock,
-                        runtime,
-                        span,
-                    } = young;
-                    runtime.spawn(end_in_task(lock).instrument(span));
-                }
-            },
-            Keeper::Task(stop) => {
-                // Without a message, the task gives the lock back.
-                if let Some(Ok(_)) = self.try_release() {
-                    let _ = stop.send(Stop::Released);
-                }
-            }
-            Keeper::Nobody => {}
+        // A keeper that renews it in this moment gives it back after that.
+        if let Ending::Here(lock) = self.end(|| Stop::Dropped)
+            && !matches!(self.try_release(), Some(Ok(_)))
+        {
+            let span = lock.span.clone();
+            self.keeper.runtime().spawn(lock.end(None).instrument(span));
         }
     }
 }
 
-/// Gives a young lock back, and goes on in the background if the store did not confirm it.
-async fn end(young: Young) -> Result<ReleaseOutcome, StoreError> {
-    let result = young.lock.release().await;
+/// Gives a lock back, and goes on in the background if the store did not confirm it.
+async fn end(lock: HeldLock, runtime: Handle) -> Result<ReleaseOutcome, StoreError> {
+    let result = lock.release().await;
     if result.is_err() {
-        let rest = young.lock.give_back();
-        young.runtime.spawn(rest.instrument(young.span));
+        let span = lock.span.clone();
+        runtime.spawn(lock.give_back().instrument(span));
     }
     result
 }
 
-async fn end_in_task(lock: HeldLock) {
-    if lock.release().await.is_err() {
-        lock.give_back().await;
-    }
-}
-
-/// Tells the task of a lock how it ends, and waits for the result.
-async fn tell(
-    stop: oneshot::Sender<Stop>,
-    how: impl FnOnce(ReleaseSender) -> Stop,
+/// Waits for the result of a lock that its keeper ends.
+async fn heard(
+    receiver: oneshot::Receiver<Result<ReleaseOutcome, StoreError>>,
 ) -> Result<ReleaseOutcome, StoreError> {
-    let (reply, receiver) = oneshot::channel();
-    match stop.send(how(reply)) {
-        Ok(()) => receiver
-            .await
-            .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable))),
-        // The task found the lock lost, and has given back the units that were left.
-        Err(_) => Ok(ReleaseOutcome::AlreadyLost),
-    }
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(StoreError::unknown(ErrorKind::Unavailable)))
 }
 
 impl LockContext {

@@ -2,18 +2,19 @@ use std::sync::Arc;
 
 use layer_store::StoreError;
 use tokio::{sync::watch, time::Instant};
+use tracing::Span;
 
 use super::{
     Lease,
     extend::{Extend, Extended},
+    guard::Stop,
     holder::Holder,
     release::{Release, ReleaseOutcome},
     renewal::{Renewal, Renewed},
-    still_held::StillHeld,
 };
 use crate::retry::{Retry, run_with_retry};
 
-/// A lock that was granted, and what may be done with it. One owner at a time: its guard while it is young, then its task.
+/// A lock that was granted, and what may be done with it. One owner at a time: see [`Keeping`](super::keeping::Keeping).
 pub(super) struct HeldLock {
     pub(super) holder: Arc<Holder>,
     pub(super) fence: u64,
@@ -22,6 +23,8 @@ pub(super) struct HeldLock {
     deadline: watch::Sender<Option<Instant>>,
     /// The time of the grant. `None` once the lock is kept for a time of its own, which tells nothing of holders.
     held_since: Option<Instant>,
+    /// The span in which the lock was taken.
+    pub(super) span: Span,
 }
 
 impl HeldLock {
@@ -39,6 +42,7 @@ impl HeldLock {
             renewal,
             deadline,
             held_since: Some(sent),
+            span: Span::current(),
         };
         (lock, seen)
     }
@@ -48,34 +52,16 @@ impl HeldLock {
         self.deadline.send_replace(None);
     }
 
-    /// Looks if the lock is still there. If it is not, a renewal decides. Returns true if the lock may still be relied on.
-    pub(super) async fn look(&mut self) -> bool {
-        let mut protocol = StillHeld::new(&self.holder, self.fence);
-        let deadline = self.renewal.deadline().into_std();
-        let caller = &self.holder.config().caller;
-        match caller.run_by(&mut protocol, Some(deadline)).await {
-            Ok(false) => {
-                drop(protocol);
-                self.renew().await
-            }
-            // Of a store that fails nothing is known. The next renewal is due soon enough.
-            Ok(true) | Err(_) => true,
-        }
-    }
-
-    /// Renews once. Returns true if the lock may still be relied on.
-    pub(super) async fn renew(&mut self) -> bool {
-        let sent = Instant::now();
-        if self.renewal.has_ended(sent) {
-            return false;
-        }
-        let mut protocol = Extend::new(&self.holder, self.fence);
-        let deadline = self.renewal.deadline().into_std();
-        let caller = &self.holder.config().caller;
-        let reply = caller.run_by(&mut protocol, Some(deadline)).await;
-        let state = self
-            .renewal
-            .take(reply.as_ref().copied(), sent, Instant::now());
+    /// Takes the reply to a renewal that was sent at `sent` and replied to at `now`. Returns true if the lock may still be
+    /// relied on.
+    pub(super) fn take(
+        &mut self,
+        reply: Result<Extended, StoreError>,
+        sent: Instant,
+        now: Instant,
+    ) -> bool {
+        let state = self.renewal.take(reply.as_ref().copied(), sent, now);
+        let _entered = self.span.enter();
         match state {
             Renewed::Held => {}
             Renewed::PutBack => {
@@ -117,6 +103,27 @@ impl HeldLock {
         let (result, _) = run_with_retry(caller, &mut protocol, &mut retry).await;
         self.holder.leave_room();
         result
+    }
+
+    /// Ends the lock as its guard has said. `None`: the guard was dropped, or the lock is lost.
+    pub(super) async fn end(self, word: Option<Stop>) {
+        let reply = match word {
+            Some(Stop::Released) => return self.tell_end(),
+            Some(Stop::Keep(time, reply)) => {
+                let _ = reply.send(self.keep(time).await);
+                return;
+            }
+            Some(Stop::Release(reply)) => Some(reply),
+            Some(Stop::Dropped) | None => None,
+        };
+        let result = self.release().await;
+        let failed = result.is_err();
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+        if failed {
+            self.give_back().await;
+        }
     }
 
     /// Gives the lock back in the background, until the lease ends by itself.

@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use layer_store::{Arg, Identity, Key, Value};
 
 use super::{
-    config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, programs::lock_value,
-    units::Units, waiting_room::Place,
+    config::LockConfig, config::MAX_UNITS, holder_token::HolderToken, mode::LockMode,
+    programs::lock_value, shared_lock::SharedLock, units::Units, waiting_room::Place,
 };
 use crate::AcquireError;
 
@@ -15,6 +15,9 @@ pub(crate) struct Holder {
     group: Identity<'static>,
     units: Units,
     token: HolderToken,
+    mode: LockMode,
+    /// True if it waits for units that others have.
+    waits: bool,
     /// The place of a holder that has waited, until it gives its units back.
     place: Mutex<Option<Place>>,
 }
@@ -33,10 +36,34 @@ impl Holder {
                 group,
                 units,
                 token: HolderToken::random(),
+                mode: LockMode::Exclusive,
+                waits: false,
                 place: Mutex::new(None),
             }),
             given => Err(AcquireError::TooManyUnits { given }),
         }
+    }
+
+    /// Makes it one that takes its units in `mode`.
+    pub(super) fn in_mode(mut self, mode: LockMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Makes it one that waits for units which others have.
+    pub(crate) fn waiting(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
+    /// Returns how it has or wants its units.
+    pub(crate) fn mode(&self) -> LockMode {
+        self.mode
+    }
+
+    /// Returns true if it waits for units that others have.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Returns the settings.
@@ -64,9 +91,10 @@ impl Holder {
         &self.group
     }
 
-    /// Returns true if both want a unit of one group.
+    /// Returns true if both want a unit of one group, and not both to share it.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.group == other.group && self.units.overlap(&other.units)
+        let share = self.mode == LockMode::Shared && other.mode == LockMode::Shared;
+        !share && self.group == other.group && self.units.overlap(&other.units)
     }
 
     /// Returns the units, in the order of their keys.
@@ -95,9 +123,13 @@ impl Holder {
         self.units.iter().map(|unit| lock.with_rest(unit)).collect()
     }
 
-    /// Returns the value of this holder's locks, granted with this fencing token.
-    pub(super) fn lock_value(&self, fence: u64) -> Value {
-        lock_value(self.token.as_bytes(), fence)
+    /// Returns true if `lock` is a lock of this holder, granted with this fencing token.
+    pub(super) fn has(&self, lock: &Value, fence: u64) -> bool {
+        let token = self.token.as_bytes();
+        match self.mode {
+            LockMode::Exclusive => *lock == lock_value(token, fence),
+            LockMode::Shared => SharedLock::read(lock).is_some_and(|lock| lock.has(token)),
+        }
     }
 
     /// Makes the keys of a program: for each unit its lock, then its last fencing token. The group is the tag of all.
@@ -117,3 +149,10 @@ impl Holder {
 /// Tokens rise with the time, so they may expire. A token that is still there also shows that nobody was let in since, so a
 /// lock that is gone may be put back.
 pub(super) const FENCE_LIFE: Arg<'static> = Arg::Int(24 * 3_600_000);
+
+/// The time for which nobody new may share units before a holder that waits for them alone, as an argument of a program, in ms.
+/// It is longer than the time between two looks of one who waits.
+pub(super) const WRITER_WAITS: Arg<'static> = Arg::Int(500);
+
+/// The most holders that share a unit, as an argument of a program. Their lock takes 18 KB then, which each of them reads and writes.
+pub(super) const MOST_SHARED: Arg<'static> = Arg::Int(512);

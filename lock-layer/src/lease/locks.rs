@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use layer_store::{Finding, Identity, Protocol, SharedStore, StoreError, StoreInfo};
+use layer_store::{Finding, Identity, Protocol, SharedStore, StoreError, StoreInfo, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -14,9 +14,11 @@ use super::{
     config::LockConfig,
     guard::LockGuard,
     holder::Holder,
-    nursery::Nursery,
+    keeper::Keepers,
+    mode::LockMode,
     operator::{CountHeld, Revoke},
     programs::fence_in,
+    shared_lock::SharedLock,
     units::{IntoUnits, Units},
     waiting,
 };
@@ -65,6 +67,8 @@ pub struct LockGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldUnit {
     unit: Box<[u8]>,
+    mode: LockMode,
+    holders: usize,
     fence: u64,
     ends_in: Duration,
 }
@@ -106,8 +110,8 @@ impl Locks {
     pub fn try_lease(mut self, lease: Duration) -> Result<Self, InvalidLease> {
         let config = Arc::make_mut(&mut self.config);
         config.lease = Lease::new(lease)?;
-        // All locks of a nursery have one lease, so they grow up in their order.
-        config.nursery = Arc::new(Nursery::new(config.lease));
+        // All locks of a keeper have one lease, so they grow up in their order.
+        config.keepers = Keepers::new(config.lease);
         Ok(self)
     }
 
@@ -227,7 +231,79 @@ impl LockGroup {
         units: U,
         wait: Duration,
     ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
-        let holder = self.holder(units);
+        let holder = self.waiting_holder(units, LockMode::Exclusive, wait);
+        async move { waiting::acquire(holder?, wait).await }
+    }
+
+    /// Takes one unit or a list of units to share them with others: all or none. It does not wait.
+    ///
+    /// For those who read. Several holders may share a unit, up to 512, and nobody has it alone meanwhile. The guard is one like any
+    /// other: its lease is renewed, and it is told of a loss. Its [`fence`](LockGuard::fence) is that of the last who had one of the
+    /// units alone, so it is no token to write with.
+    ///
+    /// Whoever waits for a unit alone ([`acquire`](Self::acquire)) goes first: while it waits, nobody new may share the unit. So
+    /// writers wait for the readers that are there, and readers may wait for as long as writers keep coming. Once a writer has given
+    /// up, readers are let in half a second later at most. Who shares a unit cannot take it alone before it has given it back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire). `Busy`: another has a unit alone, or waits for that, or 512 share it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future leaves nothing locked.
+    ///
+    /// ```
+    /// use lock_layer::{AcquireError, Locks, store::{MemoryStore, SharedStore}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let prices = Locks::new(SharedStore::new(MemoryStore::new())).group("prices");
+    /// let reader = prices.try_acquire_shared("2026").await?;
+    /// let another = prices.try_acquire_shared("2026").await?;
+    /// assert!(matches!(prices.try_acquire("2026").await, Err(AcquireError::Busy(_))));
+    ///
+    /// reader.release().await.unwrap();
+    /// another.release().await.unwrap();
+    /// let writer = prices.try_acquire("2026").await?;
+    /// assert!(matches!(prices.try_acquire_shared("2026").await, Err(AcquireError::Busy(_))));
+    /// # drop(writer);
+    /// # Ok::<_, AcquireError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn try_acquire_shared<U: IntoUnits<Shape>, Shape>(
+        &self,
+        units: U,
+    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
+        let holder = self.holder_in(units, LockMode::Shared);
+        async move { acquiring::acquire(holder?).await }
+    }
+
+    /// Takes one unit or a list of units to share them, all or none, and waits for those who have them alone, for at most `wait`.
+    ///
+    /// See [`try_acquire_shared`](Self::try_acquire_shared) and [`acquire`](Self::acquire). In a process, those who share a unit do
+    /// not wait for each other, and wait for a writer that came before them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire_shared`](Self::try_acquire_shared). `Busy` after `wait`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future leaves nothing locked, and loses its place.
+    pub fn acquire_shared<U: IntoUnits<Shape>, Shape>(
+        &self,
+        units: U,
+        wait: Duration,
+    ) -> impl Future<Output = Result<LockGuard, AcquireError>> + Send + use<U, Shape> {
+        let holder = self.waiting_holder(units, LockMode::Shared, wait);
         async move { waiting::acquire(holder?, wait).await }
     }
 
@@ -241,7 +317,7 @@ impl LockGroup {
         run(&holder, CountHeld::new(&holder)).await
     }
 
-    /// Looks at `units`, for operators: returns those that somebody holds.
+    /// Looks at `units`, for operators: returns those that somebody holds, alone or with others.
     ///
     /// # Errors
     ///
@@ -251,19 +327,22 @@ impl LockGroup {
         units: impl IntoUnits<Shape>,
     ) -> Result<Vec<HeldUnit>, AcquireError> {
         let holder = self.holder(units)?;
-        let seen = run(&holder, Inspect(&holder.lock_keys())).await?;
-        let held = holder.units().zip(seen).filter_map(|(unit, seen)| {
-            let (lock, ends_in) = seen?;
-            Some(HeldUnit {
-                unit: unit.clone(),
-                fence: fence_in(&lock),
-                ends_in,
-            })
+        let seen = run(&holder, Inspect(&holder.keys())).await?;
+        let held = holder.units().zip(seen.chunks_exact(2));
+        let held = held.filter_map(|(unit, seen)| {
+            let (lock, ends_in) = seen[0].as_ref()?;
+            let last_fence = seen[1].as_ref().and_then(|(fence, _)| fence.as_pair());
+            HeldUnit::new(
+                unit,
+                lock,
+                *ends_in,
+                last_fence.map_or(0, |(fence, _)| fence),
+            )
         });
         Ok(held.collect())
     }
 
-    /// Takes `units` from their holders, for operators. Returns how many were held.
+    /// Takes `units` from their holders, also from all who share them, for operators. Returns how many were held.
     ///
     /// Their guards learn of it within 100 ms where the store pushes, and elsewhere at their next renewal, a third of the lease
     /// later at most. Until then only [fencing tokens](LockGuard::fence) keep those holders from writing.
@@ -279,31 +358,93 @@ impl LockGroup {
         run(&holder, Revoke::new(&holder)).await
     }
 
-    /// Makes a holder that has nothing yet.
+    /// Makes a holder that has nothing yet, and wants its units alone.
     pub(crate) fn holder<Shape>(
         &self,
         units: impl IntoUnits<Shape>,
     ) -> Result<Arc<Holder>, AcquireError> {
+        self.holder_in(units, LockMode::Exclusive)
+    }
+
+    /// Makes a holder that has nothing yet.
+    pub(crate) fn holder_in<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+        mode: LockMode,
+    ) -> Result<Arc<Holder>, AcquireError> {
+        self.new_holder(units, mode).map(Arc::new)
+    }
+
+    /// Makes a holder that has nothing yet, and waits for its units for at most `wait`.
+    pub(crate) fn waiting_holder<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+        mode: LockMode,
+        wait: Duration,
+    ) -> Result<Arc<Holder>, AcquireError> {
+        let holder = self.new_holder(units, mode)?;
+        Ok(Arc::new(match wait.is_zero() {
+            true => holder,
+            false => holder.waiting(),
+        }))
+    }
+
+    fn new_holder<Shape>(
+        &self,
+        units: impl IntoUnits<Shape>,
+        mode: LockMode,
+    ) -> Result<Holder, AcquireError> {
         let units = Units::new(units);
         let holder = Holder::new(self.config.clone(), self.name.clone(), units);
-        holder.inspect_err(AcquireError::tell).map(Arc::new)
+        let holder = holder.inspect_err(AcquireError::tell)?;
+        Ok(holder.in_mode(mode))
     }
 }
 
 impl HeldUnit {
+    /// Reads a lock. `None`: nobody holds it, or wants to.
+    fn new(unit: &[u8], lock: &Value, ends_in: Duration, last_fence: u64) -> Option<Self> {
+        let held = |mode, holders, fence| Self {
+            unit: unit.into(),
+            mode,
+            holders,
+            fence,
+            ends_in,
+        };
+        let Some(lock) = SharedLock::read(lock) else {
+            return Some(held(LockMode::Exclusive, 1, fence_in(lock)));
+        };
+        // The key lives as long as the last of the times in it.
+        let now = lock.latest().saturating_sub(ends_in.as_millis() as u64);
+        Some(held(LockMode::Shared, lock.live(now), last_fence))
+    }
+
     /// Returns the unit.
     pub fn unit(&self) -> &[u8] {
         &self.unit
     }
 
-    /// Returns the fencing token of its holder.
+    /// Returns how it is held: by one alone, or by several who share it.
+    pub fn mode(&self) -> LockMode {
+        self.mode
+    }
+
+    /// Returns the number of its holders: 1, or of those who share it. 0: nobody, but one that waits for it alone keeps new ones out,
+    /// for half a second.
+    pub fn holders(&self) -> usize {
+        self.holders
+    }
+
+    /// Returns the fencing token of its holder. If it is shared, that of the last who had it alone, or 0.
     pub fn fence(&self) -> u64 {
         self.fence
     }
 
     /// Returns the time at which it was granted, as the store's clock told it: fencing tokens are such times, in microseconds.
-    pub fn since(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_micros(self.fence)
+    /// `None` if it is shared.
+    pub fn since(&self) -> Option<SystemTime> {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_micros(self.fence);
+        (self.mode == LockMode::Exclusive).then_some(since)
     }
 
     /// Returns the time until the lease ends, unless it is renewed.

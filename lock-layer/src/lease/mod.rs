@@ -3,11 +3,12 @@
 //! - [`locks`]: `Locks` and `LockGroup`, what users type. [`units`]: one unit or a list.
 //! - [`waiting`]: to wait for units, and [`waiting_room`], which says whose turn it is.
 //! - [`acquiring`]: from a holder to a guard. [`guard`]: what a holder keeps. [`held_lock`]: what may be done with a lock.
-//! - [`keeping`]: who has a lock, its guard or a [`task`]. [`nursery`]: when it gets a task. [`renewal`]: when that renews, and when
-//!   the lock is lost.
-//! - [`hints`]: when the store says that a lock may be gone, and [`still_held`], which looks.
+//! - [`keeping`]: who has a lock, its guard or its [`keeper`]: the task that renews all locks of a runtime. [`nursery`]: the locks
+//!   that it need not watch yet. [`renewal`]: when it renews, and when a lock is lost. [`still_held`]: looks if one is still there.
+//!   [`together`]: many locks in one round trip.
 //! - [`holder`]: units and a token. [`acquire`], [`extend`], [`release`], [`operator`]: its operations.
-//! - [`programs`]: the atomic steps in the store.
+//! - [`programs`]: the atomic steps in the store. [`shared_programs`]: those of holders who share units, and [`shared_lock`]: the
+//!   stored form of such a lock. [`mode`]: which of the two a holder wants.
 
 pub(crate) mod acquire;
 pub(crate) mod acquiring;
@@ -17,20 +18,23 @@ pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod holder;
 pub(crate) mod locks;
+pub(crate) mod mode;
 pub(crate) mod programs;
 pub(crate) mod release;
+pub(crate) mod shared_programs;
 pub(crate) mod units;
 
 mod extend;
 mod held_lock;
-mod hints;
 mod holder_token;
+mod keeper;
 mod keeping;
 mod nursery;
 mod operator;
 mod renewal;
+mod shared_lock;
 mod still_held;
-mod task;
+mod together;
 pub(crate) mod waiting;
 mod waiting_room;
 
@@ -75,9 +79,14 @@ impl Lease {
         sent + self.0 / 3
     }
 
-    /// Returns the time for which a lock is young: it is not watched and not renewed, and has no task.
+    /// Returns the time for which a lock is young: it is not watched and not renewed.
     pub(crate) fn youth(self) -> Duration {
         (self.0 / 3).min(YOUNG)
+    }
+
+    /// Returns the time by which a lock may be renewed early, together with one that is due.
+    pub(super) fn slack(self) -> Duration {
+        self.0 / 30
     }
 
     /// Returns the pause between a renewal that failed and the next attempt.
@@ -114,6 +123,7 @@ mod tests {
     mod programs;
     mod protocols;
     mod schedules;
+    mod shared;
 
     use super::*;
 

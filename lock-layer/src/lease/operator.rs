@@ -5,6 +5,7 @@ use layer_store::{Key, Op, Protocol, Reply, Scratch, StoreError};
 use super::{
     holder::{FENCE_LIFE, Holder},
     programs::REVOKE,
+    shared_lock::SharedLock,
 };
 
 /// Takes units from their holders: one operation. Its output is the number of units that were held.
@@ -62,6 +63,12 @@ impl Protocol for CountHeld<'_> {
 
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
         let values = reply.and_then(|reply| reply.into_values(self.locks.len()));
-        Some(values.map(|values| values.iter().flatten().count()))
+        Some(values.map(|values| {
+            let locks = values.iter().flatten();
+            // One whose last holder has left may tell that a writer waits.
+            let held =
+                locks.filter(|lock| SharedLock::read(lock).is_none_or(|lock| lock.len() > 0));
+            held.count()
+        }))
     }
 }

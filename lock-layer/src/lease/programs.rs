@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use layer_store::{Arg, Output, Program, Retention, Transaction, Ttl, Value};
 
-use super::holder_token::HolderToken;
+use super::{holder_token::HolderToken, shared_lock::SharedLock, shared_programs};
 use crate::program_args::{bytes, number, ttl};
 
-/// Takes units: all or none. Arguments: holder token, lease, life of a fencing token.
+/// Takes units: all or none. Arguments: holder token, lease, life of a fencing token, and for a holder that waits the time for which
+/// nobody new may share the units before it.
 pub(crate) static ACQUIRE: Program = Program::new(
     "lock_acquire",
     include_str!("lua/acquire.lua"),
@@ -57,7 +58,12 @@ fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         match transaction.get(lock_key(unit)) {
             None => {}
             Some(lock) if is_of(lock, token) => own += 1,
-            Some(_) => {
+            Some(lock) => {
+                if let Some(lock) = SharedLock::read(lock)
+                    && !is_shared(transaction, lock_key(unit), lock, args)
+                {
+                    continue;
+                }
                 held = held.or(Some(unit));
                 let left = transaction.ttl(lock_key(unit)).map_or(0, Ttl::as_millis);
                 wait = wait.max(left);
@@ -73,12 +79,32 @@ fn acquire(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         Some(lock) if own == units(transaction).len() => fence_in(lock),
         // ## Granted. The time rises over whatever the store forgot, and the last tokens over whatever its clock does.
         _ => {
-            let last = units(transaction).map(|unit| last_fence(transaction, unit));
+            let last = units(transaction).map(|unit| last_fence(transaction, fence_key(unit)));
             last.fold(transaction.now(), |fence, last| fence.max(last + 1))
         }
     };
     put(transaction, token, fence, ttl(args, 1), ttl(args, 2));
     Output::ints(&[fence as i64])
+}
+
+/// Returns true if the lease of a holder goes on who shares the unit. If this one waits, it says so, before half of the time is over
+/// for which it has been said: each such write wakes all who wait, this one too.
+fn is_shared(
+    transaction: &mut Transaction<'_>,
+    index: usize,
+    mut lock: SharedLock,
+    args: &[Arg<'_>],
+) -> bool {
+    let now = shared_programs::now(transaction);
+    let live = lock.live(now) > 0;
+    if live && args.len() > 3 {
+        let waits = ttl(args, 3);
+        if 2 * lock.writer_waits(now).unwrap_or(0) <= waits.as_millis() {
+            lock.let_writer_wait(now + waits.as_millis());
+            shared_programs::put(transaction, index, lock, waits);
+        }
+    }
+    live
 }
 
 fn extend(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
@@ -128,22 +154,22 @@ fn revoke(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
         }
         // A higher token, or the holder's next renewal would put the lock back.
         if transaction.get(fence_key(unit)).is_some() {
-            let fence = last_fence(transaction, unit) + 1;
+            let fence = last_fence(transaction, fence_key(unit)) + 1;
             put_fence(transaction, unit, fence, life);
         }
     }
     Output::ints(&[count])
 }
 
-fn units(transaction: &Transaction<'_>) -> Range<usize> {
+pub(super) fn units(transaction: &Transaction<'_>) -> Range<usize> {
     0..transaction.len() / 2
 }
 
-fn lock_key(unit: usize) -> usize {
+pub(super) fn lock_key(unit: usize) -> usize {
     2 * unit
 }
 
-fn fence_key(unit: usize) -> usize {
+pub(super) fn fence_key(unit: usize) -> usize {
     2 * unit + 1
 }
 
@@ -158,7 +184,7 @@ fn put(transaction: &mut Transaction<'_>, token: &[u8], fence: u64, lease: Ttl, 
 
 /// Writes a higher fencing token, if there is one. It keeps its life.
 fn raise_fence(transaction: &mut Transaction<'_>, unit: usize) {
-    let fence = last_fence(transaction, unit) + 1;
+    let fence = last_fence(transaction, fence_key(unit)) + 1;
     transaction.replace(fence_key(unit), Value::pair(fence, 0));
 }
 
@@ -184,8 +210,9 @@ pub(super) fn fence_in(lock: &Value) -> u64 {
     .unwrap_or(0)
 }
 
-fn last_fence(transaction: &Transaction<'_>, unit: usize) -> u64 {
-    let fence = transaction.get(fence_key(unit)).and_then(Value::as_pair);
+/// Returns the last fencing token under the key at `index`, 0 if there is none.
+pub(super) fn last_fence(transaction: &Transaction<'_>, index: usize) -> u64 {
+    let fence = transaction.get(index).and_then(Value::as_pair);
     fence.map_or(0, |(fence, _)| fence)
 }
 

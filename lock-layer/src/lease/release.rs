@@ -1,12 +1,15 @@
-use layer_store::{Arg, Key, Op, Protocol, Reply, Scratch, StoreError};
+use layer_store::{Arg, Key, Op, Program, Protocol, Reply, Scratch, StoreError};
 
-use super::{holder::Holder, programs::RELEASE};
+use super::{holder::Holder, mode::LockMode, programs::RELEASE, shared_programs::RELEASE_SHARED};
 
 /// Gives back the units that a holder still has: one operation.
 #[derive(Debug)]
 pub(crate) struct Release<'a> {
+    program: &'static Program,
     keys: Vec<Key<'a>>,
     args: [Arg<'a>; 2],
+    /// The number of arguments.
+    count: usize,
     units: u64,
 }
 
@@ -23,9 +26,15 @@ pub enum ReleaseOutcome {
 impl<'a> Release<'a> {
     /// Makes the release of a lock that was granted with this fencing token.
     pub(crate) fn new(holder: &'a Holder, fence: u64) -> Self {
+        let (program, keys, count) = match holder.mode() {
+            LockMode::Exclusive => (&RELEASE, holder.keys(), 2),
+            LockMode::Shared => (&RELEASE_SHARED, holder.lock_keys(), 1),
+        };
         Self {
-            keys: holder.keys(),
+            program,
+            keys,
             args: [holder.token_arg(), Arg::Int(fence as i64)],
+            count,
             units: holder.unit_count() as u64,
         }
     }
@@ -41,9 +50,9 @@ impl Protocol for Release<'_> {
 
     fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
         Op::Run {
-            program: &RELEASE,
+            program: self.program,
             keys: &self.keys,
-            args: &self.args,
+            args: &self.args[..self.count],
         }
     }
 

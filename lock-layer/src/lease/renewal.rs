@@ -1,4 +1,4 @@
-//! Decides when a lease is renewed and when it is lost. Time comes in as a value; the [task](super::task) does the waiting.
+//! Decides when a lease is renewed and when it is lost. Time comes in as a value; the [keeper](super::keeper) does the waiting.
 
 use layer_store::StoreError;
 use tokio::time::Instant;

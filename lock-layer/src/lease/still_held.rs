@@ -1,12 +1,13 @@
-use layer_store::{Key, Op, Protocol, Reply, Scratch, StoreError, Value};
+use layer_store::{Key, Op, Reply, StoreError, Value};
 
-use super::holder::Holder;
+use super::{holder::Holder, together::OneOp};
 
 /// Looks if a holder still has all of its units: one operation, which changes nothing.
 #[derive(Debug)]
 pub(super) struct StillHeld<'a> {
     locks: Vec<Key<'a>>,
-    lock: Value,
+    holder: &'a Holder,
+    fence: u64,
 }
 
 impl<'a> StillHeld<'a> {
@@ -14,24 +15,22 @@ impl<'a> StillHeld<'a> {
     pub(super) fn new(holder: &'a Holder, fence: u64) -> Self {
         Self {
             locks: holder.lock_keys(),
-            lock: holder.lock_value(fence),
+            holder,
+            fence,
         }
     }
 }
 
-impl Protocol for StillHeld<'_> {
-    type Output = Result<bool, StoreError>;
+impl OneOp for StillHeld<'_> {
+    type Output = bool;
 
-    fn ask<'r, 's: 'r>(&'s self, _: &'r mut Scratch<'s>) -> Op<'r> {
+    fn op(&self) -> Op<'_> {
         Op::GetMany(&self.locks)
     }
 
-    fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Self::Output> {
-        let values = reply.and_then(|reply| reply.into_values(self.locks.len()));
-        Some(values.map(|values| {
-            values
-                .iter()
-                .all(|value| value.as_ref() == Some(&self.lock))
-        }))
+    fn read(&self, reply: Result<Reply, StoreError>) -> Result<bool, StoreError> {
+        let values = reply.and_then(|reply| reply.into_values(self.locks.len()))?;
+        let has = |lock: &Value| self.holder.has(lock, self.fence);
+        Ok(values.iter().all(|lock| lock.as_ref().is_some_and(has)))
     }
 }

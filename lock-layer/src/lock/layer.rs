@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use layer_http::KeyExtractor;
+use layer_http::{KeyExtractor, RequestHead};
 use layer_store::{Finding, Identity, SharedStore};
 use tower_layer::Layer;
 
@@ -64,6 +64,7 @@ impl LockLayer {
                 name: None,
                 wait: Duration::ZERO,
                 hold: None,
+                shares: None,
                 enabled: true,
             }),
         }
@@ -147,6 +148,8 @@ impl LockLayer {
     /// Keeps a lock for `time` after a response that is a success (2xx): a reservation, so that the next request for it is
     /// told that it is taken. After any other response it is given back. By default it is always given back.
     ///
+    /// A lock that is [shared](Self::shared_for) is always given back.
+    ///
     /// A gRPC call is a success unless the head of its response tells another code than OK.
     ///
     /// It ends by itself, or by [`LockHandle::force_release`]. See [`LockGuard::keep`](crate::LockGuard::keep).
@@ -161,6 +164,28 @@ impl LockLayer {
             panic!("{error}");
         }
         Arc::make_mut(&mut self.shared).hold = Some(time);
+        self
+    }
+
+    /// Lets requests share a lock for which `shares` is true, such as those that only read. By default none does.
+    ///
+    /// Requests that share a lock run at the same time. One that has it alone runs when they are done, and while it
+    /// [waits](Self::wait), no new ones are let through: see [`LockGroup::try_acquire_shared`](crate::LockGroup::try_acquire_shared).
+    ///
+    /// ```
+    /// use lock_layer::{LockLayer, header, store::{MemoryStore, SharedStore}};
+    ///
+    /// let store = SharedStore::new(MemoryStore::new());
+    /// // GET, HEAD, OPTIONS and TRACE share; all others are alone.
+    /// let layer = LockLayer::new(store, header("x-car")).shared_for(|head| head.method.is_safe());
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn shared_for(
+        mut self,
+        shares: impl Fn(&RequestHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.shared).shares = Some(Arc::new(shares));
         self
     }
 
@@ -207,8 +232,8 @@ impl LockHandle {
         group.held(UNIT).await.map(|held| held > 0)
     }
 
-    /// Returns what can be seen of the lock of `group`, such as `car:7`: its fencing token and its lease. `None`: nobody holds
-    /// it.
+    /// Returns what can be seen of the lock of `group`, such as `car:7`: how many hold it and in which mode, its fencing token and
+    /// its lease. `None`: nobody holds it.
     ///
     /// # Errors
     ///

@@ -66,7 +66,7 @@ where
             }
             LockNeed::Lock(holder) => holder,
         };
-        let (wait, hold) = (self.shared.wait, self.shared.hold);
+        let (wait, hold) = (self.shared.wait, self.shared.hold_for(&holder));
         if !wait.is_zero() {
             let inner = take_ready(&mut self.inner);
             return ResponseFuture::acquiring(waiting::acquire(holder, wait), inner, req, hold);

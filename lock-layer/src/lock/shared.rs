@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use layer_http::{KeyExtractor, RequestHead, Resolved};
 use layer_store::Identity;
 
-use crate::{LockRefusal, Locks, lease::holder::Holder};
+use crate::{LockMode, LockRefusal, Locks, lease::holder::Holder};
 
 /// The settings that all services of one layer share.
 #[derive(Clone)]
@@ -15,8 +15,13 @@ pub(super) struct Shared {
     pub(super) wait: Duration,
     /// The time for which a lock stays after a response that is a success.
     pub(super) hold: Option<Duration>,
+    /// Which requests share their lock. `None`: none.
+    pub(super) shares: Option<Shares>,
     pub(super) enabled: bool,
 }
+
+/// Tells if a request shares its lock.
+pub(super) type Shares = Arc<dyn Fn(&RequestHead<'_>) -> bool + Send + Sync>;
 
 /// The lock that a request needs.
 pub(super) enum LockNeed {
@@ -58,10 +63,21 @@ impl Shared {
                 return LockNeed::Refused(LockRefusal::Misconfigured);
             }
         };
-        match self.locks.group(group).holder(UNIT) {
+        let shares = self.shares.as_ref().is_some_and(|shares| shares(head));
+        let mode = match shares {
+            true => LockMode::Shared,
+            false => LockMode::Exclusive,
+        };
+        let group = self.locks.group(group);
+        match group.waiting_holder(UNIT, mode, self.wait) {
             Ok(holder) => LockNeed::Lock(holder),
             Err(error) => LockNeed::Refused(error.into()),
         }
+    }
+
+    /// Returns the time for which a lock stays after a success. One that is shared is given back in any case.
+    pub(super) fn hold_for(&self, holder: &Holder) -> Option<Duration> {
+        self.hold.filter(|_| holder.mode() == LockMode::Exclusive)
     }
 
     /// Makes the name `prefix:identity`. One prefix has one extractor, so kinds of identity need no mark of their own.
@@ -112,6 +128,7 @@ mod tests {
                 name: name.map(Box::from),
                 wait: Duration::ZERO,
                 hold: None,
+                shares: None,
                 enabled: true,
             };
             match shared.group_name(&RequestHead::of(&request), apart, &identity) {

@@ -21,7 +21,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    AcquireError, LockContext, LockRefusal, Locks, RunOutcome,
+    AcquireError, LockContext, LockMode, LockRefusal, Locks, RunOutcome,
     testing::{CX, World, problem, settle, worlds},
 };
 
@@ -70,6 +70,51 @@ async fn one_request_runs_and_the_others_are_told_when_to_come_back() {
         world.pass(LEASE * 2).await;
         assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
         assert_eq!(other.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_read_share_their_lock_and_one_that_writes_waits_for_them() {
+    for world in worlds() {
+        let layer = layer(&world)
+            .lease(Duration::from_secs(60))
+            .hold_on_success(Duration::from_secs(60))
+            .shared_for(|head| head.method.is_safe());
+        let slow = |request| takes(Duration::from_secs(1), request);
+        let service = layer.layer(service_fn(slow));
+        let waiting = layer
+            .clone()
+            .wait(Duration::from_secs(5))
+            .layer(service_fn(slow));
+        let get = || {
+            let request = Request::get("/cars/7").header("x-car", "7");
+            request.body(()).unwrap()
+        };
+        let readers = [0, 1].map(|_| tokio::spawn(service.clone().oneshot(get())));
+        settle().await;
+        let seen = layer.handle().inspect("car:7").await.unwrap().unwrap();
+        assert_eq!((seen.mode(), seen.holders()), (LockMode::Shared, 2));
+        let refused = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+
+        let writer = tokio::spawn(waiting.oneshot(put("7")));
+        settle().await;
+        // A new one does not come before the one that waits.
+        let refused = service.clone().oneshot(get()).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        world.pass(Duration::from_millis(1_100)).await;
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().unwrap().status(), StatusCode::OK);
+        }
+        // Only what somebody has alone is held after a success.
+        world.pass(Duration::from_millis(1_100)).await;
+        assert_eq!(writer.await.unwrap().unwrap().status(), StatusCode::OK);
+        let seen = layer.handle().inspect("car:7").await.unwrap().unwrap();
+        assert_eq!(seen.mode(), LockMode::Exclusive);
+        assert!(layer.handle().force_release("car:7").await.unwrap());
+        let reader = service.oneshot(get()).await.unwrap();
+        assert_eq!(reader.status(), StatusCode::OK);
+        assert!(layer.handle().inspect("car:7").await.unwrap().is_none());
     }
 }
 

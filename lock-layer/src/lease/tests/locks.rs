@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use crate::{
-    AcquireError, LockGroup, LockGuard, Locks, ReleaseOutcome,
+    AcquireError, LockGroup, LockGuard, LockMode, Locks, ReleaseOutcome,
     lease::{
         acquire::{Acquire, Acquired},
         extend::{Extend, Extended},
@@ -597,8 +597,9 @@ async fn an_operator_sees_who_holds_what_and_for_how_long() {
         assert_eq!(held.len(), 2);
         for (held, unit) in held.iter().zip([b"1", b"2"]) {
             assert_eq!((held.unit(), held.fence()), (&unit[..], guard.fence()));
+            assert_eq!((held.mode(), held.holders()), (LockMode::Exclusive, 1));
             assert_eq!(held.ends_in(), LEASE - Duration::from_millis(20));
-            let since = held.since().duration_since(std::time::UNIX_EPOCH);
+            let since = held.since().unwrap().duration_since(std::time::UNIX_EPOCH);
             assert_eq!(since.unwrap().as_micros() as u64, guard.fence());
         }
         guard.release().await.unwrap();
