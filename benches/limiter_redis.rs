@@ -60,7 +60,7 @@ async fn limiter(server: &RedisServer) -> Limiter {
 /// Loads the limiter's script, for the contender that sends it without a limiter.
 async fn load(connection: &MultiplexedConnection) -> String {
     let mut command = redis::cmd("SCRIPT");
-    let [_, charge_one] = PROGRAMS;
+    let [_, charge_one, ..] = PROGRAMS;
     command.arg("LOAD").arg(charge_one.lua());
     let loaded = command.query_async(&mut connection.clone()).await;
     loaded.expect("the script is Lua")

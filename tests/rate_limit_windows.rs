@@ -21,6 +21,8 @@ const START: u64 = 1_767_225_600_000_042;
 const YEAR_2200: u64 = 7_258_118_400_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 const CHARGE: &Program = PROGRAMS[0];
+const CHARGE_FIXED_WINDOW: &Program = PROGRAMS[3];
+const CHARGE_SLIDING_WINDOW: &Program = PROGRAMS[4];
 
 fn quotas() -> Vec<Quota> {
     let quota = |limit, window| Quota::try_new(limit, window).unwrap();
@@ -198,9 +200,45 @@ fn args(quota: Quota, demand: i64, cost: u64, age: u64) -> Vec<Arg<'static>> {
 }
 
 /// Reads the reply to a command for one limit.
-fn told(output: &Output) -> Told {
+fn told(quota: Quota, output: &Output) -> Told {
     let number = |at| i128::from(output.int(at).unwrap());
-    (number(0) == 1, [1, 2, 3].map(number))
+    if output.len() > 1 {
+        return (number(0) == 1, [1, 2, 3].map(number));
+    }
+    let window = quota.window().as_micros() as i128;
+    let (remaining, left) = (number(0) / (window + 1), number(0) % (window + 1));
+    let after_end = match quota.algorithm() {
+        SlidingWindow => window,
+        _ => 0,
+    };
+    (true, [remaining, left + after_end, 0])
+}
+
+/// A charge by one of the programs that can make it.
+struct Call {
+    program: &'static Program,
+    args: Vec<Arg<'static>>,
+}
+
+impl Call {
+    fn of(quota: Quota, cost: u64, is_short: bool) -> Self {
+        let args = args(quota, TAKE, cost, 0);
+        let program = match quota.algorithm() {
+            FixedWindow if is_short => CHARGE_FIXED_WINDOW,
+            SlidingWindow if is_short => CHARGE_SLIDING_WINDOW,
+            _ => CHARGE,
+        };
+        if program.name() == CHARGE.name() {
+            return Self { program, args };
+        }
+        let args = [args[1], args[2], args[4]].to_vec();
+        Self { program, args }
+    }
+
+    async fn step(&self, twins: &mut Twins<RedisConnection>, time: Duration) -> Output {
+        twins.turn_to(self.program);
+        step(twins, time, &self.args).await
+    }
 }
 
 #[tokio::test]
@@ -214,7 +252,7 @@ async fn redis_does_what_the_definitions_say() {
             )
         };
         let (mut twins, mut model) = begin();
-        let (mut random, mut refused) = (Random::new(seed as u64), 0);
+        let (mut random, mut refused, mut short) = (Random::new(seed as u64), 0, 0);
         for _ in 0..STEPS {
             if twins.now() > YEAR_2200 {
                 (twins, model) = begin();
@@ -223,12 +261,20 @@ async fn redis_does_what_the_definitions_say() {
                 pause(&mut random, quota, twins.now()),
                 cost(&mut random, quota),
             );
-            let demand = if random.below(8) == 0 { LOOK } else { TAKE };
-            let (admitted, reply) =
-                told(&step(&mut twins, time, &args(quota, demand, cost, 0)).await);
-            let expected = match demand {
-                LOOK => (true, model.look(twins.now(), cost).1),
-                _ => model.charge(twins.now(), cost),
+            let call = Call::of(quota, cost, random.below(3) > 0);
+            let is_look = random.below(8) == 0;
+            let output = match is_look {
+                true => {
+                    twins.turn_to(CHARGE);
+                    step(&mut twins, time, &args(quota, LOOK, cost, 0)).await
+                }
+                false => call.step(&mut twins, time).await,
+            };
+            short += u32::from(output.len() == 1);
+            let (admitted, reply) = told(quota, &output);
+            let expected = match is_look {
+                true => (true, model.look(twins.now(), cost).1),
+                false => model.charge(twins.now(), cost),
             };
             assert_eq!((admitted, reply), expected, "{quota} at {}", twins.now());
             if admitted || random.below(3) > 0 {
@@ -238,15 +284,57 @@ async fn redis_does_what_the_definitions_say() {
             refused += 1;
             let [_, _, wait] = reply.map(|number| number as u64);
             let early = Duration::from_micros(wait - 1);
-            assert!(!told(&step(&mut twins, early, &args(quota, TAKE, cost, 0)).await).0);
+            assert!(!told(quota, &call.step(&mut twins, early).await).0);
             let then = Duration::from_micros(1);
-            assert!(
-                told(&step(&mut twins, then, &args(quota, TAKE, cost, 0)).await).0,
-                "{quota}"
-            );
+            assert!(told(quota, &call.step(&mut twins, then).await).0, "{quota}");
             model.charge(twins.now(), cost);
         }
         assert!(refused > 10, "{quota}: {refused}");
+        // A number of Lua's has room for the reply.
+        let has_room = u128::from(quota.limit()) * quota.window().as_micros() < 1 << 50;
+        match quota.algorithm() {
+            ExactLog => assert_eq!(short, 0, "{quota}"),
+            _ if has_room && quota.limit() > 1 => assert!(short > 10, "{quota}: {short}"),
+            _ => {}
+        }
+    }
+}
+
+/// The programs take turns on one key, while its quota changes and the clock goes back.
+#[tokio::test]
+async fn the_programs_for_windows_are_their_twins_on_one_key() {
+    let server = RedisServer::start();
+    for algorithm in [SlidingWindow, FixedWindow] {
+        let quotas: Vec<_> = quotas()
+            .into_iter()
+            .filter(|quota| quota.algorithm() == algorithm)
+            .collect();
+        let begin = || Twins::new(RedisConnection::new(&server), CHARGE, 1);
+        let (mut twins, mut random, mut refused) = (begin(), Random::new(10), 0);
+        for number in 0..4_000 {
+            let which = [1, 1, 1, random.below(quotas.len() as u64)][random.below(4) as usize];
+            let quota = quotas[which as usize];
+            let call = Call::of(
+                quota,
+                1 + random.below(quota.limit().min(3)),
+                random.below(3) > 0,
+            );
+            let mut time = Duration::from_micros(random.below(200_000));
+            if number % 10 == 9 {
+                // A second and a little more, or an hour: at the slack and far above it.
+                let back = [1_000_000, 1_000_001, 3_600_000_000][random.below(3) as usize];
+                twins.set_now(twins.now() - back);
+                time = Duration::ZERO;
+            }
+            let output = call.step(&mut twins, time).await;
+            if !told(quota, &output).0 {
+                refused += 1;
+                // Again: a cut is kept.
+                let again = call.step(&mut twins, Duration::ZERO).await;
+                assert_eq!(again, output, "{quota}");
+            }
+        }
+        assert!(refused > 100, "{algorithm:?}: {refused}");
     }
 }
 
@@ -445,18 +533,24 @@ async fn foreign_values_are_errors() {
                 .arg(odd)
                 .exec(&mut connection)
                 .unwrap();
-            let args = args(of(algorithm), TAKE, 1, 0);
-            let numbers: Vec<_> = args.iter().map(|arg| arg.int().unwrap()).collect();
-            let mut script = redis::cmd("EVAL");
-            script.arg(CHARGE.lua()).arg(1).arg("odd").arg(numbers);
-            let reply: Vec<i64> = script.query(&mut connection).unwrap();
-            assert_eq!(reply, [-1], "{odd:?} {algorithm:?}");
-            let kept: String = redis::cmd("GET").arg("odd").query(&mut connection).unwrap();
-            assert_eq!(kept, odd);
+            for is_short in [false, true] {
+                let Call { program, args } = Call::of(of(algorithm), 1, is_short);
+                let numbers: Vec<_> = args.iter().map(|arg| arg.int().unwrap()).collect();
+                let mut script = redis::cmd("EVAL");
+                script.arg(program.lua()).arg(1).arg("odd").arg(numbers);
+                let reply = match script.query(&mut connection).unwrap() {
+                    redis::Value::Array(reply) => reply[0].clone(),
+                    reply => reply,
+                };
+                assert_eq!(reply, redis::Value::Int(-1), "{odd:?} {algorithm:?}");
+                let kept: String = redis::cmd("GET").arg("odd").query(&mut connection).unwrap();
+                assert_eq!(kept, odd);
 
-            let mut slots = [layer_store::Slot::until(odd.into(), None)];
-            let output = CHARGE.run(&mut layer_store::Transaction::new(START, &mut slots), &args);
-            assert_eq!(output, Output::ints(&[-1]), "{odd:?} {algorithm:?}");
+                let mut slots = [layer_store::Slot::until(odd.into(), None)];
+                let mut transaction = layer_store::Transaction::new(START, &mut slots);
+                let output = program.run(&mut transaction, &args);
+                assert_eq!(output, Output::ints(&[-1]), "{odd:?} {algorithm:?}");
+            }
         }
     }
 }

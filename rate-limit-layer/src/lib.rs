@@ -383,8 +383,13 @@ pub use self::{
 /// The programs of the checks, for tests that compare their Lua bodies with their twins.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAMS: [&store::Program; 2] =
-    [&algorithm::program::CHARGE, &algorithm::program::CHARGE_ONE];
+pub static PROGRAMS: [&store::Program; 5] = [
+    &algorithm::program::CHARGE,
+    &algorithm::program::CHARGE_ONE,
+    &algorithm::program::CHARGE_DEBTS,
+    &algorithm::program::CHARGE_FIXED_WINDOW,
+    &algorithm::program::CHARGE_SLIDING_WINDOW,
+];
 
 /// The programs of in-flight limits, for the same tests.
 #[cfg(feature = "test-util")]

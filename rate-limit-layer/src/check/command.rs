@@ -2,8 +2,12 @@ use layer_store::{Arg, Key, Op, Program};
 
 use crate::{
     algorithm::{
+        Algorithm,
         demand::Demand,
-        program::{CHARGE, CHARGE_ONE, args::MAX_ARGS, charge_one_args},
+        program::{
+            CHARGE, CHARGE_DEBTS, CHARGE_FIXED_WINDOW, CHARGE_ONE, CHARGE_SLIDING_WINDOW,
+            args::MAX_ARGS, charge_one_args, charge_window::charge_window_args,
+        },
     },
     check::{demands::Demands, partition::Partitions},
     policy::{
@@ -75,17 +79,36 @@ impl<'a> Command<'a> {
         self.members |= LimitSet::one(index);
     }
 
-    /// Takes the shorter program, if it can do this.
+    /// Takes the shortest program that can do this.
     fn shorten(&mut self, limits: &[Limit], demands: &Demands) {
+        if self.members.iter().all(|limit| limits[limit].is_gcra()) {
+            self.program = &CHARGE_DEBTS;
+        }
         if let Some(limit) = self.members.only()
-            && limits[limit].is_whole
             && let Demand::Charge { cost } = demands.of(limit)
         {
-            let rate = limits[limit].rate;
-            let args = charge_one_args(rate, rate.price(cost));
-            self.program = &CHARGE_ONE;
-            self.len = args.len();
-            self.args[..args.len()].copy_from_slice(&args);
+            self.shorten_charge(&limits[limit], cost);
         }
+    }
+
+    /// Takes a program for one charge, if there is one.
+    fn shorten_charge(&mut self, limit: &Limit, cost: u64) {
+        let (quota, args) = (limit.quota, &mut self.args);
+        (self.program, self.len) = match quota.algorithm() {
+            Algorithm::Gcra if limit.is_whole => {
+                let charge = charge_one_args(limit.rate, limit.rate.price(cost));
+                args[..charge.len()].copy_from_slice(&charge);
+                (&CHARGE_ONE, charge.len())
+            }
+            algorithm @ (Algorithm::FixedWindow | Algorithm::SlidingWindow) => {
+                let window = quota.window().as_micros() as u64;
+                let len = charge_window_args(quota.limit(), window, cost, args);
+                match algorithm {
+                    Algorithm::FixedWindow => (&CHARGE_FIXED_WINDOW, len),
+                    _ => (&CHARGE_SLIDING_WINDOW, len),
+                }
+            }
+            Algorithm::Gcra | Algorithm::ExactLog | Algorithm::CalendarWindow => return,
+        };
     }
 }

@@ -4,6 +4,8 @@ use layer_store::Output;
 
 use crate::{
     algorithm::{
+        Algorithm,
+        program::charge_window::read_charged,
         span::Span,
         usage::{Count, Usage},
     },
@@ -93,8 +95,11 @@ impl Decision {
         members: LimitSet,
         costs: &Costs,
     ) -> Option<Self> {
-        match one(limits, members, costs) {
-            Some(limit) => Self::read_one(output, limits, limit, costs),
+        if let Some(limit) = one(limits, members, costs) {
+            return Self::read_one(output, limits, limit, costs);
+        }
+        match Debt::read_window(output, limits, members) {
+            Some(debt) => Some(Self::Admit(Some(debt))),
             None => Self::read_all(output, limits, members, costs),
         }
     }
@@ -149,10 +154,13 @@ impl Debt {
                 let (charged, debt) = Self::read_one(output, limit)?;
                 (charged, Some(debt), None)
             }
-            None => {
-                let debts = Self::read_all(output, limits, members)?;
-                (output.int(0)? == 1, None, Some(debts))
-            }
+            None => match Self::read_window(output, limits, members) {
+                Some(debt) => (true, Some(debt), None),
+                None => {
+                    let debts = Self::read_all(output, limits, members)?;
+                    (output.int(0)? == 1, None, Some(debts))
+                }
+            },
         };
         Some((charged, one.into_iter().chain(all.into_iter().flatten())))
     }
@@ -165,6 +173,21 @@ impl Debt {
         };
         let usage = Usage::Debt(Span::of_micros(micros.unsigned_abs()));
         Some((charged, Self { limit, usage }))
+    }
+
+    /// Reads the one number that a program for one window replies if it charged it. `None`: it replied what
+    /// [`CHARGE`](crate::algorithm::program::CHARGE) does, or it was another program.
+    fn read_window(output: &Output, limits: &[Limit], members: LimitSet) -> Option<Self> {
+        let limit = members.only()?;
+        let quota = limits[limit].quota;
+        let window = quota.window().as_micros() as u64;
+        let after_end = match quota.algorithm() {
+            Algorithm::FixedWindow => 0,
+            Algorithm::SlidingWindow => window,
+            Algorithm::Gcra | Algorithm::ExactLog | Algorithm::CalendarWindow => return None,
+        };
+        let usage = Usage::Count(read_charged(output, window, after_end)?);
+        Some(Self { limit, usage })
     }
 
     /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to all of its limits. `None` if one is missing, or

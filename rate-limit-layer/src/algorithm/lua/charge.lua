@@ -7,12 +7,11 @@
 --   age: of a refund, the most microseconds that have passed since the charge
 -- Reply: {1 if all limits allow it, else 0; then for each limit what its algorithm replies}, or {-1} if a value is not of this form,
 --   or the clock shows a time that lies in none of the given calendar windows
-local algorithms = {gcra, sliding_window, fixed_window_of_a_length, exact_log, fixed_window_of_a_calendar}
-local after, before, admitted = {}, {}, true
+local settle, admitted = {}, true
 
 for i = 1, #KEYS do
   local allowed
-  allowed, after[i], before[i] = algorithms[number()](call('GET', KEYS[i]))
+  allowed, settle[i] = algorithms[number()](call('GET', KEYS[i]))
   if allowed == nil then
     return {-1}
   end
@@ -21,15 +20,8 @@ end
 
 local reply = {admitted and 1 or 0}
 for i = 1, #KEYS do
-  local outcome = admitted and after[i] or before[i]
-  if outcome.value then
-    call('SET', KEYS[i], outcome.value, 'PX', outcome.px)
-  elseif outcome.value == false then
-    call('DEL', KEYS[i])
-  end
-  for j = 1, #outcome do
-    reply[#reply + 1] = outcome[j]
-  end
+  local count = #reply
+  reply[count + 1], reply[count + 2], reply[count + 3] = settle[i](KEYS[i], admitted)
 end
 
 return reply

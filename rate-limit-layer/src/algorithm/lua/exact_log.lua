@@ -3,7 +3,7 @@
 -- Value: the times of what was charged in the last window, the oldest first, each in Unix microseconds with 16 digits
 -- Arguments: limit, window, demand, cost, age
 -- Reply: remaining, the microseconds until all is free, and those until `cost` more pass
-local function exact_log(value)
+algorithms[4] = function(value)
   local limit, window, demand, cost, age = number(), number(), number(), number(), number()
   local log, cut, broken = value or '', false, #(value or '') % 16 ~= 0
 
@@ -53,7 +53,7 @@ local function exact_log(value)
     if is_kept and used == 0 then
       outcome.value = false
     elseif is_kept then
-      outcome.value, outcome.px = log, math.ceil(reset / 1000)
+      outcome.value, outcome.lives = log, reset
     end
     return outcome
   end
@@ -82,6 +82,6 @@ local function exact_log(value)
   if broken then
     return nil
   end
-  return allowed, after, before
+  return either(allowed, after, before)
 end
 

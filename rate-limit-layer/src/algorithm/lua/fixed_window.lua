@@ -30,29 +30,29 @@ local function fixed_window(value, limit, start, ends, next_ends)
     if is_kept and used == 0 then
       outcome.value = false
     elseif is_kept then
-      outcome.value, outcome.px = string.format('%.0f:%.0f', ends, used), math.ceil(left / 1000)
+      outcome.value, outcome.lives = string.format('%.0f:%.0f', ends, used), left
     end
     return outcome
   end
 
   if demand == CHARGE then
-    return used + cost <= limit, outcome(used + cost, true), outcome(used, cut)
+    return either(used + cost <= limit, outcome(used + cost, true), outcome(used, cut))
   elseif demand == REFUND then
     -- What was charged in a window that is over is not given back.
     local rest = start <= now - age and math.max(0, used - cost) or used
-    return true, outcome(rest, true), outcome(used, cut)
+    return either(true, outcome(rest, true), outcome(used, cut))
   end
   local look = outcome(used, false)
-  return true, look, look
+  return either(true, look, look)
 end
 
-local function fixed_window_of_a_length(value)
+algorithms[3] = function(value)
   local limit, window = number(), number()
   local start = now - now % window
   return fixed_window(value, limit, start, start + window, start + 2 * window)
 end
 
-local function fixed_window_of_a_calendar(value)
+algorithms[5] = function(value)
   local limit, first, second, third, fourth = number(), number(), number(), number(), number()
   if now < first or now >= fourth then
     return nil

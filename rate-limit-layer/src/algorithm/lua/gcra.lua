@@ -7,7 +7,7 @@
 --   charge: in whole microseconds: positive is owed more, if all limits allow it; 0 only looks; negative is paid back
 --   the fractions of full and charge, in parts; that of a negative charge is negative too
 -- Reply: the debt in whole microseconds, and, if its parts are more than 1, the fraction
-local function gcra(value)
+algorithms[1] = function(value)
   local parts, full, charge, full_fraction, charge_fraction = number(), number(), number(), 0, 0
   if parts > 1 then
     full_fraction, charge_fraction = number(), number()
@@ -15,19 +15,20 @@ local function gcra(value)
   local micros, fraction, cut = 0, 0, false
   if value then
     local whole, rest = value, 0
-    if not string.find(value, '^[1-9]%d*$') then
+    -- 16 digits, from 2001 on. They are read by the subtraction, which raises an error if they are none.
+    if #value ~= 16 and not string.find(value, '^[1-9]%d*$') then
       whole, rest = string.match(value, '^([1-9]%d*):([1-9]%d*)$')
       rest = tonumber(rest)
       if not whole or rest > 4294967295 then
         return nil
       end
     end
-    if whole - now >= 0 then
-      micros, fraction = whole - now, rest
+    micros, fraction = whole - now, rest
+    if micros < 0 then
+      micros, fraction = 0, 0
+    elseif fraction >= parts then
       -- A quota of more parts wrote it. It is less than a microsecond.
-      if fraction >= parts then
-        micros, fraction = micros + 1, 0
-      end
+      micros, fraction = micros + 1, 0
     end
     -- More than a second: a clock ran backwards, or a quota was lowered. Less comes from two checks out of order.
     local over = micros - full - SLACK
@@ -49,25 +50,24 @@ local function gcra(value)
   local is_look = charge == 0 and charge_fraction == 0
   local is_over = owed > full or owed == full and owed_fraction > full_fraction
 
-  local function outcome(owed, fraction, is_kept)
-    local outcome = {owed}
-    if parts > 1 then
-      outcome[2] = fraction
+  return not (is_charge and is_over), function(key, admitted)
+    if not admitted then
+      owed, owed_fraction = micros, fraction
     end
-    if is_kept and owed == 0 and fraction == 0 then
-      outcome.value = false
-    elseif is_kept then
-      -- A whole number goes to Redis as it is, which writes all of its digits. Lua's own conversion keeps 14.
-      local kept, paid = now + owed, owed
-      if fraction > 0 then
-        kept, paid = string.format('%.0f:%.0f', kept, fraction), owed + 1
+    if (admitted or cut) and not is_look then
+      if owed_fraction > 0 then
+        keep(key, string.format('%.0f:%.0f', now + owed, owed_fraction), owed + 1)
+      elseif owed > 0 then
+        -- A whole number goes to Redis as it is, which writes all of its digits. Lua's own conversion keeps 14.
+        keep(key, now + owed, owed)
+      else
+        call('DEL', key)
       end
-      outcome.value, outcome.px = kept, math.ceil(paid / 1000)
     end
-    return outcome
+    if parts > 1 then
+      return owed, owed_fraction
+    end
+    return owed
   end
-
-  return not (is_charge and is_over), outcome(owed, owed_fraction, not is_look),
-    outcome(micros, fraction, cut and not is_look)
 end
 

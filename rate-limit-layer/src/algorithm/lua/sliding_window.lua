@@ -1,31 +1,9 @@
--- Returns a * b / d rounded down, and the rest. b is at most d, and 15 * d below 2^53.
-local function mul_div(a, b, d)
-  local product = a * b
-  if product <= MAX_WHOLE then
-    local rest = product % d
-    return (product - rest) / d, rest
-  end
-  -- Long division, by digits of three bits.
-  local scale, quotient, rest = 1, 0, 0
-  while scale * 8 <= a do
-    scale = scale * 8
-  end
-  while scale >= 1 do
-    local digit = (a - a % scale) / scale
-    a = a - digit * scale
-    rest = rest * 8 + digit * b
-    local part = (rest - rest % d) / d
-    quotient, rest, scale = quotient * 8 + part, rest - part * d, scale / 8
-  end
-  return quotient, rest
-end
-
 -- The sliding-window counter, algorithm 2.
 --
 -- Value: `end:current:previous`: the end of the current window in Unix microseconds, and what was charged in it and in the one before
 -- Arguments: limit, window, demand, cost, age
 -- Reply: remaining, the microseconds until all is free, and those until `cost` more pass
-local function sliding_window(value)
+algorithms[2] = function(value)
   local limit, window, demand, cost, age = number(), number(), number(), number(), number()
   local start = now - now % window
   local ends, current, previous, cut = start + window, 0, 0, false
@@ -74,14 +52,14 @@ local function sliding_window(value)
       outcome.value = false
     elseif is_kept then
       outcome.value = string.format('%.0f:%.0f:%.0f', ends, current, previous)
-      outcome.px = math.ceil(reset / 1000)
+      outcome.lives = reset
     end
     return outcome
   end
 
   local before = outcome(current, previous, cut and (demand == CHARGE or demand == REFUND))
   if demand == CHARGE then
-    return before[3] == 0, outcome(current + cost, previous, true), before
+    return either(before[3] == 0, outcome(current + cost, previous, true), before)
   elseif demand == REFUND then
     -- Where it is not sure in which window the charge was made, it was the older one.
     start = ends - window
@@ -90,8 +68,8 @@ local function sliding_window(value)
     elseif start - window <= now - age then
       previous = math.max(0, previous - cost)
     end
-    return true, outcome(current, previous, true), before
+    return either(true, outcome(current, previous, true), before)
   end
-  return true, before, before
+  return either(true, before, before)
 end
 

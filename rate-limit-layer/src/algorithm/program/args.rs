@@ -75,7 +75,8 @@ pub(crate) fn count_args(
     write(args, numbers.chain(asked))
 }
 
-fn write(args: &mut [Arg<'_>], numbers: impl Iterator<Item = i64>) -> usize {
+/// Writes numbers to the front of `args`, and returns how many.
+pub(super) fn write(args: &mut [Arg<'_>], numbers: impl Iterator<Item = i64>) -> usize {
     let mut len = 0;
     for (arg, number) in args.iter_mut().zip(numbers) {
         *arg = Arg::Int(number);
