@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use layer_store::Options;
 use rate_limit_layer::{Limiter, Quota};
-use tests::{RedisServer, patient_store};
+use tests::{RedisServer, patient_store, scale};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -64,4 +64,42 @@ async fn eight_instances_stay_within_the_bound() {
     let bound = 200 + time * limit / 1_000_000 + 8 * most;
     assert!(passed <= bound, "{passed} of {bound}");
     assert!(passed >= bound * 3 / 4, "{passed} of {bound}");
+}
+
+/// Each time another key, which 8 instances ask at once for three times its burst: charged one by one, and in advance.
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_instances_overshoot_by_no_more_than_is_stated() {
+    let server = RedisServer::start();
+    let (instances, asks, burst, limit) = (8, 40, 100, 100);
+    for most in [0, 10] {
+        let mut limiters = Vec::new();
+        for _ in 0..instances {
+            let store = patient_store(&server, Options::new()).await;
+            let policy = Quota::per_second(limit).burst(burst);
+            let policy = policy.name(&format!("prepaid {most}")).fail_closed();
+            limiters.push(Limiter::new(store, policy).prepaid(most));
+        }
+        let mut highest = 0;
+        for run in 0..scale(1_000) {
+            let begun = Instant::now();
+            let mut asking = tokio::task::JoinSet::new();
+            for limiter in limiters.iter().cloned() {
+                asking.spawn(async move {
+                    let mut passed = 0;
+                    for _ in 0..asks {
+                        passed += u64::from(limiter.check(run).await.is_admitted());
+                    }
+                    passed
+                });
+            }
+            let passed: u64 = asking.join_all().await.into_iter().sum();
+            // The server's clock is another one.
+            let earned = begun.elapsed().as_micros() as u64 * limit / 1_000_000 + 1;
+            let bound = burst + earned + instances * most;
+            assert!(passed <= bound, "run {run}: {passed} of {bound}");
+            assert!(passed + instances * most >= burst, "run {run}: {passed}");
+            highest = highest.max(passed.saturating_sub(burst + earned));
+        }
+        println!("charged in advance {most}: at most {highest} over the burst and what was earned");
+    }
 }
