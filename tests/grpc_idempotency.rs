@@ -1,7 +1,5 @@
 //! Idempotent calls of gRPC with real clients of tonic, in memory and on a real Redis.
 
-#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -255,8 +255,8 @@ async fn readers_share_over_three_connections_and_writers_are_alone_and_do_not_s
             });
         }
         let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..3 {
-            let (car, inside) = (cars[writer].clone(), inside.clone());
+        for car in &cars {
+            let (car, inside) = (car.clone(), inside.clone());
             writers.spawn(async move {
                 let mut last = 0;
                 for _ in 0..10 {
