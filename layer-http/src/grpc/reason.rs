@@ -57,6 +57,8 @@ reasons! {
     TooCostly: LIMIT "TOO_COSTLY" => InvalidArgument [QuotaFailure],
     /// As many calls are in flight as may be.
     InFlightLimitReached: LIMIT "IN_FLIGHT_LIMIT_REACHED" => ResourceExhausted [RetryInfo, QuotaFailure],
+    /// The call would have to wait longer for its quota than it may.
+    WaitTooLong: LIMIT "WAIT_TOO_LONG" => ResourceExhausted [RetryInfo],
     /// The store of a limit is down, and the limit fails closed.
     LimitUnavailable: LIMIT "LIMIT_UNAVAILABLE" => Unavailable [RetryInfo],
     /// The call lacks the identity that a limit needs.

@@ -1,6 +1,8 @@
 use std::{error::Error, fmt, time::Duration};
 
-use crate::{InvalidCost, Unavailable};
+use layer_http::grpc::{Reason, Status};
+
+use crate::{InvalidCost, RateLimitRefusal, Unavailable};
 
 /// The reason why [`Limiter::until_ready`](crate::Limiter::until_ready) or a [`Throttle`](crate::Throttle) did not let a request
 /// pass. Nothing was charged, but for a check that the deadline cut off.
@@ -33,6 +35,36 @@ pub enum ThrottleError {
     Unavailable(Unavailable),
     /// The cost is zero, or above the burst of a policy.
     InvalidCost(InvalidCost),
+}
+
+impl ThrottleError {
+    /// Returns the status of a call of gRPC that this ends: RESOURCE_EXHAUSTED with the time to wait, UNAVAILABLE, or
+    /// INVALID_ARGUMENT.
+    ///
+    /// A [`Throttle`](crate::Throttle) around a channel needs it: see [`ThrottleLayer`](crate::ThrottleLayer#in-front-of-a-client).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rate_limit_layer::{ThrottleError, grpc::Code};
+    ///
+    /// let error = ThrottleError::WaitTooLong { wait: Duration::from_secs(3) };
+    /// let status = error.grpc_status();
+    /// assert_eq!(status.code(), Code::ResourceExhausted);
+    /// assert_eq!(status.fields()["grpc-retry-pushback-ms"], "3000");
+    /// ```
+    pub fn grpc_status(&self) -> Status {
+        match self {
+            Self::WaitTooLong { wait } => {
+                let status = Status::new(Reason::WaitTooLong, self.to_string());
+                match wait.is_zero() {
+                    true => status,
+                    false => status.retry_after(*wait),
+                }
+            }
+            Self::Unavailable(unavailable) => unavailable.grpc_status(),
+            Self::InvalidCost(cost) => RateLimitRefusal::TooCostly(cost.clone()).grpc_status(),
+        }
+    }
 }
 
 impl fmt::Display for ThrottleError {

@@ -51,6 +51,22 @@ use crate::Limiter;
 ///     .service(reqwest::Client::new());
 /// ```
 ///
+/// A client of tonic reads an error of its channel as a status of code UNKNOWN, whose source is the [`ThrottleError`]. So turn that
+/// into a status of its own, around the throttle (feature `tonic`):
+///
+/// ```text
+/// let channel = ServiceBuilder::new()
+///     .map_err(|error: BoxError| match error.downcast::<ThrottleError>() {
+///         Ok(throttled) => tonic::Status::from(throttled.grpc_status()).into(),
+///         Err(error) => error,
+///     })
+///     .layer(ThrottleLayer::new(limiter, wait, |_: &http::Request<tonic::body::Body>| Identity::from("cars")))
+///     .service(channel);
+/// let client = CarsClient::new(channel);
+/// ```
+///
+/// [`ThrottleError`]: crate::ThrottleError
+///
 /// # Errors, order, cancellation
 ///
 /// Those of [`Limiter::until_ready`]. The service's error is a boxed [`ThrottleError`](crate::ThrottleError), or that of the inner
