@@ -121,7 +121,7 @@ impl Handler {
     }
 }
 
-type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, lock_layer::BoxError>;
+type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, lock_layer::BodyError>;
 type Guarded = BoxCloneSyncService<Request<Full<Bytes>>, Response<BoxBody>, Infallible>;
 
 /// A body that yields these frames, and then ends or fails.

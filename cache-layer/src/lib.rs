@@ -169,6 +169,20 @@
 //! inside. Put inside what belongs to the response. A compression layer may be on either side. Around a whole `Router`, map
 //! the body: `.map_response(|response| response.map(Body::new))`.
 //!
+//! A layer that is on in some environments alone is switched by [`enabled`](CacheLayer::enabled), or by `option_layer` of the crate
+//! `axum-extra`. `ServiceBuilder::option_layer` does not compile, as the two services that it chooses from have to answer with one type
+//! of body:
+//!
+//! ```compile_fail,E0271
+//! use axum::{Router, routing::get};
+//! use cache_layer::{CacheLayer, store::MemoryStore};
+//! use tower::ServiceBuilder;
+//!
+//! let layer = CacheLayer::new(MemoryStore::new());
+//! let layers = ServiceBuilder::new().option_layer(Some(layer));
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(layers);
+//! ```
+//!
 //! # When the store fails
 //!
 //! - A request goes to the handler, and its response is not stored. No request fails.
@@ -217,6 +231,7 @@
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
 //! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
 //!   over gRPC need no feature.
+//! - `tonic-tls`: … and from that of a TLS stream of tokio-rustls which such a server is given.
 
 mod call;
 mod client_directives;
@@ -253,7 +268,7 @@ mod testing;
 pub mod body;
 pub mod future;
 
-pub use layer_http::{Body, RequestHead, grpc};
+pub use layer_http::{Body, BodyError, RequestHead, grpc};
 pub use layer_store as store;
 
 #[cfg(feature = "metrics")]

@@ -110,9 +110,18 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Inner { body } => body.size_hint(),
+            Source::Own { content } if content.has_trailers() => at_least(content.len()),
             Source::Own { content } => SizeHint::with_exact(content.len() as u64),
         }
     }
+}
+
+/// The size of a body with trailers. A server makes a `Content-Length` of an exact one: then HTTP/1.1 has no trailers, and a layer that
+/// turns them into content, as gRPC-Web does, has no room for it.
+fn at_least(len: usize) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(len as u64);
+    hint
 }
 
 impl<B> fmt::Debug for Body<B> {
@@ -217,7 +226,9 @@ mod tests {
             let content = Content::new(text).with_trailers(trailers());
             let body = Body::<Probe>::own(content);
             assert!(!body.is_end_stream());
-            assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+            // After an exact size a server would send none.
+            assert_eq!(body.size_hint().exact(), None);
+            assert_eq!(body.size_hint().lower(), text.len() as u64);
 
             let collected = body.collect().await.unwrap();
             assert_eq!(collected.trailers(), Some(&trailers()));

@@ -89,12 +89,15 @@
 //! - `tonic`: reads the peer's address from tonic's `TcpConnectInfo`, which its servers insert with and without TLS, and knows a
 //!   Unix socket by its `UdsConnectInfo`. [`grpc::Status`] becomes a `tonic::Status`; [`Rebuild`] for the request bodies of its
 //!   servers. Refusals over gRPC need no feature.
+//! - `tonic-tls`: reads the peer's address from tonic's `TlsConnectInfo`, too. It is for a server that is given TLS streams of
+//!   tokio-rustls (`serve_with_incoming`). One with a `ServerTlsConfig` does not need it. Compiles rustls without a provider.
 
 pub mod grpc;
 
 mod begun;
 mod body;
 mod body_copy;
+mod body_error;
 mod client_ip;
 mod content;
 mod error;
@@ -116,6 +119,7 @@ pub use self::{
     begun::Begun,
     body::Body,
     body_copy::BodyCopy,
+    body_error::BodyError,
     client_ip::{ClientIp, InvalidCidr, PeerIp, PeerNetwork},
     content::Content,
     error::BoxError,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use layer_http::BoxError;
+use layer_http::{BodyError, BoxError};
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -93,12 +93,12 @@ where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut this = self.project();
         // ## Front => Front, until it is empty.
         if let Some(frame) = this.front.pop_front() {
@@ -110,13 +110,15 @@ where
                 RestProj::Inner { body } => {
                     return body
                         .poll_frame(cx)
-                        .map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                        .map(|frame| frame.map(|frame| frame.map_err(BodyError::new)));
                 }
                 RestProj::Begun { body } => {
                     let frame = body.as_mut().poll_frame(cx);
-                    return frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                    return frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::new)));
                 }
-                RestProj::Broken { error } => return Poll::Ready(error.take().map(Err)),
+                RestProj::Broken { error } => {
+                    return Poll::Ready(error.take().map(|error| Err(BodyError::new(error))));
+                }
                 RestProj::Copied { sent, left } => match ready!(sent.poll_recv(cx)) {
                     // ## Copied => Copied
                     Some(Sent::Frame(frame)) => {
@@ -160,8 +162,18 @@ where
             Rest::Broken { error: None } => SizeHint::with_exact(0),
             Rest::Copied { left, .. } => *left,
         };
-        with(&rest, front)
+        match self.front.iter().any(Frame::is_trailers) {
+            // A server makes a `Content-Length` of an exact size, and sends no trailers after that.
+            true => at_least(front + rest.lower()),
+            false => with(&rest, front),
+        }
     }
+}
+
+fn at_least(len: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(len);
+    hint
 }
 
 /// Adds `more` bytes to a size.

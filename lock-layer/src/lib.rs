@@ -204,6 +204,20 @@
 //! leaves no record. Both go inside rate limits, and inside the authentication that the client scope relies on. Idempotency
 //! goes inside compression; otherwise a replay may come in an encoding that its client did not ask for.
 //!
+//! A layer that is on in some environments alone is switched by [`enabled`](LockLayer::enabled), or by `option_layer` of the crate
+//! `axum-extra`. `ServiceBuilder::option_layer` does not compile, as the two services that it chooses from have to answer with one type
+//! of body:
+//!
+//! ```compile_fail,E0271
+//! use axum::{Router, routing::get};
+//! use lock_layer::{LockLayer, path_param, store::MemoryStore};
+//! use tower::ServiceBuilder;
+//!
+//! let layer = LockLayer::new(MemoryStore::new(), path_param("id"));
+//! let layers = ServiceBuilder::new().option_layer(Some(layer));
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(layers);
+//! ```
+//!
 //! Locks and records need a Redis that evicts nothing (`maxmemory-policy noeviction`). A cache needs another one.
 //!
 //! # When the store fails
@@ -255,6 +269,7 @@
 //! - `test-util`: the programs, for differential tests. Not covered by semantic versioning.
 //! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
 //!   over gRPC need no feature.
+//! - `tonic-tls`: … and from that of a TLS stream of tokio-rustls which such a server is given.
 
 pub mod body;
 mod detached;
@@ -276,9 +291,9 @@ mod tracker;
 mod testing;
 
 pub use layer_http::{
-    BearerToken, Body, BoxError, ClientIp, Extension, GrpcMethod, GrpcService, Header, Identity,
-    InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip, PeerAddr,
-    PeerIp, PeerNetwork, Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token,
+    BearerToken, Body, BodyError, BoxError, ClientIp, Extension, GrpcMethod, GrpcService, Header,
+    Identity, InvalidCidr, KeyExtractor, KeyFn, OnMissing, OrClientIp, OrRefuse, OrShared, OrSkip,
+    PeerAddr, PeerIp, PeerNetwork, Problem, Rebuild, RequestHead, Resolved, UnixPeer, bearer_token,
     extension, grpc, grpc_method, grpc_service, header, joined, key_fn,
 };
 #[cfg(feature = "axum")]

@@ -131,7 +131,7 @@
 //! # let _ = limit;
 //! ```
 //!
-//! `ServiceBuilder::option_layer` does not compile, as the two services that it chooses from have to answer with one type of body:
+//! `option_layer` of the crate `axum-extra` does so, too. `ServiceBuilder::option_layer` does not compile, as the two services that it chooses from have to answer with one type of body:
 //!
 //! ```compile_fail,E0271
 //! use axum::{Router, routing::get};
@@ -141,6 +141,37 @@
 //! let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
 //! let layers = ServiceBuilder::new().option_layer(Some(limit));
 //! let app: Router = Router::new().route("/", get(async || "hello")).layer(layers);
+//! ```
+//!
+//! Around a whole `Router` the layer answers with a body of its own. `axum::serve` takes that of axum alone, so map it back:
+//!
+//! ```
+//! use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response, routing::get};
+//! use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+//! use tower::ServiceBuilder;
+//!
+//! # async fn serve(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+//! let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
+//! let app = ServiceBuilder::new()
+//!     .map_response(|response: Response<_>| response.map(Body::new))
+//!     .layer(limit)
+//!     .service(Router::new().route("/", get(async || "hello")));
+//! axum::serve(listener, ServiceExt::<Request>::into_make_service(app)).await
+//! # }
+//! ```
+//!
+//! Without `map_response` it does not compile:
+//!
+//! ```compile_fail,E0271
+//! use axum::{Router, ServiceExt, extract::Request, routing::get};
+//! use rate_limit_layer::{Quota, RateLimitLayer, store::MemoryStore};
+//! use tower::Layer;
+//!
+//! # async fn serve(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+//! let limit = RateLimitLayer::new(MemoryStore::new(), Quota::per_minute(100).fail_open());
+//! let app = limit.layer(Router::new().route("/", get(async || "hello")));
+//! axum::serve(listener, ServiceExt::<Request>::into_make_service(app)).await
+//! # }
 //! ```
 //!
 //! Clients of gRPC are refused in gRPC, by the layer that refuses those of HTTP: the page of [`grpc`] has the codes, and the places in
@@ -309,6 +340,7 @@
 //! - `test-util`: what the differential tests use; not covered by semantic versioning.
 //! - `tonic`: reads the peer's address from the connection of a tonic server; [`grpc::Status`] becomes a `tonic::Status`. Refusals
 //!   over gRPC need no feature.
+//! - `tonic-tls`: … and from that of a TLS stream of tokio-rustls which such a server is given.
 
 mod algorithm;
 mod check;

@@ -249,10 +249,10 @@ impl FillBuffer {
         is_last && matches!(state.end, Some(End::Whole(None)))
     }
 
-    /// Returns the length of the body if it is complete.
+    /// Returns the length of the body if it is complete, and has no trailers: a server sends none after a stated length.
     pub(super) fn whole_len(&self) -> Option<u64> {
         let state = self.0.lock();
-        matches!(state.end, Some(End::Whole(_))).then_some(state.len)
+        matches!(state.end, Some(End::Whole(None))).then_some(state.len)
     }
 
     pub(super) fn leave(&self, at: usize) {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use layer_http::BoxError;
+use layer_http::{BodyError, BoxError};
 use pin_project_lite::pin_project;
 
 use self::reader::FillReader;
@@ -65,16 +65,16 @@ where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().source.project() {
             SourceProj::Passed { body } => body
                 .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+                .map(|frame| frame.map(|frame| frame.map_err(BodyError::new))),
             SourceProj::Read { reader } => reader.poll_frame(cx),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use layer_http::BoxError;
+use layer_http::{BodyError, BoxError};
 
 use super::buffer::{FillBuffer, Part};
 
@@ -44,12 +44,12 @@ impl FillReader {
 
 impl Body for FillReader {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let part = ready!(self.buffer.poll_part(self.at, cx));
         Poll::Ready(match part {
             Part::Data(data) => {
@@ -57,8 +57,8 @@ impl Body for FillReader {
                 Some(Ok(Frame::data(data)))
             }
             Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
-            Part::Broken(cause) => Some(Err(BrokenOff(cause).into())),
-            Part::Cut => Some(Err(TooSlow.into())),
+            Part::Broken(cause) => Some(Err(BodyError::new(BrokenOff(cause)))),
+            Part::Cut => Some(Err(BodyError::new(TooSlow))),
             Part::End => None,
         })
     }

@@ -20,7 +20,7 @@ impl CallReply {
             CallOutcome::InTrailers | CallOutcome::Ended(Code::Ok) => {
                 Some(Self { outcome, messages })
             }
-            CallOutcome::NotGrpc | CallOutcome::Ended(_) => None,
+            CallOutcome::NotGrpc | CallOutcome::InBody | CallOutcome::Ended(_) => None,
         }
     }
 
@@ -34,7 +34,9 @@ impl CallReply {
     pub(crate) fn is_success(&self, trailers: Option<&HeaderMap>) -> bool {
         let code = match self.outcome {
             CallOutcome::Ended(code) => code,
-            CallOutcome::InTrailers | CallOutcome::NotGrpc => CallOutcome::of_trailers(trailers),
+            CallOutcome::InTrailers | CallOutcome::InBody | CallOutcome::NotGrpc => {
+                CallOutcome::of_trailers(trailers)
+            }
         };
         code == Code::Ok && self.messages.is_one()
     }

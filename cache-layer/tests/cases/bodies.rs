@@ -25,7 +25,8 @@ pub async fn a_body_that_breaks_off_is_not_stored(store: SharedStore) {
     let site = Site::new(&store, handler);
     let error = site.try_send(request("/", &[])).await.unwrap_err();
     assert_eq!(error.to_string(), "the body broke off");
-    assert_eq!(error.source().unwrap().to_string(), "broken");
+    let cause = error.source().unwrap();
+    assert_eq!(cause.source().unwrap().to_string(), "broken");
     assert_eq!(site.get("/").await.body, "whole");
     assert_eq!(site.calls(), 2);
     assert!(site.get("/").await.is_hit());

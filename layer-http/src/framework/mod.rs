@@ -4,6 +4,8 @@
 mod axum;
 #[cfg(feature = "tonic")]
 mod tonic;
+#[cfg(feature = "tonic-tls")]
+mod tonic_tls;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +16,8 @@ pub(crate) use self::axum::{matched_path, original_uri};
 #[cfg(not(feature = "axum"))]
 pub(crate) use self::without_axum::{matched_path, original_uri};
 
-/// Returns the address of the peer, as the server tells it: axum, then tonic, then that of a test.
+/// Returns the address of the peer, as the server tells it: axum, then tonic, then those of a TLS stream and of
+/// a test.
 #[inline]
 pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
@@ -25,7 +28,7 @@ pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
     if let Some(address) = tonic::peer_addr(extensions) {
         return Some(address);
     }
-    mock_peer_addr(extensions)
+    unusual_peer_addr(extensions)
 }
 
 /// Returns the address of the peer, if one of the first extensions that [`peer_addr`] looks for tells it.
@@ -49,7 +52,11 @@ pub(crate) fn served_ip(extensions: &Extensions) -> Option<IpAddr> {
 
 /// Apart from the usual cases, which stay short for it.
 #[inline(never)]
-fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
+fn unusual_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
+    #[cfg(feature = "tonic-tls")]
+    if let Some(address) = tonic_tls::peer_addr(extensions) {
+        return Some(address);
+    }
     #[cfg(feature = "axum")]
     if let Some(address) = axum::mock_peer_addr(extensions) {
         return Some(address);
@@ -62,6 +69,10 @@ fn mock_peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
 pub(crate) fn is_unix_peer(extensions: &Extensions) -> bool {
     #[cfg(all(feature = "tonic", unix))]
     if tonic::is_unix_peer(extensions) {
+        return true;
+    }
+    #[cfg(all(feature = "tonic-tls", unix))]
+    if tonic_tls::is_unix_peer(extensions) {
         return true;
     }
     let _ = extensions;

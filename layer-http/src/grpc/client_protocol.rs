@@ -84,6 +84,17 @@ impl ClientProtocol {
         )
     }
 
+    /// Returns true for gRPC-Web whose body is base64.
+    pub(super) const fn is_web_text(&self) -> bool {
+        matches!(
+            self.0,
+            Some(Grpc {
+                framing: Framing::WebText,
+                ..
+            })
+        )
+    }
+
     /// Returns `refusal` to a client of HTTP. Makes a response with `status` of it for a client of gRPC.
     ///
     /// That keeps the fields and the extensions of the refusal, and has HTTP status 200. For gRPC it is a trailers-only response: the

@@ -1,6 +1,10 @@
 use http::HeaderMap;
 
-use super::{ClientProtocol, Code, status::GRPC_STATUS};
+use super::{
+    ClientProtocol, Code,
+    status::GRPC_STATUS,
+    web::{decoded, status_in},
+};
 
 /// The end of a call, as far as the head of its response tells it.
 ///
@@ -25,25 +29,37 @@ use super::{ClientProtocol, Code, status::GRPC_STATUS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// The response is not one of gRPC, so its HTTP status tells.
-    ///
-    /// That of gRPC-Web is not one either: its status is a part of the body.
     NotGrpc,
     /// The call ended with this code.
     Ended(Code),
     /// The trailers will tell.
     InTrailers,
+    /// The last frame of the body will tell: the response is one of gRPC-Web.
+    InBody,
 }
 
 impl CallOutcome {
     /// Reads the headers of a response.
     pub fn of_head(headers: &HeaderMap) -> Self {
-        if !ClientProtocol::of(headers).is_plain_grpc() {
+        let protocol = ClientProtocol::of(headers);
+        if !protocol.is_grpc() {
             return Self::NotGrpc;
         }
-        match headers.contains_key(&GRPC_STATUS) {
-            true => Self::Ended(code_in(headers)),
-            false => Self::InTrailers,
+        match (headers.contains_key(&GRPC_STATUS), protocol.is_plain_grpc()) {
+            (true, _) => Self::Ended(code_in(headers)),
+            (false, true) => Self::InTrailers,
+            (false, false) => Self::InBody,
         }
+    }
+
+    /// Reads the whole body of a response of gRPC-Web with these headers. Without a frame of trailers, or without a status in it, the
+    /// code is [`Code::Unknown`].
+    pub fn of_body(headers: &HeaderMap, body: &[u8]) -> Code {
+        let status = match ClientProtocol::of(headers).is_web_text() {
+            true => decoded(body).and_then(|body| status_in(&body)),
+            false => status_in(body),
+        };
+        status.unwrap_or(Code::Unknown)
     }
 
     /// Reads the trailers of a response whose head did not tell. Without trailers, or without a status in them, the code is
@@ -56,8 +72,12 @@ impl CallOutcome {
 /// Returns the code in these fields. A status that is missing or no code is `UNKNOWN`, as the clients of gRPC read it.
 fn code_in(fields: &HeaderMap) -> Code {
     let text = fields.get(&GRPC_STATUS).map(|value| value.as_bytes());
-    let number = text.and_then(|text| str::from_utf8(text).ok()?.parse().ok());
-    number.and_then(Code::of_number).unwrap_or(Code::Unknown)
+    text.and_then(code_of).unwrap_or(Code::Unknown)
+}
+
+/// Reads the number of a code.
+pub(super) fn code_of(text: &[u8]) -> Option<Code> {
+    Code::of_number(str::from_utf8(text).ok()?.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -77,20 +97,60 @@ mod tests {
 
     #[test]
     fn the_head_tells_the_code_or_where_it_is() {
-        use CallOutcome::{Ended, InTrailers, NotGrpc};
+        use CallOutcome::{Ended, InBody, InTrailers, NotGrpc};
         for (content_type, status, outcome) in [
             ("application/grpc", None, InTrailers),
             ("application/grpc+proto", Some("0"), Ended(Code::Ok)),
             ("application/grpc", Some("14"), Ended(Code::Unavailable)),
             ("application/grpc", Some("99"), Ended(Code::Unknown)),
             ("application/grpc", Some("x"), Ended(Code::Unknown)),
-            ("application/grpc-web", Some("0"), NotGrpc),
+            ("application/grpc-web", Some("0"), Ended(Code::Ok)),
+            ("application/grpc-web+proto", None, InBody),
+            ("application/grpc-web-text", None, InBody),
             ("application/json", Some("0"), NotGrpc),
         ] {
             let headers = head(content_type, status);
             assert_eq!(CallOutcome::of_head(&headers), outcome, "{content_type}");
         }
         assert_eq!(CallOutcome::of_head(&HeaderMap::new()), NotGrpc);
+    }
+
+    #[test]
+    fn the_last_frame_of_the_body_tells_the_code_of_a_call_of_grpc_web() {
+        let web = head("application/grpc-web", None);
+        let code = |body: &[u8]| CallOutcome::of_body(&web, body);
+        let message = b"\0\0\0\0\x01a";
+        let gone = b"\x80\0\0\0\x10grpc-status:14\r\n";
+        assert_eq!(code(&[&message[..], gone].concat()), Code::Unavailable);
+        assert_eq!(code(gone), Code::Unavailable);
+        assert_eq!(
+            code(b"\x80\0\0\0\x15a: b\r\nGrpc-Status: 6\r\n"),
+            Code::AlreadyExists
+        );
+        // No trailers, trailers that are cut off, a frame that is, and trailers that are compressed.
+        for unknown in [
+            &message[..],
+            b"",
+            &gone[..20],
+            &message[..5],
+            b"\x81\0\0\0\x0fgrpc-status:0\r\n",
+            b"\x80\xff\xff\xff\xff",
+        ] {
+            assert_eq!(code(unknown), Code::Unknown, "{unknown:?}");
+        }
+
+        let text = head("application/grpc-web-text+proto", None);
+        let code = |body: &[u8]| CallOutcome::of_body(&text, body);
+        // Encoded as one, and each frame alone.
+        assert_eq!(
+            code(b"AAAAAAFhgAAAABBncnBjLXN0YXR1czoxNA0K"),
+            Code::Unavailable
+        );
+        assert_eq!(code(b"AAAAAAFhgAAAABBncnBjLXN0YXR1czoxNA0"), Code::Unknown);
+        assert_eq!(
+            code(b"AAAAAAVoZWxsbw==gAAAABBncnBjLXN0YXR1czoxNA0K"),
+            Code::Unavailable
+        );
     }
 
     #[test]

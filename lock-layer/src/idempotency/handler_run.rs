@@ -226,7 +226,9 @@ impl HandlerRun {
         let status = head.status;
         match copied {
             // ## Streaming => Removed: the next request runs.
-            Copied::Whole { trailers, .. } if !self.keeps(head.run_end, trailers.as_ref()) => {
+            Copied::Whole { data, trailers }
+                if !self.keeps(head.run_end, &head.headers, data, trailers.as_ref()) =>
+            {
                 Settlement::Remove
             }
             // ## Streaming => Completed
@@ -262,7 +264,9 @@ impl HandlerRun {
         }
         match capture(body, self.config.max_response_body).await {
             // ## Responded => Removed: the next request runs.
-            Captured::Whole { data, trailers } if !self.keeps(run_end, trailers.as_ref()) => {
+            Captured::Whole { data, trailers }
+                if !self.keeps(run_end, &parts.headers, &data, trailers.as_ref()) =>
+            {
                 let content = Content::new(data).with_trailers(trailers.unwrap_or_default());
                 (Settlement::Remove.into(), Body::own(content))
             }
@@ -277,9 +281,16 @@ impl HandlerRun {
         }
     }
 
-    /// Returns true if a whole response is kept, now that its trailers are there.
-    fn keeps(&self, run_end: RunEnd, trailers: Option<&HeaderMap>) -> bool {
+    /// Returns true if a whole response is kept, now that its body and its trailers are there.
+    fn keeps(
+        &self,
+        run_end: RunEnd,
+        headers: &HeaderMap,
+        body: &[u8],
+        trailers: Option<&HeaderMap>,
+    ) -> bool {
         let run_end = match run_end {
+            RunEnd::InBody => RunEnd::Code(CallOutcome::of_body(headers, body)),
             RunEnd::InTrailers => RunEnd::Code(CallOutcome::of_trailers(trailers)),
             known => known,
         };

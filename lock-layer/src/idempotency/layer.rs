@@ -52,6 +52,26 @@ use crate::{
 /// [`Full<Bytes>`](http_body_util::Full), or the `BoxBody` or `UnsyncBoxBody` of `http_body_util`. The handler gets the trailers of
 /// the request too, except in a `Full`. A handler behind hyper's `Incoming` gets an `UnsyncBoxBody<Bytes, hyper::Error>`, as
 /// nobody but hyper can make an `Incoming`.
+///
+/// A body of another type does not compile, and the message of the compiler says what to write. A layer that limits bodies makes such
+/// a type, if it is outside of this one in a `ServiceBuilder`. In a `Router` of axum it does not: give each of the two a
+/// `.layer(..)` of its own.
+///
+/// ```compile_fail,E0277
+/// use std::convert::Infallible;
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{Full, Limited};
+/// use lock_layer::{ClientScope, IdempotencyLayer, store::{MemoryStore, SharedStore}};
+/// use tower::{Layer, Service, service_fn};
+///
+/// let store = SharedStore::new(MemoryStore::new());
+/// let mut service = IdempotencyLayer::retry_safe(store, ClientScope::global())
+///     .layer(service_fn(async |_: Request<Limited<Full<Bytes>>>| {
+///         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+///     }));
+/// let _ = service.call(Request::new(Limited::new(Full::<Bytes>::default(), 1_000)));
+/// ```
 #[derive(Clone)]
 pub struct IdempotencyLayer {
     config: Arc<IdempotencyConfig>,

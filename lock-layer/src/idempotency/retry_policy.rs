@@ -23,6 +23,8 @@ pub(super) enum RunEnd {
     Code(Code),
     /// The trailers will tell, when the body has ended.
     InTrailers,
+    /// The last frame of the body will tell: gRPC-Web.
+    InBody,
 }
 
 impl RunEnd {
@@ -35,6 +37,7 @@ impl RunEnd {
         match CallOutcome::of_head(&parts.headers) {
             CallOutcome::Ended(code) if parts.status == StatusCode::OK => Self::Code(code),
             CallOutcome::InTrailers if parts.status == StatusCode::OK => Self::InTrailers,
+            CallOutcome::InBody if parts.status == StatusCode::OK => Self::InBody,
             _ => Self::Status(parts.status),
         }
     }
@@ -51,12 +54,12 @@ impl RetryPolicy {
 
     /// Returns true if a response is kept and replayed from now on, false if the next request with its key runs.
     ///
-    /// One whose trailers will tell is kept for now.
+    /// One whose trailers or body will tell is kept for now.
     pub(super) fn keeps(self, end: RunEnd) -> bool {
         match (end, self) {
             (RunEnd::Told(RunOutcome::NotExecuted), _) => false,
             (RunEnd::Told(RunOutcome::Executed | RunOutcome::ExecutedNotKept), _) => true,
-            (RunEnd::InTrailers, _) => true,
+            (RunEnd::InTrailers | RunEnd::InBody, _) => true,
             (RunEnd::Status(status), Self::AtMostOnce) => !matches!(status.as_u16(), 429 | 503),
             (RunEnd::Status(status), Self::RetrySafe) => {
                 !status.is_server_error()
@@ -159,6 +162,9 @@ mod tests {
             RunEnd::Code(Code::Unavailable)
         );
         assert_eq!(end(200, grpc, None, None), RunEnd::InTrailers);
+        let web = "application/grpc-web";
+        assert_eq!(end(200, web, None, None), RunEnd::InBody);
+        assert_eq!(end(404, web, None, None), status(404));
         assert_eq!(end(503, grpc, None, None), status(503));
         let told = RunOutcome::NotExecuted;
         assert_eq!(end(200, grpc, Some("0"), Some(told)), RunEnd::Told(told));

@@ -185,7 +185,9 @@ where
 fn is_success<B>(response: &Response<B>) -> bool {
     match CallOutcome::of_head(response.headers()) {
         CallOutcome::Ended(code) => code == Code::Ok,
-        CallOutcome::NotGrpc | CallOutcome::InTrailers => response.status().is_success(),
+        CallOutcome::NotGrpc | CallOutcome::InTrailers | CallOutcome::InBody => {
+            response.status().is_success()
+        }
     }
 }
 
