@@ -8,10 +8,14 @@ mod calls;
 mod pass;
 #[path = "grpc/peer.rs"]
 mod peer;
-#[path = "grpc/placement.rs"]
+#[path = "grpc/placement/mod.rs"]
 mod placement;
 #[path = "grpc/refusals.rs"]
 mod refusals;
+#[path = "grpc/throttle.rs"]
+mod throttle;
+#[path = "grpc/web.rs"]
+mod web;
 
 use std::time::Duration;
 

@@ -6,7 +6,9 @@ use std::{ops::Deref, time::Duration};
 
 use axum::routing::get;
 use bytes::Bytes;
-use cache_layer::{CacheLayer, GrpcCacheLayer, ResponseCache, Tags, store::SharedStore};
+use cache_layer::{
+    CacheLayer, GrpcCacheLayer, Invalidation, ResponseCache, Tags, store::SharedStore,
+};
 use futures_util::{future::join_all, stream};
 use http::HeaderName;
 use tests::{
@@ -48,7 +50,7 @@ impl Deref for Cached {
     }
 }
 
-/// Gives a reply the lifetime and the tag that its call asked for: the handler of these tests.
+/// Gives a reply the lifetime, the tag and the purge that its call asked for: the handler of these tests.
 fn as_asked(mut response: http::Response<Body>) -> http::Response<Body> {
     let headers = response.headers_mut();
     if let Some(lifetime) = headers.remove("x-lifetime") {
@@ -57,6 +59,11 @@ fn as_asked(mut response: http::Response<Body>) -> http::Response<Body> {
     if let Some(tag) = headers.remove("x-tag") {
         let tags = Tags::new([tag.to_str().unwrap()]);
         response.extensions_mut().insert(tags);
+    }
+    let headers = response.headers_mut();
+    if let Some(path) = headers.remove("x-purges") {
+        let old = Invalidation::path(path.to_str().unwrap());
+        response.extensions_mut().insert(old);
     }
     response
 }
@@ -276,6 +283,52 @@ async fn a_purge_by_path_or_tag_ends_what_is_stored() {
         assert_eq!(runs_of_two(&site, tagged).await, 1);
         site.cache.purge_path("/tests.Echo/*").await.unwrap();
         assert_eq!(runs_of_two(&site, tagged).await, 1);
+    })
+    .await;
+}
+
+/// A rule may name the key of a call, and each user may have replies of his own: the path of the method still purges all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_reaches_the_replies_under_keys_of_a_rule_and_those_of_a_user() {
+    Backend::on_each(async |store| {
+        let layer = CacheLayer::new(store)
+            .ttl(Duration::from_secs(600))
+            .key(|head| Some(head.headers.get("x-tenant")?.to_str().ok()?.to_owned()))
+            .per_user(|head| Some(head.headers.get("x-user")?.to_str().ok()?.to_owned()));
+        let site = Cached::behind(layer.grpc([UNARY]));
+        let ada = || call("car 7", &[("x-tenant", "1"), ("x-user", "ada")]);
+        let bob = || call("car 7", &[("x-tenant", "1"), ("x-user", "bob")]);
+        for request in [&ada as &dyn Fn() -> _, &bob] {
+            assert_eq!(runs_of_two(&site, request).await, 1);
+        }
+        site.cache.purge_user("ada").await.unwrap();
+        assert_eq!(runs_of_two(&site, bob).await, 0);
+        assert_eq!(runs_of_two(&site, ada).await, 1);
+        site.cache.purge_path(UNARY).await.unwrap();
+        for request in [&ada as &dyn Fn() -> _, &bob] {
+            assert_eq!(runs_of_two(&site, request).await, 1);
+        }
+    })
+    .await;
+}
+
+/// A method that changes something is not listed, and its reply says what it made old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_purges_what_its_handler_names_and_nothing_else() {
+    Backend::on_each(async |store| {
+        let site = Cached::behind(layer(store));
+        let reading = || call("car", &[]);
+        assert_eq!(runs_of_two(&site, reading).await, 1);
+        let mut client = site.client().await;
+        for (purges, runs) in [("", 0), ("/tests.Echo/Other", 0), (UNARY, 1)] {
+            let mut changing = Request::new(stream::iter([Bytes::from_static(b"car")]));
+            if !purges.is_empty() {
+                let path = purges.parse().unwrap();
+                changing.metadata_mut().insert("x-purges", path);
+            }
+            client.client_stream(changing).await.unwrap();
+            assert_eq!(runs_of_two(&site, reading).await, runs, "{purges}");
+        }
     })
     .await;
 }

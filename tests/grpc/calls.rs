@@ -5,10 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use layer_http::grpc_method;
+use layer_store::{BreakerState, Store, connect};
 use lock_layer::{LockLayer, header};
 use rate_limit_layer::{InFlightLayer, MaxInFlight, Quota, RateLimitLayer};
-use tests::grpc::{Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, until};
-use tokio::time::sleep;
+use tests::{
+    RedisServer,
+    grpc::{Echo, EchoClient, FAIL, GrpcServer, HOLD, REPLIES, until},
+};
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{assert_told, call, held, memory, message, told};
@@ -128,6 +132,35 @@ async fn a_client_that_leaves_gives_its_permit_and_its_lock_back() {
     }
 }
 
+/// A call that waits for a lock is no holder: when it leaves, or its time is over, the lock goes to the next.
+#[tokio::test]
+async fn a_call_that_waits_for_its_lock_and_leaves_is_forgotten() {
+    let echo = Echo::default();
+    let layer = LockLayer::new(memory(), header("x-car")).wait(Duration::from_secs(30));
+    let server = GrpcServer::behind(layer, &echo);
+    let client = EchoClient::new(server.channel().await);
+    let seven = ("x-car", "7");
+    let mut first = client.clone();
+    let first = tokio::spawn(async move { first.unary(call(&[seven, (HOLD, "1")])).await });
+    until(|| echo.running() == 1).await;
+    let mut late = call(&[seven]);
+    late.set_timeout(Duration::from_millis(50));
+    let status = client.clone().unary(late).await.unwrap_err();
+    assert!(
+        matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded),
+        "{status:?}"
+    );
+    let mut leaving = client.clone();
+    let leaving = tokio::spawn(async move { leaving.unary(call(&[seven])).await });
+    sleep(Duration::from_millis(50)).await;
+    leaving.abort();
+    echo.release();
+    first.await.unwrap().unwrap();
+    client.clone().unary(call(&[seven])).await.unwrap();
+    // The call that left may have had the lock for a moment, if its server learned of that late.
+    assert!(matches!(echo.calls(), 2 | 3), "{}", echo.calls());
+}
+
 /// A stream is in flight until its trailers are sent, or its client has left.
 #[tokio::test]
 async fn a_stream_holds_its_permit_until_its_end() {
@@ -198,6 +231,70 @@ async fn a_flood_of_calls_on_one_key_is_refused() {
     // Another key is not held up.
     let mut client = EchoClient::new(channel);
     client.unary(call(&[("x-user", "bob")])).await.unwrap();
+}
+
+/// Over a real Redis: a policy that fails open lets its quota pass and no more, another client is not held up, and not each refusal
+/// costs a command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_calls_over_redis_passes_no_more_than_its_limit() {
+    const LIMIT: usize = 100;
+    let redis = RedisServer::start();
+    let store = connect(&redis.url()).await.unwrap();
+    let by = || rate_limit_layer::header("x-user");
+    let layers = tower::ServiceBuilder::new()
+        .layer(RateLimitLayer::new(
+            store.clone(),
+            Quota::per_minute(LIMIT as u64).fail_open().by(by()),
+        ))
+        .layer(RateLimitLayer::new(
+            store.clone(),
+            Quota::per_minute(1_000_000).fail_closed().by(by()),
+        ))
+        .into_inner();
+    let echo = Echo::default();
+    let server = GrpcServer::behind(layers, &echo);
+    let begun = Instant::now();
+    let flood = (0..8).map(async |_| {
+        let channel = server.channel().await;
+        let calls = (0..8).map(|number| flood_as_ada(EchoClient::new(channel.clone()), number));
+        join_all(calls).await.into_iter().sum::<usize>()
+    });
+    let neighbour = async {
+        let mut client = EchoClient::new(server.channel().await);
+        for _ in 0..20 {
+            client.unary(call(&[("x-user", "bob")])).await.unwrap();
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (passed, ()) = tokio::join!(join_all(flood), neighbour);
+    let passed: usize = passed.into_iter().sum();
+    let earned = begun.elapsed().as_secs() as usize * LIMIT / 60 + 1;
+    assert!((LIMIT..=LIMIT + earned).contains(&passed), "{passed}");
+    assert_eq!(echo.calls(), passed + 20);
+    let breaker = store.info().health.breaker.unwrap();
+    assert_eq!(breaker.entered(BreakerState::Open), 0);
+    let commands = redis.commandstats();
+    let scripts = ["eval", "evalsha"].map(|name| commands.get(name).copied().unwrap_or(0));
+    let scripts: u64 = scripts.into_iter().sum();
+    assert!(scripts > 0, "{commands:?}");
+    assert!(scripts < 1_600, "{scripts} for 3,200 calls");
+}
+
+/// 50 calls one after another, of several kinds. Returns how many passed; the others were refused by the quota.
+async fn flood_as_ada(mut client: EchoClient<Channel>, number: usize) -> usize {
+    let mut passed = 0;
+    for turn in 0..50 {
+        let request = call(&[("x-user", "ada")]);
+        let result = match (number + turn) % 2 {
+            0 => client.unary(request).await.map(drop),
+            _ => client.whole_stream(request).await.map(drop),
+        };
+        match result {
+            Ok(()) => passed += 1,
+            Err(status) => assert_told(&status, Code::ResourceExhausted, "QUOTA_EXCEEDED"),
+        }
+    }
+    passed
 }
 
 /// A quota for each method.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::rt::TokioExecutor;
 use layer_store::{
     Effect, ErrorKind, MemoryStore, SharedStore,
     conformance::{Fault, FaultInjector},
@@ -22,13 +21,11 @@ use tests::{
 };
 use tonic::{Code, Status, service::Routes};
 use tonic_types::StatusExt;
-use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
-use tower::ServiceBuilder;
 
 use super::{assert_told, call, held, memory, message, told};
 
 /// A store that is down.
-fn down() -> SharedStore {
+pub(super) fn down() -> SharedStore {
     let store = FaultInjector::new(MemoryStore::new()).networked();
     store.inject(Fault::Fail(ErrorKind::Unavailable, Effect::NotApplied));
     SharedStore::new(store)
@@ -253,40 +250,4 @@ async fn one_layer_answers_each_client_in_its_protocol() {
         refused.headers()["content-type"],
         "application/problem+json"
     );
-
-    // A client of gRPC-Web, over HTTP/1.1.
-    let web = Request::post("/tests.Echo/Unary")
-        .header("content-type", "application/grpc-web+proto")
-        .header("x-grpc-web", "1");
-    let refused = http.send(web.body(String::new()).unwrap()).await;
-    assert_eq!(refused.status(), 200);
-    assert_eq!(
-        refused.headers()["content-type"],
-        "application/grpc-web+proto"
-    );
-    let body = refused.into_body();
-    assert_eq!(body[0], 0x80);
-    assert!(body[5..].starts_with(b"grpc-status:8\r\n"));
-}
-
-/// tonic's own client of gRPC-Web reads the last frame of the body.
-#[tokio::test]
-async fn a_client_of_grpc_web_reads_the_status() {
-    let layer = RateLimitLayer::new(memory(), Quota::per_hour(1).fail_open());
-    let echo = Echo::default();
-    let app = Routes::new(echo.clone())
-        .into_axum_router()
-        .layer((layer, GrpcWebLayer::new()));
-    let server = GrpcServer::axum(app).await;
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-    let service = ServiceBuilder::new()
-        .layer(GrpcWebClientLayer::new())
-        .service(client);
-    let origin = format!("http://{}", server.address()).parse().unwrap();
-    let mut client = EchoClient::with_origin(service, origin);
-    assert_eq!(client.unary(message()).await.unwrap().get_ref(), "hello");
-    let refused = client.unary(message()).await.unwrap_err();
-    assert_told(&refused, Code::ResourceExhausted, "QUOTA_EXCEEDED");
-    assert_eq!(refused.metadata().get("retry-after").unwrap(), "3600");
-    assert_eq!(echo.calls(), 1);
 }

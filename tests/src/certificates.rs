@@ -1,5 +1,13 @@
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 
 /// A certificate authority of its own, and what it has signed, all in PEM. Every call of [`new`](Self::new) makes another one.
@@ -38,6 +46,36 @@ impl Certificates {
             client: signed(&issuer, &["client"], ExtendedKeyUsagePurpose::ClientAuth),
         }
     }
+
+    /// Returns the settings of a server, which may ask its clients for certificates of the same authority.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it was changed, and what it has does not fit together.
+    pub fn server_config(&self, asks_clients: bool) -> ServerConfig {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("ring knows the default versions");
+        let builder = match asks_clients {
+            false => builder.with_no_client_auth(),
+            true => {
+                let mut roots = RootCertStore::empty();
+                for ca in chain(&self.ca) {
+                    roots.add(ca).expect("it is an authority");
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .build()
+                        .expect("there is an authority");
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivateKeyDer::from_pem_slice(self.server.as_bytes());
+        builder
+            .with_single_cert(chain(&self.server), key.expect("there is a key"))
+            .expect("the key is that of the certificate")
+    }
 }
 
 /// Returns a certificate and its key.
@@ -50,4 +88,10 @@ fn signed(issuer: &Issuer<'_, KeyPair>, names: &[&str], usage: ExtendedKeyUsageP
         .signed_by(&key, issuer)
         .expect("the authority signs it");
     certificate.pem() + &key.serialize_pem()
+}
+
+fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let certificates: Result<_, _> = certificates.collect();
+    certificates.expect("what the test wrote is PEM")
 }

@@ -4,15 +4,7 @@ use std::{
 };
 
 use tokio::{io::copy_bidirectional, net::TcpStream};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
-    },
-};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{Certificates, RedisServer, front::Front};
 
@@ -40,7 +32,7 @@ impl TlsFront {
     }
 
     fn start(server: &RedisServer, certificates: &Certificates, asks: bool) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(config(certificates, asks)));
+        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config(asks)));
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         Self(Front::start(move |client| {
             let acceptor = acceptor.clone();
@@ -64,34 +56,4 @@ impl TlsFront {
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
-}
-
-fn config(certificates: &Certificates, asks: bool) -> ServerConfig {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("ring knows the default versions");
-    let builder = match asks {
-        false => builder.with_no_client_auth(),
-        true => {
-            let mut roots = RootCertStore::empty();
-            for ca in chain(&certificates.ca) {
-                roots.add(ca).expect("it is an authority");
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .expect("there is an authority");
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let key = PrivateKeyDer::from_pem_slice(certificates.server.as_bytes());
-    builder
-        .with_single_cert(chain(&certificates.server), key.expect("there is a key"))
-        .expect("the key is that of the certificate")
-}
-
-fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
-    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
-    let certificates: Result<_, _> = certificates.collect();
-    certificates.expect("what the test wrote is PEM")
 }

@@ -8,6 +8,7 @@ mod compare;
 mod echo;
 mod server;
 mod site;
+mod web;
 
 pub use self::{
     bytes::{BINARY, add_binary_metadata, messages},
@@ -18,4 +19,5 @@ pub use self::{
     echo::{Echo, FAIL, HOLD, REPLIES},
     server::{GrpcServer, channel},
     site::Site,
+    web::WebReply,
 };

@@ -36,8 +36,13 @@ impl Site {
         Self { echo, server }
     }
 
+    /// Connects a channel to it.
+    pub async fn channel(&self) -> Channel {
+        self.server.channel().await
+    }
+
     /// Connects a client to it.
     pub async fn client(&self) -> EchoClient<Channel> {
-        EchoClient::new(self.server.channel().await)
+        EchoClient::new(self.channel().await)
     }
 }
