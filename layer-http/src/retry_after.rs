@@ -21,19 +21,35 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
 
 /// Makes the value of a number of seconds. A short one allocates nothing: most waits are, and a flood of refusals must be cheap.
 fn seconds_value(seconds: u64) -> HeaderValue {
-    let digits = match seconds {
-        0..10 => TWO_DIGITS.get(2 * seconds as usize + 1..2 * seconds as usize + 2),
-        10..100 => TWO_DIGITS.get(2 * seconds as usize..2 * seconds as usize + 2),
-        _ => None,
-    };
-    match digits.map(str::from_utf8) {
-        Some(Ok(digits)) => HeaderValue::from_static(digits),
-        _ => HeaderValue::from(seconds),
+    let text = usize::try_from(seconds).ok();
+    match text.and_then(|seconds| TEXTS.get(seconds)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(seconds),
     }
 }
 
+/// The numbers below 100 as text.
+static TEXTS: [&str; 100] = {
+    let mut texts = [""; 100];
+    let mut number = 0;
+    while number < 100 {
+        let (_, rest) = DIGITS.split_at(if number < 10 {
+            2 * number + 1
+        } else {
+            2 * number
+        });
+        let (text, _) = rest.split_at(if number < 10 { 1 } else { 2 });
+        texts[number] = match str::from_utf8(text) {
+            Ok(text) => text,
+            Err(_) => panic!("digits are ASCII"),
+        };
+        number += 1;
+    }
+    texts
+};
+
 /// The numbers 00 to 99, one after the other.
-static TWO_DIGITS: [u8; 200] = {
+const DIGITS: &[u8] = &{
     let mut digits = [b'0'; 200];
     let mut number = 0;
     while number < 100 {

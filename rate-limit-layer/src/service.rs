@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     check::{
-        decision::{Checked, Decision},
+        decision::{Checked, Debt, Decision},
         unasked::Unasked,
     },
     future::{AfterCheck, ResponseFuture},
@@ -77,7 +77,8 @@ where
             Some(0..) if !self.shared.annotates() => {
                 ResponseFuture::calling(self.inner.call(req), None)
             }
-            Some(reply) => self.call_decided(req, self.shared.read_reply(reply)),
+            Some(owed @ 0..) => self.call_admitted(req, Some(Debt::of_one(owed))),
+            Some(refusal) => self.refuse_reply(req, refusal),
             None => self.call_by_peer(req, peer),
         }
     }
@@ -95,11 +96,41 @@ impl<S> RateLimit<S> {
         S: Service<Request<ReqBody>>,
     {
         match decision {
-            Decision::Admit(debt) => match self.shared.annotation(debt, None) {
-                None => ResponseFuture::calling(self.inner.call(req), None),
-                Some(annotation) => self.call_annotated(req, annotation),
-            },
+            Decision::Admit(debt) => self.call_admitted(req, debt),
             refused => refuse(&self.shared, req, Ok(refused.into())),
+        }
+    }
+
+    /// Calls the inner service for a request that was admitted with this debt.
+    #[inline(never)]
+    fn call_admitted<ReqBody>(
+        &mut self,
+        req: Request<ReqBody>,
+        debt: Option<Debt>,
+    ) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        match self.shared.annotation(debt, None) {
+            Some(annotation) if annotation.is_for_request() => self.call_annotated(req, annotation),
+            annotation => ResponseFuture::calling(self.inner.call(req), annotation),
+        }
+    }
+
+    /// Refuses a request by the reply of a charge in place.
+    #[inline(never)]
+    fn refuse_reply<ReqBody>(
+        &mut self,
+        mut req: Request<ReqBody>,
+        reply: i64,
+    ) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        match self.shared.read_reply(reply) {
+            // The value was not ours, and the policy fails open.
+            Decision::Admit(debt) => self.call_admitted(req, debt),
+            refused => ResponseFuture::refused(self.shared.refuse(Ok(refused.into()), &mut req)),
         }
     }
 

@@ -467,6 +467,11 @@ impl Shared {
 }
 
 impl Annotation {
+    /// Returns true if the request gets something, and not its response alone.
+    pub(crate) fn is_for_request(&self) -> bool {
+        self.shared.standing
+    }
+
     /// Puts the standing into a request's extensions, if that is on.
     pub(crate) fn on_request<B>(&self, req: &mut Request<B>) {
         if self.shared.standing

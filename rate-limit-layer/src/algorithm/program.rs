@@ -118,7 +118,7 @@ fn charge_one(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
 }
 
 /// Does what [`CHARGE_ONE`] does, and returns the number that it replies.
-#[inline]
+#[inline(always)]
 pub(crate) fn charge_debt(transaction: &mut Transaction<'_>, full: u64, charge: u64) -> i64 {
     let state = match transaction.get(0) {
         Some(value) => match value.as_pair() {

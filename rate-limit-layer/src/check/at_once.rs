@@ -41,6 +41,7 @@ impl Checker {
     }
 
     /// Charges a [peer](Self::served_peer) in a store that answers at once. `None`: nothing was charged.
+    #[inline(always)]
     pub(crate) fn charge_peer_now(&self, peer: IdentityRef<'_>, cost: u64) -> Option<Decision> {
         let limit = self.limits.first()?;
         let key = limit.by.key(peer, false);
@@ -67,14 +68,14 @@ impl Checker {
         if reply >= 0 {
             return Decision::Admit(Some(Debt::of_one(reply)));
         }
-        let (debt, costs) = (Debt::of_one(-1 - reply), Costs::All(cost));
-        if let Some(excess) = Excess::of([debt], &self.limits, &costs) {
+        let (limit, costs) = (&self.limits[0], Costs::All(cost));
+        if let Some(excess) = Excess::of_one(Debt::of_one(-1 - reply), limit, cost) {
             tell_refused(&self.limits, &excess, &costs, Outcome::Refused);
             return Decision::Refuse(excess);
         }
         // The value is not ours: the same as from any other store.
         let output = Output::ints(&[reply]);
-        self.read_one(&self.limits[0], Ok(Reply::Output(output)), cost)
+        self.read_one(limit, Ok(Reply::Output(output)), cost)
     }
 
     /// Charges one limit in a store that answers at once. `None`: nothing was charged.
@@ -92,7 +93,7 @@ impl Checker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn charge_one_by_op(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
         if !limit.is_whole {
             return self.charge_any_now(limit, key, cost);

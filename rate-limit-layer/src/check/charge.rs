@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     check::{
@@ -282,13 +283,21 @@ pub(crate) fn read(
     }
 }
 
-/// Tells which policy refused a request, and for how long.
-#[cold]
+/// Counts a refusal, and tells which policy refused, and for how long.
+#[inline]
 pub(crate) fn tell_refused(limits: &[Limit], excess: &Excess, costs: &Costs, outcome: Outcome) {
-    let cost = costs.of(excess.debt.limit);
     for limit in excess.violated.iter() {
         limits[limit].count(outcome);
     }
+    // A flood of refusals of which nobody wants to hear costs one look.
+    if LevelFilter::current() >= LevelFilter::DEBUG {
+        write_refused(limits, excess, costs);
+    }
+}
+
+#[cold]
+fn write_refused(limits: &[Limit], excess: &Excess, costs: &Costs) {
+    let cost = costs.of(excess.debt.limit);
     let limit = &limits[excess.debt.limit];
     let wait = Duration::from_micros(excess.retry_after);
     match limit.is_shadow() {

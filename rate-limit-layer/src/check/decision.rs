@@ -236,22 +236,26 @@ impl Excess {
     ) -> Option<Self> {
         let mut excess: Option<Self> = None;
         for debt in debts {
-            let retry_after = match costs.of(debt.limit) {
-                // It was only looked at.
-                0 => 0,
-                cost => debt.usage.wait(limits[debt.limit].rate, cost),
-            };
-            if retry_after == 0 {
-                continue;
+            if let Some(this) = Self::of_one(debt, &limits[debt.limit], costs.of(debt.limit)) {
+                Self::add(&mut excess, this);
             }
-            let this = Self {
-                debt,
-                violated: LimitSet::one(debt.limit),
-                retry_after,
-            };
-            Self::add(&mut excess, this);
         }
         excess
+    }
+
+    /// Finds if a limit refuses `cost` by this debt, and for how long.
+    #[inline]
+    pub(crate) fn of_one(debt: Debt, limit: &Limit, cost: u64) -> Option<Self> {
+        let retry_after = match cost {
+            // It was only looked at.
+            0 => 0,
+            cost => debt.usage.wait(limit.rate, cost),
+        };
+        (retry_after > 0).then(|| Self {
+            debt,
+            violated: LimitSet::one(debt.limit),
+            retry_after,
+        })
     }
 
     /// Adds one more excess to those that are known: all limits are named, with the longest wait.

@@ -23,12 +23,13 @@ impl RefusalFields {
     /// Makes them with the value of `RateLimit-Policy` for all limits, or without the two rate limit headers.
     pub(crate) fn new(policies: Option<&HeaderValue>) -> Self {
         let mut fields = HeaderMap::new();
-        fields.insert(CONTENT_TYPE, PROBLEM_JSON.clone());
+        // First those whose values differ: they are found soonest.
         fields.insert(RETRY_AFTER, EMPTY.clone());
         if let Some(policies) = policies {
-            fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
             fields.insert(RATE_LIMIT.clone(), EMPTY.clone());
+            fields.insert(RATE_LIMIT_POLICY.clone(), policies.clone());
         }
+        fields.insert(CONTENT_TYPE, PROBLEM_JSON.clone());
         let place = |name: &HeaderName| fields.keys().position(|other| other == name);
         Self {
             retry_after: place(&RETRY_AFTER).expect("it was put in"),
