@@ -83,7 +83,8 @@ async fn eight_instances_overshoot_by_no_more_than_is_stated() {
         for run in 0..scale(1_000) {
             let begun = Instant::now();
             let mut asking = tokio::task::JoinSet::new();
-            for limiter in limiters.iter().cloned() {
+            for limiter in &limiters {
+                let limiter = limiter.clone();
                 asking.spawn(async move {
                     let mut passed = 0;
                     for _ in 0..asks {
