@@ -1,13 +1,15 @@
-//! The cost of a check on Redis, compared with a single GET and with the script alone on the same kind of connection: in
-//! sequence, and with 64 tasks at once.
+//! The cost of a check on Redis, compared with a single GET and with the script alone: in sequence, and with 64 tasks at once. Times,
+//! and the CPU time of this process.
 //!
-//! `cargo bench -p benches --bench limiter_redis` starts a redis-server of its own.
+//! Checks are charged one by one, charged in advance ([`Limiter::prepaid`]), or refused by what this process knows.
+//!
+//! `cargo bench -p benches --bench limiter_redis` starts a redis-server of its own. CPU times need Linux.
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
-use contenders::{Contender, bare_connection, compare, time_of_tasks};
+use contenders::{Contender, bare_connection, compare, cpu_time, time_of_tasks};
 use criterion::Criterion;
-use layer_store::connect;
+use layer_store::{Context, Identity, Key, KeySpace, SharedStore, StoreExt, connect};
 use rate_limit_layer::{Limiter, PROGRAMS, Quota};
 use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
@@ -15,6 +17,8 @@ use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 15;
 const TASKS: u32 = 64;
+/// What a process charges in advance at most.
+const PREPAID: u64 = 10;
 
 fn main() {
     let server = RedisServer::start();
@@ -23,38 +27,65 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let get = runtime.block_on(bare_connection(&server));
-    let limiter = runtime.block_on(limiter(&server));
-    let script = runtime.block_on(load(&get));
-    let mut criterion = Criterion::default()
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
-    let mut group = criterion.benchmark_group("limiter_redis/sequential");
-    group.bench_function("GET", |bencher| {
-        bencher.iter_custom(|times| gets(&runtime, &get, times as u32, 1));
-    });
-    group.bench_function("check", |bencher| {
-        bencher.iter_custom(|times| checks(&runtime, &limiter, times as u32, 1));
-    });
-    group.finish();
+    let works = runtime.block_on(works(&server));
+    criterion(&runtime, &works);
     for (title, times, tasks) in [("in sequence", 5_000, 1), ("64 at once", 50_000, TASKS)] {
-        let contenders = vec![
-            Contender::timed("nothing", |_| Duration::ZERO),
-            Contender::timed("GET", |times| gets(&runtime, &get, times, tasks)),
-            Contender::timed("script alone", |times| {
-                scripts(&runtime, &get, &script, times, tasks)
-            }),
-            Contender::timed("check", |times| checks(&runtime, &limiter, times, tasks)),
-        ];
-        compare(title, ROUNDS, times, contenders);
+        for (what, measure) in [("time", time as Measure), ("CPU time", cpu)] {
+            let mut contenders = vec![Contender::timed("nothing", |_| Duration::ZERO)];
+            for (name, work) in &works {
+                let runtime = &runtime;
+                contenders.push(Contender::timed(name, move |times| {
+                    measure(runtime, times, tasks, work)
+                }));
+            }
+            compare(&format!("{title}, {what}"), ROUNDS, times, contenders);
+        }
     }
     let counts = server.commandstats();
     println!("\ncommands: {counts:?}");
 }
 
-async fn limiter(server: &RedisServer) -> Limiter {
+/// Measures in sequence what the tables measure, with criterion's statistics.
+fn criterion(runtime: &Runtime, works: &[(&'static str, Work)]) {
+    let mut criterion = Criterion::default()
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("limiter_redis/sequential");
+    for (name, work) in works {
+        group.bench_function(*name, |bencher| {
+            bencher.iter_custom(|times| time(runtime, times as u32, 1, work));
+        });
+    }
+    group.finish();
+}
+
+/// Returns what is measured. The first is what the others are compared with.
+async fn works(server: &RedisServer) -> Vec<(&'static str, Work)> {
+    let bare = bare_connection(server).await;
     let store = connect(&server.url()).await.expect("the server runs");
-    Limiter::new(store, Quota::per_second(1_000_000).fail_closed())
+    let limiter = |name| {
+        let quota = Quota::per_second(1_000_000).name(name);
+        Limiter::new(store.clone(), quota.fail_closed())
+    };
+    let spent = Limiter::new(store.clone(), Quota::per_day(1).name("spent").fail_closed());
+    for task in 0..u64::from(TASKS) {
+        assert!(spent.check(task).await.is_admitted());
+    }
+    vec![
+        ("GET", Work::Get(bare.clone())),
+        ("GET of the store", Work::GetOfStore(store.clone())),
+        ("script alone", Work::Script(load(&bare).await, bare)),
+        ("check", Work::Check(limiter("one"))),
+        (
+            "check, prepaid",
+            Work::Check(limiter("prepaid").prepaid(PREPAID)),
+        ),
+        (
+            "prepaid, one key",
+            Work::CheckOfOneKey(limiter("shared").prepaid(PREPAID)),
+        ),
+        ("refused", Work::Refused(spent)),
+    ]
 }
 
 /// Loads the limiter's script, for the contender that sends it without a limiter.
@@ -66,52 +97,80 @@ async fn load(connection: &MultiplexedConnection) -> String {
     loaded.expect("the script is Lua")
 }
 
-/// Distributes a number of calls over tasks. Each task waits for a reply before it sends the next.
-fn gets(runtime: &Runtime, get: &MultiplexedConnection, times: u32, tasks: u32) -> Duration {
-    time_of_tasks(runtime, times, tasks, |task| {
-        let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
-        send(get.clone(), command)
-    })
+type Measure = fn(&Runtime, u32, u32, &Work) -> Duration;
+
+/// One way to ask the server. Each task has a key of its own, but for one kind.
+#[derive(Clone)]
+enum Work {
+    /// On a connection of the redis crate.
+    Get(MultiplexedConnection),
+    GetOfStore(SharedStore),
+    /// The command of a check, on the connection of the GETs. The difference to a check is the limiter and its store.
+    Script(String, MultiplexedConnection),
+    Check(Limiter),
+    CheckOfOneKey(Limiter),
+    /// A check that this process refuses without a command.
+    Refused(Limiter),
 }
 
-/// Returns the command of a check, for the connection of the GETs. The difference to a check is the limiter and its store.
-fn scripts(
-    runtime: &Runtime,
-    connection: &MultiplexedConnection,
-    script: &str,
-    times: u32,
-    tasks: u32,
-) -> Duration {
-    time_of_tasks(runtime, times, tasks, |task| {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script).arg(1).arg(format!("script:{task}"));
-        command.arg(1_000_000_000).arg(1);
-        send(connection.clone(), command)
-    })
-}
-
-/// Sends `command` a number of times, one after the other.
-fn send(
-    mut connection: MultiplexedConnection,
-    command: redis::Cmd,
-) -> impl FnOnce(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    move |times| {
-        Box::pin(async move {
-            for _ in 0..times {
-                let reply = connection.send_packed_command(&command).await;
-                reply.expect("the server runs");
+impl Work {
+    /// Asks a number of times, one after the other.
+    async fn ask(self, task: u32, times: u32) {
+        match self {
+            Self::Get(connection) => {
+                let command = redis::cmd("GET").arg(format!("key:{task}")).to_owned();
+                send(connection, command, times).await;
             }
-        })
+            Self::Script(script, connection) => {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(script).arg(1).arg(format!("script:{task}"));
+                command.arg(1_000_000_000).arg(1);
+                send(connection, command, times).await;
+            }
+            Self::GetOfStore(store) => {
+                let space = KeySpace::new("data", "bench");
+                let task = Identity::from(u64::from(task));
+                let key = Key::new(&space, task.as_ref());
+                for _ in 0..times {
+                    store.get(&CX, &key).await.expect("the server runs");
+                }
+            }
+            Self::Check(limiter) => check(&limiter, task, times).await,
+            Self::CheckOfOneKey(limiter) => check(&limiter, 0, times).await,
+            Self::Refused(limiter) => {
+                for _ in 0..times {
+                    assert!(!limiter.check(u64::from(task)).await.is_admitted());
+                }
+            }
+        }
     }
 }
 
-fn checks(runtime: &Runtime, limiter: &Limiter, times: u32, tasks: u32) -> Duration {
+async fn check(limiter: &Limiter, key: u32, times: u32) {
+    for _ in 0..times {
+        assert!(limiter.check(u64::from(key)).await.is_admitted());
+    }
+}
+
+async fn send(mut connection: MultiplexedConnection, command: redis::Cmd, times: u32) {
+    for _ in 0..times {
+        let reply = connection.send_packed_command(&command).await;
+        reply.expect("the server runs");
+    }
+}
+
+/// Distributes a number of calls over tasks, and returns the time. Each task waits for a reply before it sends the next.
+fn time(runtime: &Runtime, times: u32, tasks: u32, work: &Work) -> Duration {
     time_of_tasks(runtime, times, tasks, |task| {
-        let limiter = limiter.clone();
-        move |times| async move {
-            for _ in 0..times {
-                assert!(limiter.check(u64::from(task)).await.is_admitted());
-            }
-        }
+        let work = work.clone();
+        move |times| work.ask(task, times)
     })
 }
+
+fn cpu(runtime: &Runtime, times: u32, tasks: u32, work: &Work) -> Duration {
+    let start = cpu_time();
+    time(runtime, times, tasks, work);
+    cpu_time() - start
+}
+
+const CX: Context = Context::new("bench");
