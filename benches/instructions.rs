@@ -45,7 +45,7 @@ const CONTENDERS: &[(&str, u32)] = &[
     ("booking-floor-replay", 5_350),
     // At most 5 times what the floor adds to the handler, and 2.5 times the floor's replay.
     ("idempotent-fresh", 26_500),
-    ("idempotent-replay", 12_700),
+    ("idempotent-replay", 11_000),
     ("lock-cycle", 12_800),
 ];
 
