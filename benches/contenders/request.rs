@@ -8,7 +8,7 @@ use std::{
 
 use axum::{body::Body, extract::ConnectInfo};
 use http::{
-    HeaderValue, Method, Request, Response,
+    HeaderValue, Method, Request, Response, Version,
     header::{CONTENT_TYPE, TE},
 };
 use tonic::transport::server::TcpConnectInfo;
@@ -27,6 +27,7 @@ pub fn request(peer: u32) -> Request<Body> {
 #[inline(never)]
 pub fn unary_call(peer: u32) -> Request<Body> {
     let (mut call, peer) = post("application/grpc", peer);
+    *call.version_mut() = Version::HTTP_2;
     call.extensions_mut().insert(TcpConnectInfo {
         local_addr: None,
         remote_addr: Some(peer),

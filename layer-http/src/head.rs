@@ -1,6 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
-use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 use crate::framework;
 
@@ -19,6 +19,8 @@ pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The request's URI. Nested routers have stripped their prefix from it: see [`original_uri`](Self::original_uri).
     pub uri: &'a Uri,
+    /// The version of HTTP that it came over.
+    pub version: Version,
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The request's extensions, set by the server, routers and outer layers.
@@ -28,7 +30,7 @@ pub struct RequestHead<'a> {
 /// The peer's address as a request extension, for servers other than axum's.
 ///
 /// A hyper service inserts it into each request. With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` comes first; with
-/// the feature `tonic`, then tonic's `TcpConnectInfo`; then `MockConnectInfo<SocketAddr>`, then this.
+/// the feature `tonic`, then tonic's `TcpConnectInfo`, over HTTP/2 the other way round; then `MockConnectInfo<SocketAddr>`, then this.
 ///
 /// ```
 /// # use http::Request;
@@ -78,6 +80,7 @@ impl<'a> RequestHead<'a> {
         Self {
             method: request.method(),
             uri: request.uri(),
+            version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
         }
@@ -105,18 +108,18 @@ impl<'a> RequestHead<'a> {
     /// `None` if the server does not tell it: see [`PeerIp`](crate::PeerIp).
     #[inline]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        framework::peer_addr(self.extensions)
+        framework::peer_addr(self.version, self.extensions)
             .or_else(|| self.extensions.get().map(|PeerAddr(address)| *address))
     }
 
-    /// Returns the address of the peer, if it is known by the extension that the server itself sets: axum's `ConnectInfo`, then tonic's
+    /// Returns the address of the peer, if it is known by the extension that the server itself sets: axum's `ConnectInfo` or tonic's
     /// `TcpConnectInfo`, or, without axum, a [`PeerAddr`].
     ///
     /// `None` says only that it is not told so: ask [`peer_addr`](Self::peer_addr). For a path that must be short: it is inlined, so that
     /// a request which is borrowed for this alone need not be copied on its way to the inner service.
     #[inline(always)]
     pub fn served_ip(&self) -> Option<IpAddr> {
-        framework::served_ip(self.extensions)
+        framework::served_ip(self.version, self.extensions)
     }
 
     fn is_unix_peer(&self) -> bool {
@@ -269,6 +272,14 @@ mod tests {
             request.extensions_mut().insert(ConnectInfo(address(3)));
             let ip = RequestHead::of(&request).served_ip();
             assert_eq!(ip, Some(address(3).ip()));
+            // gRPC comes over HTTP/2: tonic is asked first. Both functions agree.
+            #[cfg(feature = "tonic")]
+            {
+                *request.version_mut() = Version::HTTP_2;
+                let head = RequestHead::of(&request);
+                assert_eq!(head.served_ip(), Some(address(4).ip()));
+                assert_eq!(head.peer_addr(), Some(address(4)));
+            }
         }
     }
 }

@@ -9,23 +9,31 @@ mod tonic_tls;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::Extensions;
+use http::{Extensions, Version};
 
 #[cfg(feature = "axum")]
 pub(crate) use self::axum::{matched_path, original_uri};
 #[cfg(not(feature = "axum"))]
 pub(crate) use self::without_axum::{matched_path, original_uri};
 
-/// Returns the address of the peer, as the server tells it: axum, then tonic, then those of a TLS stream and of
-/// a test.
+/// Returns the address of the peer, as the server tells it: axum or tonic, then those of a TLS stream and of a test.
 #[inline]
-pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
+pub(crate) fn peer_addr(version: Version, extensions: &Extensions) -> Option<SocketAddr> {
+    let _ = version;
+    #[cfg(feature = "tonic")]
+    if may_be_grpc(version)
+        && let Some(address) = tonic::peer_addr(extensions)
+    {
+        return Some(address);
+    }
     #[cfg(feature = "axum")]
     if let Some(address) = axum::peer_addr(extensions) {
         return Some(address);
     }
     #[cfg(feature = "tonic")]
-    if let Some(address) = tonic::peer_addr(extensions) {
+    if !may_be_grpc(version)
+        && let Some(address) = tonic::peer_addr(extensions)
+    {
         return Some(address);
     }
     unusual_peer_addr(extensions)
@@ -33,13 +41,22 @@ pub(crate) fn peer_addr(extensions: &Extensions) -> Option<SocketAddr> {
 
 /// Returns the address of the peer, if one of the first extensions that [`peer_addr`] looks for tells it.
 #[inline(always)]
-pub(crate) fn served_ip(extensions: &Extensions) -> Option<IpAddr> {
+pub(crate) fn served_ip(version: Version, extensions: &Extensions) -> Option<IpAddr> {
+    let _ = version;
+    #[cfg(feature = "tonic")]
+    if may_be_grpc(version)
+        && let Some(ip) = tonic::peer_ip(extensions)
+    {
+        return Some(ip);
+    }
     #[cfg(feature = "axum")]
     if let Some(ip) = axum::peer_ip(extensions) {
         return Some(ip);
     }
     #[cfg(feature = "tonic")]
-    if let Some(ip) = tonic::peer_ip(extensions) {
+    if !may_be_grpc(version)
+        && let Some(ip) = tonic::peer_ip(extensions)
+    {
         return Some(ip);
     }
     // With axum a `MockConnectInfo` comes first.
@@ -48,6 +65,14 @@ pub(crate) fn served_ip(extensions: &Extensions) -> Option<IpAddr> {
         return Some(peer.ip());
     }
     None
+}
+
+/// Returns true for HTTP/2, which gRPC needs. The server is most likely tonic's then, and each look-up of an extension that is not there
+/// costs as much as a tenth of a check.
+#[cfg(feature = "tonic")]
+#[inline(always)]
+fn may_be_grpc(version: Version) -> bool {
+    version == Version::HTTP_2
 }
 
 /// Apart from the usual cases, which stay short for it.

@@ -187,6 +187,7 @@ fn head_of(parts: &Parts) -> RequestHead<'_> {
     RequestHead {
         method: &parts.method,
         uri: &parts.uri,
+        version: parts.version,
         headers: &parts.headers,
         extensions: &parts.extensions,
     }
