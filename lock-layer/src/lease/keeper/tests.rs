@@ -4,6 +4,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use layer_store::{
@@ -12,7 +13,7 @@ use layer_store::{
 };
 use tokio::{runtime::Runtime, time::advance};
 
-use super::*;
+use super::{rounds::rounds, *};
 use crate::{
     LockGuard, Locks,
     testing::{World, settle, worlds},
