@@ -87,7 +87,6 @@ impl Content {
     }
 
     /// Returns true if there are trailers.
-    #[cfg(feature = "axum")]
     pub(crate) fn has_trailers(&self) -> bool {
         self.trailers().is_some()
     }
