@@ -7,6 +7,8 @@ use std::{
     },
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
 /// 128 bits as 22 characters of base64url: the text of holder tokens, run tokens, record names and fingerprints.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id128([u8; Self::LEN]);
@@ -32,17 +34,11 @@ impl Id128 {
         Self::from_bits(bits)
     }
 
-    /// Writes bits as base64url (RFC 4648, section 5) without padding: six bits a character, and two in the last.
     fn from_bits(bits: &[u8; 16]) -> Self {
-        let bits = u128::from_be_bytes(*bits);
         let mut text = [0; Self::LEN];
-        for (at, character) in text.iter_mut().enumerate() {
-            let six = match at < Self::LEN - 1 {
-                true => bits >> (122 - 6 * at),
-                false => bits << 4,
-            };
-            *character = ALPHABET[six as usize & 63];
-        }
+        URL_SAFE_NO_PAD
+            .encode_slice(bits, &mut text)
+            .expect("16 bytes are 22 characters");
         Self(text)
     }
 
@@ -69,8 +65,6 @@ impl fmt::Debug for Id128 {
     }
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
 /// The keys of this process, by which a count becomes 128 bits: two keyed hashes of 64 bits each. The standard library takes them
 /// from the system.
 static SECRETS: LazyLock<[RandomState; 2]> =
@@ -80,7 +74,6 @@ static SECRETS: LazyLock<[RandomState; 2]> =
 mod tests {
     use std::collections::HashSet;
 
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
     use super::*;
