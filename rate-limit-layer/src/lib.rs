@@ -343,6 +343,7 @@
 //! - `tonic-tls`: … and from that of a TLS stream of tokio-rustls which such a server is given.
 
 mod algorithm;
+mod body_end;
 mod check;
 #[cfg(feature = "axum")]
 mod extract;

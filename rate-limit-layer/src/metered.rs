@@ -18,7 +18,7 @@ use layer_store::Identity;
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
-use crate::Limiter;
+use crate::{Limiter, body_end::has_ended};
 
 impl Limiter {
     /// Charges `identity` the bytes of `body` as they go by, one unit for each: the body of a request or of a response, of any length.
@@ -87,7 +87,7 @@ struct Meter {
     passed: u64,
 }
 
-/// What a body has to be charged, and who does it.
+/// The bytes of a body that are still to be charged, and the right to charge them.
 struct Account {
     limiter: Limiter,
     identity: Identity<'static>,
@@ -200,8 +200,7 @@ where
         {
             this.meter.pass(data.len());
         }
-        // A server does not poll a body again that says that it has ended, and may keep it.
-        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+        if has_ended(&frame, &*this.inner) {
             this.meter.charge();
         }
         Poll::Ready(frame)

@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::permit::Permit;
+use crate::body_end::has_ended;
 
 pin_project! {
     /// The inner service's body, with the permit of its request.
@@ -44,8 +45,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        // A server does not poll a body again that says that it has ended.
-        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+        if has_ended(&frame, &*this.inner) {
             *this.permit = None;
         }
         Poll::Ready(frame)
