@@ -60,7 +60,7 @@ pub(crate) static CHARGE_DEBTS: Program = Program::new(
         include_str!("lua/gcra.lua"),
         include_str!("lua/charge.lua"),
     ),
-    Retention::Pinned,
+    RETENTION,
     charge,
 )
 // As above.
@@ -69,8 +69,11 @@ pub(crate) static CHARGE_DEBTS: Program = Program::new(
 /// The program that charges one fixed window. See `lua/charge_fixed_window.lua`.
 pub(crate) static CHARGE_FIXED_WINDOW: Program = Program::new(
     "charge_fixed_window",
-    include_str!("lua/charge_fixed_window.lua"),
-    Retention::Pinned,
+    concat!(
+        include_str!("lua/one_window.lua"),
+        include_str!("lua/charge_fixed_window.lua"),
+    ),
+    RETENTION,
     charge_fixed_window,
 )
 // `TIME`, `GET` and `SET`.
@@ -80,10 +83,11 @@ pub(crate) static CHARGE_FIXED_WINDOW: Program = Program::new(
 pub(crate) static CHARGE_SLIDING_WINDOW: Program = Program::new(
     "charge_sliding_window",
     concat!(
+        include_str!("lua/one_window.lua"),
         include_str!("lua/mul_div.lua"),
         include_str!("lua/charge_sliding_window.lua"),
     ),
-    Retention::Pinned,
+    RETENTION,
     charge_sliding_window,
 )
 // `TIME`, `GET` and `SET`.
@@ -201,7 +205,7 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Out
     Some(output)
 }
 
-/// What is charged is kept until it is paid.
+/// The retention of all of them: a debt is kept until it is paid, and a count until its windows are over.
 pub(crate) const RETENTION: Retention = Retention::Pinned;
 
 /// The reply if a value is not of this form. [`CHARGE_ONE`] would reply it to a refusal with nothing owed, which there is not.

@@ -1,15 +1,9 @@
--- Charges one fixed window.
+-- Charges one fixed window. Behind `one_window.lua`.
 --
 -- KEYS[1]: `end:used`, as described at the algorithm for the program `charge`
 -- ARGV: the limit, the length of a window in microseconds, and the cost, above 0
 -- Reply: if it was charged and would be once more, remaining * (window + 1) + the microseconds until the window ends. Else, or if Lua
 --   has no room for that number, what the program `charge` replies. -1 if the value is not of this form
-local call = redis.call
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-local value = call('GET', KEYS[1])
-local limit, window, cost = ARGV[1] + 0, ARGV[2] + 0, ARGV[3] + 0
-local start = now - now % window
 local ends, digits, used, cut = start + window, nil, 0, false
 
 if value then
