@@ -13,7 +13,7 @@ use crate::{
     policy::{costs::Costs, limit::Limit},
     shadow::Shadows,
     throttle::Queues,
-    tier::{of_request::Client, quotas::Quotas, variants::Variants},
+    tier::{of_request::Client, quotas::Quotas},
     warnings::Made,
 };
 
@@ -51,8 +51,6 @@ pub struct Limiter {
     queues: Arc<Queues>,
     /// For the warnings.
     made: Arc<Made>,
-    /// The same limiter under other quotas.
-    variants: Arc<Variants<Self>>,
 }
 
 impl Limiter {
@@ -75,7 +73,6 @@ impl Limiter {
             observers: Observers::default(),
             queues: Arc::default(),
             made,
-            variants: Arc::default(),
         };
         match shadow {
             Some(shadow) => this.with_shadow(shadow),
@@ -98,7 +95,6 @@ impl Limiter {
         let this = Self {
             made: self.made.and(&limit.name, is_alone),
             queues: Arc::default(),
-            variants: Arc::default(),
             ..self
         };
         match limit.is_shadow() {
@@ -116,11 +112,7 @@ impl Limiter {
         let shadows = self
             .shadows
             .with(limit, |limit| Checker::on_trial(store, limit, clock));
-        Self {
-            shadows,
-            variants: Arc::default(),
-            ..self
-        }
+        Self { shadows, ..self }
     }
 
     /// Sets the clock of this process's own count. Default: the system's clock. For tests that move the time.
@@ -133,7 +125,6 @@ impl Limiter {
         Self {
             checker: Arc::new(self.checker.on_clock(clock.clone())),
             shadows: self.shadows.on_clock(&clock),
-            variants: Arc::default(),
             ..self
         }
     }
@@ -158,7 +149,6 @@ impl Limiter {
     pub fn prepaid(self, most: u64) -> Self {
         Self {
             checker: Arc::new(self.checker.with_prepaid(most)),
-            variants: Arc::default(),
             ..self
         }
     }
@@ -355,7 +345,6 @@ impl Limiter {
     #[track_caller]
     pub fn near_limit(mut self, percent: u8) -> Self {
         self.observers.near_limit = Some(Arc::new(NearLimit::new(percent)));
-        self.variants = Arc::default();
         self
     }
 
@@ -368,7 +357,6 @@ impl Limiter {
     #[track_caller]
     pub fn track_top(mut self, keys: usize) -> Self {
         self.observers.top = Some(Arc::new(TopKeys::new(keys, false)));
-        self.variants = Arc::default();
         self
     }
 
@@ -382,7 +370,6 @@ impl Limiter {
     #[track_caller]
     pub fn track_top_identities(mut self, keys: usize) -> Self {
         self.observers.top = Some(Arc::new(TopKeys::new(keys, true)));
-        self.variants = Arc::default();
         self
     }
 
@@ -418,14 +405,13 @@ impl Limiter {
 
     /// Returns the limiter under these quotas: itself, if it was made with them.
     pub(crate) fn under(&self, quotas: &Quotas) -> Cow<'_, Self> {
-        if quotas == self.checker.live().made() {
-            return Cow::Borrowed(self);
+        match self.checker.under(quotas) {
+            None => Cow::Borrowed(self),
+            Some(checker) => Cow::Owned(Self {
+                checker,
+                ..self.clone()
+            }),
         }
-        Cow::Owned(self.variants.get_or_make(quotas, || Self {
-            checker: Arc::new(self.checker.under(quotas)),
-            variants: Arc::default(),
-            ..self.clone()
-        }))
     }
 
     async fn charge(&self, identity: Identity<'_>, costs: Costs) -> Verdict {

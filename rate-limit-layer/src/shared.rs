@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use layer_http::{Body, Content, RequestHead, grpc::ClientProtocol};
@@ -35,8 +35,7 @@ pub(crate) struct Shared {
     skip: SkipRules,
     /// True if every request is checked, and there is nothing more to do: one look on the fastest path.
     is_usual: bool,
-    /// The value of `RateLimit-Policy`. `None`: headers are off.
-    policies: Option<HeaderValue>,
+    /// They know if headers are on, and the value of `RateLimit-Policy`.
     refusal_fields: RefusalFields,
     /// True if responses have `X-RateLimit-*`.
     legacy_headers: bool,
@@ -75,7 +74,6 @@ impl Shared {
             enabled: true,
             skip: SkipRules::default(),
             is_usual: true,
-            policies: None,
             refusal_fields: RefusalFields::new(None),
             legacy_headers: false,
             standing: false,
@@ -93,7 +91,7 @@ impl Shared {
     #[track_caller]
     pub(crate) fn and(mut self, policy: Policy) -> Self {
         self.limiter = self.limiter.and(policy);
-        let headers = self.policies.is_some();
+        let headers = self.policies().is_some();
         self.allowed().headers(headers)
     }
 
@@ -104,8 +102,8 @@ impl Shared {
 
     pub(crate) fn headers(mut self, headers: bool) -> Self {
         let limits = self.limiter.checker().limits();
-        self.policies = headers.then(|| headers::policy_field(limits));
-        self.refusal_fields = RefusalFields::new(self.policies.as_ref());
+        let policies = headers.then(|| headers::policy_field(limits));
+        self.refusal_fields = RefusalFields::new(policies.as_ref());
         self.looked_at()
     }
 
@@ -158,7 +156,7 @@ impl Shared {
             || self.tells_near_limits
             || !self.limiter.shadows().is_empty();
         self.is_usual = self.enabled && self.skip.is_empty() && !has_more;
-        self.annotates = self.policies.is_some() || self.legacy_headers || self.standing;
+        self.annotates = self.policies().is_some() || self.legacy_headers || self.standing;
         self
     }
 
@@ -190,6 +188,12 @@ impl Shared {
     /// Decides by a reply of [`charge_peer_in_place`](Self::charge_peer_in_place).
     pub(crate) fn read_reply(&self, reply: i64) -> Decision {
         self.limiter.checker().read_reply(reply, self.cost)
+    }
+
+    /// Returns the value of `RateLimit-Policy`. `None`: headers are off.
+    #[inline]
+    const fn policies(&self) -> Option<&HeaderValue> {
+        self.refusal_fields.policies()
     }
 
     /// Returns true if anything is written on an admitted request or its response.
@@ -232,16 +236,16 @@ impl Shared {
     }
 
     fn under(self: &Arc<Self>, quotas: &Quotas) -> Arc<Self> {
-        match self.limiter.under(quotas) {
-            Cow::Borrowed(_) => self.clone(),
-            Cow::Owned(limiter) => self.variants.get_or_make(quotas, || {
-                let this = Self {
-                    limiter,
-                    ..Self::clone(self)
-                };
-                Arc::new(this.headers(self.policies.is_some()))
-            }),
+        if quotas == self.limiter.checker().live().made() {
+            return self.clone();
         }
+        self.variants.get_or_make(quotas, || {
+            let this = Self {
+                limiter: self.limiter.under(quotas).into_owned(),
+                ..Self::clone(self)
+            };
+            Arc::new(this.headers(self.policies().is_some()))
+        })
     }
 
     /// Returns true if a request is not to be checked.
@@ -448,7 +452,7 @@ impl Shared {
     }
 
     const fn tell(&self) -> Tell {
-        match self.policies.is_some() || self.legacy_headers || self.tells_near_limits {
+        match self.policies().is_some() || self.legacy_headers || self.tells_near_limits {
             true => Tell::All,
             false => Tell::Refusals,
         }
@@ -521,7 +525,7 @@ impl Annotation {
                 self.counted.as_deref(),
             );
         }
-        if let Some(policies) = &self.shared.policies {
+        if let Some(policies) = self.shared.policies() {
             let fields = response.headers_mut();
             if let Some(counted) = &self.counted {
                 append_counted(fields, limits, policies, counted);
@@ -560,7 +564,7 @@ impl fmt::Debug for Shared {
             .field("cost", &self.cost)
             .field("enabled", &self.enabled)
             .field("skip", &self.skip)
-            .field("headers", &self.policies.is_some())
+            .field("headers", &self.policies().is_some())
             .field("standing", &self.standing)
             .field("legacy_headers", &self.legacy_headers)
             .finish()

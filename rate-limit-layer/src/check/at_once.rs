@@ -18,9 +18,9 @@ use crate::{
 };
 
 impl Checker {
-    /// Returns the peer of a request, if there is one policy, by the peer's address, under the quota that it was made with, the store needs no waiting, and the server's own
-    /// extension tells the peer. It is inlined, as is [`charge_peer_in_place`](Self::charge_peer_in_place): this is the most frequent
-    /// check of all.
+    /// Returns the peer of a request, if there is one policy, by the peer's address, under the quota that it was made with, the store
+    /// needs no waiting, and the server's own extension tells the peer. It is inlined, as is
+    /// [`charge_peer_in_place`](Self::charge_peer_in_place): this is the most frequent check of all.
     #[inline(always)]
     pub(crate) fn served_peer(&self, head: &RequestHead<'_>) -> Option<IdentityRef<'static>> {
         match &*self.limits {

@@ -59,7 +59,7 @@ use crate::{
         limit_set::{LimitSet, MAX_POLICIES},
     },
     prepaid::stocks::Stocks,
-    tier::{live::Live, quotas::Quotas},
+    tier::{live::Live, quotas::Quotas, variants::Variants},
 };
 
 /// Limits over a store.
@@ -76,6 +76,8 @@ pub(crate) struct Checker {
     live: Live,
     /// True if it was made for other quotas. A cost may then be above a burst.
     is_variant: bool,
+    /// The same checker under other quotas.
+    variants: Variants<Arc<Self>>,
 }
 
 impl Checker {
@@ -100,15 +102,22 @@ impl Checker {
             stocks: None,
             live: Live::new(&limits, caller.answers_now()),
             is_variant: false,
+            variants: Variants::default(),
             clock,
             caller,
             limits,
         }
     }
 
+    /// Returns the checker of the same limits under other quotas. `None`: these are its own.
+    pub(crate) fn under(&self, quotas: &Quotas) -> Option<Arc<Self>> {
+        let make = || Arc::new(self.variant(quotas));
+        (quotas != self.live.made()).then(|| self.variants.get_or_make(quotas, make))
+    }
+
     /// Makes a checker of the same limits under other quotas. The two share everything that a quota does not change: keys, ledger, counts,
     /// and what is known of the store.
-    pub(crate) fn under(&self, quotas: &Quotas) -> Self {
+    fn variant(&self, quotas: &Quotas) -> Self {
         let limits = self.limits.iter().enumerate();
         let under = |(index, limit): (usize, &Limit)| {
             let quota = quotas.get(index).unwrap_or(limit.quota);
@@ -124,6 +133,7 @@ impl Checker {
             ledger: self.ledger.clone(),
             stocks: None,
             is_variant: true,
+            variants: Variants::default(),
         }
     }
 

@@ -124,7 +124,7 @@ impl Account {
     /// A debt that the store would cut to the new burst is cut here too. A report of such a debt is not believed any more: the store has to
     /// be asked, as it cuts when it is.
     ///
-    /// What is pending was sent under the quota before, and is not known any more.
+    /// Pending charges were sent under the quota before: they are not known any more.
     pub(crate) fn change_rate(&mut self, rate: Rate, is_of_other_parts: bool) {
         let full = rate.full();
         for debt in [&mut self.own, &mut self.share, &mut self.reported] {

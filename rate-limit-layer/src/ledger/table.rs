@@ -21,7 +21,7 @@ struct Slot {
     account: Account,
 }
 
-/// What the numbers of an account mean: of the quota that they were counted under, as much as tells it from others.
+/// The meaning of the numbers of an account: the part of the quota that they were counted under which tells it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unit {
     /// The parts of a microsecond.
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(table.len(), 7);
     }
 
-    /// What a key owes under each of these quotas in turn.
+    /// Returns the debt of a key under each of these quotas in turn.
     fn owed(quotas: &[Quota], debt: impl Fn(&Limit) -> Span) -> Vec<Span> {
         let (table, first) = (Table::new(8), limit(quotas[0]));
         table.open(&first, key(1), NOW, |account| {

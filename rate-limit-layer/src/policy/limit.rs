@@ -83,7 +83,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_whole: is_gcra(quota) && quota.rate().is_whole(),
+            is_whole: is_whole(quota),
             // The failure of a shadow's store is no refusal.
             mode: match policy.is_shadow {
                 true => FailureMode::Open,
@@ -113,7 +113,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_whole: is_gcra(quota) && quota.rate().is_whole(),
+            is_whole: is_whole(quota),
             tiers: None,
             ..self.clone()
         }
@@ -184,6 +184,11 @@ impl Limit {
 
 const fn is_gcra(quota: Quota) -> bool {
     matches!(quota.algorithm(), Algorithm::Gcra)
+}
+
+/// Returns true if a quota is one of GCRA, and all of its prices are whole microseconds.
+const fn is_whole(quota: Quota) -> bool {
+    is_gcra(quota) && quota.rate().is_whole()
 }
 
 /// Returns the kind of the keys. What one algorithm has written no other reads: a policy begins anew if its algorithm changes.

@@ -28,7 +28,7 @@ pub(crate) struct Answers {
     failures: AtomicU64,
 }
 
-/// What is known of the tier of one client.
+/// The tier of one client, as far as it is known.
 struct Entry {
     key: u128,
     answer: Option<Answer>,
@@ -49,7 +49,7 @@ struct Answer {
 /// The end of a look-up under way: `Some` with the tier.
 pub(crate) type Asking = watch::Receiver<Option<Option<Quota>>>;
 
-/// What a request is told.
+/// The reply to a request.
 pub(crate) enum Told {
     /// The tier, or none.
     Tier(Option<Quota>),

@@ -149,14 +149,14 @@ async fn reload<E: fmt::Display + Send + 'static>(
     let mut told = None;
     loop {
         tokio::time::sleep(every).await;
+        let Some(checker) = checker.upgrade() else {
+            return;
+        };
         let read = read.clone();
         let policies = tokio::task::spawn_blocking(move || {
             let policies = read();
             policies.map_err(|error| error.to_string())
         });
-        let Some(checker) = checker.upgrade() else {
-            return;
-        };
         // ## Waiting => read | not read
         let policies = policies
             .await
@@ -189,15 +189,15 @@ fn set_policies(
         *quotas = *checker.live().made();
         let mut seen = Vec::new();
         for policy in policies {
-            let (limit, name) = (Limit::new(policy.clone()), policy.name);
-            let name = name.unwrap_or_else(|| limit.name.clone());
-            let fault = |fault| Err(InvalidChange::new(&name, fault));
+            let limit = Limit::new(policy);
+            let name = &limit.name;
+            let fault = |fault| Err(InvalidChange::new(name, fault));
             let is_trial =
-                |(trial, quota): &(Arc<str>, Quota)| *trial == name && *quota == limit.quota;
+                |(trial, quota): &(Arc<str>, Quota)| trial == name && *quota == limit.quota;
             if limit.is_shadow() && trials.iter().any(is_trial) {
                 continue;
             }
-            let index = find(checker, trials, &name, limit.quota)?;
+            let index = find(checker, trials, name, limit.quota)?;
             let made = &checker.limits()[index];
             if limit.is_shadow() {
                 return fault(Fault::OnTrial);
@@ -220,14 +220,7 @@ fn change(
     checker: &Checker,
     change: impl FnOnce(&mut Quotas) -> Result<(), InvalidChange>,
 ) -> Result<(), InvalidChange> {
-    let mut before = checker.live().get();
-    let mut after = before;
-    checker.live().change(|quotas| {
-        before = *quotas;
-        change(quotas)?;
-        after = *quotas;
-        Ok(())
-    })?;
+    let (before, after) = checker.live().change(change)?;
     for (index, limit) in checker.limits().iter().enumerate() {
         if let (Some(from), Some(to)) = (before.get(index), after.get(index))
             && from != to

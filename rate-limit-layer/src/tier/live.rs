@@ -53,18 +53,18 @@ impl Live {
         *self.quotas.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the quotas in force. Requests that are being decided may see those before.
+    /// Changes the quotas in force, and returns those before and after. Requests that are being decided may see those before.
     pub(crate) fn change<E>(
         &self,
         change: impl FnOnce(&mut Quotas) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<(Quotas, Quotas), E> {
         let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = *quotas;
-        change(&mut changed)?;
-        *quotas = changed;
-        let varies = self.has_tiers || changed != self.made;
+        let (before, mut after) = (*quotas, *quotas);
+        change(&mut after)?;
+        *quotas = after;
+        let varies = self.has_tiers || after != self.made;
         self.varies.store(varies, Relaxed);
         self.is_direct.store(self.answers_now && !varies, Relaxed);
-        Ok(())
+        Ok((before, after))
     }
 }

@@ -5,7 +5,7 @@ use std::{
 
 use super::quotas::Quotas;
 
-/// What was made for choices of quotas: a bounded number of them, made when they are first needed.
+/// Values made for choices of quotas: a bounded number of them, each made when it is first needed.
 ///
 /// A clone begins anew: it has other settings.
 pub(crate) struct Variants<T>(RwLock<Vec<(Quotas, T)>>);
