@@ -84,7 +84,7 @@ async fn hold(locks: &Locks) -> Vec<LockGuard> {
     guards
 }
 
-/// What a server has done so far.
+/// The work that a server has done so far.
 struct Load {
     bytes: u64,
     reads: u64,

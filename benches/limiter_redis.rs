@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 15;
 const TASKS: u32 = 64;
-/// What a process charges in advance at most.
+/// The most that a process charges in advance.
 const PREPAID: u64 = 10;
 
 fn main() {

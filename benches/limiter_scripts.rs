@@ -1,4 +1,4 @@
-//! What a check costs the server, for each algorithm: the microseconds of an `EVALSHA` as the server counts them, and the CPU time of
+//! The cost of a check for the server, for each algorithm: the microseconds of an `EVALSHA` as the server counts them, and the CPU time of
 //! its process for a check.
 //!
 //! `cargo bench -p benches --bench limiter_scripts` starts a redis-server of its own.
@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-/// What the server took for a call in each round.
+/// The microseconds that the server took for a call, in each round.
 #[derive(Default)]
 struct Stats(RefCell<Vec<f64>>);
 

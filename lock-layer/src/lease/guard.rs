@@ -42,7 +42,7 @@ pub struct LockGuard {
     holder: Arc<Holder>,
     context: LockContext,
     pub(super) keeping: Arc<Keeping>,
-    /// What renews the lock, and its number there.
+    /// It renews the lock, which it knows by its number.
     keeper: Arc<Keeper>,
     number: u64,
 }

@@ -56,7 +56,7 @@ async fn around_the_service_of_a_server() {
     assert_calls(&mut EchoClient::new(server.channel().await), "grpc").await;
 }
 
-/// What a layer answers is not sent.
+/// A layer that answers by itself sends nothing.
 #[tokio::test]
 async fn around_a_client() {
     let server = GrpcServer::hyper(routes(&Echo::default())).await;

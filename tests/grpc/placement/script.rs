@@ -45,7 +45,7 @@ pub(super) fn lock() -> LockLayer {
     LockLayer::new(memory(), header("x-car").or_refuse())
 }
 
-/// What each request has that is to reach the handler.
+/// The field of each request that is to reach the handler.
 const CAR: (&str, &str) = ("x-car", "7");
 
 /// Shows that all layers do their work for calls of gRPC. The name is for two clients on one server.

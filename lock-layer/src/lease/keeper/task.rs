@@ -28,7 +28,7 @@ use crate::{
     },
     metrics::count_lost,
 };
-/// What the task knows of its locks.
+/// The state of the task: its locks, and its work that is under way.
 struct Task {
     keeper: Arc<Keeper>,
     /// The locks that are no longer young, by their number.
