@@ -210,6 +210,7 @@ impl KeySpace {
     /// | `sliding` | `rate-limit-layer` | the counts of a sliding window |
     /// | `window` | `rate-limit-layer` | the count of a fixed or a calendar window |
     /// | `log` | `rate-limit-layer` | the times of an exact log |
+    /// | `block` | `rate-limit-layer` | the strikes of a limit and the end of its block |
     /// | `permit` | `rate-limit-layer` | the permits of an in-flight limit |
     /// | `entry` | `cache-layer` | a stored response or object |
     /// | `stamp` | `cache-layer` | a token that a purge deletes |

@@ -39,7 +39,7 @@ mod status;
 ///
 /// | Kind | Sensible | While the store is away |
 /// | --- | --- | --- |
-/// | `limit`, `permit` | yes | each process counts for itself, from zero |
+/// | `limit`, `sliding`, `window`, `log`, `block`, `permit` | yes | each process counts for itself, from zero |
 /// | `entry` with `stamp` | yes | each process caches for itself; it does not see the purges of the others |
 /// | `lock`, `fence`, `record` | no | two processes would hold one lock, or run one request twice: only with [`allow_split_brain`](Self::allow_split_brain) |
 ///

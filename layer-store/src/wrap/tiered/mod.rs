@@ -25,9 +25,9 @@ mod copies;
 ///
 /// # Kinds
 ///
-/// A read does not show if a value may be out of date, so the user says it, by kind. `stamp`, `lock`, `fence`, `record`,
-/// `limit` and `permit` are refused: a stamp of before a purge would make responses valid that were purged, and the others must
-/// be read from the store itself. So must every value of your own that is [pinned](crate::Retention::Pinned).
+/// A read does not show if a value may be out of date, so the user says it, by kind. `stamp`, `lock`, `fence`, `record`, `limit` (with
+/// `sliding`, `window`, `log` and `block`) and `permit` are refused: a stamp of before a purge would make responses valid that were
+/// purged, and the others must be read from the store itself. So must every value of your own that is [pinned](crate::Retention::Pinned).
 ///
 /// `entry` without `stamp` is safe: the cache compares an entry with stamps that it reads from the store.
 ///
@@ -120,7 +120,7 @@ impl<T: Store> Tiered<T> {
     ///
     /// # Panics
     ///
-    /// If one is `stamp`, `lock`, `fence`, `record`, `limit` or `permit`, or is no [kind](crate::KeySpace::new).
+    /// If one is `stamp`, `lock`, `fence`, `record`, `limit`, `sliding`, `window`, `log`, `block` or `permit`, or is no [kind](crate::KeySpace::new).
     #[must_use]
     #[track_caller]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
@@ -359,7 +359,9 @@ fn reason_against(kind: &str) -> Option<&'static str> {
         }
         "lock" | "fence" => Some("a copy of a lock would hide that it was released, lost or taken"),
         "record" => Some("a copy of a record would hide that its request is done"),
-        "limit" => Some("a copy of a limit would hide what other processes have admitted"),
+        "limit" | "sliding" | "window" | "log" | "block" => {
+            Some("a copy of a limit would hide what other processes have admitted")
+        }
         "permit" => Some("a copy of a permit would hide what other processes have in flight"),
         _ => None,
     }

@@ -486,6 +486,10 @@ fn kinds_that_must_be_read_from_the_store_are_refused_with_the_reason() {
         ("fence", "released"),
         ("record", "its request is done"),
         ("limit", "have admitted"),
+        ("sliding", "admitted"),
+        ("window", "admitted"),
+        ("log", "admitted"),
+        ("block", "admitted"),
         ("permit", "in flight"),
     ] {
         let panic = std::panic::catch_unwind(|| Tiered::new(MemoryStore::new()).kinds([kind]));
