@@ -64,6 +64,7 @@
 //! - [`Policy::charge_on`] keeps a charge only for some responses, such as failed logins; [`Policy::charge_declared`] and
 //!   [`Policy::charge_used`] keep a part of it. All requests are charged first, and what is not kept is given back with the
 //!   response's head. Without a response, as when the client has left, the charge stays.
+//! - [`Policy::block`] refuses everything for a time after many refusals, and for longer each time.
 //! - [`Policy::shadow`] puts a policy on trial: the metrics tell what it would have refused, and no response does.
 //! - [`Limiter::reserve`] charges the most that work may cost before it begins, such as the tokens of an answer, and gives back what
 //!   it did not cost.
@@ -110,6 +111,7 @@
 //! | requests that pass uncounted | none: [`RateLimitLayer::skip`], and [`skip`] for ready rules |
 //! | changes of a refusal | none: [`RateLimitLayer::on_refused`] |
 //! | standing in the request's extensions | off |
+//! | block of clients that do not stop | none: [`Policy::block`] |
 //! | quotas of some clients | none: [`Policy::tier`], [`Policy::tier_look_up`] |
 //! | tiers that are kept | 10,000, each fresh for 1 minute: [`TierLookUp`] |
 //!
@@ -401,6 +403,7 @@ pub use self::{
     observe::top::TopKey,
     policy::{
         FailureMode, IntoPolicy, Policy, UnfinishedPolicy,
+        block::Block,
         cost::InvalidCost,
         quota::{InvalidQuota, Quota},
     },
@@ -416,12 +419,13 @@ pub use self::{
 /// The programs of the checks, for tests that compare their Lua bodies with their twins.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub static PROGRAMS: [&store::Program; 5] = [
+pub static PROGRAMS: [&store::Program; 6] = [
     &algorithm::program::CHARGE,
     &algorithm::program::CHARGE_ONE,
     &algorithm::program::CHARGE_DEBTS,
     &algorithm::program::CHARGE_FIXED_WINDOW,
     &algorithm::program::CHARGE_SLIDING_WINDOW,
+    &algorithm::program::CHARGE_OR_BLOCK,
 ];
 
 /// The programs of in-flight limits, for the same tests.

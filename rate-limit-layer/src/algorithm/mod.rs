@@ -2,10 +2,11 @@
 //!
 //! - [`gcra`]: the numbers of the generic cell rate algorithm. [`span`]: the lengths of time in which it counts.
 //! - [`fixed_window`], [`sliding_window`], [`exact_log`]: the numbers of the others. [`window_count`]: what they have in common.
-//! - [`calendar`]: windows that are days or months.
+//! - [`calendar`]: windows that are days or months. [`block`]: what follows after many refusals.
 //! - [`demand`]: what a limit is asked. [`usage`]: what it tells.
 //! - [`program`]: the atomic steps in the store, as twins in Rust and as scripts in `lua/`.
 
+pub(crate) mod block;
 pub(crate) mod calendar;
 pub(crate) mod demand;
 pub(crate) mod exact_log;

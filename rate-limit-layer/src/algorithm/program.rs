@@ -10,19 +10,24 @@
 //! | [`CHARGE_SLIDING_WINDOW`] | a charge of one sliding window | 0.52 |
 //! | [`CHARGE_DEBTS`] | limits that are all of GCRA | 0.87 |
 //!
-//! - [`args`]: what [`CHARGE`] is given for one limit. [`debt_step`] and [`count_step`]: what its twin does with it.
+//! [`CHARGE_OR_BLOCK`] does the same and knows blocks too: it takes the place of all of them if a limit has one.
+//!
+//! - [`args`]: what [`CHARGE`] is given for one limit. [`debt_step`] and [`count_step`]: what its twin does with it. [`block_step`]: the
+//!   same for a block.
 //! - [`charge_window`]: the twins for one window, and how their reply is read.
 
 pub(crate) mod args;
 pub(crate) mod charge_window;
 
+mod block_step;
 mod count_step;
 mod debt_step;
 
 use layer_store::{Arg, Output, Program, Retention, Transaction};
 
 use self::{
-    args::{GCRA, Numbers},
+    args::{BLOCK, GCRA, Numbers},
+    block_step::BlockStep,
     charge_window::{charge_fixed_window, charge_sliding_window},
     count_step::CountStep,
     debt_step::{DebtStep, keep},
@@ -50,6 +55,26 @@ pub(crate) static CHARGE: Program = Program::new(
     charge,
 )
 // `TIME`; `GET` and `SET` for each limit.
+.billed(1, 2);
+
+/// [`CHARGE`] for limits of which some have a block. The key of a block follows the one of its limit.
+pub(crate) static CHARGE_OR_BLOCK: Program = Program::new(
+    "charge_or_block",
+    concat!(
+        include_str!("lua/arguments.lua"),
+        include_str!("lua/gcra.lua"),
+        include_str!("lua/mul_div.lua"),
+        include_str!("lua/either.lua"),
+        include_str!("lua/sliding_window.lua"),
+        include_str!("lua/fixed_window.lua"),
+        include_str!("lua/exact_log.lua"),
+        include_str!("lua/block.lua"),
+        include_str!("lua/charge.lua"),
+    ),
+    RETENTION,
+    charge_or_block,
+)
+// `TIME`; `GET` and `SET` for each limit, and for each block.
 .billed(1, 2);
 
 /// [`CHARGE`] without the algorithms that count in windows: for limits that are all of GCRA.
@@ -201,6 +226,57 @@ fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Out
     let (mut output, mut numbers) = (Output::ints(&[i64::from(admitted)]), Numbers::of(args));
     for index in 0..transaction.len() {
         Step::take(&mut numbers)?.settle(transaction, index, admitted, &mut output);
+    }
+    Some(output)
+}
+
+/// One key in a run of [`CHARGE_OR_BLOCK`].
+enum Part {
+    Limit(Step),
+    Block(BlockStep),
+}
+
+impl Part {
+    /// Takes the arguments of the next key. `None`: there is no such algorithm.
+    fn take(numbers: &mut Numbers<'_, '_>) -> Option<Self> {
+        match numbers.peek() {
+            BLOCK => {
+                numbers.next();
+                Some(Self::Block(BlockStep::take(numbers)))
+            }
+            _ => Step::take(numbers).map(Self::Limit),
+        }
+    }
+}
+
+fn charge_or_block(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    charge_or_block_all(transaction, args).unwrap_or_else(|| Output::ints(&[MALFORMED]))
+}
+
+/// As [`charge_all`].
+fn charge_or_block_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Output> {
+    // ## Read => admitted | refused by limits | refused by blocks
+    let (mut admitted, mut numbers) = (true, Numbers::of(args));
+    let mut allowed = Vec::with_capacity(transaction.len());
+    for index in 0..transaction.len() {
+        let allows = match Part::take(&mut numbers)? {
+            Part::Limit(step) => step.allows(transaction, index)?,
+            Part::Block(step) => step.allows(transaction, index)?,
+        };
+        admitted &= allows;
+        allowed.push(allows);
+    }
+    // ## Admitted | refused => settled
+    // A block is told what the limit before it allowed, whatever the others did.
+    let (mut output, mut numbers) = (Output::ints(&[i64::from(admitted)]), Numbers::of(args));
+    for index in 0..transaction.len() {
+        match Part::take(&mut numbers)? {
+            Part::Limit(step) => step.settle(transaction, index, admitted, &mut output),
+            Part::Block(step) => {
+                let is_allowed = index == 0 || allowed[index - 1];
+                step.settle(transaction, index, is_allowed, &mut output);
+            }
+        }
     }
     Some(output)
 }

@@ -7,6 +7,19 @@ pub(crate) enum Usage {
     Debt(Span),
     /// The other algorithms: what a program replied.
     Count(Count),
+    /// Any algorithm, while a block refuses everything.
+    Blocked(Blocked),
+}
+
+/// The numbers of a partition that is blocked, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    /// The time until the block ends.
+    pub(crate) block: u64,
+    /// The time until all units are free, if nothing more is charged.
+    pub(crate) reset_after: u64,
+    /// The time until the cost that the command was about passes: the block's, or the limit's own if that is longer.
+    pub(crate) wait: u64,
 }
 
 /// The numbers of a partition that are counted in windows.
@@ -29,6 +42,7 @@ impl Usage {
         match self {
             Self::Debt(debt) => rate.remaining(debt),
             Self::Count(count) => count.remaining,
+            Self::Blocked(_) => 0,
         }
     }
 
@@ -38,6 +52,7 @@ impl Usage {
         match self {
             Self::Debt(debt) => debt.ceil_micros(),
             Self::Count(count) => count.reset_after,
+            Self::Blocked(blocked) => blocked.reset_after,
         }
     }
 
@@ -46,14 +61,31 @@ impl Usage {
         match self {
             Self::Debt(debt) => rate.retry_after(debt, rate.price(cost)),
             Self::Count(count) => count.wait,
+            Self::Blocked(blocked) => blocked.wait,
         }
     }
 
-    /// Returns the debt. `None` if the algorithm is not GCRA.
+    /// Returns what is left of it while a block goes on for `block` microseconds. Zero: there is none. The command was about `cost`.
+    pub(crate) fn blocked_for(self, block: u64, rate: Rate, cost: u64) -> Self {
+        if block == 0 {
+            return self;
+        }
+        let wait = match cost {
+            0 => 0,
+            cost => self.wait(rate, cost),
+        };
+        Self::Blocked(Blocked {
+            block,
+            reset_after: self.reset_after().max(block),
+            wait: wait.max(block),
+        })
+    }
+
+    /// Returns the debt. `None` if the algorithm is not GCRA, or a block goes on.
     pub(crate) const fn debt(self) -> Option<Span> {
         match self {
             Self::Debt(debt) => Some(debt),
-            Self::Count(_) => None,
+            Self::Count(_) | Self::Blocked(_) => None,
         }
     }
 
@@ -65,6 +97,7 @@ impl Usage {
                 remaining: count.remaining.saturating_add(cost),
                 ..count
             }),
+            Self::Blocked(_) => self,
         }
     }
 }

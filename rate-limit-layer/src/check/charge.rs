@@ -152,7 +152,7 @@ impl<'a> Charge<'a> {
     /// Takes the reply to a command that only looked.
     fn take_look(&mut self, reply: Result<Reply, StoreError>) {
         let debts = reply.and_then(Reply::into_output).and_then(|output| {
-            Debt::read_all(&output, self.limits, self.command.members())
+            Debt::read_all(&output, self.limits, self.command.members(), &self.costs)
                 .ok_or_else(Reply::unexpected)
         });
         match debts {

@@ -1,4 +1,4 @@
-use layer_store::{Arg, Key, Op, Program};
+use layer_store::{Key, Op};
 
 use crate::{
     algorithm::{
@@ -6,26 +6,19 @@ use crate::{
         demand::Demand,
         program::{
             CHARGE, CHARGE_DEBTS, CHARGE_FIXED_WINDOW, CHARGE_ONE, CHARGE_SLIDING_WINDOW,
-            args::MAX_ARGS, charge_one_args, charge_window::charge_window_args,
+            charge_one_args, charge_window::charge_window_args,
         },
     },
-    check::{demands::Demands, partition::Partitions},
-    policy::{
-        limit::Limit,
-        limit_set::{LimitSet, MAX_POLICIES},
-    },
+    check::{demands::Demands, partition::Partitions, run::Run},
+    policy::{limit::Limit, limit_set::LimitSet},
 };
 
 /// One run of a program, for all limits whose partition of a request has the same identity.
 ///
 /// Keys of one identity lie in one slot of a Redis Cluster, so that one atomic command can charge them all or none.
 pub(crate) struct Command<'a> {
-    program: &'static Program,
+    run: Run<'a>,
     members: LimitSet,
-    keys: [Key<'a>; MAX_POLICIES],
-    args: [Arg<'static>; MAX_ARGS * MAX_POLICIES],
-    /// The number of arguments.
-    len: usize,
 }
 
 impl<'a> Command<'a> {
@@ -45,15 +38,13 @@ impl<'a> Command<'a> {
         // their own.
         let (first, key) = unseen.next()?;
         let mut command = Self {
-            program: &CHARGE,
+            run: Run::new(key),
             members: LimitSet::default(),
-            keys: [key; MAX_POLICIES],
-            args: [Arg::Int(0); MAX_ARGS * MAX_POLICIES],
-            len: 0,
         };
-        command.push(limits, first, key, demands);
+        let mut push = |index, key| command.push(limits, partitions, index, key, demands);
+        push(first, key);
         for (index, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
-            command.push(limits, index, other, demands);
+            push(index, other);
         }
         command.shorten(limits, demands);
         Some(command)
@@ -66,23 +57,41 @@ impl<'a> Command<'a> {
 
     /// Makes the operation.
     pub(crate) fn op(&self) -> Op<'_> {
-        Op::Run {
-            program: self.program,
-            keys: &self.keys[..self.members.len()],
-            args: &self.args[..self.len],
-        }
+        self.run.op()
     }
 
-    fn push(&mut self, limits: &[Limit], index: usize, key: Key<'a>, demands: &Demands) {
-        self.keys[self.members.len()] = key;
-        self.len += limits[index].args(demands.of(index), &mut self.args[self.len..]);
+    fn push(
+        &mut self,
+        limits: &'a [Limit],
+        partitions: &'a Partitions<'_>,
+        index: usize,
+        key: Key<'a>,
+        demands: &Demands,
+    ) {
+        let (limit, demand) = (&limits[index], demands.of(index));
+        self.run.push(limit, key, demand);
         self.members |= LimitSet::one(index);
+        let counts_strikes = match demand {
+            Demand::Charge { .. } => true,
+            Demand::Look { .. } => false,
+            // What is given back is given back, blocked or not.
+            Demand::Refund { .. } => return,
+        };
+        if limit.block.is_some() {
+            let key = partitions.block_key(limits, index);
+            self.run.push_block(limit, key, counts_strikes);
+        }
     }
 
     /// Takes the shortest program that can do this.
     fn shorten(&mut self, limits: &[Limit], demands: &Demands) {
+        // ## All there is => what is asked here
+        // There is one program for blocks.
+        if !std::ptr::eq(self.run.program, &CHARGE) {
+            return;
+        }
         if self.members.iter().all(|limit| limits[limit].is_gcra()) {
-            self.program = &CHARGE_DEBTS;
+            self.run.program = &CHARGE_DEBTS;
         }
         if let Some(limit) = self.members.only()
             && let Demand::Charge { cost } = demands.of(limit)
@@ -93,9 +102,9 @@ impl<'a> Command<'a> {
 
     /// Takes a program for one charge, if there is one.
     fn shorten_charge(&mut self, limit: &Limit, cost: u64) {
-        let (quota, args) = (limit.quota, &mut self.args);
-        (self.program, self.len) = match quota.algorithm() {
-            Algorithm::Gcra if limit.is_whole => {
+        let (quota, args) = (limit.quota, &mut self.run.args);
+        (self.run.program, self.run.args_len) = match quota.algorithm() {
+            Algorithm::Gcra if limit.is_simple => {
                 let charge = charge_one_args(limit.rate, limit.rate.price(cost));
                 args[..charge.len()].copy_from_slice(&charge);
                 (&CHARGE_ONE, charge.len())

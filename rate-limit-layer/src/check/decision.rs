@@ -121,7 +121,7 @@ impl Decision {
         members: LimitSet,
         costs: &Costs,
     ) -> Option<Self> {
-        let debts = Debt::read_all(output, limits, members)?;
+        let debts = Debt::read_all(output, limits, members, costs)?;
         match output.int(0)? {
             // ## The program charged all limits
             1 => Some(Self::Admit(Some(Debt::tightest(debts, limits)?))),
@@ -157,7 +157,7 @@ impl Debt {
             None => match Self::read_window(output, limits, members) {
                 Some(debt) => (true, Some(debt), None),
                 None => {
-                    let debts = Self::read_all(output, limits, members)?;
+                    let debts = Self::read_all(output, limits, members, costs)?;
                     (output.int(0)? == 1, None, Some(debts))
                 }
             },
@@ -190,12 +190,13 @@ impl Debt {
         Some(Self { limit, usage })
     }
 
-    /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to all of its limits. `None` if one is missing, or
-    /// negative.
+    /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to a command of these costs, or of
+    /// [`CHARGE_OR_BLOCK`](crate::algorithm::program::CHARGE_OR_BLOCK). `None` if one is missing, or negative.
     pub(crate) fn read_all(
         output: &Output,
         limits: &[Limit],
         members: LimitSet,
+        costs: &Costs,
     ) -> Option<impl Iterator<Item = Self> + use<>> {
         let mut debts = [Self {
             limit: 0,
@@ -207,7 +208,10 @@ impl Debt {
             u64::try_from(output.int(place - 1)?).ok()
         };
         for (debt, limit) in debts.iter_mut().zip(members.iter()) {
-            let usage = read_usage(&limits[limit], &mut next)?;
+            let mut usage = read_usage(&limits[limit], &mut next)?;
+            if limits[limit].block.is_some() {
+                usage = usage.blocked_for(next()?, limits[limit].rate, costs.of(limit));
+            }
             *debt = Self { limit, usage };
         }
         Some(debts.into_iter().take(members.len()))
@@ -278,7 +282,7 @@ impl Excess {
 #[inline]
 fn one(limits: &[Limit], members: LimitSet, costs: &Costs) -> Option<usize> {
     let limit = members.only()?;
-    (limits[limit].is_whole && costs.of(limit) > 0).then_some(limit)
+    (limits[limit].is_simple && costs.of(limit) > 0).then_some(limit)
 }
 
 /// Reads what a limit replied, number by number.
@@ -291,7 +295,7 @@ fn read_usage(limit: &Limit, mut next: impl FnMut() -> Option<u64>) -> Option<Us
         }));
     }
     let micros = next()?;
-    let fraction = match limit.is_whole {
+    let fraction = match limit.rate.is_whole() {
         true => 0,
         false => u32::try_from(next()?).ok()?,
     };

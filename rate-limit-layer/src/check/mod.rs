@@ -9,7 +9,7 @@
 //! command ([`over_network`]).
 //!
 //! - [`partition`]: whom a request is counted for. [`unasked`]: why it is refused without the store.
-//! - [`command`]: the limits that share an identity. [`demands`]: what is asked of each.
+//! - [`command`]: the limits that share an identity. [`run`]: their keys, with those of their blocks. [`demands`]: what is asked of each.
 //! - [`prepaid`]: what is charged in advance, if that is asked for. [`charge`] and [`refund`]: the talks with the store.
 //! - [`decision`]: what a reply means. [`counted`]: what is told of all limits.
 //! - [`outage`]: what a failure means. [`overflow`]: who has no room in a full store.
@@ -29,20 +29,16 @@ mod command;
 mod over_network;
 mod penalty;
 mod prepaid;
+mod run;
 
 use std::{fmt, sync::Arc, time::Instant};
 
 use layer_http::RequestHead;
-use layer_store::{
-    Arg, Caller, Clock, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError,
-};
+use layer_store::{Caller, Clock, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
 
 use crate::{
     InvalidCost,
-    algorithm::{
-        demand::Demand,
-        program::{CHARGE, args::MAX_ARGS},
-    },
+    algorithm::demand::Demand,
     check::{
         charge::Charge,
         decision::{Checked, Debt, Decision, Tell},
@@ -50,6 +46,7 @@ use crate::{
         outage::Outage,
         partition::Partitions,
         refund::ChargeGuard,
+        run::Run,
         unasked::Unasked,
     },
     ledger::Ledger,
@@ -160,6 +157,10 @@ impl Checker {
             limit.quota
         );
         assert!(
+            limit.block.is_none(),
+            "a policy with a block is not charged in advance: write it without .prepaid(..) or without .block(..)"
+        );
+        assert!(
             limit.tiers.is_none(),
             "a policy with tiers is not charged in advance: write it without .prepaid(..)"
         );
@@ -194,8 +195,13 @@ impl Checker {
             limit.name
         );
         assert!(
-            self.limits.len() < MAX_POLICIES,
-            "a limiter has at most {MAX_POLICIES} policies: write a second layer"
+            self.limits
+                .iter()
+                .chain([&limit])
+                .map(Limit::keys)
+                .sum::<usize>()
+                <= MAX_POLICIES,
+            "a limiter has at most {MAX_POLICIES} policies, and one with a block counts as two: write a second layer"
         );
         assert!(
             self.stocks.is_none(),
@@ -475,20 +481,20 @@ impl Checker {
 
     /// Reads what an identity owes to each limit.
     pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Debt>, StoreError> {
-        let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
-        let mut args = [Arg::Int(0); MAX_ARGS * MAX_POLICIES];
-        let mut len = 0;
-        for limit in &*self.limits {
-            len += limit.args(Demand::Look { cost: 0 }, &mut args[len..]);
-        }
-        let op = Op::Run {
-            program: &CHARGE,
-            keys: &keys,
-            args: &args[..len],
+        let identity = identity.as_ref();
+        let Some(any) = self.keys(identity, false).next() else {
+            return Ok(Vec::new());
         };
-        let output = self.caller.call(&op).await?.into_output()?;
-        let members = LimitSet::first(keys.len());
-        match Debt::read_all(&output, &self.limits, members) {
+        let mut run = Run::new(any);
+        for limit in &*self.limits {
+            let key = limit.by.key(identity, false);
+            run.push(limit, key, Demand::Look { cost: 0 });
+            let block = limit.block.as_ref();
+            run.push_block(limit, block.map(|block| block.key(identity, false)), false);
+        }
+        let output = self.caller.call(&run.op()).await?.into_output()?;
+        let members = LimitSet::first(self.limits.len());
+        match Debt::read_all(&output, &self.limits, members, &Costs::All(0)) {
             Some(debts) => Ok(debts.collect()),
             None => Err(Reply::unexpected()),
         }
@@ -498,7 +504,8 @@ impl Checker {
     pub(crate) async fn reset(&self, identity: &Identity<'_>) -> Result<(), StoreError> {
         let identity = identity.as_ref();
         let own = self.keys(identity, false);
-        let keys: Vec<_> = own.chain(self.keys(identity, true)).collect();
+        let keys = own.chain(self.keys(identity, true));
+        let keys: Vec<_> = keys.chain(self.block_keys(identity)).collect();
         let reply = self.caller.call(&Op::DeleteMany(&keys)).await?;
         reply.into_count()?;
         if let Some(ledger) = &self.ledger {
@@ -508,6 +515,12 @@ impl Checker {
             keys.iter().for_each(|key| stocks.forget(key.bits()));
         }
         Ok(())
+    }
+
+    /// Returns the keys of an identity's blocks, and of its own as a peer.
+    fn block_keys<'a>(&'a self, identity: IdentityRef<'a>) -> impl Iterator<Item = Key<'a>> {
+        let blocks = self.limits.iter().filter_map(|limit| limit.block.as_ref());
+        blocks.flat_map(move |block| [false, true].map(|fallback| block.key(identity, fallback)))
     }
 
     fn keys<'a>(

@@ -2,7 +2,10 @@ use std::sync::{Mutex, PoisonError};
 
 use layer_store::{Clock, Op, Output, Slot, Transaction};
 
-use crate::policy::limit_set::{LimitSet, MAX_POLICIES};
+use crate::policy::{
+    limit_block::BLOCK,
+    limit_set::{LimitSet, MAX_POLICIES},
+};
 
 /// The partition of each limit that newcomers share while a store in memory is full.
 ///
@@ -24,16 +27,33 @@ impl Overflow {
 
     /// Runs a command for `members`, which the store has no room for. `None` if it is no program.
     ///
-    /// A refund finds nothing in the store, and so is lost: a newcomer may then pay for a request that did not pass.
+    /// A refund finds nothing in the store, and so is lost: a newcomer may then pay for a request that did not pass. Nobody is blocked: all
+    /// newcomers would be.
     pub(crate) fn run(&self, op: &Op<'_>, members: LimitSet) -> Option<Output> {
-        let Op::Run { program, args, .. } = op else {
+        let Op::Run {
+            program,
+            keys,
+            args,
+        } = op
+        else {
             return None;
         };
         let mut all = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slots: Vec<_> = members.iter().map(|limit| all[limit].clone()).collect();
+        let mut members = members.iter();
+        let limits = keys.iter().map(|key| match key.kind() {
+            BLOCK => None,
+            _ => members.next(),
+        });
+        let limits: Vec<_> = limits.collect();
+        let slots = limits
+            .iter()
+            .map(|limit| limit.map_or(Slot::absent(), |limit: usize| all[limit].clone()));
+        let mut slots: Vec<_> = slots.collect();
         let output = program.run(&mut Transaction::new(self.clock.now(), &mut slots), args);
-        for (limit, slot) in members.iter().zip(slots) {
-            all[limit] = slot;
+        for (limit, slot) in limits.into_iter().zip(slots) {
+            if let Some(limit) = limit {
+                all[limit] = slot;
+            }
         }
         Some(output)
     }
@@ -43,7 +63,7 @@ impl Overflow {
 mod tests {
     use std::time::Duration;
 
-    use layer_store::Arg;
+    use layer_store::{Arg, Identity, Key, KeySpace};
 
     use super::*;
     use crate::{
@@ -54,13 +74,16 @@ mod tests {
     #[test]
     fn newcomers_share_a_partition_of_each_limit() {
         let (clock, hand) = Clock::manual(1_767_225_600_000_042);
+        let space = KeySpace::new("limit", "a");
+        let identity = Identity::from("ada");
+        let key = Key::new(&space, identity.as_ref());
         let overflow = Overflow::new(clock);
         let rate = Quota::per_second(2).rate();
         let charge = |limit: usize| {
             let args: [Arg<'_>; 2] = charge_one_args(rate, rate.price(1));
             let op = Op::Run {
                 program: &CHARGE_ONE,
-                keys: &[],
+                keys: &[key],
                 args: &args,
             };
             let output = overflow.run(&op, LimitSet::one(limit)).unwrap();
@@ -75,7 +98,7 @@ mod tests {
         let charges = [(rate, testing::change(rate, 500_000)); 2];
         let op = Op::Run {
             program: &CHARGE,
-            keys: &[],
+            keys: &[key, key],
             args: &testing::args(&charges),
         };
         let mut members = LimitSet::one(3);

@@ -93,6 +93,13 @@ impl<'a> Partitions<'a> {
         let (identity, by) = (partition.identity.as_ref(), &limits[index].by);
         Some(by.key(identity, partition.fallback))
     }
+
+    /// Makes the key of the block of a limit's partition. `None`: the limit has no block, or skips the request.
+    pub(crate) fn block_key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
+        let partition = self.0[index].as_ref()?;
+        let block = limits[index].block.as_ref()?;
+        Some(block.key(partition.identity.as_ref(), partition.fallback))
+    }
 }
 
 impl Partitions<'_> {

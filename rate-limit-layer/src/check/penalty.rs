@@ -1,11 +1,8 @@
-use layer_store::{Arg, Identity, Key, Op, Reply, StoreError};
+use layer_store::{Identity, IdentityRef, Reply, StoreError};
 
 use crate::{
-    algorithm::{
-        demand::Demand,
-        program::{CHARGE, args::MAX_ARGS},
-    },
-    check::{Checker, decision::Debt},
+    algorithm::demand::Demand,
+    check::{Checker, decision::Debt, run::Run},
     policy::{costs::Costs, limit_set::LimitSet},
 };
 
@@ -16,10 +13,11 @@ impl Checker {
         identity: &Identity<'_>,
         units: u64,
     ) -> Result<Vec<Debt>, StoreError> {
-        let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
+        let identity = identity.as_ref();
+        let keys: Vec<_> = self.keys(identity, false).collect();
         let mut debts = Vec::with_capacity(keys.len());
         for (limit, key) in keys.iter().enumerate() {
-            debts.push(self.take_units(limit, key, units).await?);
+            debts.push(self.take_units(limit, identity, units).await?);
             // What was charged in advance is taken with the rest.
             if let Some(stocks) = &self.stocks {
                 stocks.forget(key.bits());
@@ -31,7 +29,7 @@ impl Checker {
     async fn take_units(
         &self,
         limit: usize,
-        key: &Key<'_>,
+        identity: IdentityRef<'_>,
         units: u64,
     ) -> Result<Debt, StoreError> {
         let burst = self.limits[limit].quota.capacity();
@@ -40,7 +38,7 @@ impl Checker {
         // Each command takes its units or none, so all of them together never take more than was asked for. Others may spend what
         // is left between two commands: then still fewer are asked for.
         loop {
-            let (is_taken, debt) = self.charge_key(limit, key, cost).await?;
+            let (is_taken, debt) = self.charge_key(limit, identity, cost).await?;
             let left = debt.remaining(&self.limits);
             if is_taken || left == 0 {
                 return Ok(debt);
@@ -49,25 +47,28 @@ impl Checker {
         }
     }
 
-    /// Charges one key, or looks at it if the cost is zero. Returns if it was charged, and what it owes.
+    /// Charges one key, or looks at it if the cost is zero. Returns if it was charged, and what it owes. To take units is no strike.
     async fn charge_key(
         &self,
         limit: usize,
-        key: &Key<'_>,
+        identity: IdentityRef<'_>,
         cost: u64,
     ) -> Result<(bool, Debt), StoreError> {
         let demand = match cost {
             0 => Demand::Look { cost },
             cost => Demand::Charge { cost },
         };
-        let mut args = [Arg::Int(0); MAX_ARGS];
-        let len = self.limits[limit].args(demand, &mut args);
-        let op = Op::Run {
-            program: &CHARGE,
-            keys: std::slice::from_ref(key),
-            args: &args[..len],
-        };
-        let output = self.caller.call(&op).await?.into_output()?;
+        let charged = &self.limits[limit];
+        let key = charged.by.key(identity, false);
+        let mut run = Run::new(key);
+        run.push(charged, key, demand);
+        let block = charged.block.as_ref();
+        run.push_block(
+            charged,
+            block.map(|block| block.key(identity, false)),
+            false,
+        );
+        let output = self.caller.call(&run.op()).await?.into_output()?;
         // Of no limit that one number is the reply for: the program is the one for all.
         let costs = Costs::All(0);
         let reported = Debt::reported(&output, &self.limits, LimitSet::one(limit), &costs);

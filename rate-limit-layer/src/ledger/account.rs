@@ -1,7 +1,7 @@
 use crate::algorithm::{
     gcra::{Rate, SLACK},
     span::Span,
-    usage::{Count, Usage},
+    usage::{Blocked, Count, Usage},
 };
 
 /// The knowledge that this process has of one key under one limit: numbers in, numbers out.
@@ -30,8 +30,8 @@ pub(crate) struct Account {
     /// What was charged to this process's share of the quota ([`FailureMode::Local`](crate::FailureMode::Local)).
     share: Span,
     reported: Span,
-    /// The price of the charges that the report is about. `None`: of all, as it is the debt itself.
-    reported_price: Option<Span>,
+    /// The charges that the report is about.
+    reported_to: Charges,
     /// The time before the command was sent that reported.
     reported_at: u64,
     /// How much later its reply came. The debt may be owed for so much longer than it is counted here.
@@ -52,14 +52,28 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     debt: Span,
-    /// The price of the charges that it is about. `None`: of all.
-    price: Option<Span>,
+    /// The charges that it is about.
+    to: Charges,
+}
+
+/// The charges that a report is about, and so what its debt means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charges {
+    /// All: it is what the key owes.
+    All,
+    /// Those of one price: it refuses them for as long as the store does.
+    OfPrice(Span),
+    /// All, and it is the time for which they are blocked.
+    Blocked,
 }
 
 impl Report {
     /// Makes the report of a debt.
     pub(crate) const fn debt(debt: Span) -> Self {
-        Self { debt, price: None }
+        Self {
+            debt,
+            to: Charges::All,
+        }
     }
 
     /// Makes the report of a reply to a command about `price`.
@@ -67,13 +81,19 @@ impl Report {
     /// GCRA's debt refuses a charge of any price. The other algorithms tell until when another charge of that price is refused. It is
     /// kept as the debt that refuses it for as long, and refuses no other: a smaller one may pass before, and a larger one only
     /// the store can tell a time.
+    ///
+    /// A block refuses a charge of any price, until it ends. If the wait is longer than the block, it is that of the price.
     pub(crate) fn of(usage: Usage, rate: Rate, price: Span) -> Self {
         match usage {
             Usage::Debt(debt) => Self::debt(debt),
             Usage::Count(Count { wait: 0, .. }) => Self::debt(Span::ZERO),
-            Usage::Count(Count { wait, .. }) => Self {
-                debt: rate.sum(rate.difference(rate.full(), price), Span::of_micros(wait)),
-                price: Some(price),
+            Usage::Blocked(Blocked { block, wait, .. }) if block >= wait => Self {
+                debt: Span::of_micros(block),
+                to: Charges::Blocked,
+            },
+            Usage::Count(Count { wait, .. }) | Usage::Blocked(Blocked { wait, .. }) => Self {
+                debt: refusing_for(Span::of_micros(wait), rate, price),
+                to: Charges::OfPrice(price),
             },
         }
     }
@@ -100,7 +120,7 @@ impl Account {
             pending: Span::ZERO,
             share: Span::ZERO,
             reported: Span::ZERO,
-            reported_price: None,
+            reported_to: Charges::All,
             reported_at: 0,
             reply_took: 0,
             asking: false,
@@ -166,8 +186,8 @@ impl Account {
     pub(crate) fn admit_to_store(&self, rate: Rate, price: Span) -> Result<(), Shortage> {
         // ## Reported => believed | asked again by one request, while the others go on believing | forgotten
         let reported = match self.age() {
-            0..ASK_AFTER => self.reported_to(price),
-            ASK_AFTER..BELIEF if self.asking => self.reported_to(price),
+            0..ASK_AFTER => self.reported(rate, price),
+            ASK_AFTER..BELIEF if self.asking => self.reported(rate, price),
             _ => Span::ZERO,
         };
         // The client is told a time after which it surely passes.
@@ -183,9 +203,10 @@ impl Account {
 
     /// Returns true if the report is believed, and is about charges of another price.
     pub(crate) fn is_silent_about(&self, price: Span) -> bool {
-        let is_other = self
-            .reported_price
-            .is_some_and(|reported| reported != price);
+        let is_other = match self.reported_to {
+            Charges::All | Charges::Blocked => false,
+            Charges::OfPrice(reported) => reported != price,
+        };
         is_other && !self.reported.is_zero() && self.age() < BELIEF
     }
 
@@ -231,7 +252,7 @@ impl Account {
     /// count: the store may let them through.
     pub(crate) fn admit_unseen(&mut self, rate: Rate, price: Span) -> Result<(), Shortage> {
         let reported = if self.age() < BELIEF {
-            self.reported_to(price)
+            self.reported(rate, price)
         } else {
             Span::ZERO
         };
@@ -274,9 +295,9 @@ impl Account {
         let debt = rate.after(report.debt, took);
         if sent_at >= self.reported_at {
             (self.reported, self.reported_at, self.asking) = (debt, sent_at, false);
-            self.reported_price = report.price;
+            self.reported_to = report.to;
             self.reply_took = took;
-        } else if self.reported_price == report.price {
+        } else if self.reported_to == report.to {
             // An older command that was answered later: both debts are owed, so the larger one is.
             self.reported = self.reported.max(debt);
             self.reply_took = self.reply_took.max(took);
@@ -315,10 +336,12 @@ impl Account {
     }
 
     /// Returns what is known from the report for a charge of `price`.
-    fn reported_to(&self, price: Span) -> Span {
-        match self.reported_price {
-            Some(reported) if reported != price => Span::ZERO,
-            _ => self.reported,
+    fn reported(&self, rate: Rate, price: Span) -> Span {
+        match self.reported_to {
+            Charges::OfPrice(reported) if reported != price => Span::ZERO,
+            Charges::All | Charges::OfPrice(_) => self.reported,
+            Charges::Blocked if self.reported.is_zero() => Span::ZERO,
+            Charges::Blocked => refusing_for(self.reported, rate, price),
         }
     }
 
@@ -326,6 +349,11 @@ impl Account {
     const fn age(&self) -> u64 {
         self.at - self.reported_at
     }
+}
+
+/// Returns the debt that refuses a charge of `price` for so long.
+fn refusing_for(time: Span, rate: Rate, price: Span) -> Span {
+    rate.sum(rate.difference(rate.full(), price), time)
 }
 
 fn allow(rate: Rate, debt: Span, price: Span) -> Result<(), Shortage> {

@@ -27,6 +27,9 @@
 //!   an exact log or of `2 * limit` for a fixed or a sliding window. It never refuses what the algorithm itself lets through, wherever the
 //!   edges of its windows are, as each algorithm's bound shows. Edges by this process's clock would not do: the store has its own.
 //!
+//! A limit with a block ([`Policy::block`](crate::Policy::block)) learns the time until the block ends, which refuses every cost, and
+//! nothing else: each other refusal is to be counted by the store.
+//!
 //! What passes without the store is then bounded by that rate, which for windows is twice the limit at once. If a process has let so much
 //! pass, its ledger may refuse in the next window what a limiter that begins anew at its edge would not.
 //!
@@ -96,7 +99,7 @@ impl Ledger {
     ) -> Result<(), Excess> {
         let mut counted = keys
             .clone()
-            .filter(|(limit, _)| !limits[*limit].is_gcra() && costs.of(*limit) > 0);
+            .filter(|(limit, _)| !limits[*limit].tells_debt() && costs.of(*limit) > 0);
         let is_told = !counted.any(|(limit, key)| {
             let price = limits[limit].rate.price(costs.of(limit));
             let is_silent = self.table.find(&limits[limit], key, now, |account| {

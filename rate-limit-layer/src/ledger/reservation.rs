@@ -1,5 +1,5 @@
 use crate::{
-    algorithm::usage::Usage,
+    algorithm::{span::Span, usage::Usage},
     check::decision::{Debt, Excess},
     ledger::{
         Ledger,
@@ -82,7 +82,14 @@ impl<'a> Reservation<'a> {
                 continue;
             };
             let rate = self.limits[limit].rate;
-            let report = Report::of(usage, rate, rate.price(self.costs.of(limit)));
+            let price = rate.price(self.costs.of(limit));
+            let report = match usage {
+                // Not believed: the store counts each refusal as a strike.
+                Usage::Debt(_) | Usage::Count(_) if self.limits[limit].block.is_some() => {
+                    Report::debt(Span::ZERO)
+                }
+                usage => Report::of(usage, rate, price),
+            };
             self.account(limit, now, |account| {
                 account.learn(rate, report, sent.sent_at);
                 if charged {

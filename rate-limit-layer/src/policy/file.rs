@@ -1,10 +1,10 @@
 //! Quotas and policies as they are written in a file (feature `serde`).
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::{FailureMode, Policy, Quota, policy::name_fault};
+use crate::{Block, FailureMode, Policy, Quota, policy::name_fault};
 
 /// Reads the text of a quota: `"100/min burst 20"`.
 impl<'de> Deserialize<'de> for Quota {
@@ -24,7 +24,8 @@ impl Serialize for Quota {
 
 /// Reads a policy: `{"quota": "100/min burst 20", "fail": "open", "name": "api", "shadow": true}`.
 ///
-/// `fail` is `"open"`, `"closed"`, or `{"local": 4}` for four instances. It has no default. `name` and `shadow` may be left out.
+/// `fail` is `"open"`, `"closed"`, or `{"local": 4}` for four instances. It has no default. The others may be left out: `name`, `shadow`,
+/// and `block`, such as `{"after": 10, "seconds": 60, "up_to_seconds": 3600}` ([`Policy::block`]), without or with the last of these.
 /// Anything else is an error. Whom the policy counts is no matter of a file: write [`Policy::by`].
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -33,6 +34,15 @@ impl<'de> Deserialize<'de> for Policy {
         let policy = match file.shadow {
             true => policy.shadow(),
             false => policy,
+        };
+        let policy = match file.block {
+            None => policy,
+            Some(_) if file.shadow => {
+                return Err(D::Error::custom(
+                    "a policy on trial has no block: leave out `shadow` or `block`",
+                ));
+            }
+            Some(block) => policy.block(block.read().map_err(D::Error::custom)?),
         };
         match file.name {
             None => Ok(policy),
@@ -52,6 +62,23 @@ struct PolicyFile {
     name: Option<String>,
     #[serde(default)]
     shadow: bool,
+    block: Option<BlockFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "block")]
+struct BlockFile {
+    after: u32,
+    seconds: u64,
+    up_to_seconds: Option<u64>,
+}
+
+impl BlockFile {
+    fn read(self) -> Result<Block, &'static str> {
+        let time = Duration::from_secs(self.seconds);
+        let longest = self.up_to_seconds.map(Duration::from_secs);
+        Block::checked(self.after, time, longest)
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,6 +125,29 @@ mod tests {
         let local = FailureMode::Local(NonZeroU32::new(4).unwrap());
         assert_eq!(whole.failure_mode(), local);
         assert!(whole.name.as_deref() == Some("api") && whole.is_shadow());
+        assert_eq!(whole.block, None);
+        let file = |block: &str| {
+            let file = format!(r#"{{"quota": "5/s", "fail": "open", "block": {block}}}"#);
+            from_str::<Policy>(&file).map(|policy| policy.block)
+        };
+        let seconds = Duration::from_secs;
+        let block = Block::after(10, seconds(60));
+        let read = file(r#"{"after": 10, "seconds": 60}"#).unwrap();
+        assert_eq!(read, Some(block));
+        let read = file(r#"{"after": 10, "seconds": 60, "up_to_seconds": 3600}"#).unwrap();
+        assert_eq!(read, Some(block.up_to(seconds(3_600))));
+        for (block, hint) in [
+            (r#"{"after": 0, "seconds": 60}"#, "write how many"),
+            (r#"{"after": 1, "seconds": 0}"#, "write a time between them"),
+            (
+                r#"{"after": 1, "seconds": 2, "up_to_seconds": 1}"#,
+                "the longest block is shorter than the first",
+            ),
+            (r#"{"after": 1, "minutes": 2}"#, "unknown field `minutes`"),
+        ] {
+            let error = file(block).unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
         let closed: Policy = from_str(r#"{"quota": "5/s", "fail": "closed"}"#).unwrap();
         assert_eq!(closed.failure_mode(), FailureMode::Closed);
     }

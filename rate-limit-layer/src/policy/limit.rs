@@ -7,6 +7,7 @@ use crate::{
     Policy, Quota,
     algorithm::{
         Algorithm,
+        block::BlockRule,
         demand::Demand,
         gcra::{Change, Rate},
         program::args::{
@@ -14,7 +15,10 @@ use crate::{
         },
     },
     metrics::{Decisions, Outcome},
-    policy::{FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_set::LimitSet},
+    policy::{
+        FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_block::LimitBlock,
+        limit_set::LimitSet,
+    },
     provisional::commit_by::CommitBy,
     response::{headers, problem},
     tier::Tiers,
@@ -27,8 +31,10 @@ pub(crate) struct Limit {
     pub(crate) quota: Quota,
     /// GCRA's rate. For another algorithm one that never refuses what the algorithm admits ([`Quota::rate`]).
     pub(crate) rate: Rate,
-    /// True if the algorithm is GCRA and all prices are whole microseconds: a program of its own charges such a limit.
-    pub(crate) is_whole: bool,
+    /// True if the algorithm is GCRA, all prices are whole microseconds, and there is no block: a program of its own charges such a limit.
+    pub(crate) is_simple: bool,
+    /// `None`: however often it refuses, nobody is blocked.
+    pub(crate) block: Option<Arc<LimitBlock>>,
     mode: FailureMode,
     /// True if it is on trial, and refuses nobody.
     is_shadow: bool,
@@ -55,7 +61,7 @@ impl Limit {
     ///
     /// # Panics
     ///
-    /// If it has tiers, and no name or is on trial.
+    /// If it has tiers, and no name or is on trial, or if it has a block and is on trial.
     #[track_caller]
     pub(crate) fn new(policy: Policy) -> Self {
         let quota = policy.quota;
@@ -75,6 +81,13 @@ impl Limit {
             );
             Arc::new(Tiers::new(by, &name))
         });
+        let block = policy.block.map(|block| {
+            assert!(
+                !policy.is_shadow,
+                "the policy {name:?} is on trial and has a block, which would refuse: write it without .shadow() or without .block(..)"
+            );
+            Arc::new(LimitBlock::new(block, &name))
+        });
         // A trial neither reads nor changes what a policy of its name has counted.
         let counted_as = match policy.is_shadow {
             true => format!("{name}{SHADOW}").into(),
@@ -83,7 +96,8 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_whole: is_whole(quota),
+            is_simple: is_whole(quota) && block.is_none(),
+            block,
             // The failure of a shadow's store is no refusal.
             mode: match policy.is_shadow {
                 true => FailureMode::Open,
@@ -113,7 +127,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_whole: is_whole(quota),
+            is_simple: is_whole(quota) && self.block.is_none(),
             tiers: None,
             ..self.clone()
         }
@@ -163,6 +177,22 @@ impl Limit {
                 )
             }
         }
+    }
+
+    /// Returns true if a refusal by this limit tells how long it goes on, whatever the cost of the next request.
+    pub(crate) const fn tells_debt(&self) -> bool {
+        self.is_gcra() && self.block.is_none()
+    }
+
+    /// Returns how many keys it has of an identity.
+    pub(crate) fn keys(&self) -> usize {
+        1 + usize::from(self.block.is_some())
+    }
+
+    /// Returns the rule by which it blocks.
+    pub(crate) fn block_rule(&self) -> Option<BlockRule> {
+        let block = self.block.as_ref()?.block;
+        Some(block.rule(self.quota.window()))
     }
 
     /// Counts a decision under this policy.

@@ -1,8 +1,10 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
 //! - [`quota`]: how much in which time; `calendar`: in days and months. [`cost`]: what a request may cost. [`costs`]: what one costs.
-//! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
+//! - [`block`]: what follows after many refusals; [`limit_block`]: the same made ready.
+//! - [`counts_by`]: whom a limit counts, under which keys ([`key_spaces`]). [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
+pub(crate) mod block;
 #[cfg(feature = "calendar")]
 mod calendar;
 pub(crate) mod cost;
@@ -10,7 +12,9 @@ pub(crate) mod costs;
 pub(crate) mod counts_by;
 #[cfg(feature = "serde")]
 mod file;
+pub(crate) mod key_spaces;
 pub(crate) mod limit;
+pub(crate) mod limit_block;
 pub(crate) mod limit_set;
 pub(crate) mod quota;
 
@@ -19,7 +23,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use layer_http::{KeyExtractor, RequestHead};
 
 use crate::{
-    Quota, TierLookUp,
+    Block, Quota, TierLookUp,
     policy::costs::CostOf,
     provisional::{commit_by::CommitBy, response_head::ResponseHead},
     tier::TierBy,
@@ -63,6 +67,7 @@ pub struct Policy {
     pub(crate) commit_by: Option<CommitBy>,
     pub(crate) cost_of: Option<CostOf>,
     pub(crate) tier_by: Option<TierBy>,
+    pub(crate) block: Option<Block>,
 }
 
 /// A policy that lacks its failure mode, as [`Quota::by`] and [`Quota::name`] return it.
@@ -228,6 +233,11 @@ impl UnfinishedPolicy {
         Self(self.0.name(name))
     }
 
+    /// Blocks clients that do not stop, as [`Policy::block`] does.
+    pub fn block(self, block: Block) -> Self {
+        Self(self.0.block(block))
+    }
+
     /// Puts the policy on trial, as [`Policy::shadow`] does.
     pub fn shadow(self) -> Self {
         Self(self.0.shadow())
@@ -245,6 +255,7 @@ impl Policy {
             commit_by: None,
             cost_of: None,
             tier_by: None,
+            block: None,
         }
     }
 
@@ -480,6 +491,54 @@ impl Policy {
 
     fn commit_by(mut self, by: CommitBy) -> Self {
         self.commit_by = Some(by);
+        self
+    }
+
+    /// Blocks a client that goes on though this policy refuses it: for a time everything that the policy counts is refused. Default: the
+    /// client may come as often as it likes, and passes as soon as the quota allows it.
+    ///
+    /// Each refusal by the policy is a strike. Strikes are counted in windows as long as the quota's, the first of which begins with a
+    /// strike. The one that [`Block::after`] names begins a block, in all instances. While it goes on there are no strikes, and nothing is
+    /// charged; refusals tell in `Retry-After` when it ends, or when the quota allows the request if that is later. The next block is
+    /// twice as long, up to [`Block::up_to`], until as much time has passed without one.
+    ///
+    /// ```
+    /// # use http::{Request, Response, StatusCode};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// use std::time::Duration;
+    ///
+    /// use rate_limit_layer::{Block, Quota, RateLimitLayer, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let block = Block::after(3, Duration::from_secs(600)).up_to(Duration::from_secs(86_400));
+    /// let login = Quota::per_minute(5).name("login").fail_closed().block(block);
+    /// let layer = RateLimitLayer::new(MemoryStore::new(), login);
+    /// # let service = layer.layer(service_fn(|_: Request<()>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    /// # }));
+    /// for _ in 0..5 {
+    ///     assert_eq!(service.clone().oneshot(Request::new(())).await?.status(), StatusCode::OK);
+    /// }
+    /// for retry_after in ["12", "12", "600", "600"] {
+    ///     let refused = service.clone().oneshot(Request::new(())).await?;
+    ///     assert_eq!(refused.headers()["retry-after"], retry_after);
+    /// }
+    /// # Ok::<_, std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// A refusal by another policy of the layer is no strike, and a request that costs nothing under this one
+    /// ([`cost`](Self::cost)) passes it though it is blocked. [`Limiter::reset`](crate::Limiter::reset) ends a block and forgets the earlier
+    /// ones.
+    ///
+    /// Each refusal goes to the store, which counts it: a flood costs it a command for each request until the block begins. From then on
+    /// a process asks once a second. While the store is down there are no strikes, and a block is known for a second. The strikes are
+    /// in a key of their own, of the kind `block`: it counts as one of the eight policies of a layer. A memory store that is full has no
+    /// room for strikes, and counts a client that exceeds its quota among its newcomers.
+    ///
+    /// A policy with a block cannot be on trial or [charged in advance](crate::RateLimitLayer::prepaid).
+    pub const fn block(mut self, block: Block) -> Self {
+        self.block = Some(block);
         self
     }
 

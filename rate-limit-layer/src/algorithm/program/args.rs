@@ -3,6 +3,7 @@
 use layer_store::Arg;
 
 use crate::algorithm::{
+    block::BlockRule,
     demand::Demand,
     gcra::{Change, Rate},
     span::Span,
@@ -14,6 +15,7 @@ pub(crate) const SLIDING_WINDOW: i64 = 2;
 pub(crate) const FIXED_WINDOW: i64 = 3;
 pub(crate) const EXACT_LOG: i64 = 4;
 pub(crate) const CALENDAR_WINDOW: i64 = 5;
+pub(super) const BLOCK: i64 = 6;
 
 /// The numbers of the demands.
 const LOOK: i64 = 0;
@@ -34,6 +36,11 @@ impl<'a, 'b> Numbers<'a, 'b> {
     /// Takes the next number. Missing ones are zero.
     pub(super) fn next(&mut self) -> i64 {
         self.0.next().and_then(Arg::int).unwrap_or(0)
+    }
+
+    /// Returns the next number, which stays.
+    pub(super) fn peek(&self) -> i64 {
+        self.0.as_slice().first().and_then(Arg::int).unwrap_or(0)
     }
 
     /// Takes the next number, of those that are not negative.
@@ -73,6 +80,22 @@ pub(crate) fn count_args(
     let numbers = [algorithm, limit as i64].into_iter().chain(window);
     let asked = [number, demand.cost() as i64, age as i64];
     write(args, numbers.chain(asked))
+}
+
+/// Writes the arguments of a block to the front of `args`, and returns their number. It is looked at, unless its limit is charged.
+pub(crate) fn block_args(rule: BlockRule, is_charge: bool, args: &mut [Arg<'_>]) -> usize {
+    let BlockRule {
+        after,
+        window,
+        time,
+        longest,
+    } = rule;
+    let rule = [after, window, time, longest].map(|number| number as i64);
+    let demand = match is_charge {
+        true => CHARGE,
+        false => LOOK,
+    };
+    write(args, [BLOCK].into_iter().chain(rule).chain([demand]))
 }
 
 /// Writes numbers to the front of `args`, and returns how many.
