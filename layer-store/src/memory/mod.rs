@@ -103,7 +103,7 @@ impl MemoryStore {
     /// If `entries` is zero: such a store could keep nothing.
     #[track_caller]
     pub fn with_clock(entries: usize, clock: Clock) -> Self {
-        Self::with_settings(entries, usize::MAX, clock)
+        Self::with_bounds_and_clock(entries, usize::MAX, clock)
     }
 
     /// Makes an empty store of at most `entries` that together take at most `bytes`.
@@ -126,11 +126,16 @@ impl MemoryStore {
     /// ```
     #[track_caller]
     pub fn with_bounds(entries: usize, bytes: usize) -> Self {
-        Self::with_settings(entries, bytes, Clock::system())
+        Self::with_bounds_and_clock(entries, bytes, Clock::system())
     }
 
+    /// Makes an empty store with the bounds of [`with_bounds`](Self::with_bounds) that takes its time from `clock`.
+    ///
+    /// # Panics
+    ///
+    /// If `entries` or `bytes` is zero.
     #[track_caller]
-    pub(crate) fn with_settings(entries: usize, bytes: usize, clock: Clock) -> Self {
+    pub fn with_bounds_and_clock(entries: usize, bytes: usize, clock: Clock) -> Self {
         assert!(
             entries > 0,
             "a store of no entries keeps nothing: write how many it may hold, as in with_capacity(100_000)"

@@ -6,7 +6,10 @@ const EACH: usize = 56 + (48 + 100) + (22 + 13);
 
 fn bounded(entries: usize, bytes: usize) -> (MemoryStore, ManualClock) {
     let (clock, hand) = Clock::manual(START);
-    (MemoryStore::with_settings(entries, bytes, clock), hand)
+    (
+        MemoryStore::with_bounds_and_clock(entries, bytes, clock),
+        hand,
+    )
 }
 
 /// Writes `len` bytes under the key of `number`, which has one digit.

@@ -25,7 +25,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn memory(&self) -> MemoryStore {
-        MemoryStore::with_settings(self.capacity, self.bytes, self.clock.clone())
+        MemoryStore::with_bounds_and_clock(self.capacity, self.bytes, self.clock.clone())
     }
 
     /// Returns the keys whose values must be gone after `op`, whatever they are.

@@ -46,7 +46,7 @@ pub(super) struct Begun {
 impl Copies {
     pub(super) fn new(capacity: usize, bytes: usize, clock: Clock, bound: Duration) -> Self {
         Self {
-            memory: MemoryStore::with_settings(capacity, bytes, clock.clone()),
+            memory: MemoryStore::with_bounds_and_clock(capacity, bytes, clock.clone()),
             clock,
             bound,
             stripes: (0..STRIPES).map(|_| Aligned::default()).collect(),
