@@ -11,7 +11,7 @@ use crate::{
 /// Benches are left out: clippy compiles them.
 pub(crate) fn test(args: &[String]) -> TaskResult {
     ensure_redis()?;
-    run(&mut cargo_test(None, args))?;
+    run(&mut cargo_test(&[], args))?;
     if args.is_empty() {
         for words in WITHOUT_FEATURES {
             run(cargo().args(words.split(' ')))?;
@@ -20,10 +20,10 @@ pub(crate) fn test(args: &[String]) -> TaskResult {
     Ok(())
 }
 
-/// Runs every test in release mode, the long ones at full size.
+/// Runs every test with optimizations, the long ones at full size. A failed test program ends none of the others.
 pub(crate) fn soak(args: &[String]) -> TaskResult {
     ensure_redis()?;
-    run(cargo_test(Some("--release"), args)
+    run(cargo_test(&["--profile=soak", "--no-fail-fast"], args)
         .env("SOAK", "1")
         .env("SCHEDULES", "100000"))
 }
@@ -36,7 +36,7 @@ pub(crate) fn test_on_servers(names: &[String], args: &[String]) -> TaskResult {
         let program = server.fetch()?;
         let on_servers: Vec<_> = ON_SERVERS.iter().copied().map(String::from).collect();
         let args = if args.is_empty() { &on_servers } else { args };
-        let mut tests = cargo_test(Some("--no-fail-fast"), args);
+        let mut tests = cargo_test(&["--no-fail-fast"], args);
         tests.env("REDIS_SERVER", program);
         if run(&mut tests).is_err() {
             failed.push(server.name);
@@ -49,9 +49,9 @@ pub(crate) fn test_on_servers(names: &[String], args: &[String]) -> TaskResult {
 }
 
 /// Returns the `cargo test` of the whole workspace, or of the package that `args` name.
-fn cargo_test(flag: Option<&str>, args: &[String]) -> Command {
+fn cargo_test(flags: &[&str], args: &[String]) -> Command {
     let mut command = cargo();
-    command.args(["test", "--all-features"]).args(flag);
+    command.args(["test", "--all-features"]).args(flags);
     let is_package = |arg: &String| {
         arg == "-p" || arg.starts_with("--package") || (arg.starts_with("-p") && arg.len() > 2)
     };
@@ -126,7 +126,7 @@ mod tests {
     fn a_package_that_is_named_is_tested_alone() {
         let words = |args: &[&str]| {
             let args: Vec<_> = args.iter().map(|arg| String::from(*arg)).collect();
-            let command = cargo_test(Some("--release"), &args);
+            let command = cargo_test(&["--release"], &args);
             let words = command.get_args().map(|word| word.to_string_lossy());
             words.collect::<Vec<_>>().join(" ")
         };
