@@ -224,7 +224,7 @@
 //! # Charging in advance
 //!
 //! Over a network each check is a command. For a key with many requests, such as one limit of a whole service,
-//! [`prepaid(k)`](RateLimitLayer::prepaid) charges up to `k` requests in advance, so that one command is enough for `k + 1` checks:
+//! [`prepaid(k)`](RateLimitLayer::prepaid) charges up to `k` requests in advance, so that one command is enough for `k` checks:
 //!
 //! ```
 //! # use rate_limit_layer::{Quota, RateLimitLayer, key_fn, store::MemoryStore};
@@ -236,6 +236,8 @@
 //!
 //! - In any interval of length `t`, `n` processes let at most `burst + t * limit / window + n * k` requests pass. In the long run no more
 //!   pass than without.
+//! - The next command begins with the last request of a stock. While it is under way the checks of its key wait, and all that wait share
+//!   the next one.
 //! - The number adapts to the key. What is not used within a second is given back; until then it is not there for other processes.
 //! - It is off by default, for limiters of one policy only, and does nothing over a memory store.
 //!

@@ -131,13 +131,16 @@ impl Limiter {
 
     /// Sets how many requests of a key this process may charge in advance, so that one command is enough for many checks. Default 0.
     ///
-    /// For keys with many requests, such as a limit of the whole service. `prepaid(10)`: a busy key costs one command for 11 checks.
+    /// For keys with many requests, such as a limit of the whole service. `prepaid(10)`: a busy key costs one command for 10 checks, and
+    /// no check waits as long as they come no faster than 10 in a round trip to the store. If they do, all that wait for a key share the
+    /// next command: 64 tasks that ask for one key without a pause cost one command for 74 checks.
+    ///
     /// The number adapts to the key: 1, 2, 4 and so on while they are used up within a second. What is left after a second is given
     /// back, so a key with few requests is charged one by one. At most half of what a key has left is charged in advance.
     ///
     /// With `n` processes at most `burst + limit * t / window + 10 * n` requests pass in any interval of length `t`. In the long
-    /// run no more pass than without. A process that ends, or a check that is dropped while it asks the store, has charged up to 10 for
-    /// nothing.
+    /// run no more pass than without. A process that ends has charged up to 10 for nothing. A check that is dropped while it waits gets
+    /// its share back.
     ///
     /// Over a memory store nothing is charged in advance.
     ///

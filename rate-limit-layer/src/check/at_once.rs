@@ -150,6 +150,7 @@ impl Checker {
             LimitSet::one(0),
             &cost.into(),
             &self.outage,
+            true,
         );
         match &decision {
             Some(Decision::Admit(_)) => limit.count(Outcome::Admitted),

@@ -33,7 +33,7 @@ pub(crate) struct Charge<'a> {
     costs: Costs,
     /// The debts so far.
     counted: Counted,
-    /// True if it charges more than its request, which is tried again alone if this is refused.
+    /// True if it charges for several requests, which are tried again alone if this is refused. They are counted one by one elsewhere.
     is_trial: bool,
     /// The command that is asked for next.
     command: Command<'a>,
@@ -85,7 +85,7 @@ impl<'a> Charge<'a> {
         self.reservation = Some(reservation);
     }
 
-    /// Lets a refusal be told to nobody: the request is tried again.
+    /// Lets a refusal be told to nobody, as the requests are tried again, and those that pass be counted elsewhere.
     pub(crate) const fn as_trial(&mut self) {
         self.is_trial = true;
     }
@@ -203,8 +203,10 @@ impl<'a> Charge<'a> {
         // ## Charged => admitted
         // From here on the charges are kept.
         self.kept = std::mem::take(&mut self.charged);
-        for limit in self.kept.iter() {
-            self.limits[limit].count(Outcome::Admitted);
+        if !self.is_trial {
+            for limit in self.kept.iter() {
+                self.limits[limit].count(Outcome::Admitted);
+            }
         }
         if let Some(reservation) = &mut self.reservation {
             reservation.admitted();
@@ -234,7 +236,15 @@ impl Protocol for Charge<'_> {
         {
             self.learn(charged, debts);
         }
-        match read(reply, self.limits, members, &self.costs, self.outage) {
+        let counts = !self.is_trial;
+        match read(
+            reply,
+            self.limits,
+            members,
+            &self.costs,
+            self.outage,
+            counts,
+        ) {
             // ## Asking => charged, on to the next command
             // The request is told of the limit with the fewest requests left, over all commands.
             Some(Decision::Admit(debt)) => {
@@ -261,7 +271,8 @@ impl Protocol for Charge<'_> {
     }
 }
 
-/// Decides by the reply to a charge of `members`. `None`: the charge was not made, and they all fail open.
+/// Decides by the reply to a charge of `members`. `None`: the charge was not made, and they all fail open. `counts`: a failure is that of
+/// one request, and counted here.
 #[inline]
 pub(crate) fn read(
     reply: Result<Reply, StoreError>,
@@ -269,6 +280,7 @@ pub(crate) fn read(
     members: LimitSet,
     costs: &Costs,
     outage: &Outage,
+    counts: bool,
 ) -> Option<Decision> {
     let decision = reply.and_then(Reply::into_output).and_then(|output| {
         Decision::read(&output, limits, members, costs).ok_or_else(Reply::unexpected)
@@ -277,7 +289,7 @@ pub(crate) fn read(
         Ok(decision) => Some(decision),
         Err(error) => {
             let closed = any_closed(limits, members);
-            tell_failed(limits, members, &error, closed);
+            tell_failed(limits, members, &error, closed, counts);
             outage.decide(&error, closed).map(Decision::Fail)
         }
     }
@@ -320,13 +332,21 @@ fn write_refused(limits: &[Limit], excess: &Excess, costs: &Costs) {
 
 /// Tells that the store did not say, and what became of the request.
 #[cold]
-fn tell_failed(limits: &[Limit], members: LimitSet, error: &StoreError, closed: bool) {
+fn tell_failed(
+    limits: &[Limit],
+    members: LimitSet,
+    error: &StoreError,
+    closed: bool,
+    counts: bool,
+) {
     let outcome = match closed {
         true => Outcome::FailedClosed,
         false => Outcome::FailedOpen,
     };
     for limit in members.iter().map(|limit| &limits[limit]) {
-        limit.count(outcome);
+        if counts {
+            limit.count(outcome);
+        }
         let told = match limit.is_shadow() {
             true => outcome.of_shadow(),
             false => outcome,

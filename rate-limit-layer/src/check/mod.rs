@@ -165,13 +165,26 @@ impl Checker {
             "a policy with tiers is not charged in advance: write it without .prepaid(..)"
         );
         let (rate, clock) = (limit.rate, self.clock.clone());
-        let stocks = || Arc::new(Stocks::new(most, rate, clock.clone()));
-        // A store that answers at once is as near as a stock.
-        let stocks = (most > 0 && self.ledger.is_some()).then(stocks);
         let (store, limits) = (self.store().clone(), self.limits.clone());
+        let this = Self::with_clock(store, limits, clock.clone());
+        // A store that answers at once is as near as a stock.
+        let stocks = (most > 0 && self.ledger.is_some())
+            .then(|| Arc::new(Stocks::new(most, rate, clock, Arc::new(this.sharing()))));
+        Self { stocks, ..this }
+    }
+
+    /// Makes a checker without stocks that shares the ledger, the counts, and what is known of the store.
+    fn sharing(&self) -> Self {
         Self {
-            stocks,
-            ..Self::with_clock(store, limits, clock)
+            caller: self.caller.clone(),
+            limits: self.limits.clone(),
+            outage: self.outage.clone(),
+            clock: self.clock.clone(),
+            ledger: self.ledger.clone(),
+            stocks: None,
+            live: Live::new(&self.limits, self.caller.answers_now()),
+            is_variant: self.is_variant,
+            variants: Variants::default(),
         }
     }
 
@@ -468,7 +481,7 @@ impl Checker {
         })
     }
 
-    /// Begins to charge more than a request, which is tried again alone if this is refused.
+    /// Begins to charge several requests together, which are tried again alone if this is refused.
     fn begin_trial<'a>(
         &'a self,
         partitions: &'a Partitions<'a>,

@@ -58,6 +58,16 @@ impl Stock {
             .min(remaining / 2)
     }
 
+    /// Returns true if nothing is left.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Returns how many requests the key has left, by what is known. None if nothing is.
+    pub(crate) fn remaining(&self, rate: Rate, now: u64) -> u64 {
+        self.owed(rate, now).map_or(0, |owed| rate.remaining(owed))
+    }
+
     /// Adds what was charged in advance, with a charge that was sent after `charged_at` and left this debt.
     pub(crate) const fn fill(&mut self, extra: u64, debt: Option<Span>, charged_at: u64) {
         // Of one kind: what the store has not counted must not be given back to it.

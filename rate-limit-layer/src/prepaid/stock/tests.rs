@@ -69,6 +69,15 @@ fn at_most_half_of_what_is_left_beside_the_request_is_charged_in_advance() {
 }
 
 #[test]
+fn what_remains_is_known_after_a_charge_and_grows_with_time() {
+    assert_eq!(stock(4, 15).remaining(RATE, NOW), 5);
+    assert_eq!(stock(4, 15).remaining(RATE, NOW + PRICE), 6);
+    assert_eq!(Stock::of(None, NOW).remaining(RATE, NOW), 0);
+    assert!(!stock(1, 1).is_empty());
+    assert!(stock(0, 1).is_empty());
+}
+
+#[test]
 fn all_that_is_old_is_given_back_once() {
     let mut stock = stock(5, 20);
     stock.spend(RATE, 2, NOW);
@@ -94,6 +103,8 @@ struct Step {
     after: u64,
     process: usize,
     cost: u64,
+    /// The cost of those who wait for the same charge.
+    along: u64,
     /// The time between the reading of the process's clock and that of the store.
     delay: u64,
 }
@@ -104,12 +115,16 @@ fn step() -> impl Strategy<Value = Step> {
         16 => 0..200_000_u64,
         1 => 900_000..2_500_000_u64,
     ];
-    (after, 0..PROCESSES, 1..3_u64, 0..5_000_u64).prop_map(|(after, process, cost, delay)| Step {
-        after,
-        process,
-        cost,
-        delay,
-    })
+    let along = prop_oneof![2 => Just(0_u64), 1 => 1..8_u64];
+    (after, 0..PROCESSES, 1..3_u64, along, 0..5_000_u64).prop_map(
+        |(after, process, cost, along, delay)| Step {
+            after,
+            process,
+            cost,
+            along,
+            delay,
+        },
+    )
 }
 
 const PROCESSES: usize = 8;
@@ -141,12 +156,18 @@ fn play(steps: &[Step]) -> Result<u64, TestCaseError> {
     for step in steps {
         now += step.after;
         let stock = &mut stocks[step.process];
-        let mut passes = stock.spend(RATE, step.cost, now).is_some();
-        free += u64::from(passes) * step.cost;
-        if !passes {
+        let spent = stock.spend(RATE, step.cost, now).is_some();
+        free += u64::from(spent) * step.cost;
+        let mut passes = u64::from(spent) * step.cost;
+        // Those who wait are charged together, and the last of a stock is followed by a charge in advance.
+        let waiting = match spent {
+            true => 0,
+            false => step.cost + step.along,
+        };
+        if waiting > 0 || stock.is_empty() {
             let charged_at = now;
             store.refund(stock.take_old(now));
-            let extra = stock.next_extra(RATE, step.cost, MOST, now);
+            let extra = stock.next_extra(RATE, waiting, MOST, now);
             now += step.delay;
             let mut charge = |count| {
                 let fits = store.debt(now) + count * PRICE <= RATE.full().micros;
@@ -155,26 +176,26 @@ fn play(steps: &[Step]) -> Result<u64, TestCaseError> {
                 }
                 (fits, Span::of_micros(store.debt(now)))
             };
-            let (all, debt) = charge(step.cost + extra);
-            passes = all;
+            let (all, debt) = charge(waiting + extra);
             match all {
-                true => stock.fill(extra, Some(debt), charged_at),
+                true => {
+                    stock.fill(extra, Some(debt), charged_at);
+                    passes += waiting;
+                }
                 false => {
                     stock.learn(debt, now);
-                    let (alone, debt) = charge(step.cost);
-                    passes = alone;
-                    if alone {
+                    let (alone, debt) = charge(waiting.min(step.cost));
+                    if alone && waiting > 0 {
+                        passes += step.cost;
                         stock.fill(0, Some(debt), charged_at);
                     }
                 }
             }
         }
         prop_assert!(stocks[step.process].left <= MOST);
-        if passes {
-            passed.charge(step.cost, now);
-            let most = RATE.full().micros + PROCESSES as u64 * MOST * PRICE;
-            prop_assert!(passed.debt(now) <= most, "more than b + t L / W + n k");
-        }
+        passed.charge(passes, now);
+        let most = RATE.full().micros + PROCESSES as u64 * MOST * PRICE;
+        prop_assert!(passed.debt(now) <= most, "more than b + t L / W + n k");
     }
     Ok(free)
 }
@@ -197,6 +218,7 @@ fn what_is_given_back_again_and_again_adds_nothing() {
         after,
         process,
         cost: 1,
+        along: 0,
         delay: 0,
     };
     let mut steps = Vec::new();
@@ -217,6 +239,7 @@ fn most_requests_of_a_busy_key_need_no_command() {
         after: 100_000,
         process: 0,
         cost: 1,
+        along: 0,
         delay: 0,
     });
     let free = play(&steps.collect::<Vec<_>>()).unwrap();
