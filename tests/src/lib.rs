@@ -7,6 +7,7 @@ mod backend;
 mod background;
 mod certificates;
 mod client;
+mod clocked_redis;
 mod fault_proxy;
 mod front;
 pub mod grpc;
@@ -27,6 +28,7 @@ pub use self::{
     backend::Backend,
     certificates::Certificates,
     client::Client,
+    clocked_redis::ClockedRedis,
     fault_proxy::{Connections, FaultProxy, Mode, Passed},
     logs::Logs,
     monitor::Monitor,
