@@ -10,10 +10,10 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
-use layer_store::{SharedStore, connect};
+use layer_store::{FindingKind, SharedStore, connect};
 use rate_limit_layer::{
     KeyExtractor, Limiter, Quota, RateLimitLayer, RateLimitRefusal, Standing, ThrottleError,
-    Verdict, header,
+    Unavailable, Verdict, header,
 };
 use tests::{RedisServer, unique};
 use tokio::time::Instant;
@@ -225,6 +225,79 @@ async fn two_services_on_one_redis_share_their_buckets_unless_a_prefix_parts_the
     assert!(!one.check("ada").await.is_admitted());
     assert!(!two.check("ada").await.is_admitted());
     assert!(apart.check("ada").await.is_admitted());
+}
+
+/// A server of 2 MB under a flood of fresh keys. One that evicts forgets what ada owes, and says so when a store connects to it. One that
+/// does not keeps ada out, and newcomers are told that it is full.
+#[tokio::test]
+async fn a_server_that_evicts_forgets_what_a_client_owes_and_one_that_is_full_does_not() {
+    for (eviction, forgets) in [("allkeys-lru", true), ("noeviction", false)] {
+        let server = RedisServer::start_with(&["--appendonly", "yes"]);
+        let used: String = server.command(&["INFO", "memory"]);
+        let used = used
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
+        let used: u64 = used.unwrap().trim().parse().unwrap();
+        let set = |name, value: &str| server.command::<()>(&["CONFIG", "SET", name, value]);
+        set("maxmemory-policy", eviction);
+        set("maxmemory", &(used + 2_000_000).to_string());
+        let store = layer_store::connect(&server.url()).await.unwrap();
+        let findings = store.doctor();
+        let found = findings
+            .iter()
+            .find(|finding| finding.kind == FindingKind::Eviction);
+        assert_eq!(found.is_some(), forgets, "{findings:?}");
+        let limiter = Limiter::new(store, Quota::per_day(1).fail_closed());
+        assert!(limiter.check("ada").await.is_admitted());
+        assert!(!limiter.check("ada").await.is_admitted());
+        let is_kept = || server.command::<u64>(&["EXISTS", "{ada}:limit:1/day"]) == 1;
+        let (mut fresh, mut full) = (0_u64, 0);
+        while is_kept() && full == 0 {
+            assert!(fresh < 400_000, "{fresh} keys fit into 2 MB");
+            let flood = (0..500).map(|number| limiter.check(fresh + number));
+            for verdict in futures_util::future::join_all(flood).await {
+                match verdict {
+                    Verdict::Admitted(_) => {}
+                    Verdict::Unavailable(Unavailable::StoreFull) => full += 1,
+                    verdict => panic!("{verdict:?}"),
+                }
+            }
+            fresh += 500;
+        }
+        assert_eq!((is_kept(), full > 0), (!forgets, !forgets), "{eviction}");
+        // What this process was told a second ago is not believed any more.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            limiter.check("ada").await.is_admitted(),
+            forgets,
+            "{eviction}"
+        );
+    }
+}
+
+/// A replica may be behind, so it never lets a request pass: a check writes.
+#[tokio::test]
+async fn a_replica_decides_nothing() {
+    let primary = RedisServer::start();
+    let replica = RedisServer::start_replica_of(&primary);
+    let policy = || Quota::per_hour(2);
+    let at_primary = Limiter::new(store(&primary).await, policy().fail_closed());
+    let closed = Limiter::new(store(&replica).await, policy().fail_closed());
+    let open = Limiter::new(store(&replica).await, policy().fail_open());
+    for _ in 0..2 {
+        let verdict = closed.check("ada").await;
+        assert!(
+            matches!(verdict, Verdict::Unavailable(Unavailable::StoreDown)),
+            "{verdict:?}"
+        );
+        // As far as this process has quota left, and without a standing.
+        let verdict = open.check("ada").await;
+        assert!(matches!(verdict, Verdict::Admitted(None)), "{verdict:?}");
+        assert!(at_primary.check("ada").await.is_admitted());
+    }
+    for limiter in [&at_primary, &open] {
+        assert!(matches!(limiter.check("ada").await, Verdict::Refused(_)));
+    }
 }
 
 /// Of several policies the one with the least left is reported, in whatever order they were written.

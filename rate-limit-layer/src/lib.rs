@@ -193,6 +193,8 @@
 //! | this process is too busy to ask it in time | as above; the breaker stays closed | 503 with `Retry-After`, refusal [`Unavailable::Overloaded`] |
 //! | a memory store full of entries that it must keep | new clients share one quota, with a warning | as with fail open |
 //! | Redis is full | as if it were gone, with a warning | 503, refusal [`Unavailable::StoreFull`] |
+//! | Redis evicts (`maxmemory-policy` is not `noeviction`) | a client whose state it evicts has its whole quota again, after a second at most | the same |
+//! | a replica | as if it were gone: a check is a write, and only the primary makes it | as if it were gone |
 //! | restarted empty | every balance starts full, after a second at most | every balance starts full, after a second at most |
 //! | a command was applied and its reply lost | passes; charged once, never twice | 503; charged once, never twice |
 //!
@@ -201,6 +203,9 @@
 //!
 //! The breaker warns of an outage. Other reasons why a limit cannot be checked, such as a Redis user who may not run scripts or
 //! the overload of this process, are warned of by this crate: at the first failure, the second, the fourth, and so on.
+//!
+//! A Redis for limits has `maxmemory-policy noeviction`. One that evicts is warned of when a store connects to it; `SharedStore::doctor`
+//! lists it, and `Options::refuse(FindingKind::Eviction)` makes it an error of `connect`.
 //!
 //! A store over a network needs a tokio runtime with its timer and its driver. The memory store needs none.
 //!
