@@ -1,7 +1,8 @@
 use std::{
     env,
+    fs::File,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use crate::TaskResult;
@@ -29,6 +30,16 @@ pub(crate) fn run(command: &mut Command) -> TaskResult {
         true => Ok(()),
         false => Err(format!("`{shown}` failed: {status}")),
     }
+}
+
+/// Prints a command and starts it. Its output goes to a file.
+pub(crate) fn start(command: &mut Command, output: &Path) -> TaskResult<Child> {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    let file = File::create(output).and_then(|file| Ok((file.try_clone()?, file)));
+    let (stdout, stderr) = file.map_err(|error| format!("{}: {error}", output.display()))?;
+    let child = command.stdout(stdout).stderr(stderr).spawn();
+    child.map_err(|error| format!("`{shown}` did not start: {error}"))
 }
 
 /// Runs a command to its end. Returns its output: stdout and stderr.

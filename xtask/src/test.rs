@@ -1,9 +1,9 @@
-use std::process::Command;
+use std::{fs, process::Command};
 
 use crate::{
     TaskResult,
     install::REDIS,
-    run::{cargo, command, read, run},
+    run::{cargo, command, read, root, run, start},
     servers,
 };
 
@@ -21,12 +21,75 @@ pub(crate) fn test(args: &[String]) -> TaskResult {
 }
 
 /// Runs every test with optimizations, the long ones at full size. A failed test program ends none of the others.
+///
+/// Without arguments, the programs that wait for most of their time run beside the others. Each part writes to a file of its own.
 pub(crate) fn soak(args: &[String]) -> TaskResult {
     ensure_redis()?;
-    run(cargo_test(&["--profile=soak", "--no-fail-fast"], args)
-        .env("SOAK", "1")
-        .env("SCHEDULES", "100000"))
+    if !args.is_empty() {
+        return run(&mut soak_test(args));
+    }
+    run(soak_test(&[]).arg("--no-run"))?;
+    let folder = root().join("target/soak/log");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut parts = Vec::new();
+    for (name, args) in soak_parts() {
+        let log = folder.join(name).with_extension("log");
+        eprintln!("writing {}", log.display());
+        parts.push((name, start(&mut soak_test(&args), &log)?));
+    }
+    let failed = parts.into_iter().filter_map(|(name, mut part)| {
+        let passed = part.wait().is_ok_and(|status| status.success());
+        eprintln!("{name}: {}", if passed { "passed" } else { "failed" });
+        (!passed).then_some(name)
+    });
+    let failed: Vec<_> = failed.collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("tests failed in {}", failed.join(", "))),
+    }
 }
+
+fn soak_test(args: &[String]) -> Command {
+    let mut command = cargo_test(&["--profile=soak", "--no-fail-fast"], args);
+    command.env("SOAK", "1").env("SCHEDULES", "100000");
+    command
+}
+
+/// Returns the parts of a soak that run beside each other, with the arguments of each: the programs that wait, and all the others.
+fn soak_parts() -> Vec<(&'static str, Vec<String>)> {
+    let words = |words: &[&str]| words.iter().copied().map(String::from).collect();
+    let waiting = WAITING.iter();
+    let mut parts: Vec<_> = waiting
+        .clone()
+        .map(|(program, _)| (*program, words(&["--package=tests", "--test", program])))
+        .collect();
+    let skipped = waiting.flat_map(|(_, names)| *names);
+    let rest = skipped.flat_map(|name| ["--skip", name]);
+    let rest: Vec<_> = ["--"].into_iter().chain(rest).collect();
+    parts.push(("rest", words(&rest)));
+    parts
+}
+
+/// The test programs that wait for most of their time, and the beginnings of their tests' names. A name that is missing here is run
+/// twice.
+const WAITING: &[(&str, &[&str])] = &[
+    (
+        "booking",
+        &[
+            "contention::of_100",
+            "faults::with_fencing",
+            "faults::without_fencing",
+        ],
+    ),
+    (
+        "lock_faults",
+        &[
+            "all_holds_though",
+            "fences_rise_though",
+            "a_process_that_was_stopped",
+        ],
+    ),
+];
 
 /// Runs the tests that depend on the server, or those that `args` name, once on each of the named servers. All of them are
 /// tried, whatever fails.
@@ -137,6 +200,35 @@ mod tests {
             let args: Vec<_> = package.split(' ').chain(["--", "name"]).collect();
             let alone = format!("test --all-features --release {package} -- name");
             assert_eq!(words(&args), alone);
+        }
+    }
+
+    #[test]
+    fn a_soak_runs_each_program_that_waits_once() {
+        let parts = soak_parts();
+        let [(booking, args), (locks, _), (rest, skipped)] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert_eq!([*booking, locks, rest], ["booking", "lock_faults", "rest"]);
+        assert_eq!(args.join(" "), "--package=tests --test booking");
+        assert!(skipped.starts_with(&["--".into(), "--skip".into()]));
+        for (program, names) in WAITING {
+            let folder = root().join("tests");
+            let files = [folder.join(format!("{program}.rs"))];
+            let inner =
+                ["contention", "faults"].map(|file| folder.join(format!("{program}/{file}.rs")));
+            let texts = files
+                .iter()
+                .chain(&inner)
+                .filter_map(|file| fs::read_to_string(file).ok());
+            let text: String = texts.collect();
+            for name in *names {
+                let name = name.rsplit("::").next().unwrap_or(name);
+                assert!(
+                    text.contains(&format!("fn {name}")),
+                    "{program} has no test {name}"
+                );
+            }
         }
     }
 
