@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
+use cache_layer::CacheLayer;
 use http::{Request, Response, StatusCode};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Full};
 use layer_store::{FindingKind, SharedStore, connect};
 use rate_limit_layer::{
     KeyExtractor, Limiter, Quota, RateLimitLayer, RateLimitRefusal, Standing, ThrottleError,
     Unavailable, Verdict, header,
 };
-use tests::{RedisServer, unique};
+use tests::{Backend, RedisServer, unique};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -273,6 +274,49 @@ async fn a_server_that_evicts_forgets_what_a_client_owes_and_one_that_is_full_do
             "{eviction}"
         );
     }
+}
+
+/// A limit inside of a cache: its refusal is for one client and one moment, and so is what it tells of a balance.
+#[tokio::test]
+async fn a_cache_outside_of_a_limit_stores_no_refusal_and_no_balance() {
+    Backend::on_each(async |store| {
+        let hello = service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Full::from("hello")))
+        });
+        let policy = Quota::per_hour(2).by(header("x-client")).fail_closed();
+        let limited = RateLimitLayer::new(store.clone(), policy)
+            .legacy_headers(true)
+            .layer(hello);
+        let app = CacheLayer::new(store)
+            .ttl(Duration::from_secs(60))
+            .layer(limited);
+        let ask = async |user: &str, path: &str| {
+            let request = Request::get(path)
+                .header("host", "a")
+                .header("x-client", user);
+            let request = request.body(Body::new()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            let (parts, body) = response.into_parts();
+            body.collect().await.unwrap();
+            let told = ["ratelimit", "ratelimit-policy", "x-ratelimit-remaining"];
+            let told = told
+                .iter()
+                .filter(|name| parts.headers.contains_key(**name));
+            let status = parts.headers["cache-status"].to_str().unwrap();
+            (parts.status.as_u16(), told.count(), status.contains("hit"))
+        };
+        assert_eq!(ask("ada", "/1").await, (200, 3, false));
+        for _ in 0..5 {
+            assert_eq!(ask("bob", "/1").await, (200, 0, true));
+        }
+        assert_eq!(ask("ada", "/2").await, (200, 3, false));
+        for _ in 0..2 {
+            assert_eq!(ask("ada", "/3").await, (429, 3, false));
+        }
+        assert_eq!(ask("bob", "/3").await, (200, 3, false));
+        assert_eq!(ask("ada", "/3").await, (200, 0, true));
+    })
+    .await;
 }
 
 /// A replica may be behind, so it never lets a request pass: a check writes.

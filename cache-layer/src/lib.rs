@@ -152,7 +152,7 @@
 //! | fields that name another target | the request passes by | [`CacheLayer::key_headers`], [`CacheLayer::trust_headers`] |
 //! | key | the target as sent | [`CacheLayer::key`], [`CacheLayer::ignore_query`], [`CacheLayer::sort_query`] |
 //! | entries of users | none | [`CacheLayer::per_user`] |
-//! | response fields that are not stored | those of the connection | [`CacheLayer::unstored_headers`] |
+//! | response fields that are not stored | those of the connection, and of a client's quota (`RateLimit`, `X-RateLimit-*`) | [`CacheLayer::unstored_headers`] |
 //! | longest body | 2 MiB | [`CacheLayer::max_body`] |
 //! | variants of one address | 64 | [`CacheLayer::max_variants`] |
 //! | longest handler call with its body | 30 s | [`CacheLayer::max_fill_time`] |

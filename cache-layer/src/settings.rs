@@ -56,7 +56,8 @@ pub enum Profile {
     /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
     /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
     /// overrides its method, or whose fields name another target than it has, passes by. A response with the status 401, 403,
-    /// 429 or 5xx is not stored, unless [`CacheLayer::ttl_for`](crate::CacheLayer::ttl_for) names the status.
+    /// 429 or 5xx is not stored, unless [`CacheLayer::ttl_for`](crate::CacheLayer::ttl_for) names the status. The fields of a rate limit
+    /// (`RateLimit`, `RateLimit-Policy`, `X-RateLimit-Limit` and its like) are not stored, as they tell of one client's quota.
     #[default]
     Safe,
     /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.

@@ -32,7 +32,7 @@ pub(crate) struct StorePolicy {
     pub(crate) vary: VaryFields,
     /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
-    /// The fields that are not stored, by `no-cache="x"` and `private="x"`.
+    /// The fields that are not stored, by `no-cache="x"` and `private="x"`, and [those of one client](OF_ONE_CLIENT).
     left_out: Vec<HeaderName>,
 }
 
@@ -150,7 +150,14 @@ pub(crate) fn store_policy(
         public,
         vary,
         tags: tags.as_slice().to_vec(),
-        left_out: [directives.no_cache_fields, directives.private_fields].concat(),
+        left_out: {
+            let stated = directives.no_cache_fields.into_iter();
+            let of_one_client = OF_ONE_CLIENT.iter().filter(|_| safe).cloned();
+            stated
+                .chain(directives.private_fields)
+                .chain(of_one_client)
+                .collect()
+        },
     };
     // One that is never fresh is of use if it may be validated, or sent stale.
     match policy.is_ever_fresh() {
@@ -188,6 +195,15 @@ fn is_understood(status: StatusCode) -> bool {
 }
 
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+
+/// What a rate limit inside of the cache tells of a client's quota. To another client, or later, it is wrong.
+static OF_ONE_CLIENT: [HeaderName; 5] = [
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+];
 
 #[cfg(test)]
 mod tests;

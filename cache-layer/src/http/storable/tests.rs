@@ -259,6 +259,29 @@ fn the_fields_of_the_connection_and_those_that_are_excepted_are_not_stored() {
     assert_eq!(names, ["cache-control", "x-kept"]);
 }
 
+/// A limit inside of the cache told them to the client that asked first.
+#[test]
+fn what_is_left_of_a_quota_is_not_stored_unless_the_rfc_alone_counts() {
+    let lines = [
+        ("cache-control", "max-age=60"),
+        ("ratelimit", "\"a\";r=3;t=60"),
+        ("ratelimit-policy", "\"a\";q=9;w=60"),
+        ("x-ratelimit-limit", "9"),
+        ("x-ratelimit-remaining", "3"),
+        ("x-ratelimit-reset", "60"),
+    ];
+    let mut response = Response::builder();
+    for (name, value) in lines {
+        response = response.header(name, value);
+    }
+    let response = response.body(()).unwrap();
+    for (settings, stored) in [(safe(), 1), (rfc(), lines.len())] {
+        let policy = decide(&settings, &[], 200, &lines).unwrap();
+        let fields = policy.stored_fields(response.headers());
+        assert_eq!(fields.len(), stored, "{fields:?}");
+    }
+}
+
 #[test]
 fn the_stale_windows_are_those_of_the_response_or_of_the_route() {
     let mut settings = safe();
