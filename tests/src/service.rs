@@ -23,7 +23,7 @@ impl Service {
     ///
     /// # Panics
     ///
-    /// Panics if it cannot be built, ends before it serves, or prints no address within 10 s.
+    /// Panics if it is not built within ten minutes, ends before it serves, or prints no address within 10 s.
     pub fn start(example: &str, args: &[&str]) -> Self {
         Self::start_with(example, args, &[])
     }
@@ -44,7 +44,7 @@ impl Service {
     ///
     /// # Panics
     ///
-    /// Panics if it cannot be built.
+    /// Panics if it is not built within ten minutes.
     pub fn run(example: &str, args: &[&str]) -> Output {
         let output = command(example, args).output();
         output.expect("what was built can be started")
@@ -118,6 +118,8 @@ fn wait_for_address(process: &mut Process) -> SocketAddr {
 }
 
 /// Builds the example with cargo, in the target folder and profile of this test. Returns the path of the program.
+///
+/// It is built already unless this test runs alone. Then it takes minutes, and cargo waits for any other that builds here.
 fn build(example: &str) -> PathBuf {
     let test = env::current_exe().expect("a test runs from a file");
     let profile = test.ancestors().nth(2).expect("a test lies in deps/");
@@ -127,17 +129,24 @@ fn build(example: &str) -> PathBuf {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
+    let workspace = workspace.expect("tests/ lies in the workspace");
     // With the features that `cargo xtask test` has built it with already.
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace", "--exclude", "benches"])
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--workspace", "--exclude", "benches"])
         .args(["--all-features", "--profile", name, "--example", example])
         .arg("--target-dir")
         .arg(target)
-        .current_dir(workspace.expect("tests/ lies in the workspace"))
-        .output()
-        .expect("what runs tests has cargo");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{example} does not build:\n{said}");
+        .current_dir(workspace)
+        .stdin(Stdio::null());
+    let mut cargo = Process::spawn(&mut command);
+    let status = poll(BUILD_LIMIT, || cargo.ended());
+    // What cargo says at last: what it builds, or that it waits for another.
+    let said = cargo.log();
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{example} is not built, within {BUILD_LIMIT:?} at most: {status:?}\n{said:#?}"
+    );
     profile.join("examples").join(example)
 }
 
@@ -147,6 +156,9 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
+
+/// The longest time in which an example is built: all crates, on a busy machine.
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
 
 /// The variables that `connect_from_env` reads.
 const STORE_VARIABLES: [&str; 8] = [
