@@ -222,7 +222,8 @@
 //!
 //! # When the store fails
 //!
-//! No handler runs: the client gets 503 within half a second, or at once while a circuit breaker is open. It is never 409.
+//! No handler runs: the client gets 503 within 200 ms over a network, whose calls have a limit of 100 ms by default, or at once while
+//! a circuit breaker is open. Within half a second, if the store has no limit of its own, or a longer one. It is never 409.
 //!
 //! | The store fails | |
 //! | --- | --- |

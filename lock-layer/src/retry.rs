@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Retry {
     deadline: Instant,
+    /// The deadline once an operation has failed.
+    deadline_of_retries: Instant,
     pause: Duration,
     /// True once a failed operation may have been applied.
     unsure: bool,
@@ -29,9 +31,15 @@ enum Repeat {
 }
 
 impl Retry {
-    /// Retries for a caller who waits, for at most 500 ms: only operations that may have been applied.
+    /// Retries for a caller who waits: only operations that may have been applied, and all of it within 180 ms. One attempt may
+    /// take 500 ms, on a store that has no limit of its own.
+    ///
+    /// So a client is told within 200 ms that a store is gone. A call over a network has a limit of 100 ms by default.
     pub(crate) fn for_caller(now: Instant) -> Self {
-        Self::new(now + CALLER_LIMIT, Repeat::IfUnsure)
+        Self {
+            deadline_of_retries: now + RETRIES_OF_CALLER,
+            ..Self::new(now + CALLER_LIMIT, Repeat::IfUnsure)
+        }
     }
 
     /// Makes one attempt for a caller who waits, of at most 500 ms.
@@ -52,6 +60,7 @@ impl Retry {
     fn new(deadline: Instant, repeat: Repeat) -> Self {
         Self {
             deadline,
+            deadline_of_retries: deadline,
             pause: FIRST_PAUSE,
             unsure: false,
             repeat,
@@ -86,6 +95,7 @@ impl Retry {
             return None;
         }
         // ## Give up: no time is left.
+        self.deadline = self.deadline.min(self.deadline_of_retries);
         let next = now + self.pause;
         if next >= self.deadline {
             return None;
@@ -132,8 +142,10 @@ fn passes(kind: ErrorKind) -> bool {
     )
 }
 
-/// The time that a caller waits for a store that does not reply, and the limit of a call where the store has none.
+/// The time that a caller waits for the reply to one attempt, and the limit of a call where the store has none.
 pub(crate) const CALLER_LIMIT: Duration = Duration::from_millis(500);
+/// The time after which a caller whose attempts have failed is told so: 200 ms, less what the rest of a request takes.
+const RETRIES_OF_CALLER: Duration = Duration::from_millis(180);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -160,6 +172,21 @@ mod tests {
         // Once one attempt may have been applied, the next one is repeated however it fails.
         assert_eq!(retry.after(&FAILED, now), Some(now + millis(40)));
         assert!(retry.is_unsure());
+    }
+
+    /// The limit of a call over a network is 100 ms: the second attempt has what is left.
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_told_within_180_ms_that_attempts_fail_and_waits_longer_for_the_first_alone()
+     {
+        let now = Instant::now();
+        let mut retry = Retry::for_caller(now);
+        assert_eq!(retry.deadline(), now + millis(500));
+        let second = now + millis(120);
+        assert_eq!(retry.after(&LOST, now + millis(100)), Some(second));
+        assert_eq!(retry.deadline(), now + millis(180));
+        assert_eq!(retry.after(&LOST, retry.deadline()), None);
+        let mut retry = Retry::for_caller(now);
+        assert_eq!(retry.after(&LOST, now + millis(161)), None);
     }
 
     #[tokio::test(start_paused = true)]

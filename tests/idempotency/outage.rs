@@ -172,14 +172,20 @@ async fn a_claim_that_redis_applied_after_its_process_was_gone_is_taken_by_the_n
     assert_eq!(handler.runs(), 1);
 }
 
+/// It is dead, or hangs: nobody waits for 200 ms to learn of it.
 #[tokio::test]
 async fn without_redis_no_handler_runs() {
-    let server = RedisServer::start();
-    let store = connect(&server.url()).await.unwrap();
-    server.kill();
-    for mode in MODES {
+    let gone: [fn(&RedisServer); 2] = [RedisServer::kill, RedisServer::pause];
+    for (mode, gone) in MODES
+        .into_iter()
+        .flat_map(|mode| gone.map(|gone| (mode, gone)))
+    {
+        let server = RedisServer::start();
+        let store = connect(&server.url()).await.unwrap();
+        gone(&server);
         let handler = Handler::new();
-        let service = handler.counting(mode(store.clone(), ClientScope::global()));
+        let service = handler.counting(mode(store, ClientScope::global()));
+        let mut times = Vec::new();
         for _ in 0..10 {
             let asked = Instant::now();
             let response = send(&service, post(&unique(), "")).await;
@@ -188,8 +194,11 @@ async fn without_redis_no_handler_runs() {
                 response.extensions().get(),
                 Some(&IdempotencyRefusal::StoreUnavailable)
             );
-            assert!(asked.elapsed() < Duration::from_secs(1));
+            times.push(asked.elapsed());
         }
         assert_eq!(handler.runs(), 0);
+        // A busy machine may be late twice.
+        times.sort_unstable();
+        assert!(times[7] < Duration::from_millis(200), "{times:?}");
     }
 }

@@ -106,24 +106,32 @@ async fn connections_cut_and_scripts_forgotten_are_no_refusal_and_no_second_hold
     assert!(held > 30, "{held}");
 }
 
+/// It is dead, or hangs: nobody waits for 200 ms to learn of it.
 #[tokio::test]
 async fn without_redis_a_locked_route_is_unavailable_before_its_handler() {
-    let server = RedisServer::start();
-    let store = connect(&server.url()).await.unwrap();
-    let layer = LockLayer::new(store, header("x-car")).lease(LEASE);
-    let runs = Arc::new(AtomicUsize::new(0));
-    let counted = runs.clone();
-    let service = layer.layer(service_fn(move |_: Request<()>| {
-        counted.fetch_add(1, SeqCst);
-        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
-    }));
-    let put = || Request::put("/").header("x-car", "7").body(()).unwrap();
-    server.kill();
-    for _ in 0..20 {
-        let asked = Instant::now();
-        let response = service.clone().oneshot(put()).await.unwrap();
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(asked.elapsed() < Duration::from_secs(1));
+    let gone: [fn(&RedisServer); 2] = [RedisServer::kill, RedisServer::pause];
+    for gone in gone {
+        let server = RedisServer::start();
+        let store = connect(&server.url()).await.unwrap();
+        let layer = LockLayer::new(store, header("x-car")).lease(LEASE);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let service = layer.layer(service_fn(move |_: Request<()>| {
+            counted.fetch_add(1, SeqCst);
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+        }));
+        let put = || Request::put("/").header("x-car", "7").body(()).unwrap();
+        gone(&server);
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let asked = Instant::now();
+            let response = service.clone().oneshot(put()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            times.push(asked.elapsed());
+        }
+        assert_eq!(runs.load(SeqCst), 0);
+        // A busy machine may be late twice.
+        times.sort_unstable();
+        assert!(times[7] < Duration::from_millis(200), "{times:?}");
     }
-    assert_eq!(runs.load(SeqCst), 0);
 }

@@ -1,6 +1,6 @@
-use layer_store::{MemoryStore, SharedStore, connect};
+use layer_store::{MemoryStore, Options, SharedStore};
 
-use crate::RedisServer;
+use crate::{RedisServer, redis_server::patient_store};
 
 /// A kind of store that a story runs on.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Backend {
         }
     }
 
-    /// Returns the store as one process sees it: on Redis, over a connection of its own.
+    /// Returns the store as one process sees it: on Redis, over a connection of its own, with a deadline of 10 s a call.
     ///
     /// # Panics
     ///
@@ -40,7 +40,7 @@ impl Backend {
     pub async fn store(&self) -> SharedStore {
         match self {
             Self::Memory(store) => SharedStore::new(store.clone()),
-            Self::Redis(server) => connect(&server.url()).await.expect("the server runs"),
+            Self::Redis(server) => patient_store(server, Options::new()).await,
         }
     }
 

@@ -263,7 +263,7 @@ impl Idempotent {
     ///
     /// # Errors
     ///
-    /// The store did not reply within 500 ms. The key may have been taken all the same.
+    /// The store did not reply: within 200 ms over a network by default, and within 500 ms on any store. The key may have been taken all the same.
     pub async fn once(&self, key: impl AsRef<[u8]>, time: Duration) -> Result<bool, StoreError> {
         let name = run_name(&self.name, key.as_ref());
         let life = Ttl::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));

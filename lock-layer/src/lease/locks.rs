@@ -177,7 +177,8 @@ impl LockGroup {
     /// # Errors
     ///
     /// - [`Busy`](AcquireError::Busy): another holder has one of the units.
-    /// - [`Unavailable`](AcquireError::Unavailable): the store did not reply within 500 ms.
+    /// - [`Unavailable`](AcquireError::Unavailable): the store did not reply, and nothing is locked. It is known within 200 ms over a
+    ///   network, whose calls have a limit of 100 ms by default, and within 500 ms on any store.
     /// - [`NoUnits`](AcquireError::NoUnits), [`TooManyUnits`](AcquireError::TooManyUnits): the list is empty or too long.
     ///
     /// # Panics

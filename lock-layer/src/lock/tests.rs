@@ -302,6 +302,26 @@ async fn a_store_that_hangs_is_waited_for_half_a_second_and_no_longer() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
+/// A store over a network has a limit of 100 ms a call.
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_within_200_ms_that_a_store_with_a_limit_hangs() {
+    let world = World::far();
+    let service = LockLayer::new(world.store_with_breaker(), header("x-car"))
+        .name("car")
+        .layer(service_fn(|request| takes(Duration::ZERO, request)));
+    world.fault_injector.hang();
+    for _ in 0..3 {
+        let began = tokio::time::Instant::now();
+        let response = service.clone().oneshot(put("7")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            began.elapsed() < Duration::from_millis(200),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_refuses_at_once() {
     let world = World::far();

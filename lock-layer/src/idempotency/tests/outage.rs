@@ -39,6 +39,34 @@ async fn without_the_store_no_handler_runs() {
     }
 }
 
+/// A store that is waited for 100 ms a call, as one over a network is, hangs in the first step of a claim, or in the second.
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_within_200_ms_that_the_store_is_gone() {
+    for steps in [0, 1] {
+        let world = World::far();
+        let store = world.store_with_breaker();
+        let layer = IdempotencyLayer::at_most_once(store, ClientScope::global());
+        let handler = Handler::new();
+        let service = handler.counting(&layer);
+        for key in ["1", "2", "3"] {
+            let mut calls = 0;
+            world.fault_injector.inject_by(move |_| {
+                calls += 1;
+                (calls > steps).then_some(Fault::Hang)
+            });
+            let began = tokio::time::Instant::now();
+            let response = send(&service, post(key, "car 7")).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(
+                began.elapsed() < Duration::from_millis(200),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+        assert_eq!(handler.runs(), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_reply_was_lost_is_no_request_in_progress() {
     let world = World::far();
