@@ -114,7 +114,7 @@ impl CacheLayer {
 
     /// Sets the lifetime of responses with one status that state none, and stores that status in every profile.
     ///
-    /// For statuses that [`ttl`](Self::ttl) leaves out, such as 404, and for failures and refusals (401, 403, 429, 5xx), which
+    /// For statuses that [`ttl`](Self::ttl) leaves out, such as 404, and for failures and refusals (401, 403, 428, 429, 431, 5xx), which
     /// the safe profile stores only if their status is named here. A response that states a lifetime keeps that one. The
     /// second call for a status replaces the first.
     ///

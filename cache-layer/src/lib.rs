@@ -55,7 +55,7 @@
 //!   one from [`CacheLayer::ttl`] or [`CacheLayer::ttl_for`].
 //! - **What is never stored.** Responses with `no-store`, `private`, `no-cache`, `Vary: *` or `Set-Cookie`; responses to a
 //!   request with a credential, unless they are marked with `public` or `s-maxage`; parts (206, `Content-Range`); failures and
-//!   refusals (401, 403, 429, 5xx), unless [`CacheLayer::ttl_for`] names their status or errors are
+//!   refusals (401, 403, 428, 429, 431, 5xx), unless [`CacheLayer::ttl_for`] names their status or errors are
 //!   [shared](CacheLayer::share_errors); bodies that break off, differ from their `Content-Length`, or are longer than
 //!   [`CacheLayer::max_body`]. [`Profile::Rfc`] leaves out the rules that are not in the RFC. The fields that `no-cache="x"`
 //!   or `private="x"` names are left out of what is stored (section 5.2.2).

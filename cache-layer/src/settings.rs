@@ -56,13 +56,14 @@ pub enum Profile {
     /// A response with `Set-Cookie` is not stored. A request with a credential is not answered from the cache, unless the
     /// response is marked as public. A response with `Content-Encoding` also varies by `Accept-Encoding`. A request that
     /// overrides its method, or whose fields name another target than it has, passes by. A response with the status 401, 403,
-    /// 429 or 5xx is not stored, unless [`CacheLayer::ttl_for`](crate::CacheLayer::ttl_for) names the status. The fields of a rate limit
+    /// 428, 429, 431 or 5xx is not stored, unless [`CacheLayer::ttl_for`](crate::CacheLayer::ttl_for) names the status. The fields of a rate limit
     /// (`RateLimit`, `RateLimit-Policy`, `X-RateLimit-Limit` and its like) are not stored, as they tell of one client's quota.
     #[default]
     Safe,
     /// The rules of RFC 9111 alone. For a cache before origins that were written with caches in mind.
     ///
-    /// `Set-Cookie` is stored. `Authorization` is the only credential, and only forbids storing.
+    /// `Set-Cookie` is stored. `Authorization` is the only credential, and only forbids storing. 428, 429, 431 and 511 are not stored, as
+    /// RFC 6585 asks for.
     Rfc,
 }
 
@@ -131,13 +132,16 @@ impl CacheSettings {
     /// Returns true if responses with this status, that state a lifetime or do not, may be stored at all.
     ///
     /// A failure or a refusal is mostly for one client or one moment, so the safe profile wants them to be listed. An error is
-    /// shared for the time of the route alone.
+    /// shared for the time of the route alone. Those of RFC 6585 are stored by no cache: too many requests are one client's.
     pub(crate) fn stores(&self, status: StatusCode, states_lifetime: bool) -> bool {
-        let is_refusal = matches!(status.as_u16(), 401 | 403 | 429) || status.is_server_error();
-        !self.is_safe()
-            || !is_refusal
-            || self.listed(status).is_some()
-            || (!states_lifetime && self.shared_error(status).is_some())
+        let is_barred = matches!(status.as_u16(), 428 | 429 | 431 | 511);
+        let is_refusal = matches!(status.as_u16(), 401 | 403) || status.is_server_error();
+        let shares_error = !states_lifetime && self.shared_error(status).is_some();
+        match self.listed(status).is_some() {
+            true => true,
+            false if is_barred => false,
+            false => !(self.is_safe() && is_refusal) || shares_error,
+        }
     }
 
     fn listed(&self, status: StatusCode) -> Option<Duration> {

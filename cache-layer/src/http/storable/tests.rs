@@ -148,10 +148,13 @@ fn the_safe_profile_stores_failures_and_refusals_only_if_they_are_named() {
         settings.ttls = vec![(status, Duration::from_secs(7))];
         settings
     };
-    for status in [401, 403, 429, 500, 502, 503, 504, 599] {
+    for status in [401, 403, 428, 429, 431, 500, 502, 503, 504, 511, 599] {
         let refused = decide(&safe(), &[], status, &[FRESH]);
         assert_eq!(refused, Err(Detail::StatusCode), "{status}");
-        assert!(decide(&rfc(), &[], status, &[FRESH]).is_ok());
+        // RFC 6585 forbids it for its own.
+        let is_barred = [428, 429, 431, 511].contains(&status);
+        let by_the_rfc = decide(&rfc(), &[], status, &[FRESH]);
+        assert_eq!(by_the_rfc.is_ok(), !is_barred, "{status}");
         let settings = named(safe(), status);
         let lifetime = |lines| {
             let policy = decide(&settings, &[], status, lines).unwrap();
