@@ -39,7 +39,10 @@ enum Begin {
     /// Two plain commands in one round trip: the first sets the life, the second tells whose claim it is. The cheapest.
     ///
     /// The claim was written once and confirmed, so it is there in between if it is there at the end. If it has ended by then,
-    /// another run's claim lives longer for it.
+    /// another run's claim lives for as long as that run's own second step would make it live, and this run does not begin.
+    ///
+    /// That shows only if this step comes a second late, another run has claimed meanwhile, and its process dies between its own
+    /// two steps: its key is answered 409 for longer, and nothing runs twice. A comparison would cost each run a script.
     Touch,
     /// One command that compares. A write of this claim may still be on its way, or a replica may answer.
     Compare,

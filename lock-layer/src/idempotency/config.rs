@@ -179,6 +179,11 @@ impl IdempotencyConfig {
         }
     }
 
+    /// Sets the longest time that a repetition waits. One without end is too long for a clock.
+    pub(super) fn set_wait(&mut self, time: Duration) {
+        self.wait = time.min(MAX_TIME);
+    }
+
     /// Returns the time, in Unix ms.
     pub(super) fn now(&self) -> u64 {
         self.clock.now() / 1_000
@@ -282,7 +287,8 @@ fn ttl(time: Duration, what: &str) -> Result<Ttl, String> {
 }
 
 const MIN_TIME: Duration = Duration::from_secs(1);
-const MAX_TIME: Duration = Duration::from_secs(315_360_000);
+/// Ten years.
+pub(super) const MAX_TIME: Duration = Duration::from_secs(315_360_000);
 const MIB: usize = 1 << 20;
 const DAY: Ttl = Ttl::from_millis(24 * 3_600_000).expect("a day is not zero");
 const HALF_A_MINUTE: Ttl = Ttl::from_millis(30_000).expect("30 s are not zero");

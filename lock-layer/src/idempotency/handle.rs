@@ -269,12 +269,7 @@ impl IdempotencyHandle {
         let state = record
             .as_ref()
             .map(|record| match self.state(&record.state) {
-                // The claim of a run that has begun lasts longer.
-                RunState::Running
-                    if self.config.begins_apart()
-                        && ends_in <= NOT_BEGUN_LIFE.as_duration()
-                        && self.config.claim_life() != NOT_BEGUN_LIFE =>
-                {
+                RunState::Running if self.has_not_begun(&record.state, ends_in) => {
                     RunState::NotBegun
                 }
                 state => state,
@@ -297,6 +292,25 @@ impl IdempotencyHandle {
             age: life.as_duration().saturating_sub(ends_in),
             ends_in,
         }))
+    }
+
+    /// Returns true for the claim of a run that has not begun. That of one that has begun lasts longer; in its last second, it was
+    /// written that much earlier.
+    fn has_not_begun(&self, state: &RecordState, ends_in: Duration) -> bool {
+        let RecordState::InProgress { deadline } = *state else {
+            return false;
+        };
+        let (short, long) = (
+            NOT_BEGUN_LIFE.as_duration(),
+            self.config.claim_life().as_duration(),
+        );
+        if !self.config.begins_apart() || ends_in > short {
+            return false;
+        }
+        let written = deadline.saturating_sub(self.config.expected_run().as_millis());
+        let age = Duration::from_millis(self.config.now().saturating_sub(written));
+        // Clocks differ: it is the nearer of the two lives.
+        age + ends_in < (short + long) / 2
     }
 
     fn forget_copy(&self, found: &FoundRecord) {

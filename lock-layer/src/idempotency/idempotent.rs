@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     claim::Claimed,
     client_scope::ClientScope,
-    config::IdempotencyConfig,
+    config::{IdempotencyConfig, MAX_TIME},
     fingerprint::{Fields, run_name},
     handle::IdempotencyHandle,
     handler_run::HandlerRun,
@@ -259,15 +259,16 @@ impl Idempotent {
     /// a result, such as a message that a queue may deliver twice.
     ///
     /// The key is taken before the work: if that fails, it is not repeated. Where it must be, use [`run`](Self::run) with
-    /// `retry_safe`.
+    /// `retry_safe`. `time` is 1 ms to ten years; one that is shorter or longer is taken as the nearest of them.
     ///
     /// # Errors
     ///
-    /// The store did not reply: within 200 ms over a network by default, and within 500 ms on any store. The key may have been taken all the same.
+    /// The store did not reply: within 200 ms over a network by default, and within 500 ms on any store. The key may have been
+    /// taken all the same.
     pub async fn once(&self, key: impl AsRef<[u8]>, time: Duration) -> Result<bool, StoreError> {
         let name = run_name(&self.name, key.as_ref());
-        let life = Ttl::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
-        let life = life.expect("at least 1 is not zero");
+        let time = time.clamp(Duration::from_millis(1), MAX_TIME);
+        let life = Ttl::try_from(time).expect("a millisecond is not zero");
         let key = Key::new(&self.once, IdentityRef::Text(name.as_bytes()));
         let mut protocol = TakeOnce::new(key, life);
         let caller = &self.config.caller;

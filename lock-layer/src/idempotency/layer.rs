@@ -257,7 +257,7 @@ impl IdempotencyLayer {
     /// It waits for a hint of the store, and looks every 250 ms where there are none. It never runs the handler itself.
     #[must_use]
     pub fn wait(mut self, time: Duration) -> Self {
-        self.edit().wait = time;
+        self.edit().set_wait(time);
         self
     }
 

@@ -19,7 +19,8 @@ pub(crate) async fn acquire(
 }
 
 async fn acquire_in_turn(holder: Arc<Holder>, wait: Duration) -> Result<LockGuard, AcquireError> {
-    let until = Instant::now() + wait;
+    // A time without end is too long for a clock.
+    let until = Instant::now() + wait.min(LONGEST);
     let place = holder.config().waiting_room.join(&holder);
     // ## Queued => Busy: the time is over.
     if timeout_at(until, place.turn()).await.is_err() {
@@ -78,3 +79,5 @@ impl Watches {
 /// How often a waiter asks if no hint comes, and how soon again at the end of the others' lease.
 const LOOK: Duration = Duration::from_millis(250);
 const SOON: Duration = Duration::from_millis(10);
+/// Ten years.
+const LONGEST: Duration = Duration::from_secs(315_360_000);

@@ -134,6 +134,25 @@ async fn a_claim_that_has_not_begun_is_told_by_its_life_and_is_left_alone() {
     assert_eq!((third.status(), handler.runs()), (StatusCode::CREATED, 1));
 }
 
+/// A run that is expected to last for as long as its record is, and whose process is gone, is near its end and begun.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_has_begun_is_running_in_its_last_second_too() {
+    let world = World::far();
+    let [layer, _] = both(&world);
+    let ten = Duration::from_secs(10);
+    let layer = layer.keep_for(ten).expected_run(ten).clock(world.clock());
+    let records = layer.handle();
+    let service = Handler::new().under(&layer, async |_, _| std::future::pending().await);
+    let first = tokio::spawn(async move { send(&service, post("1", "")).await });
+    settle().await;
+    super::fail_program(&world, "record_write", Effect::NotApplied);
+    world.pass(Duration::from_millis(9_500)).await;
+    let found = records.find(&address("1")).await.unwrap().unwrap();
+    assert!(found.ends_in() <= Duration::from_secs(1), "{found:?}");
+    assert_eq!(found.state(), RunState::Running);
+    first.abort();
+}
+
 /// More than a page of a scan has. One after the other is settled, and a store that fails in between stops nothing.
 #[tokio::test(start_paused = true)]
 async fn orphans_come_one_by_one_and_each_is_settled() {

@@ -199,6 +199,10 @@ async fn once_is_true_for_the_first_and_again_after_its_time() {
         assert!(!jobs.once("1", second).await.unwrap());
         assert!(jobs.once("2", second).await.unwrap());
         assert!(jobs.clone().name("other").once("1", second).await.unwrap());
+        for (key, longest) in [("3", Duration::ZERO), ("4", Duration::MAX)] {
+            assert!(jobs.once(key, longest).await.unwrap());
+            assert!(!jobs.once(key, longest).await.unwrap());
+        }
         // It is apart from the keys of runs.
         assert_eq!(
             jobs.run("1", async || Ok::<_, Infallible>(1))

@@ -253,6 +253,24 @@ async fn a_repetition_waits_only_so_long_and_only_for_its_own_payload() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_repetition_may_wait_without_end() {
+    for world in worlds() {
+        for layer in both(&world) {
+            let handler = Handler::new();
+            let service = handler.under(&layer.wait(Duration::MAX), async |run, _| {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                created(&format!("run {run}"))
+            });
+            let key = layer_store::conformance::unique();
+            let first = tokio::spawn(service.clone().oneshot(post(&key, "")));
+            settle().await;
+            assert_eq!(text(send(&service, post(&key, "")).await).await, "run 1");
+            first.await.unwrap().unwrap();
+        }
+    }
+}
+
 /// A service that stops waits for runs, and not for those who wait for them. A client that leaves waits no longer.
 #[tokio::test(start_paused = true)]
 async fn a_repetition_that_waits_is_no_run_and_ends_with_its_client() {

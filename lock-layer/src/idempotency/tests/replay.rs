@@ -305,8 +305,7 @@ async fn a_record_ends_after_its_time() {
 async fn a_handler_gets_the_trailers_of_its_request() {
     use axum::body::Body;
 
-    let world = World::far();
-    for layer in both(&world) {
+    for layer in worlds().iter().flat_map(both) {
         let service = layer.layer(service_fn(async |request: Request<Body>| {
             let read = request.into_body().collect().await.unwrap();
             let sum = read.trailers().unwrap()["x-sum"]

@@ -553,6 +553,19 @@ async fn a_wait_is_bounded_and_one_that_leaves_lets_the_next_have_its_turn() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_may_be_without_end() {
+    for world in worlds() {
+        let car = locks(&world).group("car:7");
+        let held = car.try_acquire("1").await.unwrap();
+        let waits = tokio::spawn(car.acquire("1", Duration::MAX));
+        world.pass(LEASE).await;
+        held.release().await.unwrap();
+        world.pass(LEASE).await;
+        waits.await.unwrap().unwrap().release().await.unwrap();
+    }
+}
+
 /// A holder whose process died gives nothing back: its lease ends, and who waits sees that without a hint.
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_dead_holder_gets_the_lock_at_the_end_of_its_lease() {
