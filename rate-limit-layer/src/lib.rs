@@ -64,7 +64,7 @@
 //! - [`Policy::charge_on`] keeps a charge only for some responses, such as failed logins; [`Policy::charge_declared`] and
 //!   [`Policy::charge_used`] keep a part of it. All requests are charged first, and what is not kept is given back with the
 //!   response's head. Without a response, as when the client has left, the charge stays.
-//! - [`Policy::block`] refuses everything for a time after many refusals, and for longer each time.
+//! - [`Policy::block`] refuses everything of a client for a while that goes on and on against its refusals, each time for twice as long.
 //! - [`Policy::shadow`] puts a policy on trial: the metrics tell what it would have refused, and no response does.
 //! - [`Limiter::reserve`] charges the most that work may cost before it begins, such as the tokens of an answer, and gives back what
 //!   it did not cost.
@@ -109,9 +109,9 @@
 //! | headers | on |
 //! | `X-RateLimit-*` headers | off: [`RateLimitLayer::legacy_headers`] |
 //! | requests that pass uncounted | none: [`RateLimitLayer::skip`], and [`skip`] for ready rules |
+//! | blocks | none: [`Policy::block`]; without [`Block::up_to`] they do not grow |
 //! | changes of a refusal | none: [`RateLimitLayer::on_refused`] |
 //! | standing in the request's extensions | off |
-//! | block of clients that do not stop | none: [`Policy::block`] |
 //! | quotas of some clients | none: [`Policy::tier`], [`Policy::tier_look_up`] |
 //! | tiers that are kept | 10,000, each fresh for 1 minute: [`TierLookUp`] |
 //!
@@ -323,6 +323,7 @@
 //!
 //! | Name | Kind | Labels | What |
 //! | --- | --- | --- | --- |
+//! | `rate_limit_blocks_total` | counter | `policy` | blocks that have begun, as a request in this process made the last strike (`Policy::block`) |
 //! | `rate_limit_decisions_total` | counter | `policy`, `outcome` | decisions; `outcome` is `admitted`, `refused`, `refused_by_ledger`, `failed_open` or `failed_closed`; of a shadow policy `shadow_admitted`, `would_refuse` or `shadow_unchecked` |
 //! | `rate_limit_near_limit_total` | counter | `policy` | keys that came near a limit, once for each window (`near_limit`) |
 //! | `rate_limit_unchecked_total` | counter | `reason` | commands without an answer; `reason` is `store_down`, `store_full` or `overloaded` |

@@ -71,6 +71,27 @@ impl NearLimits {
     pub(crate) const fn count(&self, _: usize, _: &str) {}
 }
 
+/// The blocks of one policy that have begun.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    #[cfg(feature = "metrics")]
+    counters: Counters<1>,
+}
+
+impl Blocks {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn count(&self, policy: &str) {
+        self.counters.count(0, &BLOCKS, &[policy]);
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    #[expect(
+        clippy::unused_self,
+        reason = "it counts if the feature `metrics` is on"
+    )]
+    pub(crate) const fn count(&self, _: &str) {}
+}
+
 /// The commands of one limiter that its store did not answer, by reason.
 #[derive(Default)]
 pub(crate) struct Unanswered {
@@ -133,6 +154,14 @@ const DECISIONS: Metric = Metric::counter(
      `shadow_admitted`, `would_refuse` or `shadow_unchecked`",
 );
 
+/// Blocks that have begun.
+#[cfg(feature = "metrics")]
+const BLOCKS: Metric = Metric::counter(
+    "rate_limit_blocks_total",
+    &["policy"],
+    "blocks that have begun, as a request in this process made the last strike (`Policy::block`)",
+);
+
 /// Commands that the store did not answer, by reason.
 #[cfg(feature = "metrics")]
 const UNCHECKED: Metric = Metric::counter(
@@ -151,7 +180,7 @@ const NEAR_LIMIT: Metric = Metric::counter(
 
 /// Every metric of this layer.
 #[cfg(feature = "metrics")]
-pub const METRICS: &[Metric] = &[DECISIONS, NEAR_LIMIT, UNCHECKED];
+pub const METRICS: &[Metric] = &[BLOCKS, DECISIONS, NEAR_LIMIT, UNCHECKED];
 
 #[cfg(all(test, feature = "metrics"))]
 mod tests {

@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Quota, Unavailable,
+    algorithm::usage::Usage,
     check::{
         counted::Counted,
         decision::{Checked, Debt, Decision, Excess},
@@ -101,6 +102,16 @@ impl Standing {
         Duration::from_micros(self.debt.usage.reset_after())
     }
 
+    /// Returns the time for which everything of the caller is refused ([`Policy::block`](crate::Policy::block)). `None`: it is not blocked.
+    ///
+    /// What remains is then 0.
+    pub fn blocked_for(&self) -> Option<Duration> {
+        match self.debt.usage {
+            Usage::Blocked(blocked) => Some(Duration::from_micros(blocked.block)),
+            Usage::Debt(_) | Usage::Count(_) => None,
+        }
+    }
+
     fn limit(&self) -> &Limit {
         &self.limits[self.debt.limit]
     }
@@ -154,11 +165,15 @@ impl QuotaExceeded {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Standing")
+        let mut shown = f.debug_struct("Standing");
+        shown
             .field("policy", &self.policy())
             .field("remaining", &self.remaining())
-            .field("reset_after", &self.reset_after())
-            .finish()
+            .field("reset_after", &self.reset_after());
+        if let Some(block) = self.blocked_for() {
+            shown.field("blocked_for", &block);
+        }
+        shown.finish()
     }
 }
 

@@ -1,237 +1,255 @@
 use layer_store::{Ttl, Value};
 
-use crate::algorithm::window_count::{MAX_COUNT, SLACK, numbers, ttl};
+use crate::algorithm::window_count::{MAX_COUNT, MAX_WHOLE, SLACK, numbers, ttl};
 
-/// When a limit blocks a partition, and for how long: numbers in microseconds.
+/// The numbers of a [`Block`](crate::Block), in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockRule {
-    /// So many strikes within a window begin a block.
+pub(crate) struct BlockRules {
+    /// So many strikes begin a block.
     pub(crate) after: u64,
-    /// The length of the windows in which strikes are counted. One begins with its first strike.
+    /// The time from the first of them within which they count.
     pub(crate) window: u64,
-    /// For how long the first block goes on. Each later one is twice as long.
-    pub(crate) time: u64,
-    /// The most for which a block goes on. As long after the end of one, it is forgotten.
+    /// The length of the first block.
+    pub(crate) first: u64,
+    /// That of the longest one; and the time after a block at which its level is forgotten.
     pub(crate) longest: u64,
 }
 
-/// What is kept of the strikes and blocks of one partition, as it is at one time: numbers in, numbers out.
-///
-/// A strike is a request that the limit itself refused. While a block goes on everything is refused, and there are no strikes.
+/// The strikes of one partition and its last block, as they are at one time: numbers in, numbers out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockState {
-    rule: BlockRule,
+pub(crate) struct Strikes {
+    rules: BlockRules,
     now: u64,
-    /// When the last block ends. Zero: there was none, or it is forgotten.
-    ends: u64,
-    /// How many blocks there were one after the other.
+    /// The end of the last block. Zero: there is none that matters.
+    until: u64,
+    /// How many blocks there were, one soon after the other.
     level: u64,
-    window_ends: u64,
+    /// The end of the window in which the strikes count.
+    window_end: u64,
     strikes: u64,
     is_cut: bool,
 }
 
-impl BlockState {
-    /// Reads what is kept, `ends:level:window_ends:strikes`, as it is at `now`. `None`: the value is not of this form.
-    pub(crate) fn read(value: Option<&Value>, rule: BlockRule, now: u64) -> Option<Self> {
+impl Strikes {
+    /// Reads what is kept, `until:level:window_end:strikes`, as it is at `now`. `None`: the value is not of this form.
+    pub(crate) fn read(value: Option<&Value>, rules: BlockRules, now: u64) -> Option<Self> {
         let mut this = Self {
-            rule,
+            rules,
             now,
-            ends: 0,
+            until: 0,
             level: 0,
-            window_ends: 0,
+            window_end: 0,
             strikes: 0,
             is_cut: false,
         };
         let Some(value) = value else {
             return Some(this);
         };
-        let [ends, level, window_ends, strikes] = numbers(value)?;
+        let [until, level, window_end, strikes] = numbers(value)?;
         if level > MAX_LEVEL || strikes > MAX_COUNT {
             return None;
         }
-        (this.ends, this.level) = (ends, level);
-        (this.window_ends, this.strikes) = (window_ends, strikes);
-        // ## Kept => ahead of the clock, and cut
-        // The clock ran backwards, or blocks and windows were longer.
-        for (end, most) in [
-            (&mut this.ends, rule.longest),
-            (&mut this.window_ends, rule.window),
-        ] {
-            if *end > now + most + SLACK {
-                (*end, this.is_cut) = (now + most, true);
-            }
+        let latest = now.saturating_add(rules.longest);
+        if until > latest.saturating_add(SLACK) {
+            // ## Ahead of the clock => blocked from now on
+            // The clock ran backwards, or blocks were longer.
+            (this.until, this.level, this.is_cut) = (latest, level, true);
+        } else if until.saturating_add(rules.longest) > now {
+            (this.until, this.level) = (until, level);
         }
-        // ## Kept => forgotten
-        if this.ends + rule.longest <= now {
-            (this.ends, this.level) = (0, 0);
-        }
-        if this.window_ends <= now {
-            (this.window_ends, this.strikes) = (0, 0);
+        if window_end > now {
+            let latest = now.saturating_add(rules.window);
+            this.strikes = strikes;
+            this.window_end = match window_end > latest.saturating_add(SLACK) {
+                true => latest,
+                false => window_end,
+            };
         }
         Some(this)
     }
 
-    /// Returns true if what was kept lay ahead of the clock. It is kept as it was cut, also where nothing else changes: otherwise it would
-    /// be cut anew each time, and the block go on until its old end.
+    /// Returns the time until the block ends. Zero: there is none.
+    pub(crate) const fn wait(&self) -> u64 {
+        self.until.saturating_sub(self.now)
+    }
+
+    /// Returns true if a block was cut. That is kept, or it would be cut again each time and last until the old end.
     pub(crate) const fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// Returns the microseconds until the block ends. Zero: there is none.
-    pub(crate) const fn wait(&self) -> u64 {
-        self.ends.saturating_sub(self.now)
-    }
-
-    /// Counts a refusal by the limit, outside of a block.
-    pub(crate) fn strike(&mut self) {
-        // ## Not blocked => a strike in its window
+    /// Counts a refusal while no block goes on. Returns the number of the block that begins. Zero: none does.
+    pub(crate) fn strike(&mut self) -> u64 {
         if self.strikes == 0 {
-            self.window_ends = self.now + self.rule.window;
+            self.window_end = self.now.saturating_add(self.rules.window);
         }
         self.strikes += 1;
-        // ## The last strike => blocked
-        if self.strikes >= self.rule.after {
-            let time = u128::from(self.rule.time) << self.level;
-            let time = time.min(u128::from(self.rule.longest)) as u64;
-            self.ends = self.now + time;
-            self.level = (self.level + 1).min(MAX_LEVEL);
-            (self.window_ends, self.strikes) = (0, 0);
+        if self.strikes < self.rules.after {
+            return 0;
         }
+        // ## The last strike => blocked
+        let length = u128::from(self.rules.first) << self.level;
+        let length = length.min(self.rules.longest.into()) as u64;
+        self.until = self.now.saturating_add(length);
+        self.level = (self.level + 1).min(MAX_LEVEL);
+        (self.window_end, self.strikes) = (0, 0);
+        self.level
     }
 
-    /// Returns the value to keep, and its time to live: until it means nothing any more.
+    /// Returns the value to keep, and its time to live: until neither a block, its level nor a strike counts.
     pub(crate) fn keep(&self) -> (Value, Ttl) {
-        let known = match self.ends {
-            0 => 0,
-            ends => (ends + self.rule.longest).saturating_sub(self.now),
-        };
-        let lives = known.max(self.window_ends.saturating_sub(self.now));
         let Self {
-            ends,
+            until,
             level,
-            window_ends,
+            window_end,
             strikes,
             ..
         } = self;
-        let text = format!("{ends}:{level}:{window_ends}:{strikes}");
-        (Value::from(text), ttl(lives))
+        let forgotten = match until {
+            0 => 0,
+            until => until.saturating_add(self.rules.longest),
+        };
+        let ends = forgotten.max(*window_end).min(MAX_WHOLE);
+        let text = format!("{until}:{level}:{window_end}:{strikes}");
+        (Value::from(text), ttl(ends.saturating_sub(self.now)))
     }
 }
 
-/// From the first to the longest block there are fewer steps: it doubles the longest time at least.
-pub(crate) const MAX_LEVEL: u64 = 49;
+/// The most blocks that are counted. Each of them makes the next one twice as long, so any longest one is reached before.
+const MAX_LEVEL: u64 = 50;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: u64 = 1_767_225_600_000_000;
     const SECOND: u64 = 1_000_000;
-    const RULE: BlockRule = BlockRule {
-        after: 3,
-        window: 60 * SECOND,
-        time: 10 * SECOND,
-        longest: 35 * SECOND,
+    /// 2 strikes in 10 s; 5 s, 10 s and 12 s.
+    const RULES: BlockRules = BlockRules {
+        after: 2,
+        window: 10 * SECOND,
+        first: 5 * SECOND,
+        longest: 12 * SECOND,
     };
 
-    /// A partition whose value is kept from one step to the next.
-    struct Kept(Option<Value>);
+    fn read(text: &str, now: u64) -> Option<Strikes> {
+        Strikes::read(Some(&Value::from(text)), RULES, now)
+    }
 
-    impl Kept {
-        fn at(&self, now: u64) -> BlockState {
-            BlockState::read(self.0.as_ref(), RULE, now).unwrap()
-        }
-
-        /// Strikes so often at one time, and returns the wait.
-        fn strike(&mut self, times: usize, now: u64) -> u64 {
-            let mut state = self.at(now);
-            for _ in 0..times {
-                state.strike();
-            }
-            self.0 = Some(state.keep().0);
-            state.wait()
-        }
+    /// Goes on `after` what was kept.
+    fn later(strikes: Strikes, after: u64) -> Strikes {
+        let (value, ttl) = strikes.keep();
+        let now = strikes.now + after;
+        // What has expired is absent.
+        let value = (after < ttl.as_millis() * 1_000).then_some(value);
+        Strikes::read(value.as_ref(), strikes.rules, now).unwrap()
     }
 
     #[test]
-    fn each_block_is_twice_as_long_up_to_the_longest() {
-        let (mut kept, mut now) = (Kept(None), NOW);
-        for seconds in [10, 20, 35, 35] {
-            assert_eq!(kept.strike(2, now), 0);
-            assert_eq!(kept.strike(1, now), seconds * SECOND);
-            now += seconds * SECOND - 1;
-            assert_eq!(kept.at(now).wait(), 1);
-            now += 1;
-            assert_eq!(kept.at(now).wait(), 0);
+    fn each_block_is_twice_as_long_up_to_the_longest_and_a_good_while_forgets() {
+        let mut strikes = Strikes::read(None, RULES, NOW).unwrap();
+        for (level, seconds) in [(1, 5), (2, 10), (3, 12), (4, 12)] {
+            assert_eq!(strikes.wait(), 0);
+            assert_eq!((strikes.strike(), strikes.wait()), (0, 0));
+            assert_eq!(strikes.strike(), level);
+            assert_eq!(strikes.wait(), seconds * SECOND);
+            assert_eq!(later(strikes, seconds * SECOND - 1).wait(), 1);
+            strikes = later(strikes, seconds * SECOND);
+        }
+        for (good, level) in [(12 * SECOND - 1, 5), (12 * SECOND, 1)] {
+            let mut strikes = later(strikes, good);
+            assert_eq!([strikes.strike(), strikes.strike()], [0, level]);
         }
     }
 
     #[test]
-    fn a_block_is_forgotten_once_the_longest_time_has_passed_since_its_end() {
-        let mut kept = Kept(None);
-        assert_eq!(kept.strike(3, NOW), 10 * SECOND);
-        let forgotten = NOW + 45 * SECOND;
-        assert_eq!(kept.at(forgotten - 1).level, 1);
-        assert_eq!(kept.at(forgotten).level, 0);
-        assert_eq!(kept.strike(3, forgotten), 10 * SECOND);
-    }
-
-    #[test]
-    fn strikes_are_counted_in_a_window_that_the_first_of_them_begins() {
-        let mut kept = Kept(None);
-        assert_eq!(kept.strike(1, NOW), 0);
-        assert_eq!(kept.strike(1, NOW + 60 * SECOND - 1), 0);
-        // The window of both is over.
-        assert_eq!(kept.strike(2, NOW + 60 * SECOND), 0);
-        assert_eq!(kept.strike(1, NOW + 60 * SECOND), 10 * SECOND);
-    }
-
-    #[test]
-    fn a_value_lives_until_it_means_nothing() {
-        let mut state = Kept(None).at(NOW);
-        state.strike();
-        assert_eq!(state.keep().1.as_millis(), 60_000);
-        state.strike();
-        state.strike();
-        // The block, and as long as its level is known.
-        assert_eq!(state.keep().1.as_millis(), 45_000);
+    fn strikes_count_for_a_window_from_the_first_of_them() {
+        for (pause, begins) in [(10 * SECOND - 1, true), (10 * SECOND, false)] {
+            let mut strikes = Strikes::read(None, RULES, NOW).unwrap();
+            strikes.strike();
+            let mut strikes = later(strikes, pause);
+            assert_eq!(strikes.strike() > 0, begins, "{pause}");
+        }
     }
 
     #[test]
     fn what_lies_ahead_of_the_clock_is_cut() {
-        let mut kept = Kept(None);
-        kept.strike(3, NOW + 3_600 * SECOND);
-        let state = kept.at(NOW);
-        assert!(state.is_cut());
-        assert_eq!(state.wait(), 35 * SECOND);
-        // Two commands out of order are not.
-        kept.strike(0, NOW);
-        let value = format!("{}:1:0:0", NOW + 35 * SECOND + SLACK);
-        let state = BlockState::read(Some(&Value::from(value)), RULE, NOW).unwrap();
-        assert!(!state.is_cut());
+        let hour_back = NOW - 3_600 * SECOND;
+        let strikes = read(&format!("{}:1:0:0", NOW + 5 * SECOND), hour_back).unwrap();
+        assert!(strikes.is_cut());
+        assert_eq!(strikes.wait(), 12 * SECOND);
+        assert_eq!(later(strikes, 12 * SECOND).wait(), 0);
+        // A second is two checks out of order.
+        let ends = NOW + 13 * SECOND;
+        assert!(!read(&format!("{ends}:1:0:0"), NOW).unwrap().is_cut());
+        assert!(read(&format!("{ends}:1:0:0"), NOW - 1).unwrap().is_cut());
+        // A window of strikes ends at most its length from now.
+        let mut strikes = read(&format!("0:0:{NOW}:1"), hour_back).unwrap();
+        strikes.strikes = 0;
+        assert_eq!(strikes.window_end, hour_back + 10 * SECOND);
     }
 
     #[test]
     fn a_value_of_another_form_is_none() {
-        for value in ["", "1:2:3", "1:2:3:4:5", "a:0:0:0", "1:50:0:0", "1:-1:0:0"] {
-            let value = Value::from(value.to_owned());
-            assert_eq!(BlockState::read(Some(&value), RULE, NOW), None, "{value:?}");
+        for text in [
+            "",
+            "1:2:3",
+            "1:2:3:4:5",
+            "1:2:3:x",
+            "-1:2:3:4",
+            "1:51:3:4",
+            "1:2:3:1099511627777",
+            "9007199254740992:1:0:0",
+        ] {
+            assert_eq!(read(text, NOW), None, "{text:?}");
         }
+        assert!(read("9007199254740991:50:9007199254740991:1099511627776", NOW).is_some());
     }
 
-    #[test]
-    fn the_largest_numbers_are_in_range() {
-        let most = 1 << 49;
-        let rule = BlockRule {
-            after: 1,
-            window: most,
-            time: most,
-            longest: most,
-        };
-        let value = Value::from(format!("{NOW}:{MAX_LEVEL}:0:0"));
-        let mut state = BlockState::read(Some(&value), rule, NOW).unwrap();
-        state.strike();
-        assert_eq!((state.wait(), state.level), (most, MAX_LEVEL));
+    proptest! {
+        /// Against a list of all strikes: a block begins with the strike that is the last of so many within a window of the first.
+        #[test]
+        fn it_is_what_a_list_of_strikes_says(
+            pauses in proptest::collection::vec(0..15 * SECOND, 1..60),
+            after in 1_u64..5,
+        ) {
+            let rules = BlockRules { after, ..RULES };
+            let mut strikes = Strikes::read(None, rules, NOW).unwrap();
+            let (mut list, mut blocks): (Vec<u64>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+            let mut now = NOW;
+            for pause in pauses {
+                now += pause;
+                strikes = later(strikes, pause);
+                let blocked = blocks.last().is_some_and(|(_, end)| now < *end);
+                let left = blocks.last().map_or(0, |(_, end)| end.saturating_sub(now));
+                prop_assert_eq!(strikes.wait(), left);
+                if blocked {
+                    continue;
+                }
+                if list.first().is_some_and(|first| now - first >= rules.window) {
+                    list.clear();
+                }
+                list.push(now);
+                let begins = list.len() as u64 == after;
+                prop_assert_eq!(strikes.strike() > 0, begins);
+                if begins {
+                    list.clear();
+                    // Those in a row, each less than the longest after the one before.
+                    let mut row = 0;
+                    let mut next = now;
+                    for (begin, end) in blocks.iter().rev() {
+                        if next - end >= rules.longest {
+                            break;
+                        }
+                        (row, next) = (row + 1, *begin);
+                    }
+                    let length = (0..row).fold(rules.first, |length, _| (2 * length).min(rules.longest));
+                    prop_assert_eq!(strikes.wait(), length);
+                    blocks.push((now, now + length));
+                }
+            }
+        }
     }
 }

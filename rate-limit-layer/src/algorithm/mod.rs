@@ -2,7 +2,8 @@
 //!
 //! - [`gcra`]: the numbers of the generic cell rate algorithm. [`span`]: the lengths of time in which it counts.
 //! - [`fixed_window`], [`sliding_window`], [`exact_log`]: the numbers of the others. [`window_count`]: what they have in common.
-//! - [`calendar`]: windows that are days or months. [`block`]: what follows after many refusals.
+//! - [`block`]: the strikes and blocks of those who are refused again and again.
+//! - [`calendar`]: windows that are days or months.
 //! - [`demand`]: what a limit is asked. [`usage`]: what it tells.
 //! - [`program`]: the atomic steps in the store, as twins in Rust and as scripts in `lua/`.
 

@@ -10,10 +10,10 @@
 //! | [`CHARGE_SLIDING_WINDOW`] | a charge of one sliding window | 0.52 |
 //! | [`CHARGE_DEBTS`] | limits that are all of GCRA | 0.87 |
 //!
-//! [`CHARGE_OR_BLOCK`] does the same and knows blocks too: it takes the place of all of them if a limit has one.
+//! [`CHARGE_OR_BLOCK`] is for limits of which one has a block: all of [`CHARGE`], and the blocks.
 //!
-//! - [`args`]: what [`CHARGE`] is given for one limit. [`debt_step`] and [`count_step`]: what its twin does with it. [`block_step`]: the
-//!   same for a block.
+//! - [`args`]: what [`CHARGE`] is given for one limit. [`debt_step`] and [`count_step`]: what its twin does with it.
+//! - [`block_step`]: what the twin does with a block.
 //! - [`charge_window`]: the twins for one window, and how their reply is read.
 
 pub(crate) mod args;
@@ -57,7 +57,7 @@ pub(crate) static CHARGE: Program = Program::new(
 // `TIME`; `GET` and `SET` for each limit.
 .billed(1, 2);
 
-/// [`CHARGE`] for limits of which some have a block. The key of a block follows the one of its limit.
+/// [`CHARGE`] with blocks: the key of one stands behind that of its limit. See `lua/block.lua`.
 pub(crate) static CHARGE_OR_BLOCK: Program = Program::new(
     "charge_or_block",
     concat!(
@@ -74,7 +74,7 @@ pub(crate) static CHARGE_OR_BLOCK: Program = Program::new(
     RETENTION,
     charge_or_block,
 )
-// `TIME`; `GET` and `SET` for each limit, and for each block.
+// `TIME`; `GET` and `SET` for each limit and each block.
 .billed(1, 2);
 
 /// [`CHARGE`] without the algorithms that count in windows: for limits that are all of GCRA.
@@ -88,7 +88,7 @@ pub(crate) static CHARGE_DEBTS: Program = Program::new(
     RETENTION,
     charge,
 )
-// As above.
+// `TIME`; `GET` and `SET` for each limit.
 .billed(1, 2);
 
 /// The program that charges one fixed window. See `lua/charge_fixed_window.lua`.
@@ -171,17 +171,19 @@ pub(crate) fn charge_debt(transaction: &mut Transaction<'_>, full: u64, charge: 
     owed as i64
 }
 
-/// One limit in a run of [`CHARGE`].
+/// One limit in a run of [`CHARGE`], or one block in a run of [`CHARGE_OR_BLOCK`].
 enum Step {
     Debt(DebtStep),
     Count(CountStep),
+    Block(BlockStep),
 }
 
 impl Step {
-    /// Takes the arguments of the next limit. `None`: there is no such algorithm.
-    fn take(numbers: &mut Numbers<'_, '_>) -> Option<Self> {
+    /// Takes the arguments of the next limit or block. `None`: there is no such algorithm.
+    fn take(numbers: &mut Numbers<'_, '_>, has_blocks: bool) -> Option<Self> {
         match numbers.next() {
             GCRA => Some(Self::Debt(DebtStep::take(numbers))),
+            BLOCK if has_blocks => Some(Self::Block(BlockStep::take(numbers))),
             algorithm => CountStep::take(algorithm, numbers).map(Self::Count),
         }
     }
@@ -191,6 +193,7 @@ impl Step {
         match self {
             Self::Debt(step) => step.allows(transaction, index),
             Self::Count(step) => step.allows(transaction, index),
+            Self::Block(step) => step.allows(transaction, index),
         }
     }
 
@@ -200,85 +203,63 @@ impl Step {
         transaction: &mut Transaction<'_>,
         index: usize,
         admitted: bool,
+        struck: bool,
         output: &mut Output,
     ) {
         match self {
             Self::Debt(step) => step.settle(transaction, index, admitted, output),
             Self::Count(step) => step.settle(transaction, index, admitted, output),
+            Self::Block(step) => step.settle(transaction, index, struck, output),
         }
     }
 }
 
 fn charge(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    charge_all(transaction, args).unwrap_or_else(|| Output::ints(&[MALFORMED]))
+    charge_all(transaction, args, false).unwrap_or_else(|| Output::ints(&[MALFORMED]))
+}
+
+fn charge_or_block(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
+    charge_all(transaction, args, true).unwrap_or_else(|| Output::ints(&[MALFORMED]))
 }
 
 /// `None`: a value is not of its algorithm's form.
-fn charge_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Output> {
+fn charge_all(
+    transaction: &mut Transaction<'_>,
+    args: &[Arg<'_>],
+    has_blocks: bool,
+) -> Option<Output> {
     // ## Read => admitted | refused
     // All limits are read before one is written: a refusal by the last charges none.
     let (mut admitted, mut numbers) = (true, Numbers::of(args));
+    // The blocks whose limit, the one before them, refuses by itself: a bit for each.
+    let (mut struck, mut own_allowed) = (0_u128, true);
     for index in 0..transaction.len() {
-        admitted &= Step::take(&mut numbers)?.allows(transaction, index)?;
+        let step = Step::take(&mut numbers, has_blocks)?;
+        let allowed = step.allows(transaction, index)?;
+        admitted &= allowed;
+        match step {
+            Step::Block(_) if own_allowed => {}
+            Step::Block(_) => struck |= bit(index),
+            Step::Debt(_) | Step::Count(_) => own_allowed = allowed,
+        }
     }
     // ## Admitted | refused => settled
     // The values are read again, as there is no room to keep them that costs less.
     let (mut output, mut numbers) = (Output::ints(&[i64::from(admitted)]), Numbers::of(args));
     for index in 0..transaction.len() {
-        Step::take(&mut numbers)?.settle(transaction, index, admitted, &mut output);
+        let is_struck = struck & bit(index) != 0;
+        let step = Step::take(&mut numbers, has_blocks)?;
+        step.settle(transaction, index, admitted, is_struck, &mut output);
     }
     Some(output)
 }
 
-/// One key in a run of [`CHARGE_OR_BLOCK`].
-enum Part {
-    Limit(Step),
-    Block(BlockStep),
-}
-
-impl Part {
-    /// Takes the arguments of the next key. `None`: there is no such algorithm.
-    fn take(numbers: &mut Numbers<'_, '_>) -> Option<Self> {
-        match numbers.peek() {
-            BLOCK => {
-                numbers.next();
-                Some(Self::Block(BlockStep::take(numbers)))
-            }
-            _ => Step::take(numbers).map(Self::Limit),
-        }
+/// Returns the bit of a key. A program has at most 128.
+const fn bit(index: usize) -> u128 {
+    match index {
+        0..128 => 1 << index,
+        _ => 0,
     }
-}
-
-fn charge_or_block(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Output {
-    charge_or_block_all(transaction, args).unwrap_or_else(|| Output::ints(&[MALFORMED]))
-}
-
-/// As [`charge_all`].
-fn charge_or_block_all(transaction: &mut Transaction<'_>, args: &[Arg<'_>]) -> Option<Output> {
-    // ## Read => admitted | refused by limits | refused by blocks
-    let (mut admitted, mut numbers) = (true, Numbers::of(args));
-    let mut allowed = Vec::with_capacity(transaction.len());
-    for index in 0..transaction.len() {
-        let allows = match Part::take(&mut numbers)? {
-            Part::Limit(step) => step.allows(transaction, index)?,
-            Part::Block(step) => step.allows(transaction, index)?,
-        };
-        admitted &= allows;
-        allowed.push(allows);
-    }
-    // ## Admitted | refused => settled
-    // A block is told what the limit before it allowed, whatever the others did.
-    let (mut output, mut numbers) = (Output::ints(&[i64::from(admitted)]), Numbers::of(args));
-    for index in 0..transaction.len() {
-        match Part::take(&mut numbers)? {
-            Part::Limit(step) => step.settle(transaction, index, admitted, &mut output),
-            Part::Block(step) => {
-                let is_allowed = index == 0 || allowed[index - 1];
-                step.settle(transaction, index, is_allowed, &mut output);
-            }
-        }
-    }
-    Some(output)
 }
 
 /// The retention of all of them: a debt is kept until it is paid, and a count until its windows are over.

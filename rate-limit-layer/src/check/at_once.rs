@@ -1,18 +1,17 @@
 use std::{mem, slice};
 
 use layer_http::RequestHead;
-use layer_store::{IdentityRef, Key, Op, Output, Reply, StoreError};
+use layer_store::{Arg, IdentityRef, Key, Op, Output, Reply, StoreError};
 
 use crate::{
     algorithm::{
         demand::Demand,
-        program::{CHARGE_ONE, RETENTION, charge_debt, charge_one_args},
+        program::{CHARGE, CHARGE_ONE, RETENTION, args::MAX_ARGS, charge_debt, charge_one_args},
     },
     check::{
         Checker,
         charge::{read, tell_refused},
         decision::{Debt, Decision, Excess},
-        run::Run,
     },
     metrics::Outcome,
     policy::{costs::Costs, limit::Limit, limit_set::LimitSet},
@@ -46,12 +45,12 @@ impl Checker {
     pub(crate) fn charge_peer_now(&self, peer: IdentityRef<'_>, cost: u64) -> Option<Decision> {
         let limit = self.limits.first()?;
         let key = limit.by.key(peer, false);
-        self.charge_one_by_op(limit, peer, &key, cost)
+        self.charge_one_by_op(limit, &key, cost)
     }
 
     #[inline(always)]
     fn charge_in_place(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<i64> {
-        if !limit.is_simple {
+        if !limit.has_program {
             return None;
         }
         let (full, price) = (limit.rate.full().micros, limit.rate.price(cost).micros);
@@ -90,20 +89,14 @@ impl Checker {
         let key = limit.by.key(identity, false);
         match self.charge_in_place(limit, &key, cost) {
             Some(reply) => Some(self.read_reply(reply, cost)),
-            None => self.charge_one_by_op(limit, identity, &key, cost),
+            None => self.charge_one_by_op(limit, &key, cost),
         }
     }
 
     #[inline(always)]
-    fn charge_one_by_op(
-        &self,
-        limit: &Limit,
-        identity: IdentityRef<'_>,
-        key: &Key<'_>,
-        cost: u64,
-    ) -> Option<Decision> {
-        if !limit.is_simple {
-            return self.charge_any_now(limit, identity, cost);
+    fn charge_one_by_op(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
+        if !limit.has_program {
+            return self.charge_any_now(limit, key, cost);
         }
         let op = Op::Run {
             program: &CHARGE_ONE,
@@ -120,26 +113,30 @@ impl Checker {
             limit.count_admitted();
             return Some(Decision::Admit(Some(Debt::of_one(owed))));
         }
-        let reply = self.outage.or_overflow(reply?, &op, LimitSet::one(0));
+        let reply = self
+            .outage
+            .or_overflow(reply?, &op, LimitSet::one(0), LimitSet::default());
         Some(self.read_one(limit, reply, cost))
     }
 
-    /// Charges a limit whose prices are not whole microseconds, whose algorithm is not GCRA, or which has a block.
+    /// Charges a limit whose prices are not whole microseconds, or whose algorithm is not GCRA. `None` also if it has a block: a command
+    /// of two keys is left to the protocol.
     #[inline(never)]
-    fn charge_any_now(
-        &self,
-        limit: &Limit,
-        identity: IdentityRef<'_>,
-        cost: u64,
-    ) -> Option<Decision> {
-        let key = limit.by.key(identity, false);
-        let mut run = Run::new(key);
-        run.push(limit, key, Demand::Charge { cost });
-        let block = limit.block.as_ref();
-        run.push_block(limit, block.map(|block| block.key(identity, false)), true);
-        let op = run.op();
+    fn charge_any_now(&self, limit: &Limit, key: &Key<'_>, cost: u64) -> Option<Decision> {
+        if limit.block.is_some() {
+            return None;
+        }
+        let mut args = [Arg::Int(0); MAX_ARGS];
+        let len = limit.args(Demand::Charge { cost }, &mut args);
+        let op = Op::Run {
+            program: &CHARGE,
+            keys: slice::from_ref(key),
+            args: &args[..len],
+        };
         let reply = self.caller.call_now(&op)?;
-        let reply = self.outage.or_overflow(reply, &op, LimitSet::one(0));
+        let reply = self
+            .outage
+            .or_overflow(reply, &op, LimitSet::one(0), LimitSet::default());
         Some(self.read_one(limit, reply, cost))
     }
 

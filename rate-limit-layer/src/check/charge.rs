@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use layer_store::{Op, Protocol, Reply, Scratch, StoreError};
+use layer_store::{Op, Output, Protocol, Reply, Scratch, StoreError};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     },
     ledger::reservation::Reservation,
     metrics::Outcome,
+    observe::top::hashed,
     policy::{
         costs::Costs,
         limit::{Limit, any_closed},
@@ -152,8 +153,8 @@ impl<'a> Charge<'a> {
     /// Takes the reply to a command that only looked.
     fn take_look(&mut self, reply: Result<Reply, StoreError>) {
         let debts = reply.and_then(Reply::into_output).and_then(|output| {
-            Debt::read_all(&output, self.limits, self.command.members(), &self.costs)
-                .ok_or_else(Reply::unexpected)
+            let members = self.command.members();
+            Debt::read_all(&output, self.limits, members, &self.costs).ok_or_else(Reply::unexpected)
         });
         match debts {
             // ## Refused => refused by more limits, or for longer
@@ -171,6 +172,27 @@ impl<'a> Charge<'a> {
                 error = %error.report(),
                 "rate limit not looked at"
             ),
+        }
+    }
+
+    /// Counts the blocks that have begun, and tells of them.
+    #[cold]
+    fn tell_blocks(&self, output: &Output) {
+        let members = self.command.members();
+        for (index, level) in Debt::read_begun(output, self.limits, members) {
+            let limit = &self.limits[index];
+            let (Some(block), Some(key)) = (&limit.block, self.partitions.key(self.limits, index))
+            else {
+                continue;
+            };
+            block.blocks.count(&limit.name);
+            tracing::info!(
+                policy = &*limit.name,
+                limit = %limit.quota,
+                in_a_row = level,
+                key = %hashed(key.bits()),
+                "rate limit blocks a key"
+            );
         }
     }
 
@@ -225,7 +247,9 @@ impl Protocol for Charge<'_> {
     fn take(&mut self, reply: Result<Reply, StoreError>) -> Option<Decision> {
         let members = self.command.members();
         self.seen |= members;
-        let reply = self.outage.or_overflow(reply, &self.command.op(), members);
+        let blocks = self.command.blocks();
+        let op = self.command.op();
+        let reply = self.outage.or_overflow(reply, &op, members, blocks);
         if self.excess.is_some() {
             self.take_look(reply);
             return self.proceed();
@@ -235,6 +259,9 @@ impl Protocol for Charge<'_> {
                 Debt::reported(output, self.limits, members, &self.costs)
         {
             self.learn(charged, debts);
+            if !charged && blocks != LimitSet::default() {
+                self.tell_blocks(output);
+            }
         }
         let counts = !self.is_trial;
         match read(

@@ -1,24 +1,35 @@
-use layer_store::{Key, Op};
+use layer_store::{Arg, Key, Op, Program};
 
 use crate::{
     algorithm::{
         Algorithm,
         demand::Demand,
         program::{
-            CHARGE, CHARGE_DEBTS, CHARGE_FIXED_WINDOW, CHARGE_ONE, CHARGE_SLIDING_WINDOW,
-            charge_one_args, charge_window::charge_window_args,
+            CHARGE, CHARGE_DEBTS, CHARGE_FIXED_WINDOW, CHARGE_ONE, CHARGE_OR_BLOCK,
+            CHARGE_SLIDING_WINDOW, args::MAX_ARGS, charge_one_args,
+            charge_window::charge_window_args,
         },
     },
-    check::{demands::Demands, partition::Partitions, run::Run},
-    policy::{limit::Limit, limit_set::LimitSet},
+    check::{demands::Demands, partition::Partitions},
+    policy::{
+        limit::Limit,
+        limit_set::{LimitSet, MAX_POLICIES},
+    },
 };
 
 /// One run of a program, for all limits whose partition of a request has the same identity.
 ///
-/// Keys of one identity lie in one slot of a Redis Cluster, so that one atomic command can charge them all or none.
+/// Keys of one identity lie in one slot of a Redis Cluster, so that one atomic command can charge them all or none. That of a block stands
+/// behind that of its limit.
 pub(crate) struct Command<'a> {
-    run: Run<'a>,
+    program: &'static Program,
     members: LimitSet,
+    /// The members whose blocks are asked too.
+    blocks: LimitSet,
+    keys: [Key<'a>; MAX_POLICIES],
+    args: [Arg<'static>; MAX_ARGS * MAX_POLICIES],
+    /// The number of arguments.
+    len: usize,
 }
 
 impl<'a> Command<'a> {
@@ -38,13 +49,16 @@ impl<'a> Command<'a> {
         // their own.
         let (first, key) = unseen.next()?;
         let mut command = Self {
-            run: Run::new(key),
+            program: &CHARGE,
             members: LimitSet::default(),
+            blocks: LimitSet::default(),
+            keys: [key; MAX_POLICIES],
+            args: [Arg::Int(0); MAX_ARGS * MAX_POLICIES],
+            len: 0,
         };
-        let mut push = |index, key| command.push(limits, partitions, index, key, demands);
-        push(first, key);
-        for (index, other) in unseen.filter(|(_, other)| other.same_tag(&key)) {
-            push(index, other);
+        command.push(limits, partitions, (first, key), demands);
+        for other in unseen.filter(|(_, other)| other.same_tag(&key)) {
+            command.push(limits, partitions, other, demands);
         }
         command.shorten(limits, demands);
         Some(command)
@@ -55,43 +69,51 @@ impl<'a> Command<'a> {
         self.members
     }
 
+    /// Returns the members whose blocks are asked too.
+    pub(crate) const fn blocks(&self) -> LimitSet {
+        self.blocks
+    }
+
     /// Makes the operation.
     pub(crate) fn op(&self) -> Op<'_> {
-        self.run.op()
+        Op::Run {
+            program: self.program,
+            keys: &self.keys[..self.members.len() + self.blocks.len()],
+            args: &self.args[..self.len],
+        }
     }
 
     fn push(
         &mut self,
         limits: &'a [Limit],
         partitions: &'a Partitions<'_>,
-        index: usize,
-        key: Key<'a>,
+        (index, key): (usize, Key<'a>),
         demands: &Demands,
     ) {
         let (limit, demand) = (&limits[index], demands.of(index));
-        self.run.push(limit, key, demand);
+        let place = self.members.len() + self.blocks.len();
+        self.keys[place] = key;
+        self.len += limit.args(demand, &mut self.args[self.len..]);
         self.members |= LimitSet::one(index);
-        let counts_strikes = match demand {
-            Demand::Charge { .. } => true,
-            Demand::Look { .. } => false,
-            // What is given back is given back, blocked or not.
-            Demand::Refund { .. } => return,
-        };
-        if limit.block.is_some() {
-            let key = partitions.block_key(limits, index);
-            self.run.push_block(limit, key, counts_strikes);
+        // What is given back makes no strike good.
+        if limit.block.is_some()
+            && !demands.is_refund()
+            && let Some(key) = partitions.block_key(limits, index)
+        {
+            self.keys[place + 1] = key;
+            self.len += limit.block_args(demand, &mut self.args[self.len..]);
+            self.blocks |= LimitSet::one(index);
         }
     }
 
     /// Takes the shortest program that can do this.
     fn shorten(&mut self, limits: &[Limit], demands: &Demands) {
-        // ## All there is => what is asked here
-        // There is one program for blocks.
-        if !std::ptr::eq(self.run.program, &CHARGE) {
+        if self.blocks != LimitSet::default() {
+            self.program = &CHARGE_OR_BLOCK;
             return;
         }
         if self.members.iter().all(|limit| limits[limit].is_gcra()) {
-            self.run.program = &CHARGE_DEBTS;
+            self.program = &CHARGE_DEBTS;
         }
         if let Some(limit) = self.members.only()
             && let Demand::Charge { cost } = demands.of(limit)
@@ -102,9 +124,9 @@ impl<'a> Command<'a> {
 
     /// Takes a program for one charge, if there is one.
     fn shorten_charge(&mut self, limit: &Limit, cost: u64) {
-        let (quota, args) = (limit.quota, &mut self.run.args);
-        (self.run.program, self.run.args_len) = match quota.algorithm() {
-            Algorithm::Gcra if limit.is_simple => {
+        let (quota, args) = (limit.quota, &mut self.args);
+        (self.program, self.len) = match quota.algorithm() {
+            Algorithm::Gcra if limit.has_program => {
                 let charge = charge_one_args(limit.rate, limit.rate.price(cost));
                 args[..charge.len()].copy_from_slice(&charge);
                 (&CHARGE_ONE, charge.len())

@@ -190,8 +190,8 @@ impl Debt {
         Some(Self { limit, usage })
     }
 
-    /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE) to a command of these costs, or of
-    /// [`CHARGE_OR_BLOCK`](crate::algorithm::program::CHARGE_OR_BLOCK). `None` if one is missing, or negative.
+    /// Reads the debts in a reply of [`CHARGE`](crate::algorithm::program::CHARGE), or of that with blocks, to all of its limits. `None` if
+    /// one is missing, or negative.
     pub(crate) fn read_all(
         output: &Output,
         limits: &[Limit],
@@ -208,13 +208,38 @@ impl Debt {
             u64::try_from(output.int(place - 1)?).ok()
         };
         for (debt, limit) in debts.iter_mut().zip(members.iter()) {
-            let mut usage = read_usage(&limits[limit], &mut next)?;
-            if limits[limit].block.is_some() {
-                usage = usage.blocked_for(next()?, limits[limit].rate, costs.of(limit));
-            }
+            let cost = costs.of(limit);
+            let (usage, _) = read_usage_and_block(&limits[limit], cost, &mut next)?;
             *debt = Self { limit, usage };
         }
         Some(debts.into_iter().take(members.len()))
+    }
+
+    /// Reads the limits whose block has begun with a charge that made the last strike, each with how many blocks there were in a row.
+    pub(crate) fn read_begun(
+        output: &Output,
+        limits: &[Limit],
+        members: LimitSet,
+    ) -> impl Iterator<Item = (usize, u64)> {
+        let mut place = 1;
+        members.iter().filter_map(move |limit| {
+            let next = || {
+                place += 1;
+                u64::try_from(output.int(place - 1)?).ok()
+            };
+            let (_, level) = read_usage_and_block(&limits[limit], 0, next)?;
+            (level > 0).then_some((limit, level))
+        })
+    }
+
+    /// Reads what is left of the only limit of a command, whatever its block is.
+    pub(crate) fn read_left(output: &Output, limit: &Limit) -> Option<u64> {
+        let mut place = 0;
+        let usage = read_usage(limit, || {
+            place += 1;
+            u64::try_from(output.int(place)?).ok()
+        });
+        usage.map(|usage| usage.remaining(limit.rate))
     }
 
     /// Returns how many requests may pass at once.
@@ -282,7 +307,23 @@ impl Excess {
 #[inline]
 fn one(limits: &[Limit], members: LimitSet, costs: &Costs) -> Option<usize> {
     let limit = members.only()?;
-    (limits[limit].is_simple && costs.of(limit) > 0).then_some(limit)
+    (limits[limit].has_program && costs.of(limit) > 0).then_some(limit)
+}
+
+/// Reads what a limit and its block replied, number by number. Also returns the level of the block that has begun, else 0.
+///
+/// The command was about `cost`.
+fn read_usage_and_block(
+    limit: &Limit,
+    cost: u64,
+    mut next: impl FnMut() -> Option<u64>,
+) -> Option<(Usage, u64)> {
+    let usage = read_usage(limit, &mut next)?;
+    if limit.block.is_none() {
+        return Some((usage, 0));
+    }
+    let (block, begun) = (next()?, next()?);
+    Some((usage.blocked_for(block, limit.rate, cost), begun))
 }
 
 /// Reads what a limit replied, number by number.

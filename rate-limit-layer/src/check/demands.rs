@@ -43,6 +43,11 @@ impl Demands {
         }
     }
 
+    /// Returns true if charges are taken back. Blocks have no part in that.
+    pub(crate) const fn is_refund(&self) -> bool {
+        matches!(self.change, Change::Refund { .. })
+    }
+
     /// Returns what is asked of one limit.
     pub(crate) const fn of(&self, limit: usize) -> Demand {
         let cost = self.costs.of(limit);

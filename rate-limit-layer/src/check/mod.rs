@@ -9,7 +9,7 @@
 //! command ([`over_network`]).
 //!
 //! - [`partition`]: whom a request is counted for. [`unasked`]: why it is refused without the store.
-//! - [`command`]: the limits that share an identity. [`run`]: their keys, with those of their blocks. [`demands`]: what is asked of each.
+//! - [`command`]: the limits that share an identity. [`demands`]: what is asked of each.
 //! - [`prepaid`]: what is charged in advance, if that is asked for. [`charge`] and [`refund`]: the talks with the store.
 //! - [`decision`]: what a reply means. [`counted`]: what is told of all limits.
 //! - [`outage`]: what a failure means. [`overflow`]: who has no room in a full store.
@@ -29,16 +29,20 @@ mod command;
 mod over_network;
 mod penalty;
 mod prepaid;
-mod run;
 
 use std::{fmt, sync::Arc, time::Instant};
 
 use layer_http::RequestHead;
-use layer_store::{Caller, Clock, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError};
+use layer_store::{
+    Arg, Caller, Clock, Identity, IdentityRef, Key, Op, Reply, SharedStore, StoreError,
+};
 
 use crate::{
     InvalidCost,
-    algorithm::demand::Demand,
+    algorithm::{
+        demand::Demand,
+        program::{CHARGE, CHARGE_OR_BLOCK, args::MAX_ARGS},
+    },
     check::{
         charge::Charge,
         decision::{Checked, Debt, Decision, Tell},
@@ -46,7 +50,6 @@ use crate::{
         outage::Outage,
         partition::Partitions,
         refund::ChargeGuard,
-        run::Run,
         unasked::Unasked,
     },
     ledger::Ledger,
@@ -158,7 +161,7 @@ impl Checker {
         );
         assert!(
             limit.block.is_none(),
-            "a policy with a block is not charged in advance: write it without .prepaid(..) or without .block(..)"
+            "what is charged in advance makes no strikes, so a policy with a block is not: write it without .block(..), or without .prepaid(..)"
         );
         assert!(
             limit.tiers.is_none(),
@@ -208,19 +211,19 @@ impl Checker {
             limit.name
         );
         assert!(
-            self.limits
-                .iter()
-                .chain([&limit])
-                .map(Limit::keys)
-                .sum::<usize>()
-                <= MAX_POLICIES,
-            "a limiter has at most {MAX_POLICIES} policies, and one with a block counts as two: write a second layer"
+            self.limits.len() < MAX_POLICIES,
+            "a limiter has at most {MAX_POLICIES} policies: write a second layer"
         );
         assert!(
             self.stocks.is_none(),
             "only a limiter of one policy charges in advance: write a layer of its own for that policy"
         );
-        let limits = self.limits.iter().cloned().chain([limit]).collect();
+        let limits: Arc<[Limit]> = self.limits.iter().cloned().chain([limit]).collect();
+        let blocks = limits.iter().filter(|limit| limit.block.is_some()).count();
+        assert!(
+            limits.len() + blocks <= MAX_POLICIES,
+            "a limiter has at most {MAX_POLICIES} policies and blocks together: write a second layer"
+        );
         Self::with_clock(self.store().clone(), limits, self.clock.clone())
     }
 
@@ -311,6 +314,7 @@ impl Checker {
         }
         // ## One policy => its own path
         if let [limit] = &*self.limits
+            && limit.block.is_none()
             && let Costs::All(cost) = costs
             && let Some(identity) = limit.by.extract(head)
         {
@@ -495,17 +499,25 @@ impl Checker {
     /// Reads what an identity owes to each limit.
     pub(crate) async fn peek(&self, identity: &Identity<'_>) -> Result<Vec<Debt>, StoreError> {
         let identity = identity.as_ref();
-        let Some(any) = self.keys(identity, false).next() else {
-            return Ok(Vec::new());
-        };
-        let mut run = Run::new(any);
+        let (mut keys, mut args) = (Vec::new(), [Arg::Int(0); MAX_ARGS * MAX_POLICIES]);
+        let (look, mut len) = (Demand::Look { cost: 0 }, 0);
         for limit in &*self.limits {
-            let key = limit.by.key(identity, false);
-            run.push(limit, key, Demand::Look { cost: 0 });
-            let block = limit.block.as_ref();
-            run.push_block(limit, block.map(|block| block.key(identity, false)), false);
+            keys.push(limit.by.key(identity, false));
+            len += limit.args(look, &mut args[len..]);
+            if let Some(block) = &limit.block {
+                keys.push(block.key(identity, false));
+                len += limit.block_args(look, &mut args[len..]);
+            }
         }
-        let output = self.caller.call(&run.op()).await?.into_output()?;
+        let op = Op::Run {
+            program: match keys.len() > self.limits.len() {
+                true => &CHARGE_OR_BLOCK,
+                false => &CHARGE,
+            },
+            keys: &keys,
+            args: &args[..len],
+        };
+        let output = self.caller.call(&op).await?.into_output()?;
         let members = LimitSet::first(self.limits.len());
         match Debt::read_all(&output, &self.limits, members, &Costs::All(0)) {
             Some(debts) => Ok(debts.collect()),
@@ -513,12 +525,12 @@ impl Checker {
         }
     }
 
-    /// Deletes what an identity owes to each limit, also as the peer of requests without an identity.
+    /// Deletes what an identity owes to each limit, and its strikes and blocks, also as the peer of requests without an identity.
     pub(crate) async fn reset(&self, identity: &Identity<'_>) -> Result<(), StoreError> {
         let identity = identity.as_ref();
         let own = self.keys(identity, false);
-        let keys = own.chain(self.keys(identity, true));
-        let keys: Vec<_> = keys.chain(self.block_keys(identity)).collect();
+        let owed = own.chain(self.keys(identity, true));
+        let keys: Vec<_> = owed.chain(self.block_keys(identity)).collect();
         let reply = self.caller.call(&Op::DeleteMany(&keys)).await?;
         reply.into_count()?;
         if let Some(ledger) = &self.ledger {
@@ -530,7 +542,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Returns the keys of an identity's blocks, and of its own as a peer.
+    /// Returns the keys of the strikes of an identity, also as a peer.
     fn block_keys<'a>(&'a self, identity: IdentityRef<'a>) -> impl Iterator<Item = Key<'a>> {
         let blocks = self.limits.iter().filter_map(|limit| limit.block.as_ref());
         blocks.flat_map(move |block| [false, true].map(|fallback| block.key(identity, fallback)))

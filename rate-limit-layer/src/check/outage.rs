@@ -75,16 +75,19 @@ impl Outage {
         self
     }
 
-    /// Returns the reply to a command for `members`: that of the shared partition, if the store has no room for theirs.
+    /// Returns the reply to a command for `members` and the `blocks` of some: that of the shared partition, if the store has no room for theirs.
     #[inline]
     pub(crate) fn or_overflow(
         &self,
         reply: Result<Reply, StoreError>,
         op: &Op<'_>,
         members: LimitSet,
+        blocks: LimitSet,
     ) -> Result<Reply, StoreError> {
         match reply {
-            Err(error) if error.kind() == ErrorKind::Full => self.overflow(error, op, members),
+            Err(error) if error.kind() == ErrorKind::Full => {
+                self.overflow(error, op, members, blocks)
+            }
             reply => reply,
         }
     }
@@ -95,11 +98,12 @@ impl Outage {
         error: StoreError,
         op: &Op<'_>,
         members: LimitSet,
+        blocks: LimitSet,
     ) -> Result<Reply, StoreError> {
         let Some(overflow) = &self.overflow else {
             return Err(error);
         };
-        let Some(output) = overflow.run(op, members) else {
+        let Some(output) = overflow.run(op, members, blocks) else {
             return Err(error);
         };
         if let Some(times) = self.count(ErrorKind::Full) {

@@ -2,10 +2,7 @@ use std::sync::{Mutex, PoisonError};
 
 use layer_store::{Clock, Op, Output, Slot, Transaction};
 
-use crate::policy::{
-    limit_block::BLOCK,
-    limit_set::{LimitSet, MAX_POLICIES},
-};
+use crate::policy::limit_set::{LimitSet, MAX_POLICIES};
 
 /// The partition of each limit that newcomers share while a store in memory is full.
 ///
@@ -25,34 +22,32 @@ impl Overflow {
         }
     }
 
-    /// Runs a command for `members`, which the store has no room for. `None` if it is no program.
+    /// Runs a command for `members` and the `blocks` of some of them, which the store has no room for. `None` if it is no program.
     ///
-    /// A refund finds nothing in the store, and so is lost: a newcomer may then pay for a request that did not pass. Nobody is blocked: all
-    /// newcomers would be.
-    pub(crate) fn run(&self, op: &Op<'_>, members: LimitSet) -> Option<Output> {
-        let Op::Run {
-            program,
-            keys,
-            args,
-        } = op
-        else {
+    /// Strikes are not kept: newcomers would block each other. A client that the store knows is here too while it has no room for its first
+    /// strike.
+    ///
+    /// A refund finds nothing in the store, and so is lost: a newcomer may then pay for a request that did not pass.
+    pub(crate) fn run(&self, op: &Op<'_>, members: LimitSet, blocks: LimitSet) -> Option<Output> {
+        let Op::Run { program, args, .. } = op else {
             return None;
         };
         let mut all = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut members = members.iter();
-        let limits = keys.iter().map(|key| match key.kind() {
-            BLOCK => None,
-            _ => members.next(),
-        });
-        let limits: Vec<_> = limits.collect();
-        let slots = limits
-            .iter()
-            .map(|limit| limit.map_or(Slot::absent(), |limit: usize| all[limit].clone()));
-        let mut slots: Vec<_> = slots.collect();
+        let mut slots = Vec::with_capacity(members.len() + blocks.len());
+        for limit in members.iter() {
+            slots.push(all[limit].clone());
+            if blocks.contains(limit) {
+                slots.push(Slot::absent());
+            }
+        }
         let output = program.run(&mut Transaction::new(self.clock.now(), &mut slots), args);
-        for (limit, slot) in limits.into_iter().zip(slots) {
-            if let Some(limit) = limit {
+        let mut slots = slots.into_iter();
+        for limit in members.iter() {
+            if let Some(slot) = slots.next() {
                 all[limit] = slot;
+            }
+            if blocks.contains(limit) {
+                slots.next();
             }
         }
         Some(output)
@@ -63,7 +58,7 @@ impl Overflow {
 mod tests {
     use std::time::Duration;
 
-    use layer_store::{Arg, Identity, Key, KeySpace};
+    use layer_store::Arg;
 
     use super::*;
     use crate::{
@@ -74,19 +69,18 @@ mod tests {
     #[test]
     fn newcomers_share_a_partition_of_each_limit() {
         let (clock, hand) = Clock::manual(1_767_225_600_000_042);
-        let space = KeySpace::new("limit", "a");
-        let identity = Identity::from("ada");
-        let key = Key::new(&space, identity.as_ref());
         let overflow = Overflow::new(clock);
         let rate = Quota::per_second(2).rate();
         let charge = |limit: usize| {
             let args: [Arg<'_>; 2] = charge_one_args(rate, rate.price(1));
             let op = Op::Run {
                 program: &CHARGE_ONE,
-                keys: &[key],
+                keys: &[],
                 args: &args,
             };
-            let output = overflow.run(&op, LimitSet::one(limit)).unwrap();
+            let output = overflow
+                .run(&op, LimitSet::one(limit), LimitSet::default())
+                .unwrap();
             output.int(0).unwrap() >= 0
         };
         assert_eq!([charge(0), charge(0), charge(0)], [true, true, false]);
@@ -98,16 +92,20 @@ mod tests {
         let charges = [(rate, testing::change(rate, 500_000)); 2];
         let op = Op::Run {
             program: &CHARGE,
-            keys: &[key, key],
+            keys: &[],
             args: &testing::args(&charges),
         };
         let mut members = LimitSet::one(3);
         members |= LimitSet::one(0);
-        let output = overflow.run(&op, members).unwrap();
+        let output = overflow.run(&op, members, LimitSet::default()).unwrap();
         assert_eq!(
             [0, 1, 2].map(|at| output.int(at)),
             [0, 1_000_000, 0].map(Some)
         );
-        assert!(overflow.run(&Op::Ping, members).is_none());
+        assert!(
+            overflow
+                .run(&Op::Ping, members, LimitSet::default())
+                .is_none()
+        );
     }
 }

@@ -94,10 +94,9 @@ impl<'a> Partitions<'a> {
         Some(by.key(identity, partition.fallback))
     }
 
-    /// Makes the key of the block of a limit's partition. `None`: the limit has no block, or skips the request.
+    /// Makes the key of the strikes of a limit's partition. `None`: the limit has no block, or skips the request.
     pub(crate) fn block_key<'b>(&'b self, limits: &'b [Limit], index: usize) -> Option<Key<'b>> {
-        let partition = self.0[index].as_ref()?;
-        let block = limits[index].block.as_ref()?;
+        let (partition, block) = (self.0[index].as_ref()?, limits[index].block.as_ref()?);
         Some(block.key(partition.identity.as_ref(), partition.fallback))
     }
 }

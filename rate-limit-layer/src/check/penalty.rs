@@ -1,8 +1,11 @@
-use layer_store::{Identity, IdentityRef, Reply, StoreError};
+use layer_store::{Arg, Identity, Key, Op, Reply, StoreError};
 
 use crate::{
-    algorithm::demand::Demand,
-    check::{Checker, decision::Debt, run::Run},
+    algorithm::{
+        demand::Demand,
+        program::{CHARGE, CHARGE_OR_BLOCK, args::MAX_ARGS},
+    },
+    check::{Checker, decision::Debt},
     policy::{costs::Costs, limit_set::LimitSet},
 };
 
@@ -13,11 +16,16 @@ impl Checker {
         identity: &Identity<'_>,
         units: u64,
     ) -> Result<Vec<Debt>, StoreError> {
-        let identity = identity.as_ref();
-        let keys: Vec<_> = self.keys(identity, false).collect();
+        let keys: Vec<_> = self.keys(identity.as_ref(), false).collect();
         let mut debts = Vec::with_capacity(keys.len());
         for (limit, key) in keys.iter().enumerate() {
-            debts.push(self.take_units(limit, identity, units).await?);
+            let block = self.limits[limit].block.as_ref();
+            let block = block.map(|block| block.key(identity.as_ref(), false));
+            let keys = [Some(*key), block]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>();
+            debts.push(self.take_units(limit, &keys, units).await?);
             // What was charged in advance is taken with the rest.
             if let Some(stocks) = &self.stocks {
                 stocks.forget(key.bits());
@@ -29,7 +37,7 @@ impl Checker {
     async fn take_units(
         &self,
         limit: usize,
-        identity: IdentityRef<'_>,
+        keys: &[Key<'_>],
         units: u64,
     ) -> Result<Debt, StoreError> {
         let burst = self.limits[limit].quota.capacity();
@@ -38,8 +46,7 @@ impl Checker {
         // Each command takes its units or none, so all of them together never take more than was asked for. Others may spend what
         // is left between two commands: then still fewer are asked for.
         loop {
-            let (is_taken, debt) = self.charge_key(limit, identity, cost).await?;
-            let left = debt.remaining(&self.limits);
+            let (is_taken, left, debt) = self.charge_keys(limit, keys, cost).await?;
             if is_taken || left == 0 {
                 return Ok(debt);
             }
@@ -47,33 +54,39 @@ impl Checker {
         }
     }
 
-    /// Charges one key, or looks at it if the cost is zero. Returns if it was charged, and what it owes. To take units is no strike.
-    async fn charge_key(
+    /// Charges the key of a limit, or looks at it if the cost is zero. Its block, the second key, is only looked at. Returns if it was
+    /// charged, what is left of the limit whatever the block is, and what it owes.
+    async fn charge_keys(
         &self,
         limit: usize,
-        identity: IdentityRef<'_>,
+        keys: &[Key<'_>],
         cost: u64,
-    ) -> Result<(bool, Debt), StoreError> {
+    ) -> Result<(bool, u64, Debt), StoreError> {
         let demand = match cost {
             0 => Demand::Look { cost },
             cost => Demand::Charge { cost },
         };
-        let charged = &self.limits[limit];
-        let key = charged.by.key(identity, false);
-        let mut run = Run::new(key);
-        run.push(charged, key, demand);
-        let block = charged.block.as_ref();
-        run.push_block(
-            charged,
-            block.map(|block| block.key(identity, false)),
-            false,
-        );
-        let output = self.caller.call(&run.op()).await?.into_output()?;
+        let mut args = [Arg::Int(0); 2 * MAX_ARGS];
+        let mut len = self.limits[limit].args(demand, &mut args);
+        let look = Demand::Look { cost: 0 };
+        len += self.limits[limit].block_args(look, &mut args[len..]);
+        let op = Op::Run {
+            program: match keys.len() {
+                1 => &CHARGE,
+                _ => &CHARGE_OR_BLOCK,
+            },
+            keys,
+            args: &args[..len],
+        };
+        let output = self.caller.call(&op).await?.into_output()?;
         // Of no limit that one number is the reply for: the program is the one for all.
         let costs = Costs::All(0);
         let reported = Debt::reported(&output, &self.limits, LimitSet::one(limit), &costs);
         match reported.and_then(|(is_taken, mut debts)| Some((is_taken, debts.next()?))) {
-            Some(taken) => Ok(taken),
+            Some((is_taken, debt)) => {
+                let left = Debt::read_left(&output, &self.limits[limit]).unwrap_or(0);
+                Ok((is_taken, left, debt))
+            }
             None => Err(Reply::unexpected()),
         }
     }

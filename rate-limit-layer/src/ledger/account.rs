@@ -30,8 +30,10 @@ pub(crate) struct Account {
     /// What was charged to this process's share of the quota ([`FailureMode::Local`](crate::FailureMode::Local)).
     share: Span,
     reported: Span,
-    /// The charges that the report is about.
-    reported_to: Charges,
+    /// The price of the charges that the report is about. `None`: of all, as it is the debt itself.
+    reported_price: Option<Span>,
+    /// How much longer than the report refuses a client has to wait: of a block, whose limit has no room when it ends.
+    reported_longer: u64,
     /// The time before the command was sent that reported.
     reported_at: u64,
     /// How much later its reply came. The debt may be owed for so much longer than it is counted here.
@@ -52,19 +54,10 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     debt: Span,
-    /// The charges that it is about.
-    to: Charges,
-}
-
-/// The charges that a report is about, and so what its debt means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Charges {
-    /// All: it is what the key owes.
-    All,
-    /// Those of one price: it refuses them for as long as the store does.
-    OfPrice(Span),
-    /// All, and it is the time for which they are blocked.
-    Blocked,
+    /// The price of the charges that it is about. `None`: of all.
+    price: Option<Span>,
+    /// How much longer than it refuses a client has to wait, in microseconds.
+    longer: u64,
 }
 
 impl Report {
@@ -72,7 +65,8 @@ impl Report {
     pub(crate) const fn debt(debt: Span) -> Self {
         Self {
             debt,
-            to: Charges::All,
+            price: None,
+            longer: 0,
         }
     }
 
@@ -81,20 +75,34 @@ impl Report {
     /// GCRA's debt refuses a charge of any price. The other algorithms tell until when another charge of that price is refused. It is
     /// kept as the debt that refuses it for as long, and refuses no other: a smaller one may pass before, and a larger one only
     /// the store can tell a time.
-    ///
-    /// A block refuses a charge of any price, until it ends. If the wait is longer than the block, it is that of the price.
     pub(crate) fn of(usage: Usage, rate: Rate, price: Span) -> Self {
         match usage {
             Usage::Debt(debt) => Self::debt(debt),
             Usage::Count(Count { wait: 0, .. }) => Self::debt(Span::ZERO),
-            Usage::Blocked(Blocked { block, wait, .. }) if block >= wait => Self {
-                debt: Span::of_micros(block),
-                to: Charges::Blocked,
+            Usage::Count(Count { wait, .. }) => Self::refusing(rate, price, wait),
+            Usage::Blocked(_) => Self::of_block(usage, rate, price),
+        }
+    }
+
+    /// Makes the report of a reply to a command about `price`, of a limit with a block: only while that goes on is anything believed.
+    ///
+    /// It refuses until the end of the block, also if the limit has no room for the price then.
+    pub(crate) fn of_block(usage: Usage, rate: Rate, price: Span) -> Self {
+        match usage {
+            Usage::Debt(_) | Usage::Count(_) => Self::debt(Span::ZERO),
+            Usage::Blocked(Blocked { block, wait, .. }) => Self {
+                longer: wait.saturating_sub(block),
+                ..Self::refusing(rate, price, block)
             },
-            Usage::Count(Count { wait, .. }) | Usage::Blocked(Blocked { wait, .. }) => Self {
-                debt: refusing_for(Span::of_micros(wait), rate, price),
-                to: Charges::OfPrice(price),
-            },
+        }
+    }
+
+    /// Makes the report that refuses charges of `price` for so long.
+    fn refusing(rate: Rate, price: Span, micros: u64) -> Self {
+        Self {
+            debt: rate.sum(rate.difference(rate.full(), price), Span::of_micros(micros)),
+            price: Some(price),
+            longer: 0,
         }
     }
 }
@@ -120,7 +128,8 @@ impl Account {
             pending: Span::ZERO,
             share: Span::ZERO,
             reported: Span::ZERO,
-            reported_to: Charges::All,
+            reported_price: None,
+            reported_longer: 0,
             reported_at: 0,
             reply_took: 0,
             asking: false,
@@ -158,7 +167,8 @@ impl Account {
                 *debt = full;
             }
         }
-        if is_cut(self.reported) {
+        // A time that stands for a debt is another one under another burst.
+        if is_cut(self.reported) || self.reported_price.is_some() {
             self.reported = Span::ZERO;
         }
         self.forget_pending();
@@ -186,13 +196,13 @@ impl Account {
     pub(crate) fn admit_to_store(&self, rate: Rate, price: Span) -> Result<(), Shortage> {
         // ## Reported => believed | asked again by one request, while the others go on believing | forgotten
         let reported = match self.age() {
-            0..ASK_AFTER => self.reported(rate, price),
-            ASK_AFTER..BELIEF if self.asking => self.reported(rate, price),
+            0..ASK_AFTER => self.reported_to(price),
+            ASK_AFTER..BELIEF if self.asking => self.reported_to(price),
             _ => Span::ZERO,
         };
         // The client is told a time after which it surely passes.
-        let debt = self.unseen(rate).max(reported);
-        allow(rate, debt, price).map_err(|shortage| self.surely(shortage))
+        self.allow(rate, self.unseen(rate), reported, price)
+            .map_err(|shortage| self.surely(shortage))
     }
 
     /// As [`admit_to_store`](Self::admit_to_store), but believes no report: another limit's is about another cost, and only the store can
@@ -203,10 +213,9 @@ impl Account {
 
     /// Returns true if the report is believed, and is about charges of another price.
     pub(crate) fn is_silent_about(&self, price: Span) -> bool {
-        let is_other = match self.reported_to {
-            Charges::All | Charges::Blocked => false,
-            Charges::OfPrice(reported) => reported != price,
-        };
+        let is_other = self
+            .reported_price
+            .is_some_and(|reported| reported != price);
         is_other && !self.reported.is_zero() && self.age() < BELIEF
     }
 
@@ -252,11 +261,11 @@ impl Account {
     /// count: the store may let them through.
     pub(crate) fn admit_unseen(&mut self, rate: Rate, price: Span) -> Result<(), Shortage> {
         let reported = if self.age() < BELIEF {
-            self.reported(rate, price)
+            self.reported_to(price)
         } else {
             Span::ZERO
         };
-        allow(rate, self.let_through(rate).max(reported), price)?;
+        self.allow(rate, self.let_through(rate), reported, price)?;
         if self.own.is_zero() {
             self.busy_since = self.at;
         }
@@ -295,11 +304,13 @@ impl Account {
         let debt = rate.after(report.debt, took);
         if sent_at >= self.reported_at {
             (self.reported, self.reported_at, self.asking) = (debt, sent_at, false);
-            self.reported_to = report.to;
+            self.reported_price = report.price;
+            self.reported_longer = report.longer;
             self.reply_took = took;
-        } else if self.reported_to == report.to {
+        } else if self.reported_price == report.price {
             // An older command that was answered later: both debts are owed, so the larger one is.
             self.reported = self.reported.max(debt);
+            self.reported_longer = self.reported_longer.max(report.longer);
             self.reply_took = self.reply_took.max(took);
         }
     }
@@ -336,24 +347,32 @@ impl Account {
     }
 
     /// Returns what is known from the report for a charge of `price`.
-    fn reported(&self, rate: Rate, price: Span) -> Span {
-        match self.reported_to {
-            Charges::OfPrice(reported) if reported != price => Span::ZERO,
-            Charges::All | Charges::OfPrice(_) => self.reported,
-            Charges::Blocked if self.reported.is_zero() => Span::ZERO,
-            Charges::Blocked => refusing_for(self.reported, rate, price),
+    fn reported_to(&self, price: Span) -> Span {
+        match self.reported_price {
+            Some(reported) if reported != price => Span::ZERO,
+            _ => self.reported,
         }
+    }
+
+    /// Decides by what this process knows itself, and by what was reported.
+    fn allow(&self, rate: Rate, own: Span, reported: Span, price: Span) -> Result<(), Shortage> {
+        let Err(shortage) = allow(rate, own.max(reported), price) else {
+            return Ok(());
+        };
+        let retry_after = match rate.retry_after(reported, price) {
+            0 => shortage.retry_after,
+            wait => shortage.retry_after.max(wait + self.reported_longer),
+        };
+        Err(Shortage {
+            retry_after,
+            ..shortage
+        })
     }
 
     /// Returns the age of the report.
     const fn age(&self) -> u64 {
         self.at - self.reported_at
     }
-}
-
-/// Returns the debt that refuses a charge of `price` for so long.
-fn refusing_for(time: Span, rate: Rate, price: Span) -> Span {
-    rate.sum(rate.difference(rate.full(), price), time)
 }
 
 fn allow(rate: Rate, debt: Span, price: Span) -> Result<(), Shortage> {
@@ -475,6 +494,35 @@ mod tests {
         assert_eq!(account.admit_to_store(RATE, five), Ok(()));
         assert!(account.admit_to_store(RATE, PRICE).is_err());
         account.learn(RATE, Report::of(told(0), RATE, PRICE), NOW + 11);
+        assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
+    }
+
+    #[test]
+    fn of_a_limit_with_a_block_only_the_block_is_believed_and_no_longer_than_it_goes_on() {
+        let count = |wait| {
+            Usage::Count(Count {
+                wait,
+                ..Count::default()
+            })
+        };
+        for usage in [Usage::Debt(RATE.price(10)), count(700_000)] {
+            let mut account = Account::open(NOW);
+            account.learn(RATE, Report::of_block(usage, RATE, PRICE), NOW);
+            assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
+        }
+        // Another 0.5 s, and 0.6 s until the limit has room.
+        let usage = count(600_000).blocked_for(500_000, RATE, 1);
+        let mut account = Account::open(NOW + 10_000);
+        account.learn(RATE, Report::of_block(usage, RATE, PRICE), NOW);
+        let shortage = account.admit_to_store(RATE, PRICE).unwrap_err();
+        assert_eq!(shortage.retry_after, 600_000);
+        assert_eq!(account.admit_to_store(RATE, RATE.price(2)), Ok(()));
+        let later = at(account, NOW + 499_999);
+        assert!(later.admit_to_store(RATE, PRICE).is_err());
+        let later = at(account, NOW + 500_000);
+        assert_eq!(later.admit_to_store(RATE, PRICE), Ok(()));
+        // Under another burst the same number would be another time.
+        account.change_rate(Quota::per_second(10).burst(9).rate(), false);
         assert_eq!(account.admit_to_store(RATE, PRICE), Ok(()));
     }
 

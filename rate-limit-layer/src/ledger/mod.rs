@@ -27,15 +27,24 @@
 //!   an exact log or of `2 * limit` for a fixed or a sliding window. It never refuses what the algorithm itself lets through, wherever the
 //!   edges of its windows are, as each algorithm's bound shows. Edges by this process's clock would not do: the store has its own.
 //!
-//! A limit with a block ([`Policy::block`](crate::Policy::block)) learns the time until the block ends, which refuses every cost, and
-//! nothing else: each other refusal is to be counted by the store.
-//!
 //! What passes without the store is then bounded by that rate, which for windows is twice the limit at once. If a process has let so much
 //! pass, its ledger may refuse in the next window what a limiter that begins anew at its edge would not.
 //!
 //! There are two exceptions. A reset lowers `T`: so reports are believed for one second, and own charges refuse only while the
 //! store has not counted all of them. And while that is so, calls under way count as let through, though some may be refused:
 //! at most as many as the [gates] let in.
+//!
+//! # Why it hides no strike
+//!
+//! A policy with a block ([`Policy::block`](crate::Policy::block)) counts its refusals in the store. One that the ledger made would be missing
+//! there. So of such a limit no debt and no wait is believed, but in a reply that tells of a block: while that goes on the store counts no
+//! strike either.
+//!
+//! - The reply to a command that was sent after `s` says at a time `s' >= s` that the block goes on for `b`, and that a charge of the same
+//!   cost passes after `w >= b`. So none passes before `s + b`. The ledger refuses that cost until then, and no longer than for the second for
+//!   which any report is believed; and it tells `w`. From the end of the block on a refusal is a strike again, and the store makes it.
+//! - Own charges that the store has not counted refuse as ever: they are of times when it failed.
+//! - What another limit of the request refuses is no strike of this one. So reports of limits without a block are believed as ever.
 //!
 //! # Why it never admits too much
 //!

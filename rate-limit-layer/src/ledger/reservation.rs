@@ -1,5 +1,5 @@
 use crate::{
-    algorithm::{span::Span, usage::Usage},
+    algorithm::usage::Usage,
     check::decision::{Debt, Excess},
     ledger::{
         Ledger,
@@ -83,12 +83,9 @@ impl<'a> Reservation<'a> {
             };
             let rate = self.limits[limit].rate;
             let price = rate.price(self.costs.of(limit));
-            let report = match usage {
-                // Not believed: the store counts each refusal as a strike.
-                Usage::Debt(_) | Usage::Count(_) if self.limits[limit].block.is_some() => {
-                    Report::debt(Span::ZERO)
-                }
-                usage => Report::of(usage, rate, price),
+            let report = match self.limits[limit].block {
+                None => Report::of(usage, rate, price),
+                Some(_) => Report::of_block(usage, rate, price),
             };
             self.account(limit, now, |account| {
                 account.learn(rate, report, sent.sent_at);

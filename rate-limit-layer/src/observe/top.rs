@@ -164,7 +164,7 @@ impl fmt::Debug for TopKeys {
 }
 
 /// Shows a key without its identity. Its bits are a hash with a seed of this process.
-pub(super) fn hashed(bits: u128) -> impl fmt::Display {
+pub(crate) fn hashed(bits: u128) -> impl fmt::Display {
     struct Hashed(u64);
 
     impl fmt::Display for Hashed {

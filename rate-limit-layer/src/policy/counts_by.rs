@@ -1,10 +1,10 @@
 use std::sync::{Arc, Once};
 
 use layer_http::{KeyExtractor, PeerIp, RequestHead, Resolved};
-use layer_store::{Identity, IdentityRef, Key};
+use layer_store::{Identity, IdentityRef, Key, KeySpace};
 
 use crate::{
-    policy::{SHADOW, key_spaces::KeySpaces},
+    policy::{PEER, SHADOW},
     warnings::warn_of,
 };
 
@@ -15,7 +15,8 @@ pub(crate) struct CountsBy {
     name: Arc<str>,
     /// `None`: by the peer's address. A call that needs no pointer, for the most frequent extractor.
     extractor: Option<Arc<dyn KeyExtractor>>,
-    spaces: KeySpaces,
+    space: KeySpace,
+    peer_space: KeySpace,
     /// Done once an event has told of requests without an identity.
     told: Arc<Once>,
 }
@@ -29,7 +30,8 @@ impl CountsBy {
     ) -> Self {
         Self {
             extractor,
-            spaces: KeySpaces::new(kind, name),
+            space: KeySpace::new(kind, name),
+            peer_space: KeySpace::new(kind, &format!("{name}{PEER}")),
             told: Arc::new(Once::new()),
             name: name.clone(),
         }
@@ -81,7 +83,12 @@ impl CountsBy {
     /// Makes the key of an identity's partition, or, with `fallback`, of a peer's own partition.
     #[inline]
     pub(crate) fn key<'a>(&'a self, identity: IdentityRef<'a>, fallback: bool) -> Key<'a> {
-        self.spaces.key(identity, fallback)
+        let space = if fallback {
+            &self.peer_space
+        } else {
+            &self.space
+        };
+        Key::new(space, identity)
     }
 
     /// Tells, once, of a route without the path parameter that the limit counts by.

@@ -24,8 +24,8 @@ impl Serialize for Quota {
 
 /// Reads a policy: `{"quota": "100/min burst 20", "fail": "open", "name": "api", "shadow": true}`.
 ///
-/// `fail` is `"open"`, `"closed"`, or `{"local": 4}` for four instances. It has no default. The others may be left out: `name`, `shadow`,
-/// and `block`, such as `{"after": 10, "seconds": 60, "up_to_seconds": 3600}` ([`Policy::block`]), without or with the last of these.
+/// `block` is `{"after": 10, "seconds": 60, "up_to_seconds": 3600}`, of which the last may be left out.
+/// `fail` is `"open"`, `"closed"`, or `{"local": 4}` for four instances. It has no default. `name`, `shadow` and `block` may be left out.
 /// Anything else is an error. Whom the policy counts is no matter of a file: write [`Policy::by`].
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -36,13 +36,8 @@ impl<'de> Deserialize<'de> for Policy {
             false => policy,
         };
         let policy = match file.block {
-            None => policy,
-            Some(_) if file.shadow => {
-                return Err(D::Error::custom(
-                    "a policy on trial has no block: leave out `shadow` or `block`",
-                ));
-            }
             Some(block) => policy.block(block.read().map_err(D::Error::custom)?),
+            None => policy,
         };
         match file.name {
             None => Ok(policy),
@@ -75,9 +70,11 @@ struct BlockFile {
 
 impl BlockFile {
     fn read(self) -> Result<Block, &'static str> {
-        let time = Duration::from_secs(self.seconds);
-        let longest = self.up_to_seconds.map(Duration::from_secs);
-        Block::checked(self.after, time, longest)
+        let block = Block::try_after(self.after, Duration::from_secs(self.seconds))?;
+        match self.up_to_seconds {
+            Some(longest) => block.try_up_to(Duration::from_secs(longest)),
+            None => Ok(block),
+        }
     }
 }
 
@@ -125,31 +122,22 @@ mod tests {
         let local = FailureMode::Local(NonZeroU32::new(4).unwrap());
         assert_eq!(whole.failure_mode(), local);
         assert!(whole.name.as_deref() == Some("api") && whole.is_shadow());
-        assert_eq!(whole.block, None);
-        let file = |block: &str| {
-            let file = format!(r#"{{"quota": "5/s", "fail": "open", "block": {block}}}"#);
-            from_str::<Policy>(&file).map(|policy| policy.block)
-        };
-        let seconds = Duration::from_secs;
-        let block = Block::after(10, seconds(60));
-        let read = file(r#"{"after": 10, "seconds": 60}"#).unwrap();
-        assert_eq!(read, Some(block));
-        let read = file(r#"{"after": 10, "seconds": 60, "up_to_seconds": 3600}"#).unwrap();
-        assert_eq!(read, Some(block.up_to(seconds(3_600))));
-        for (block, hint) in [
-            (r#"{"after": 0, "seconds": 60}"#, "write how many"),
-            (r#"{"after": 1, "seconds": 0}"#, "write a time between them"),
-            (
-                r#"{"after": 1, "seconds": 2, "up_to_seconds": 1}"#,
-                "the longest block is shorter than the first",
-            ),
-            (r#"{"after": 1, "minutes": 2}"#, "unknown field `minutes`"),
-        ] {
-            let error = file(block).unwrap_err().to_string();
-            assert!(error.contains(hint), "{error}");
-        }
         let closed: Policy = from_str(r#"{"quota": "5/s", "fail": "closed"}"#).unwrap();
         assert_eq!(closed.failure_mode(), FailureMode::Closed);
+    }
+
+    #[test]
+    fn a_policy_has_the_block_of_its_file() {
+        let read = |block: &str| -> Policy {
+            from_str(&format!(
+                r#"{{"quota": "5/s", "fail": "open", "block": {block}}}"#
+            ))
+            .unwrap()
+        };
+        let block = Block::after(10, Duration::from_secs(60));
+        assert_eq!(read(r#"{"after": 10, "seconds": 60}"#).block, Some(block));
+        let longer = read(r#"{"after": 10, "seconds": 60, "up_to_seconds": 3600}"#);
+        assert_eq!(longer.block, Some(block.up_to(Duration::from_secs(3_600))));
     }
 
     #[test]
@@ -161,6 +149,18 @@ mod tests {
             ),
             (r#"{"quota": "0/s", "fail": "open"}"#, "write at least 1"),
             (r#"{"quota": 5, "fail": "open"}"#, "expected a string"),
+            (
+                r#"{"quota": "5/s", "fail": "open", "block": {"after": 0, "seconds": 60}}"#,
+                "write Block::after(1, ..)",
+            ),
+            (
+                r#"{"quota": "5/s", "fail": "open", "block": {"after": 1, "seconds": 60, "up_to_seconds": 1}}"#,
+                "at least as long as the first",
+            ),
+            (
+                r#"{"quota": "5/s", "fail": "open", "block": {"after": 1}}"#,
+                "missing field `seconds`",
+            ),
             (r#"{"quota": "5/s"}"#, "missing field `fail`"),
             (r#"{"fail": "open"}"#, "missing field `quota`"),
             (

@@ -4,19 +4,19 @@ use layer_http::Content;
 use layer_store::{Arg, Clock};
 
 use crate::{
-    Policy, Quota,
+    Block, Policy, Quota,
     algorithm::{
         Algorithm,
-        block::BlockRule,
         demand::Demand,
         gcra::{Change, Rate},
         program::args::{
-            CALENDAR_WINDOW, EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, charge_args, count_args,
+            CALENDAR_WINDOW, EXACT_LOG, FIXED_WINDOW, SLIDING_WINDOW, block_args, charge_args,
+            count_args,
         },
     },
     metrics::{Decisions, Outcome},
     policy::{
-        FailureMode, SHADOW, costs::CostOf, counts_by::CountsBy, limit_block::LimitBlock,
+        FailureMode, SHADOW, block::LimitBlock, costs::CostOf, counts_by::CountsBy,
         limit_set::LimitSet,
     },
     provisional::commit_by::CommitBy,
@@ -31,10 +31,8 @@ pub(crate) struct Limit {
     pub(crate) quota: Quota,
     /// GCRA's rate. For another algorithm one that never refuses what the algorithm admits ([`Quota::rate`]).
     pub(crate) rate: Rate,
-    /// True if the algorithm is GCRA, all prices are whole microseconds, and there is no block: a program of its own charges such a limit.
-    pub(crate) is_simple: bool,
-    /// `None`: however often it refuses, nobody is blocked.
-    pub(crate) block: Option<Arc<LimitBlock>>,
+    /// True if a program of its own charges the limit: its algorithm is GCRA, all prices are whole microseconds, and it has no block.
+    pub(crate) has_program: bool,
     mode: FailureMode,
     /// True if it is on trial, and refuses nobody.
     is_shadow: bool,
@@ -45,6 +43,8 @@ pub(crate) struct Limit {
     pub(crate) by: CountsBy,
     /// The quotas of some clients. `None`: all have the same one.
     pub(crate) tiers: Option<Arc<Tiers>>,
+    /// Who is refused for longer. `None`: nobody is.
+    pub(crate) block: Option<Arc<LimitBlock>>,
     /// True if the name was written, and is not that of a quota.
     pub(crate) is_named: bool,
     /// For the edges of a calendar's windows.
@@ -61,7 +61,7 @@ impl Limit {
     ///
     /// # Panics
     ///
-    /// If it has tiers, and no name or is on trial, or if it has a block and is on trial.
+    /// If it has tiers, and no name or is on trial; or if it has a block and is on trial.
     #[track_caller]
     pub(crate) fn new(policy: Policy) -> Self {
         let quota = policy.quota;
@@ -81,13 +81,10 @@ impl Limit {
             );
             Arc::new(Tiers::new(by, &name))
         });
-        let block = policy.block.map(|block| {
-            assert!(
-                !policy.is_shadow,
-                "the policy {name:?} is on trial and has a block, which would refuse: write it without .shadow() or without .block(..)"
-            );
-            Arc::new(LimitBlock::new(block, &name))
-        });
+        assert!(
+            policy.block.is_none() || !policy.is_shadow,
+            "the policy {name:?} is on trial and has a block, which would refuse: write it without .block(..), or without .shadow()"
+        );
         // A trial neither reads nor changes what a policy of its name has counted.
         let counted_as = match policy.is_shadow {
             true => format!("{name}{SHADOW}").into(),
@@ -96,8 +93,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_simple: is_whole(quota) && block.is_none(),
-            block,
+            has_program: is_whole(quota) && policy.block.is_none(),
             // The failure of a shadow's store is no refusal.
             mode: match policy.is_shadow {
                 true => FailureMode::Open,
@@ -107,6 +103,9 @@ impl Limit {
             commit_by: policy.commit_by,
             cost_of: policy.cost_of,
             tiers,
+            block: policy
+                .block
+                .map(|block| Arc::new(LimitBlock::new(block, &counted_as))),
             is_named,
             by: CountsBy::new(kind(quota.algorithm()), &counted_as, policy.extractor),
             quoted: headers::quoted(&name).into(),
@@ -127,7 +126,7 @@ impl Limit {
         Self {
             quota,
             rate: quota.rate(),
-            is_simple: is_whole(quota) && self.block.is_none(),
+            has_program: is_whole(quota) && self.block.is_none(),
             tiers: None,
             ..self.clone()
         }
@@ -146,6 +145,25 @@ impl Limit {
     /// Returns true if the algorithm is GCRA.
     pub(crate) const fn is_gcra(&self) -> bool {
         is_gcra(self.quota)
+    }
+
+    /// Returns true if its store replies what is owed for as long as that refuses, so that it can be believed. With a block it cannot: each
+    /// refusal is to be counted.
+    pub(crate) const fn tells_debt(&self) -> bool {
+        self.is_gcra() && self.block.is_none()
+    }
+
+    /// Returns its block, as it was written.
+    pub(crate) fn block_of(&self) -> Option<Block> {
+        self.block.as_ref().map(|block| block.block)
+    }
+
+    /// Writes the arguments of its block to the front of `args`, and returns their number. Zero: it has none.
+    pub(crate) fn block_args(&self, demand: Demand, args: &mut [Arg<'_>]) -> usize {
+        match &self.block {
+            Some(block) => block_args(block.rules(self.quota), demand, args),
+            None => 0,
+        }
     }
 
     /// Writes the arguments by which [`CHARGE`](crate::algorithm::program::CHARGE) does this to the front of `args`, and returns their
@@ -177,22 +195,6 @@ impl Limit {
                 )
             }
         }
-    }
-
-    /// Returns true if a refusal by this limit tells how long it goes on, whatever the cost of the next request.
-    pub(crate) const fn tells_debt(&self) -> bool {
-        self.is_gcra() && self.block.is_none()
-    }
-
-    /// Returns how many keys it has of an identity.
-    pub(crate) fn keys(&self) -> usize {
-        1 + usize::from(self.block.is_some())
-    }
-
-    /// Returns the rule by which it blocks.
-    pub(crate) fn block_rule(&self) -> Option<BlockRule> {
-        let block = self.block.as_ref()?.block;
-        Some(block.rule(self.quota.window()))
     }
 
     /// Counts a decision under this policy.

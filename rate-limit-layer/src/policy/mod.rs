@@ -1,8 +1,8 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
+//! - [`block`]: who is refused for longer, and for how long.
 //! - [`quota`]: how much in which time; `calendar`: in days and months. [`cost`]: what a request may cost. [`costs`]: what one costs.
-//! - [`block`]: what follows after many refusals; [`limit_block`]: the same made ready.
-//! - [`counts_by`]: whom a limit counts, under which keys ([`key_spaces`]). [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
+//! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
 pub(crate) mod block;
 #[cfg(feature = "calendar")]
@@ -12,9 +12,7 @@ pub(crate) mod costs;
 pub(crate) mod counts_by;
 #[cfg(feature = "serde")]
 mod file;
-pub(crate) mod key_spaces;
 pub(crate) mod limit;
-pub(crate) mod limit_block;
 pub(crate) mod limit_set;
 pub(crate) mod quota;
 
@@ -231,11 +229,6 @@ impl UnfinishedPolicy {
     #[track_caller]
     pub fn name(self, name: &str) -> Self {
         Self(self.0.name(name))
-    }
-
-    /// Blocks clients that do not stop, as [`Policy::block`] does.
-    pub fn block(self, block: Block) -> Self {
-        Self(self.0.block(block))
     }
 
     /// Puts the policy on trial, as [`Policy::shadow`] does.
@@ -494,49 +487,49 @@ impl Policy {
         self
     }
 
-    /// Blocks a client that goes on though this policy refuses it: for a time everything that the policy counts is refused. Default: the
-    /// client may come as often as it likes, and passes as soon as the quota allows it.
+    /// Refuses everything of a client for a while that goes on and on against its refusals. Default: nobody is blocked.
     ///
-    /// Each refusal by the policy is a strike. Strikes are counted in windows as long as the quota's, the first of which begins with a
-    /// strike. The one that [`Block::after`] names begins a block, in all instances. While it goes on there are no strikes, and nothing is
-    /// charged; refusals tell in `Retry-After` when it ends, or when the quota allows the request if that is later. The next block is
-    /// twice as long, up to [`Block::up_to`], until as much time has passed without one.
+    /// A client that comes back when it was told is never blocked. One that does not, such as a script that guesses passwords, is refused for longer and longer, and
+    /// none of its requests passes meanwhile. [`Block`] says what counts.
     ///
     /// ```
-    /// # use http::{Request, Response, StatusCode};
-    /// # use tower::{Layer, ServiceExt, service_fn};
     /// use std::time::Duration;
-    ///
-    /// use rate_limit_layer::{Block, Quota, RateLimitLayer, store::MemoryStore};
+    /// use rate_limit_layer::{Block, Limiter, Quota, Verdict, store::MemoryStore};
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// let block = Block::after(3, Duration::from_secs(600)).up_to(Duration::from_secs(86_400));
-    /// let login = Quota::per_minute(5).name("login").fail_closed().block(block);
-    /// let layer = RateLimitLayer::new(MemoryStore::new(), login);
-    /// # let service = layer.layer(service_fn(|_: Request<()>| async {
-    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
-    /// # }));
-    /// for _ in 0..5 {
-    ///     assert_eq!(service.clone().oneshot(Request::new(())).await?.status(), StatusCode::OK);
+    /// let block = Block::after(10, Duration::from_secs(60)).up_to(Duration::from_secs(3_600));
+    /// let logins = Quota::per_minute(5).name("logins").fail_closed().block(block);
+    /// let limiter = Limiter::new(MemoryStore::new(), logins);
+    /// for _ in 0..5 + 9 {
+    ///     let _ = limiter.check("mallory").await;
     /// }
-    /// for retry_after in ["12", "12", "600", "600"] {
-    ///     let refused = service.clone().oneshot(Request::new(())).await?;
-    ///     assert_eq!(refused.headers()["retry-after"], retry_after);
-    /// }
-    /// # Ok::<_, std::convert::Infallible>(())
+    /// let Verdict::Refused(refused) = limiter.check("mallory").await else {
+    ///     unreachable!("the tenth strike")
+    /// };
+    /// assert_eq!(refused.retry_after(), Duration::from_secs(60));
+    /// assert!(refused.standing().blocked_for().is_some());
+    /// // An operator ends it.
+    /// limiter.reset("mallory").await?;
+    /// assert!(limiter.check("mallory").await.is_admitted());
+    /// # Ok::<_, rate_limit_layer::store::StoreError>(())
     /// # }).unwrap();
     /// ```
     ///
-    /// A refusal by another policy of the layer is no strike, and a request that costs nothing under this one
-    /// ([`cost`](Self::cost)) passes it though it is blocked. [`Limiter::reset`](crate::Limiter::reset) ends a block and forgets the earlier
-    /// ones.
+    /// A refusal tells in `Retry-After` the end of the block, or the time until the quota has room, if that is later. A client that obeys it exactly passes. The event
+    /// `rate limit blocks a key` (at info) and the counter `rate_limit_blocks_total` tell of each block that begins.
     ///
-    /// Each refusal goes to the store, which counts it: a flood costs it a command for each request until the block begins. From then on
-    /// a process asks once a second. While the store is down there are no strikes, and a block is known for a second. The strikes are
-    /// in a key of their own, of the kind `block`: it counts as one of the eight policies of a layer. A memory store that is full has no
-    /// room for strikes, and counts a client that exceeds its quota among its newcomers.
+    /// The strikes and the block lie in the store, under a key of their own beside that of the policy: all instances share them. They cost no command, but the
+    /// command is a longer script, and each refusal writes. Over a network each refusal is a command, so that none is missed, until the block begins; then a blocked key costs one
+    /// command a second in each process, as every refused key does. The block is the policy's, whatever the tier of a client is. A client that another
+    /// policy refuses by an identity of its own is not counted.
     ///
-    /// A policy with a block cannot be on trial or [charged in advance](crate::RateLimitLayer::prepaid).
+    /// [`Limiter::penalize`](crate::Limiter::penalize) makes no strikes. A [`Throttle`](crate::Throttle) that comes too early does, as any client. While the store
+    /// fails no strikes are counted. While a store in memory is full, a client whose first strike has no room is counted with the newcomers, who are never blocked.
+    ///
+    /// # Panics
+    ///
+    /// A limiter panics when it is made, if the policy is on [trial](Self::shadow) or is [charged in advance](crate::RateLimitLayer::prepaid); or if its policies and
+    /// their blocks are more than 8.
     pub const fn block(mut self, block: Block) -> Self {
         self.block = Some(block);
         self

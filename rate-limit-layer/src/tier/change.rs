@@ -28,6 +28,8 @@ pub struct InvalidChange {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fault {
+    /// It has another block, or none.
+    Block,
     /// There is none of that name, but these.
     Unknown(Vec<Arc<str>>),
     Unnamed,
@@ -205,6 +207,11 @@ fn set_policies(
             if seen.contains(&index) {
                 return fault(Fault::Twice);
             }
+            if let Some(block) = limit.block_of()
+                && made.block_of() != Some(block)
+            {
+                return fault(Fault::Block);
+            }
             if limit.mode() != made.mode() {
                 return fault(Fault::Mode(made.mode()));
             }
@@ -302,6 +309,10 @@ impl fmt::Display for InvalidChange {
             Fault::Mode(mode) => write!(
                 f,
                 "the policy {policy:?} has the failure mode {mode:?}, which stays until the process is started again"
+            ),
+            Fault::Block => write!(
+                f,
+                "the block of the policy {policy:?} stays until the process is started again"
             ),
             Fault::OnTrial => write!(
                 f,

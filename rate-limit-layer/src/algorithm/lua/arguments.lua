@@ -20,11 +20,9 @@ local CHARGE, REFUND = 1, 2
 local SLACK = 1000000
 -- The largest whole number of Lua, and the largest count.
 local MAX_WHOLE, MAX_COUNT = 9007199254740991, 1099511627776
--- The most blocks whose number is kept.
-local MAX_LEVEL = 49
 
--- The algorithms of a program, by their numbers. Each takes the value of a key, the arguments of a limit, and true if the one before it
--- allows what it is asked. It returns nil if the value is not of its form, else
+-- The algorithms of a program, by their numbers. Each takes the value of a key and the arguments of a limit. It returns nil if the value
+-- is not of its form, else
 --   true if it allows what it is asked
 --   a function that takes the key, and true if all limits allow what they are asked. It writes what is kept, and returns what the
 --     algorithm replies: up to three numbers

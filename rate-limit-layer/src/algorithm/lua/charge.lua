@@ -7,10 +7,11 @@
 --   age: of a refund, the most microseconds that have passed since the charge
 -- Reply: {1 if all limits allow it, else 0; then for each limit what its algorithm replies}, or {-1} if a value is not of this form,
 --   or the clock shows a time that lies in none of the given calendar windows
-local settle, admitted, allowed = {}, true, true
+local settle, admitted = {}, true
 
 for i = 1, #KEYS do
-  allowed, settle[i] = algorithms[number()](call('GET', KEYS[i]), allowed)
+  local allowed
+  allowed, settle[i] = algorithms[number()](call('GET', KEYS[i]))
   if allowed == nil then
     return {-1}
   end

@@ -3,7 +3,7 @@
 use layer_store::Arg;
 
 use crate::algorithm::{
-    block::BlockRule,
+    block::BlockRules,
     demand::Demand,
     gcra::{Change, Rate},
     span::Span,
@@ -15,14 +15,14 @@ pub(crate) const SLIDING_WINDOW: i64 = 2;
 pub(crate) const FIXED_WINDOW: i64 = 3;
 pub(crate) const EXACT_LOG: i64 = 4;
 pub(crate) const CALENDAR_WINDOW: i64 = 5;
-pub(super) const BLOCK: i64 = 6;
+pub(crate) const BLOCK: i64 = 6;
 
 /// The numbers of the demands.
 const LOOK: i64 = 0;
 pub(super) const CHARGE: i64 = 1;
 pub(super) const REFUND: i64 = 2;
 
-/// The most arguments for one limit.
+/// The most arguments for one limit, or for one block.
 pub(crate) const MAX_ARGS: usize = 9;
 
 /// The arguments that are still to be read.
@@ -36,11 +36,6 @@ impl<'a, 'b> Numbers<'a, 'b> {
     /// Takes the next number. Missing ones are zero.
     pub(super) fn next(&mut self) -> i64 {
         self.0.next().and_then(Arg::int).unwrap_or(0)
-    }
-
-    /// Returns the next number, which stays.
-    pub(super) fn peek(&self) -> i64 {
-        self.0.as_slice().first().and_then(Arg::int).unwrap_or(0)
     }
 
     /// Takes the next number, of those that are not negative.
@@ -82,20 +77,20 @@ pub(crate) fn count_args(
     write(args, numbers.chain(asked))
 }
 
-/// Writes the arguments of a block to the front of `args`, and returns their number. It is looked at, unless its limit is charged.
-pub(crate) fn block_args(rule: BlockRule, is_charge: bool, args: &mut [Arg<'_>]) -> usize {
-    let BlockRule {
+/// Writes the arguments of a block to the front of `args`, and returns their number.
+pub(crate) fn block_args(rules: BlockRules, demand: Demand, args: &mut [Arg<'_>]) -> usize {
+    let BlockRules {
         after,
         window,
-        time,
+        first,
         longest,
-    } = rule;
-    let rule = [after, window, time, longest].map(|number| number as i64);
-    let demand = match is_charge {
-        true => CHARGE,
-        false => LOOK,
+    } = rules;
+    let demand = match demand {
+        Demand::Charge { .. } => CHARGE,
+        Demand::Look { .. } | Demand::Refund { .. } => LOOK,
     };
-    write(args, [BLOCK].into_iter().chain(rule).chain([demand]))
+    let times = [after, window, first, longest].map(|number| number as i64);
+    write(args, [BLOCK].into_iter().chain(times).chain([demand]))
 }
 
 /// Writes numbers to the front of `args`, and returns how many.

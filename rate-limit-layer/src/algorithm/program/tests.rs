@@ -6,7 +6,7 @@ use layer_store::{Arg, Output, Slot, Transaction, Value};
 use proptest::prelude::*;
 
 use super::{
-    CHARGE, CHARGE_ONE,
+    CHARGE, CHARGE_ONE, CHARGE_OR_BLOCK,
     testing::{Run, change, run, run_one},
 };
 use crate::{
@@ -179,6 +179,53 @@ fn a_value_of_another_form_charges_nothing() {
     }
 }
 
+/// Two limits, each of one request a minute with a block after 2 strikes, for 30 s: the keys of a limit and of its block, twice.
+#[test]
+fn a_strike_is_a_refusal_by_the_limit_itself() {
+    const SECOND: u64 = 1_000_000;
+    let minute = 60 * SECOND as i64;
+    let block = [6, 2, minute, minute / 2, minute / 2, 1];
+    let mut slots = [const { Slot::absent() }; 4];
+    let mut charge = |now, prices: [i64; 2]| {
+        let limit = |price| [1, 1, minute, price];
+        let args = [&limit(prices[0])[..], &block, &limit(prices[1]), &block].concat();
+        let args: Vec<_> = args.into_iter().map(Arg::Int).collect();
+        let output = CHARGE_OR_BLOCK.run(&mut Transaction::new(now, &mut slots), &args);
+        let reply: Vec<_> = (0..output.len())
+            .map(|at| output.int(at).unwrap())
+            .collect();
+        let state = |slot: &Slot| {
+            let value = slot.get(now).map(|value| value.to_bytes().to_vec());
+            String::from_utf8(value.unwrap_or_default()).unwrap()
+        };
+        (reply, [state(&slots[1]), state(&slots[3])])
+    };
+    let none = String::new;
+    assert_eq!(
+        charge(NOW, [minute, 1]),
+        (vec![1, minute, 0, 0, 1, 0, 0], [none(), none()])
+    );
+    // The first refuses, and the second charges nothing and counts nothing.
+    let strike = format!("0:0:{}:1", NOW + 60 * SECOND);
+    let (reply, states) = charge(NOW, [1, 1]);
+    assert_eq!(
+        (reply, states),
+        (vec![0, minute, 0, 0, 1, 0, 0], [strike, none()])
+    );
+    let blocked = format!("{}:1:0:0", NOW + 31 * SECOND);
+    let (reply, states) = charge(NOW + SECOND, [minute, 1]);
+    assert_eq!(reply, [0, minute - 1_000_000, minute / 2, 1, 0, 0, 0]);
+    assert_eq!(states, [blocked.clone(), none()]);
+    // The block refuses all, and is no strike of the second, whose own refusal is one.
+    let (reply, states) = charge(NOW + 2 * SECOND, [0, minute + 1]);
+    assert_eq!(
+        reply,
+        [0, minute - 2_000_000, minute / 2 - 1_000_000, 0, 0, 0, 0]
+    );
+    let strike = format!("0:0:{}:1", NOW + 62 * SECOND);
+    assert_eq!(states, [blocked, strike]);
+}
+
 /// Arguments that no limit has must not panic: a store runs what it is given.
 #[test]
 fn impossible_arguments_do_not_panic() {
@@ -196,6 +243,8 @@ fn impossible_arguments_do_not_panic() {
         ints(&[2, 1, i64::MAX, 1, i64::MAX, 0]),
         ints(&[2, i64::MIN, i64::MIN, i64::MIN, i64::MIN, i64::MIN]),
         ints(&[3]),
+        ints(&[6]),
+        ints(&[6, 0, i64::MAX, i64::MAX, i64::MAX, 1]),
         ints(&[3, 0, 0, 1, i64::MAX, 0]),
         ints(&[3, 9, i64::MAX, 2, i64::MAX, i64::MAX]),
         ints(&[4]),
@@ -206,7 +255,7 @@ fn impossible_arguments_do_not_panic() {
         ints(&[6, 1, 1, 1, 1, 1]),
         vec![Arg::Bytes(b"x"), Arg::Int(10), Arg::Int(1)],
     ] {
-        for program in [&CHARGE, &CHARGE_ONE] {
+        for program in [&CHARGE, &CHARGE_ONE, &CHARGE_OR_BLOCK] {
             for slot in [Slot::absent(), owing(SEVEN, 5)] {
                 let mut slots = [slot];
                 let output = program.run(&mut Transaction::new(NOW, &mut slots), &args);
