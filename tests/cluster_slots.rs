@@ -16,7 +16,7 @@ use layer_store::{
     StoreInfo, Watch,
 };
 use lock_layer::{Idempotent, Locks};
-use rate_limit_layer::{InFlightLimiter, Limiter, MaxInFlight, Quota};
+use rate_limit_layer::{Block, InFlightLimiter, Limiter, MaxInFlight, Quota};
 use tests::{Backend, RedisServer};
 use tokio::time::sleep;
 
@@ -124,6 +124,10 @@ async fn use_all_programs(store: &SharedStore, subject: &[u8]) {
     let both = Limiter::new(store.clone(), quota.name("both").fail_closed());
     let both = both.and(Quota::per_day(9).fail_closed());
     assert!(both.check(subject).await.is_admitted());
+    let minute = Duration::from_secs(60);
+    let blocks = quota.name("blocks").block(Block::after(3, minute));
+    let blocks = Limiter::new(store.clone(), blocks.fail_closed());
+    assert!(blocks.check(subject).await.is_admitted());
 
     let in_flight = MaxInFlight::new(10).lease(2 * LEASE).fail_closed();
     let in_flight = InFlightLimiter::new(store.clone(), in_flight);
@@ -217,6 +221,9 @@ async fn the_keys_of_each_program_lie_in_one_slot() {
     }
     most.retain(|_, keys| *keys > 1);
     assert!(most.len() >= 10, "{most:?}");
+    for name in ["charge", "charge_or_block", "lock_acquire"] {
+        assert!(most.contains_key(name), "{name}: {most:?}");
+    }
 }
 
 /// `a` and `b/c` are not `a/b` and `c`, whatever stands between the parts.
