@@ -103,6 +103,42 @@ async fn blocked(limiter: &Limiter) -> Option<Duration> {
     peek(limiter).await.blocked_for()
 }
 
+/// The quota's own wait is longer than the block: after its end each refusal has to reach the store, where it is a strike.
+#[tokio::test]
+async fn a_ledger_hides_no_strike_after_a_block() {
+    let world = World::far();
+    let block = Block::after(2, SECOND / 2).up_to(SECOND);
+    let limiter = world.process(Quota::per_hour(1).fail_closed().name("a").block(block));
+    for _ in 0..3 {
+        let _ = check(&limiter).await;
+    }
+    assert_eq!(world.commands(), 3);
+    world.time.advance(SECOND / 2);
+    for _ in 0..2 {
+        assert!(check(&limiter).await.is_err());
+    }
+    assert_eq!(world.commands(), 2);
+}
+
+/// A block is learnt with a cheap request: a dear one is told a time at which it passes.
+#[tokio::test]
+async fn a_wait_of_another_cost_is_true() {
+    let world = World::far();
+    let quota = Quota::try_new(10, 10 * SECOND).unwrap();
+    let block = Block::after(1, 2 * SECOND);
+    let limiter = world.process(quota.fail_closed().name("a").block(block));
+    let cost = async |cost| match limiter.check_cost("ada", cost).await.unwrap() {
+        Verdict::Admitted(_) => Ok(()),
+        Verdict::Refused(refused) => Err(refused.retry_after()),
+        Verdict::Unavailable(unavailable) => panic!("{unavailable:?}"),
+    };
+    assert_eq!(cost(10).await, Ok(()));
+    assert_eq!(cost(1).await, Err(2 * SECOND));
+    let wait = cost(5).await.unwrap_err();
+    world.time.advance(wait);
+    assert_eq!(cost(5).await, Ok(()), "after {wait:?}");
+}
+
 #[tokio::test]
 async fn each_block_is_twice_as_long_and_a_good_while_forgets() {
     for quota in quotas() {
