@@ -112,8 +112,8 @@ impl MemoryStore {
     /// lists it, and 56 to 126 bytes for the store's own. It is an estimate of what the process allocates. A value that would
     /// take more than an eighth of `bytes` is refused with [`TooLarge`](crate::ErrorKind::TooLarge).
     ///
-    /// What the process has may be more: an allocator keeps what lies between the values that stay. After 3.6 million requests for pages of up
-    /// to 64 KiB and a bound of 16 MiB, a process had 51 MB with glibc's allocator, and 34 MB with jemalloc.
+    /// What the process has may be more: an allocator keeps what lies between the values that stay. After 3.6 million requests for pages
+    /// of up to 64 KiB and a bound of 16 MiB, a process had 51 MB with glibc's allocator, and 34 MB with jemalloc.
     ///
     /// # Panics
     ///

@@ -8,13 +8,14 @@ use crate::{
     policy::{PEER, quota::Quota},
 };
 
-/// The time for which a policy refuses everything of those who go on and on against its refusals ([`Policy::block`](crate::Policy::block)).
+/// When a policy blocks a client that goes on though it is refused, and for how long ([`Policy::block`](crate::Policy::block)).
 ///
-/// - A **strike** is a refusal by this policy, whatever the request costs. What another policy refuses is none, nor is a refusal while a block goes on.
-/// - So many strikes within one window of the policy's quota, counted from the first of them, begin a **block**. The request of the last strike is told of it.
-/// - While it goes on, everything that the policy would count is refused, nothing is charged, and no strike is counted.
-/// - Each later block is twice as long as the one before, up to the [longest](Self::up_to). Once that time has passed since the end of the last one, the next is
-///   as long as the first again.
+/// - A **strike** is a refusal by this policy, whatever the request costs. A refusal by another policy is none.
+/// - So many strikes within one window of the policy's quota, counted from the first of them, begin a **block**. The request of the last
+///   strike is told of it.
+/// - While the block goes on, everything that the policy would count is refused. Nothing is charged, and there are no strikes.
+/// - Each later block is twice as long as the one before, up to the [longest](Self::up_to). Once that time has passed since the end of the
+///   last one, the next is as long as the first again.
 ///
 /// ```
 /// use std::time::Duration;

@@ -487,10 +487,10 @@ impl Policy {
         self
     }
 
-    /// Refuses everything of a client for a while that goes on and on against its refusals. Default: nobody is blocked.
+    /// Blocks clients that go on though this policy refuses them: for a time all of their requests are refused. Default: nobody is blocked.
     ///
-    /// A client that comes back when it was told is never blocked. One that does not, such as a script that guesses passwords, is refused for longer and longer, and
-    /// none of its requests passes meanwhile. [`Block`] says what counts.
+    /// A client that comes back when it was told is never blocked. One that does not, such as a script that guesses passwords, is blocked
+    /// again and again, each time for longer. [`Block`] says what counts.
     ///
     /// ```
     /// use std::time::Duration;
@@ -515,21 +515,24 @@ impl Policy {
     /// # }).unwrap();
     /// ```
     ///
-    /// A refusal tells in `Retry-After` the end of the block, or the time until the quota has room, if that is later. A client that obeys it exactly passes. The event
-    /// `rate limit blocks a key` (at info) and the counter `rate_limit_blocks_total` tell of each block that begins.
+    /// `Retry-After` tells when the block ends, or when the quota has room if that is later. A client that obeys it exactly passes. The
+    /// event `rate limit blocks a key` (at info) and the counter `rate_limit_blocks_total` tell of each block that begins.
     ///
-    /// The strikes and the block lie in the store, under a key of their own beside that of the policy: all instances share them. They cost no command, but the
-    /// command is a longer script, and each refusal writes. Over a network each refusal is a command, so that none is missed, until the block begins; then a blocked key costs one
-    /// command a second in each process, as every refused key does. The block is the policy's, whatever the tier of a client is. A client that another
-    /// policy refuses by an identity of its own is not counted.
+    /// All instances count together: strikes and blocks are in the store, under a key beside the policy's. They cost no command of their
+    /// own. Over a network each refusal is a command, so that no strike is missed. Once the block has begun, a blocked key costs one
+    /// command a second in each process, as every refused key does.
     ///
-    /// [`Limiter::penalize`](crate::Limiter::penalize) makes no strikes. A [`Throttle`](crate::Throttle) that comes too early does, as any client. While the store
-    /// fails no strikes are counted. While a store in memory is full, a client whose first strike has no room is counted with the newcomers, who are never blocked.
+    /// - The block is the policy's, whatever the tier of a client is.
+    /// - If another policy refuses by another identity first, this one only looks, and counts no strike.
+    /// - [`Limiter::penalize`](crate::Limiter::penalize) makes no strikes. A [`Throttle`](crate::Throttle) that comes too early does.
+    /// - While the store fails, no strikes are counted.
+    /// - While a store in memory is full, there may be no room for a client's first strike. It is then counted with the newcomers, who are
+    ///   never blocked.
     ///
     /// # Panics
     ///
-    /// A limiter panics when it is made, if the policy is on [trial](Self::shadow) or is [charged in advance](crate::RateLimitLayer::prepaid); or if its policies and
-    /// their blocks are more than 8.
+    /// A limiter panics when it is made if the policy is on [trial](Self::shadow) or [charged in
+    /// advance](crate::RateLimitLayer::prepaid), or if its policies and their blocks are more than 8.
     pub const fn block(mut self, block: Block) -> Self {
         self.block = Some(block);
         self

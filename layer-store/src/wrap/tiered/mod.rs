@@ -120,7 +120,8 @@ impl<T: Store> Tiered<T> {
     ///
     /// # Panics
     ///
-    /// If one is `stamp`, `lock`, `fence`, `record`, `limit`, `sliding`, `window`, `log`, `block` or `permit`, or is no [kind](crate::KeySpace::new).
+    /// If one is `stamp`, `lock`, `fence`, `record`, `limit`, `sliding`, `window`, `log`, `block` or `permit`, or is no
+    /// [kind](crate::KeySpace::new).
     #[must_use]
     #[track_caller]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = &'static str>) -> Self {
