@@ -107,6 +107,7 @@ mod head;
 mod hop_by_hop;
 mod key;
 mod problem;
+mod quota_fields;
 mod read_request;
 mod ready;
 mod rebuild;
@@ -132,6 +133,7 @@ pub use self::{
         grpc_service, header, joined, key_fn,
     },
     problem::{PROBLEM_JSON, Problem},
+    quota_fields::QUOTA_FIELDS,
     read_request::{NotRead, NotReadReason, ReadRequest},
     ready::take_ready,
     rebuild::Rebuild,

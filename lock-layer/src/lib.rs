@@ -57,7 +57,7 @@
 //!   the response leaves. With `at_most_once` on Redis, a command between the two says that the run begins: a claim of which its
 //!   process heard nothing ends after a second, and the next request runs.
 //! - A repetition costs one command. It gets a *replay*: the first status, body, trailers and headers, with
-//!   `Idempotency-Replayed: true`. `Set-Cookie`, `Date` and the headers of one connection are left out.
+//!   `Idempotency-Replayed: true`. `Set-Cookie`, `Date`, `RateLimit` and the headers of one connection are left out.
 //! - A key belongs to a client ([`ClientScope`]), method and route; and to a host, if the scope says
 //!   [`per_host`](ClientScope::per_host). A repetition finds its record at each instance, name and port of the service. It must
 //!   have the same *fingerprint*: a hash of method, path, query, content type and body.
@@ -189,7 +189,7 @@
 //! | [`grpc_methods`](IdempotencyLayer::grpc_methods) that need a key | all |
 //! | key | required, in `Idempotency-Key` |
 //! | [`payload`](IdempotencyLayer::payload) | content type and body, byte by byte |
-//! | [`replay_headers`](IdempotencyLayer::replay_headers) | all but `Set-Cookie`, `Date` and those of one connection |
+//! | [`replay_headers`](IdempotencyLayer::replay_headers) | all but `Set-Cookie`, `Date`, those of one connection, and of a client's quota (`RateLimit`, `X-RateLimit-*`) |
 //! | [`unkept_types`](IdempotencyLayer::unkept_types) | `text/event-stream` |
 //! | [`local_copies`](IdempotencyLayer::local_copies) | none |
 //! | [`wait`](IdempotencyLayer::wait) | none: 409 at once |

@@ -8,7 +8,7 @@ use http::{
     },
     response,
 };
-use layer_http::strip_hop_by_hop;
+use layer_http::{QUOTA_FIELDS, strip_hop_by_hop};
 
 use crate::{
     http::cache_control::Directives,
@@ -32,7 +32,7 @@ pub(crate) struct StorePolicy {
     pub(crate) vary: VaryFields,
     /// The tags that the handler named.
     pub(crate) tags: Vec<Box<str>>,
-    /// The fields that are not stored, by `no-cache="x"` and `private="x"`, and [those of one client](OF_ONE_CLIENT).
+    /// The fields that are not stored, by `no-cache="x"` and `private="x"`, and [those of one client](QUOTA_FIELDS).
     left_out: Vec<HeaderName>,
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn store_policy(
         tags: tags.as_slice().to_vec(),
         left_out: {
             let stated = directives.no_cache_fields.into_iter();
-            let of_one_client = OF_ONE_CLIENT.iter().filter(|_| safe).cloned();
+            let of_one_client = QUOTA_FIELDS.iter().filter(|_| safe).cloned();
             stated
                 .chain(directives.private_fields)
                 .chain(of_one_client)
@@ -195,15 +195,6 @@ fn is_understood(status: StatusCode) -> bool {
 }
 
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
-
-/// What a rate limit inside of the cache tells of a client's quota. To another client, or later, it is wrong.
-static OF_ONE_CLIENT: [HeaderName; 5] = [
-    HeaderName::from_static("ratelimit"),
-    HeaderName::from_static("ratelimit-policy"),
-    HeaderName::from_static("x-ratelimit-limit"),
-    HeaderName::from_static("x-ratelimit-remaining"),
-    HeaderName::from_static("x-ratelimit-reset"),
-];
 
 #[cfg(test)]
 mod tests;

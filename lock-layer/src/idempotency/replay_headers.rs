@@ -4,12 +4,12 @@ use http::{
     HeaderMap, HeaderName,
     header::{DATE, SET_COOKIE},
 };
-use layer_http::strip_hop_by_hop;
+use layer_http::{QUOTA_FIELDS, strip_hop_by_hop};
 
 /// The headers of a response that are recorded and sent with its replays.
 ///
 /// Fields that concern one connection (RFC 9110, section 7.6.1) are always left out. By default so are `Set-Cookie`, which
-/// belongs to the first client's session, and `Date`.
+/// belongs to the first client's session, `Date`, and what a rate limit told the first client ([`QUOTA_FIELDS`]).
 ///
 /// ```
 /// use lock_layer::ReplayHeaders;
@@ -38,7 +38,8 @@ impl ReplayHeaders {
         Self(Rule::Only(names_of(names)))
     }
 
-    /// Records all headers but these. Write `set-cookie` and `date` too, unless they may be sent to another client.
+    /// Records all headers but these. Write `set-cookie` and `date` too, unless they may be sent to another client, and `ratelimit` if a rate
+    /// limit inside of the layer writes it.
     ///
     /// # Panics
     ///
@@ -79,8 +80,10 @@ impl ReplayHeaders {
 
 impl Default for ReplayHeaders {
     fn default() -> Self {
-        let not_replayed = [DATE, SET_COOKIE, HeaderName::from_static("set-cookie2")];
-        Self(Rule::AllBut(Arc::new(not_replayed)))
+        let set_cookie_2 = HeaderName::from_static("set-cookie2");
+        let not_replayed = [DATE, SET_COOKIE, set_cookie_2].into_iter();
+        let not_replayed = not_replayed.chain(QUOTA_FIELDS.iter().cloned());
+        Self(Rule::AllBut(not_replayed.collect()))
     }
 }
 
@@ -121,6 +124,8 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
+            ("ratelimit", "\"5/min\";r=3;t=20"),
+            ("x-ratelimit-reset", "20"),
             ("x-kept", "yes"),
         ])
     }
