@@ -50,9 +50,10 @@ async fn sixteen_waiters_ask_redis_at_most_three_times_a_hold() {
         "{} commands for 80 holds",
         commands.len()
     );
-    // Those inside of the scripts count for the server: eight a hold, and some for looks on a busy machine.
+    // Those inside of the scripts count for the server: eight a hold, and some for looks on a busy machine. Redis 6.0 counts ten.
+    let most = if server.version() < (6, 2) { 11 } else { 9 };
     let ran: u64 = server.commandstats().values().sum();
-    assert!(ran < 80 * 9, "{ran} commands of the server for 80 holds");
+    assert!(ran < 80 * most, "{ran} commands of the server for 80 holds");
 }
 
 /// Two processes, in turn: the one that waits is woken by the server's push and not by its timer.
