@@ -3,6 +3,8 @@
 //! What is in use is measured, and not what the process has: an allocator may keep more, because what lies between the values that stay
 //! cannot be given back.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are tests too")]
+
 use std::{convert::Infallible, time::Duration};
 
 use allocation_counter::measure;

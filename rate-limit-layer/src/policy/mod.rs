@@ -231,6 +231,11 @@ impl UnfinishedPolicy {
         Self(self.0.name(name))
     }
 
+    /// Blocks clients that go on though they are refused, as [`Policy::block`] does.
+    pub fn block(self, block: Block) -> Self {
+        Self(self.0.block(block))
+    }
+
     /// Puts the policy on trial, as [`Policy::shadow`] does.
     pub fn shadow(self) -> Self {
         Self(self.0.shadow())
