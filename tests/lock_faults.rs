@@ -134,10 +134,7 @@ fn suffer(fault: SiteFault) -> History {
     let (holds, runs) = history.counts();
     println!("{fault:?}: {holds} holds and {runs} runs");
     // A little of both between two faults: after some of them, the processes come back late.
-    assert!(
-        holds > 3 * rounds() && runs > 3 * rounds(),
-        "{holds} {runs}"
-    );
+    assert!(holds >= rounds() && runs >= rounds(), "{holds} {runs}");
     history
 }
 
