@@ -104,7 +104,7 @@ impl Standing {
 
     /// Returns the time for which everything of the caller is refused ([`Policy::block`](crate::Policy::block)). `None`: it is not blocked.
     ///
-    /// What remains is then 0.
+    /// Nothing [remains](Self::remaining) then.
     pub fn blocked_for(&self) -> Option<Duration> {
         match self.debt.usage {
             Usage::Blocked(blocked) => Some(Duration::from_micros(blocked.block)),

@@ -22,7 +22,7 @@ pub(crate) struct Strikes {
     now: u64,
     /// The end of the last block. Zero: there is none that matters.
     until: u64,
-    /// How many blocks there were, one soon after the other.
+    /// The number of blocks, one soon after the other.
     level: u64,
     /// The end of the window in which the strikes count.
     window_end: u64,

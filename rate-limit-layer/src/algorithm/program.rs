@@ -37,20 +37,26 @@ use crate::algorithm::{
     span::Span,
 };
 
+/// Expands to the algorithms of the programs that know all of them.
+macro_rules! algorithms {
+    () => {
+        concat!(
+            include_str!("lua/arguments.lua"),
+            include_str!("lua/gcra.lua"),
+            include_str!("lua/mul_div.lua"),
+            include_str!("lua/either.lua"),
+            include_str!("lua/sliding_window.lua"),
+            include_str!("lua/fixed_window.lua"),
+            include_str!("lua/exact_log.lua"),
+        )
+    };
+}
+
 /// The program that charges, looks at or refunds limits of one identity, all of them or none. Keys, arguments and reply are
 /// described at the head of `lua/charge.lua`, and for each algorithm in a file of its own.
 pub(crate) static CHARGE: Program = Program::new(
     "charge",
-    concat!(
-        include_str!("lua/arguments.lua"),
-        include_str!("lua/gcra.lua"),
-        include_str!("lua/mul_div.lua"),
-        include_str!("lua/either.lua"),
-        include_str!("lua/sliding_window.lua"),
-        include_str!("lua/fixed_window.lua"),
-        include_str!("lua/exact_log.lua"),
-        include_str!("lua/charge.lua"),
-    ),
+    concat!(algorithms!(), include_str!("lua/charge.lua")),
     RETENTION,
     charge,
 )
@@ -61,13 +67,7 @@ pub(crate) static CHARGE: Program = Program::new(
 pub(crate) static CHARGE_OR_BLOCK: Program = Program::new(
     "charge_or_block",
     concat!(
-        include_str!("lua/arguments.lua"),
-        include_str!("lua/gcra.lua"),
-        include_str!("lua/mul_div.lua"),
-        include_str!("lua/either.lua"),
-        include_str!("lua/sliding_window.lua"),
-        include_str!("lua/fixed_window.lua"),
-        include_str!("lua/exact_log.lua"),
+        algorithms!(),
         include_str!("lua/block.lua"),
         include_str!("lua/charge.lua"),
     ),

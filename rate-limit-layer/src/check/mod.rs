@@ -123,17 +123,9 @@ impl Checker {
             let quota = quotas.get(index).unwrap_or(limit.quota);
             limit.under(quota)
         };
-        let limits: Arc<[Limit]> = limits.map(under).collect();
         Self {
-            caller: self.caller.clone(),
-            live: Live::new(&limits, self.caller.answers_now()),
-            limits,
-            outage: self.outage.clone(),
-            clock: self.clock.clone(),
-            ledger: self.ledger.clone(),
-            stocks: None,
             is_variant: true,
-            variants: Variants::default(),
+            ..self.sharing(limits.map(under).collect())
         }
     }
 
@@ -171,21 +163,27 @@ impl Checker {
         let (store, limits) = (self.store().clone(), self.limits.clone());
         let this = Self::with_clock(store, limits, clock.clone());
         // A store that answers at once is as near as a stock.
-        let stocks = (most > 0 && self.ledger.is_some())
-            .then(|| Arc::new(Stocks::new(most, rate, clock, Arc::new(this.sharing()))));
+        let stocks = (most > 0 && self.ledger.is_some()).then(|| {
+            Arc::new(Stocks::new(
+                most,
+                rate,
+                clock,
+                Arc::new(this.sharing(this.limits.clone())),
+            ))
+        });
         Self { stocks, ..this }
     }
 
     /// Makes a checker without stocks that shares the ledger, the counts, and what is known of the store.
-    fn sharing(&self) -> Self {
+    fn sharing(&self, limits: Arc<[Limit]>) -> Self {
         Self {
             caller: self.caller.clone(),
-            limits: self.limits.clone(),
+            live: Live::new(&limits, self.caller.answers_now()),
+            limits,
             outage: self.outage.clone(),
             clock: self.clock.clone(),
             ledger: self.ledger.clone(),
             stocks: None,
-            live: Live::new(&self.limits, self.caller.answers_now()),
             is_variant: self.is_variant,
             variants: Variants::default(),
         }

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use layer_store::{IdentityRef, Key, KeySpace};
+use layer_store::{IdentityRef, Key};
 
 use crate::{
     algorithm::block::BlockRules,
     metrics::Blocks,
-    policy::{PEER, quota::Quota},
+    policy::{key_spaces::KeySpaces, quota::Quota},
 };
 
 /// When a policy blocks a client that goes on though it is refused, and for how long ([`Policy::block`](crate::Policy::block)).
@@ -108,9 +108,8 @@ impl Block {
 /// A [`Block`] made ready: with the keys under which a limit counts its strikes.
 pub(crate) struct LimitBlock {
     pub(crate) block: Block,
-    space: KeySpace,
-    peer_space: KeySpace,
-    /// How many blocks have begun.
+    spaces: KeySpaces,
+    /// The number of blocks that have begun.
     pub(crate) blocks: Blocks,
 }
 
@@ -119,19 +118,14 @@ impl LimitBlock {
     pub(crate) fn new(block: Block, name: &str) -> Self {
         Self {
             block,
-            space: KeySpace::new(KIND, name),
-            peer_space: KeySpace::new(KIND, &format!("{name}{PEER}")),
+            spaces: KeySpaces::new(KIND, name),
             blocks: Blocks::default(),
         }
     }
 
     /// Makes the key of an identity's strikes, or, with `fallback`, of those of a peer.
     pub(crate) fn key<'a>(&'a self, identity: IdentityRef<'a>, fallback: bool) -> Key<'a> {
-        let space = match fallback {
-            true => &self.peer_space,
-            false => &self.space,
-        };
-        Key::new(space, identity)
+        self.spaces.key(identity, fallback)
     }
 
     /// Returns the numbers of the block under a quota.

@@ -1,10 +1,10 @@
 use std::sync::{Arc, Once};
 
 use layer_http::{KeyExtractor, PeerIp, RequestHead, Resolved};
-use layer_store::{Identity, IdentityRef, Key, KeySpace};
+use layer_store::{Identity, IdentityRef, Key};
 
 use crate::{
-    policy::{PEER, SHADOW},
+    policy::{SHADOW, key_spaces::KeySpaces},
     warnings::warn_of,
 };
 
@@ -15,8 +15,7 @@ pub(crate) struct CountsBy {
     name: Arc<str>,
     /// `None`: by the peer's address. A call that needs no pointer, for the most frequent extractor.
     extractor: Option<Arc<dyn KeyExtractor>>,
-    space: KeySpace,
-    peer_space: KeySpace,
+    spaces: KeySpaces,
     /// Done once an event has told of requests without an identity.
     told: Arc<Once>,
 }
@@ -30,8 +29,7 @@ impl CountsBy {
     ) -> Self {
         Self {
             extractor,
-            space: KeySpace::new(kind, name),
-            peer_space: KeySpace::new(kind, &format!("{name}{PEER}")),
+            spaces: KeySpaces::new(kind, name),
             told: Arc::new(Once::new()),
             name: name.clone(),
         }
@@ -83,12 +81,7 @@ impl CountsBy {
     /// Makes the key of an identity's partition, or, with `fallback`, of a peer's own partition.
     #[inline]
     pub(crate) fn key<'a>(&'a self, identity: IdentityRef<'a>, fallback: bool) -> Key<'a> {
-        let space = if fallback {
-            &self.peer_space
-        } else {
-            &self.space
-        };
-        Key::new(space, identity)
+        self.spaces.key(identity, fallback)
     }
 
     /// Tells, once, of a route without the path parameter that the limit counts by.

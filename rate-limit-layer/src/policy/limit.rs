@@ -43,7 +43,7 @@ pub(crate) struct Limit {
     pub(crate) by: CountsBy,
     /// The quotas of some clients. `None`: all have the same one.
     pub(crate) tiers: Option<Arc<Tiers>>,
-    /// Who is refused for longer. `None`: nobody is.
+    /// The block of clients that go on though they are refused. `None`: nobody is blocked.
     pub(crate) block: Option<Arc<LimitBlock>>,
     /// True if the name was written, and is not that of a quota.
     pub(crate) is_named: bool,

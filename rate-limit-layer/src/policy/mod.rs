@@ -1,8 +1,8 @@
 //! What is allowed to whom: a quota with a failure mode, a name and a key extractor.
 //!
-//! - [`block`]: who is refused for longer, and for how long.
+//! - [`block`]: the clients that are refused for longer, and for how long.
 //! - [`quota`]: how much in which time; `calendar`: in days and months. [`cost`]: what a request may cost. [`costs`]: what one costs.
-//! - [`counts_by`]: whom a limit counts. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
+//! - [`counts_by`]: whom a limit counts. [`key_spaces`]: under which keys. [`limit`]: a policy made ready for checks. [`limit_set`]: some of a limiter's limits.
 
 pub(crate) mod block;
 #[cfg(feature = "calendar")]
@@ -12,6 +12,7 @@ pub(crate) mod costs;
 pub(crate) mod counts_by;
 #[cfg(feature = "serde")]
 mod file;
+pub(crate) mod key_spaces;
 pub(crate) mod limit;
 pub(crate) mod limit_set;
 pub(crate) mod quota;

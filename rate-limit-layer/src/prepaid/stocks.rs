@@ -63,7 +63,7 @@ pub(crate) enum Joined {
     Alone { old: u64 },
 }
 
-/// What was taken out of a stock.
+/// Requests that were taken out of a stock.
 pub(crate) struct Spent {
     /// See [`Stock::spend`].
     pub(crate) debt: Option<Span>,
@@ -76,7 +76,7 @@ pub(crate) struct Plan {
     pub(crate) partition: Partition<'static>,
     pub(crate) along: Along,
     pub(crate) extra: u64,
-    /// What is to be given back before.
+    /// The number of old requests, which are to be given back before.
     pub(crate) old: u64,
 }
 

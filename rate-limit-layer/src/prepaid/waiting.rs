@@ -7,7 +7,7 @@ use crate::{
     check::outage::Unavailable,
 };
 
-/// What becomes of a request that waits for a charge which takes it along.
+/// The outcome for a request that waits for a charge which takes it along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     /// It passes. The debt is what its key owes beside those that were charged with it and after it. `None`: the store did not answer.
